@@ -1,0 +1,1 @@
+"""The work: nouns that know and verbs that do."""
