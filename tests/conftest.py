@@ -1,0 +1,29 @@
+"""Fixtures every room of the tests may use: one real Redis per test process, flushed per test."""
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from tests.redis_process import redis_server
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis server of this test process."""
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    """A client of an emptied Redis."""
+    with Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """A key prefix of this test's own."""
+    return f"test-{abs(hash(request.node.nodeid)):x}"
