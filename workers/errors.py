@@ -1,0 +1,66 @@
+"""Our own faults: each is one plain sentence that says what is wrong, where, and what to do next."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+
+class Fault(Exception):
+    """A failure meant to be read by a person; never holds a key, a password or a stored body."""
+
+    exit_code: int = 1
+
+
+class SettingsFault(Fault):
+    """A setting is wrong; the message names the variable and what it may be."""
+
+
+class UsageFault(Fault):
+    """What was typed can't be right; nothing was sent."""
+
+    exit_code = 2
+
+
+class NotFound(Fault):
+    """There is no such source, run or artifact."""
+
+
+class Exists(Fault):
+    """The name is taken."""
+
+
+class RedisUnreachable(Fault):
+    """Redis is down, refuses us, or is not known yet."""
+
+
+class StorageUnreachable(Fault):
+    """Storage can't be reached, read or written."""
+
+
+class StorageConflict(Fault):
+    """An object is not the one that belongs under its key; nothing was overwritten."""
+
+
+class VaultFault(Fault):
+    """A sealed secret can't be opened."""
+
+
+class KeyRefused(Fault):
+    """PagerDuty does not take the key, or it is not the kind of key we accept."""
+
+
+class Busy(Fault):
+    """Somebody else is at it; trying again later helps."""
+
+
+@contextmanager
+def redis_faults() -> Iterator[None]:
+    """Turn a Redis that does not answer into one `RedisUnreachable`; its URL is not named (it may hold a password)."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise RedisUnreachable(
+            f"Redis does not answer ({type(error).__name__}): start the fleet with `pagetrail up`, "
+            "or correct PAGETRAIL_REDIS_URL."
+        ) from None

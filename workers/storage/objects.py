@@ -1,0 +1,205 @@
+"""Objects in S3, Google Cloud Storage or Azure (or memory, for tests) through obstore, with conditional puts."""
+
+import mmap
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import MemoryStore, from_url
+
+from workers.errors import StorageUnreachable
+from workers.storage import HIDDEN, Names, Stored, Version, below, checked
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+_CHUNK_BYTES = 8 << 20  # one request each, so it is larger than on a disk
+_LIST_CHUNK = 1_000  # what one page of an S3 list holds
+_REQUEST_TIMEOUT = timedelta(seconds=15)
+_UPLOAD_TIMEOUT = timedelta(minutes=30)  # 1 GiB at 5 Mbit/s
+_RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+_PROBE = f"{HIDDEN}check"
+_ENDPOINTS = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT",
+    "GOOGLE_BASE_URL",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_ENDPOINT",
+)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
+# obstore tells these apart in its words only; nothing is decided by them but what a person reads.
+_REASONS = (
+    (re.compile("BadScheme"), "plain http is for loopback: use https, or set AWS_ALLOW_HTTP=true"),
+    (
+        re.compile(r"/latest/api/token|token request|MissingAccount|AWS_CONTAINER", re.IGNORECASE),
+        "no credentials were found: set the cloud's standard variables",
+    ),
+    (_NO_BUCKET, "the bucket does not exist: create it, or correct PAGETRAIL_STORAGE_URL"),
+    (
+        re.compile(r"status code: 40[13]"),
+        "the credentials are refused: correct them or their rights",
+    ),
+    (re.compile("kind: Timeout"), "it does not answer in time: look at its health and the network"),
+    (
+        re.compile("kind: Connect|sending request"),
+        "it does not answer: correct its address, or start it",
+    ),
+)
+_ERROR_CODE = re.compile(r"<Code>(\w{1,60})</Code>|status code: (\d{3})")
+
+
+class ObjectStorage:
+    """Storage in a bucket; see `Storage` for what its methods promise.
+
+    Credentials and endpoint come from the cloud's own standard environment, never from the URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._name = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        # Azure's hierarchical accounts and S3's directory buckets list in an order of their own.
+        self._in_order = parts.scheme != "az" and not parts.netloc.endswith("--x-s3")
+        with self._plain_faults():
+            memory = MemoryStore() if parts.scheme == "memory" else None
+            self._store: ObjectStore = memory or _connect(url, _REQUEST_TIMEOUT)
+            self._bulk: ObjectStore = memory or _connect(url, _UPLOAD_TIMEOUT)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        return self._create(self._store, checked(key), data)
+
+    def put_new_file(self, key: str, path: Path) -> bool:
+        # A multipart upload would overwrite, so it is one conditional put; mapped, so that the
+        # pages of the file are the kernel's and need no memory of this process.
+        if path.stat().st_size == 0:
+            return self.put_new(key, b"")
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._create(self._bulk, checked(key), data)
+
+    def get(self, key: str) -> bytes | None:
+        found = self.get_versioned(key)
+        return found[0] if found else None
+
+    def open(self, key: str) -> Iterator[bytes] | None:
+        with self._plain_faults():
+            try:
+                size = self._store.head(checked(key))["size"]
+            except FileNotFoundError:
+                self.get(
+                    key
+                )  # raises if the bucket is missing, which the answer to a HEAD does not say
+                return None
+        return self._chunks(key, size)
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        found = self._list(below(prefix))
+        return found if self._in_order else iter(sorted(found))
+
+    def children(self, prefix: str) -> Names:
+        start = below(prefix)
+        with self._plain_faults():
+            found = self._store.list_with_delimiter(start or None)
+        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+        names = {path.rpartition("/")[2] for path in paths}
+        return sorted(name for name in names if not name.startswith(HIDDEN))
+
+    def delete(self, key: str) -> None:
+        with self._plain_faults():
+            try:
+                self._store.delete(checked(key))
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+
+    def get_versioned(self, key: str) -> tuple[bytes, Version] | None:
+        with self._plain_faults():
+            try:
+                found = self._store.get(checked(key))
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+                return None
+            return bytes(found.bytes()), Version(found.meta["e_tag"], found.meta["version"])
+
+    def replace_if(self, key: str, data: bytes, version: Version | None) -> bool:
+        if version is None:
+            return self.put_new(key, data)
+        mode: Any = {name: value for name, value in version._asdict().items() if value is not None}
+        with self._plain_faults():
+            try:
+                self._store.put(checked(key), data, mode=mode, use_multipart=False)
+            except (PreconditionError, FileNotFoundError):
+                # A retry after a lost answer meets this call's own success.
+                return self.get(key) == data
+        return True
+
+    def check(self) -> None:
+        self._create(self._store, _PROBE, b"")
+        if self._create(self._store, _PROBE, b""):
+            raise StorageUnreachable(
+                f"{self._name} overwrites objects that should be kept: use a store with conditional writes."
+            )
+        self.get("missing")  # without the right to list, S3 answers 403 instead of 404
+        self.children("missing")
+
+    def _create(self, store: "ObjectStore", key: str, data: bytes | mmap.mmap) -> bool:
+        with self._plain_faults():
+            try:
+                store.put(key, data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def _chunks(self, key: str, size: int) -> Iterator[bytes]:
+        # Ranges instead of one long answer: each is short, bounded and retried by itself.
+        for start in range(0, size, _CHUNK_BYTES):
+            with self._plain_faults():
+                chunk = self._store.get_range(key, start=start, end=min(start + _CHUNK_BYTES, size))
+            yield bytes(chunk)
+
+    def _list(self, prefix: str) -> Iterator[Stored]:
+        with self._plain_faults():
+            for chunk in self._store.list(prefix or None, chunk_size=_LIST_CHUNK):
+                for entry in chunk:
+                    if not entry["path"].startswith(HIDDEN):
+                        yield Stored(entry["path"], entry["size"])
+
+    @contextmanager
+    def _plain_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            # obstore's own words can hold a signed request, so they must not travel with the fault.
+            raise StorageUnreachable(
+                f"Storage at {self._name} can't be used: {_reason(error)}."
+            ) from None
+
+
+def _reason(error: Exception) -> str:
+    words = str(error)
+    code = _ERROR_CODE.search(words)
+    told = f" ({code[1] or code[2]})" if code else ""
+    for pattern, reason in _REASONS:
+        if pattern.search(words):
+            return reason + told
+    return f"it fails{told}: look at its health and the environment that configures it"
+
+
+def _connect(url: str, timeout: timedelta) -> "ObjectStore":
+    options: ClientConfig = {"timeout": timeout, "connect_timeout": timedelta(seconds=3)}
+    endpoints = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
+    if endpoints and all(urlsplit(url).hostname in _LOOPBACK for url in endpoints):
+        options["allow_http"] = True  # elsewhere only by AWS_ALLOW_HTTP
+    return from_url(url, client_options=options, retry_config=_RETRY)
+
+
+def _refuse_missing_bucket(error: FileNotFoundError) -> None:
+    """Raise *error* again unless it is only the object that is missing."""
+    if _NO_BUCKET.search(str(error)):
+        raise error
