@@ -1,0 +1,248 @@
+"""Tenants and their sources: a document each in storage, which is the truth, and a copy in Redis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from workers.errors import (
+    Busy,
+    Exists,
+    NotFound,
+    StorageConflict,
+    UsageFault,
+    VaultFault,
+    redis_faults,
+)
+from workers.storage import Storage, Version
+from workers.vault import Vault
+
+REGISTRY = ".registry"
+"""Storage prefix of the documents; outside the evidence, so that copies of it never hold keys."""
+_READERS = 16  # registry documents read side by side while restoring
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}/[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class State(StrEnum):
+    """What a source is allowed to do."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"  # keeps its key, sends no request
+    DISCONNECTED = "disconnected"  # its key is destroyed, its evidence stays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One PagerDuty connection of a tenant. Its key is sealed; `repr` doesn't show even that."""
+
+    id: str
+    region: str
+    subdomain: str
+    credential: str  # "account" or "user"
+    fingerprint: str
+    sealed_key: str | None = field(repr=False)  # None once disconnected
+    keyed_at: datetime
+    connected_at: datetime
+    since: datetime
+    state: State = State.ACTIVE
+    every_seconds: int | None = None  # None: runs only when asked to
+    resources: tuple[str, ...] | None = None  # None: all of the catalog
+    reserve: float = 0.10
+    allow_user_key: bool = False
+    access: Mapping[str, str] = field(default_factory=dict)  # resource -> why unreadable, or ""
+    version: int = 1  # counts saves
+
+    def to_json(self) -> bytes:
+        """Return the registry document."""
+        members = {name: getattr(self, name) for name in self.__slots__}
+        return orjson.dumps({"format": 1} | members, option=orjson.OPT_UTC_Z)
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Source:
+        """Return the source that `to_json` wrote; members of a newer version are left out."""
+        document: dict[str, Any] = orjson.loads(text)
+        members = {name: document[name] for name in cls.__slots__ if name in document}
+        resources = members["resources"]
+        members |= {name: datetime.fromisoformat(members[name]) for name in _TIMES}
+        members |= {
+            "state": State(members["state"]),
+            "resources": None if resources is None else tuple(resources),
+        }
+        return cls(**members)
+
+
+Listed = list[Source]  # spelt out here because a method named list hides the type
+_TIMES = ("keyed_at", "connected_at", "since")
+
+
+def parse_source_id(text: str) -> str:
+    """Return *text* if it is a source id, `tenant/name`; raise `UsageFault` if not."""
+    if not _ID.fullmatch(text) or ".." in text:
+        raise UsageFault(
+            f"{text[:80]!r} is not a source: write TENANT/NAME, each 1 to 63 of a-z, 0-9, dot, dash or "
+            "underscore, starting with a letter or digit, without two dots in a row."
+        )
+    return text
+
+
+class Sources:
+    """All sources. Safe to share between threads; every write goes to storage first.
+
+    Raises `RedisUnreachable` and `StorageUnreachable` where one of them can't do its part. A write
+    that storage took and Redis didn't is made up for by the next `get`, `save` or `restore`.
+    """
+
+    def __init__(self, redis: Redis, storage: Storage, vault: Vault, prefix: str) -> None:
+        self._redis = redis
+        self._storage = storage
+        self._vault = vault
+        self._keys = [f"{prefix}:sources", f"{prefix}:credentials"]
+        self._script = redis.register_script(
+            files("workers").joinpath("sources.lua").read_text("utf-8")
+        )
+
+    def add(self, source: Source) -> Source:
+        """Store a new source; `Exists` if its id is taken.
+
+        A disconnected source may be connected again, to the account it had: its evidence goes on.
+        """
+        found = self._registered(source.id)
+        if found is None:
+            return self._store(replace(source, version=1), None)
+        before, version = found
+        if before.state is not State.DISCONNECTED:
+            raise Exists(
+                f"{source.id} is connected already: `pagetrail source rotate {source.id}` changes its "
+                f"key, `pagetrail source disconnect {source.id}` ends it."
+            )
+        if (before.region, before.subdomain) != (source.region, source.subdomain):
+            raise Exists(
+                f"{source.id} holds evidence of {before.subdomain} in region {before.region}, not of "
+                f"{source.subdomain} in region {source.region}: choose another name for this account."
+            )
+        return self._store(replace(source, version=before.version + 1), version)
+
+    def get(self, source_id: str) -> Source:
+        """Return the source as Redis has it, else as storage has it; `NotFound` if neither does."""
+        with redis_faults():
+            text = self._redis.hget(self._keys[0], source_id)
+        if text is not None:
+            return Source.from_json(text)
+        found = self._registered(source_id)
+        if found is None:
+            raise NotFound(
+                f"There is no source {source_id}: `pagetrail source list` shows those there are, "
+                f"`pagetrail source connect {source_id}` makes it."
+            )
+        self._copy(found[0])
+        return found[0]
+
+    def list(self) -> Listed:
+        """Return every source that Redis knows, in the order of their ids."""
+        with redis_faults():
+            documents = self._redis.hvals(self._keys[0])
+        return sorted(map(Source.from_json, documents), key=lambda source: source.id)
+
+    def save(self, source: Source) -> Source:
+        """Store a changed source and return it as stored; `Busy` if it changed since it was read."""
+        found = self._registered(source.id)
+        if found is None:
+            raise NotFound(f"There is no source {source.id} any more: connect it again.")
+        before, version = found
+        if before.version != source.version:
+            self._copy(before)
+            raise _changed(source.id)
+        return self._store(replace(source, version=source.version + 1), version)
+
+    def seal(self, source_id: str, key: str) -> str:
+        """Return *key* sealed for this source alone."""
+        return self._vault.seal(key, source_id)
+
+    def key_of(self, source: Source) -> str:
+        """Return the API key, for one request; `VaultFault` if it can't be opened or is destroyed."""
+        if source.sealed_key is None:
+            raise VaultFault(
+                f"{source.id} is disconnected, its key is destroyed: connect it again."
+            )
+        return self._vault.open(source.sealed_key, source.id)
+
+    def reseal(self, source: Source) -> bool:
+        """Seal the source's key with the first vault key; False if that was so already."""
+        if source.sealed_key is None or self._vault.seals_with_first(source.sealed_key):
+            return False
+        key = self.key_of(source)
+        self.save(replace(source, sealed_key=self._vault.seal(key, source.id)))
+        return True
+
+    def reserve_for(self, fingerprint: str) -> float:
+        """Return the largest reserve of the sources that share a credential; 0 if none has it."""
+        with redis_faults():
+            text = self._redis.hget(self._keys[1], fingerprint)
+        return max(orjson.loads(text).values(), default=0.0) if text else 0.0
+
+    def restore(self) -> int:
+        """Copy into Redis what it misses or holds older; return how many that were. Repeatable.
+
+        An unreadable document stops none of the others and is then raised as `StorageConflict`.
+        """
+        keys = [stored.key for stored in self._storage.list(REGISTRY)]
+        with ThreadPoolExecutor(_READERS) as readers:
+            results = list(readers.map(self._restore_one, keys))
+        if unreadable := [key for key, copied in zip(keys, results, strict=True) if copied is None]:
+            raise StorageConflict(
+                f"{len(unreadable)} of {len(keys)} source documents can't be read, {unreadable[0]} is the "
+                "first: restore it from a copy of the storage; the other sources are in place."
+            )
+        return sum(map(bool, results))
+
+    def _restore_one(self, key: str) -> bool | None:
+        try:
+            data = self._storage.get(key)
+            source = Source.from_json(data) if data else None
+        except (KeyError, TypeError, ValueError):
+            return None
+        return self._copy(source) if source else False
+
+    def _registered(self, source_id: str) -> tuple[Source, Version] | None:
+        found = self._storage.get_versioned(_document(source_id))
+        if found is None:
+            return None
+        try:
+            return Source.from_json(found[0]), found[1]
+        except (KeyError, TypeError, ValueError):
+            raise StorageConflict(
+                f"{_document(source_id)} can't be read: restore it from a copy of the storage."
+            ) from None
+
+    def _store(self, source: Source, version: Version | None) -> Source:
+        if not self._storage.replace_if(_document(source.id), source.to_json(), version):
+            raise _changed(source.id)
+        self._copy(source)
+        return source
+
+    def _copy(self, source: Source) -> bool:
+        reserve = "" if source.sealed_key is None else source.reserve
+        with redis_faults():
+            return bool(
+                self._script(
+                    keys=self._keys,
+                    args=[source.id, source.to_json(), source.version, source.fingerprint, reserve],
+                )
+            )
+
+
+def _document(source_id: str) -> str:
+    return f"{REGISTRY}/{source_id}.json"
+
+
+def _changed(source_id: str) -> Busy:
+    return Busy(f"Somebody else changed {source_id} at the same moment: look at it and try again.")
