@@ -1,0 +1,210 @@
+"""What Pagetrail can read: one declarative entry per PagerDuty resource, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+CATALOG_VERSION = 1
+PAGE_LIMIT = 100
+"""Records asked for per page: PagerDuty's documented maximum of classic pagination."""
+OFFSET_CAP = 10_000
+"""`offset + limit` may not exceed this on classic lists (PagerDuty's pagination guide)."""
+
+
+class Paging(StrEnum):
+    """How a call's answer goes on."""
+
+    CLASSIC = "classic"  # limit, offset, more, total
+    CHAIN = "chain"  # limit, offset, more, but no total: one page after another
+    CURSOR = "cursor"  # next_cursor, null at the end
+    SINGLE = "single"  # one answer is all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One GET: where, what it wraps its records in, and how it pages."""
+
+    path: str  # `{id}` stands for the parent's id
+    wrapper: str
+    paging: Paging = Paging.CLASSIC
+    params: tuple[tuple[str, str], ...] = ()
+    rendered: bool = False  # sends the run's period as since/until: it shapes, it doesn't filter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """One way into a resource: a list, calls per record, or both.
+
+    `segment` names the feed in page ids and storage keys. With `details` the records are what
+    `each` answers for every record of `list`; with `parent` they are what it answers for every
+    record of that feed. `settled` names a field and the values that end a record's life: others
+    are read again (through `each`) by the next run.
+    """
+
+    segment: str
+    list: Call | None = None
+    each: Call | None = None
+    details: bool = False
+    parent: str | None = None  # a feed's segment
+    parent_field: str | None = None  # where a child record carries its parent's reference
+    window_days: int | None = None  # longest period asked at once; None: the list is a snapshot
+    retention_days: int | None = None  # PagerDuty forgets after this
+    settled: tuple[str, frozenset[str]] | None = None
+    sort_field: str = "name"  # what the list is ordered by, for proving that pages overlap
+
+    @property
+    def changing(self) -> bool:
+        """Whether the list can gain and lose records while it is read."""
+        return self.window_days is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One kind of PagerDuty record."""
+
+    name: str
+    feeds: tuple[Feed, ...]
+    key: tuple[str, ...] = ("id",)  # dotted fields; () makes the record's digest its key
+    missing_means_plan: bool = False  # 404 on the list: the plan lacks it
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The resources whose records this one is read for."""
+        return frozenset(f.parent.partition(".")[0] for f in self.feeds if f.parent)
+
+    @property
+    def windowed(self) -> bool:
+        return any(feed.window_days for feed in self.feeds)
+
+
+def _snapshot(name: str, *params: tuple[str, str]) -> Resource:
+    call = Call(path=f"/{name}", wrapper=name, params=params)
+    return Resource(name=name, feeds=(Feed(segment=name, list=call),))
+
+
+_UTC = ("time_zone", "UTC")
+
+_ENTRIES = (
+    Resource(
+        name="incidents",
+        feeds=(
+            Feed(
+                segment="incidents",
+                list=Call(
+                    path="/incidents",
+                    wrapper="incidents",
+                    params=(("sort_by", "incident_number:asc"), _UTC),
+                ),
+                each=Call(path="/incidents/{id}", wrapper="incident", paging=Paging.SINGLE),
+                window_days=150,  # documented maximum: 6 months, exact day count unverified
+                settled=("status", frozenset({"resolved"})),
+            ),
+        ),
+    ),
+    Resource(
+        name="log_entries",
+        feeds=(
+            Feed(
+                segment="log_entries",
+                list=Call(
+                    path="/log_entries",
+                    wrapper="log_entries",
+                    params=(("include[]", "channels"), _UTC),
+                ),
+                window_days=31,  # maximum not documented
+            ),
+        ),
+    ),
+    _snapshot("services", ("include[]", "integrations"), _UTC),
+    _snapshot("escalation_policies"),
+    Resource(
+        name="schedules",
+        feeds=(
+            Feed(
+                segment="schedules",
+                list=Call(path="/schedules", wrapper="schedules"),
+                each=Call(
+                    path="/schedules/{id}",
+                    wrapper="schedule",
+                    paging=Paging.SINGLE,
+                    params=(_UTC,),
+                    rendered=True,
+                ),
+                details=True,
+            ),
+            Feed(
+                segment="schedules.shift",
+                list=Call(path="/v3/schedules", wrapper="schedules", paging=Paging.CHAIN),
+                each=Call(
+                    path="/v3/schedules/{id}",
+                    wrapper="schedule",
+                    paging=Paging.SINGLE,
+                    params=(("include[]", "final_schedule"), _UTC),
+                    rendered=True,
+                ),
+                details=True,
+                sort_field="summary",
+            ),
+        ),
+        key=("type", "id"),
+    ),
+    _snapshot("teams"),
+    Resource(
+        name="team_members",
+        feeds=(
+            Feed(
+                segment="team_members",
+                each=Call(path="/teams/{id}/members", wrapper="members"),
+                parent="teams",
+                parent_field="team",
+            ),
+        ),
+        key=("team.id", "user.id"),
+    ),
+    _snapshot(
+        "users",
+        ("include[]", "contact_methods"),
+        ("include[]", "notification_rules"),
+        ("include[]", "teams"),
+    ),
+    Resource(
+        name="audit_records",
+        feeds=(
+            Feed(
+                segment="audit_records",
+                list=Call(path="/audit/records", wrapper="records", paging=Paging.CURSOR),
+                window_days=31,  # documented maximum of one request
+                retention_days=365,
+            ),
+        ),
+    ),
+)
+
+CATALOG: dict[str, Resource] = {entry.name: entry for entry in _ENTRIES}
+FEEDS: dict[str, Feed] = {feed.segment: feed for entry in _ENTRIES for feed in entry.feeds}
+PROFILES: dict[str, tuple[str, ...]] = {"all": tuple(CATALOG)}
+
+
+def resource_of(segment: str) -> Resource:
+    """Return the resource that the feed *segment* belongs to."""
+    return CATALOG[segment.partition(".")[0]]
+
+
+def children_of(segment: str, resources: Iterable[str]) -> tuple[Feed, ...]:
+    """Return the feeds, among *resources*, that are read once per record of *segment*."""
+    return tuple(
+        feed
+        for name in resources
+        for feed in CATALOG[name].feeds
+        if feed.parent == segment or (feed.details and feed.segment == segment)
+    )
+
+
+def with_parents(names: Iterable[str]) -> tuple[str, ...]:
+    """Return *names* in catalog order, with the resources whose records they are read for."""
+    wanted = set(names)
+    while missing := {need for name in wanted for need in CATALOG[name].needs} - wanted:
+        wanted |= missing
+    return tuple(name for name in CATALOG if name in wanted)

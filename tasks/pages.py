@@ -1,0 +1,344 @@
+"""A page, its request, and what follows its answer: pure functions of plan, page and body."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from tasks.catalog import FEEDS, OFFSET_CAP, PAGE_LIMIT, Call, Feed, Paging, resource_of
+from tasks.runs import Plan
+from tasks.windows import ALL, of, period_in, rfc3339, split
+
+MAX_PASSES = 3
+_SPLIT_TARGET = 7_500
+"""Records aimed at per part of a window over the cap: room for uneven parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One request's worth of results. Its identity (all but the payload) fixes its storage key."""
+
+    segment: str
+    window: str
+    pass_: int = 1
+    number: int = 0  # the offset; behind a cursor, the ordinal
+    end: int = PAGE_LIMIT  # the page owns [number, end)
+    held: bool = False  # the last of its pass: asked when no other is open
+    cursor: str | None = None
+    mark: str | None = None  # digest of an earlier cursor (see `_repeats`)
+    parent: Mapping[str, Any] | None = None  # reference to the record it is read for
+    chain: tuple[int, int] | None = None  # index in the plan's windows, pages planned before
+
+    @property
+    def group(self) -> str:
+        return f"{self.segment}/{self.window}.{self.pass_}"
+
+    @property
+    def id(self) -> str:
+        return f"{self.group}/{self.number:06d}"
+
+    @property
+    def first(self) -> bool:
+        return self.number == 0
+
+    @property
+    def feed(self) -> Feed:
+        return FEEDS[self.segment]
+
+    @property
+    def call(self) -> Call:
+        call = self.feed.each if self.window.startswith("of-") else self.feed.list
+        assert call, f"{self.segment} has no call for {self.window}"
+        return call
+
+    def payload(self) -> str:
+        """Return what the identity doesn't say, as JSON: empty for most pages."""
+        blank = Page(self.segment, self.window)
+        extra = {
+            name: value
+            for name in _PAYLOAD
+            if (value := getattr(self, name)) != getattr(blank, name)
+        }
+        return orjson.dumps(extra).decode() if extra else ""
+
+    @classmethod
+    def parse(cls, page_id: str, payload: str = "") -> Page:
+        segment, window, number = page_id.split("/")
+        window, _, pass_ = window.rpartition(".")
+        extra = orjson.loads(payload) if payload else {}
+        if chain := extra.get("chain"):
+            extra["chain"] = tuple(chain)
+        return cls(segment, window, int(pass_), int(number), **extra)
+
+
+_PAYLOAD = ("end", "held", "cursor", "mark", "parent", "chain")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    path: str
+    params: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A stored answer: what every decision is made from."""
+
+    status: int
+    date: datetime | None
+    data: Any = field(repr=False)
+    envelope: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows an answer. `ended`: the pass is superseded and the followers replace it."""
+
+    followers: tuple[Page, ...] = ()
+    ended: str = ""  # "" | "split" | "again"
+    onward: tuple[Page, ...] = ()  # the plan's next window, whatever becomes of this one
+
+
+def request_of(page: Page, plan: Plan) -> Request:
+    """Return the GET that asks for *page*."""
+    call = page.call
+    parent = page.parent or {}
+    params = list(call.params)
+    if period := period_in(page.window):
+        params += [("since", rfc3339(period.since)), ("until", rfc3339(period.until))]
+    elif call.rendered:
+        params += [("since", rfc3339(plan.period.since)), ("until", rfc3339(plan.period.until))]
+    if call.paging in (Paging.CLASSIC, Paging.CHAIN):
+        params += [("limit", str(page.end - page.number)), ("offset", str(page.number))]
+        if call.paging is Paging.CLASSIC and (page.first or page.held):
+            params.append(("total", "true"))
+    elif call.paging is Paging.CURSOR:
+        params.append(("limit", str(PAGE_LIMIT)))
+        if page.cursor:
+            params.append(("cursor", page.cursor))
+    return Request(call.path.replace("{id}", str(parent.get("id", ""))), tuple(params))
+
+
+def first_pages(plan: Plan) -> list[Page]:
+    """Return what a run opens with: one page per list, and one per record to be read again."""
+    pages = []
+    for feed in plan.feeds:
+        if windows := plan.windows.get(feed.segment):
+            pages.append(Page(feed.segment, str(windows[0]), chain=(0, 0)))
+        elif feed.list:
+            pages.append(Page(feed.segment, ALL))
+    if not plan.backfill:
+        pages += [
+            Page(segment, of(record_id), parent={"id": record_id})
+            for segment, ids in plan.unsettled.items()
+            if segment in plan.windows
+            for record_id in ids
+        ]
+    return pages
+
+
+def decide(page: Page, answer: Answer | None, plan: Plan) -> Step:
+    """Return what follows *page*; None stands for a page that kept failing."""
+    return replace(_decide(page, answer), onward=_next_window(page, answer, plan))
+
+
+def too_slow(page: Page, plan: Plan) -> Step | None:
+    """Return the halves that replace the window of a page nobody can wait for, if it has any."""
+    period = period_in(page.window)
+    if period is None or not period.splittable:
+        return None
+    return replace(halved(page), onward=_next_window(page, None, plan))
+
+
+def _decide(page: Page, answer: Answer | None) -> Step:
+    if answer is None:
+        return Step()
+    if not answer.ok:
+        return Step() if page.first else again(page)
+    match page.call.paging:
+        case Paging.SINGLE:
+            return Step()
+        case Paging.CURSOR:
+            return _after_cursor(page, answer)
+    return _after_first(page, answer) if page.first else _after_offset(page, answer)
+
+
+def again(page: Page) -> Step:
+    """Supersede the pass of *page* by another, unless it was the last one allowed."""
+    if page.pass_ >= MAX_PASSES:
+        return Step((), "again")
+    return Step((_restart(page, page.window, page.pass_ + 1),), "again")
+
+
+def halved(page: Page, parts: int = 2) -> Step:
+    """Supersede the pass of *page* by equal parts of its window, or by another pass."""
+    period = period_in(page.window)
+    if period is None or not period.splittable:
+        return again(page)
+    return Step(tuple(_restart(page, str(part), 1) for part in split(period, parts)), "split")
+
+
+def _restart(page: Page, window: str, pass_: int) -> Page:
+    return Page(page.segment, window, pass_, parent=page.parent)
+
+
+def served(page: Page, answer: Answer) -> list[dict[str, Any]]:
+    """Return the records of an answer: none if it is an error, one if the call gives one."""
+    if not answer.ok:
+        return []
+    found = answer.data[page.call.wrapper]
+    return [found] if page.call.paging is Paging.SINGLE else found
+
+
+def _next_window(page: Page, answer: Answer | None, plan: Plan) -> tuple[Page, ...]:
+    if page.chain is None:
+        return ()
+    index, planned = page.chain
+    windows = plan.windows[page.segment]
+    if answer is not None and not answer.ok and answer.status != 400:
+        return ()  # the resource isn't there for this key: neither are its other windows
+    planned += _pages_in(answer)
+    if index + 1 >= len(windows) or planned >= plan.page_share:
+        return ()
+    return (Page(page.segment, str(windows[index + 1]), chain=(index + 1, planned)),)
+
+
+def _pages_in(answer: Answer | None) -> int:
+    total = answer.data.get("total") if answer and answer.ok else None
+    return max(1, -(-int(total or 0) // PAGE_LIMIT))
+
+
+def _after_first(page: Page, answer: Answer) -> Step:
+    data, count = answer.data, len(served(page, answer))
+    if not data.get("more"):
+        return Step()
+    if count == 0:
+        return again(page)
+    total = data.get("total") if page.call.paging is Paging.CLASSIC else None
+    if total is None:
+        return _chained(page, count)
+    if total > OFFSET_CAP:
+        period = period_in(page.window)
+        if period and period.splittable:
+            return halved(page, -(-total // _SPLIT_TARGET))
+    stride = max(1, count - 1) if page.feed.changing else count
+    reach = min(total, OFFSET_CAP)
+    offsets: list[int] = []
+    offset = stride
+    while not offsets or offsets[-1] + count < reach:
+        offsets.append(offset)
+        offset += stride
+    return Step(
+        tuple(
+            replace(
+                page,
+                number=start,
+                end=min(start + count, OFFSET_CAP),
+                held=start == offsets[-1],
+                chain=None,
+            )
+            for start in offsets
+        )
+    )
+
+
+def _chained(page: Page, count: int) -> Step:
+    start = page.number + max(1, count - 1)
+    end = start + (page.end - page.number)
+    return Step((replace(page, number=start, end=end, chain=None),))
+
+
+def _after_offset(page: Page, answer: Answer) -> Step:
+    count, more = len(served(page, answer)), bool(answer.data.get("more"))
+    if not more:
+        return Step()
+    if count == 0:
+        return again(page)
+    if page.call.paging is Paging.CHAIN:
+        return _chained(page, count)
+    size, back = page.end - page.number, 1 if page.feed.changing else 0
+    if count < size:  # a short page: the rest of its own range, no more
+        return Step((replace(page, number=page.number + max(1, count - back)),))
+    if not page.held:
+        return Step()
+    start = page.number + max(1, size - back)
+    if start >= OFFSET_CAP:
+        return halved(page)
+    return Step((replace(page, number=start, end=min(start + size, OFFSET_CAP)),))
+
+
+def _after_cursor(page: Page, answer: Answer) -> Step:
+    cursor = answer.data.get("next_cursor")
+    if cursor is None:
+        return Step()
+    if _repeats(page, cursor):
+        return again(page)
+    number = page.number + 1
+    mark = _digest(cursor) if number & (number - 1) == 0 else page.mark
+    following = replace(page, number=number, cursor=cursor, mark=mark, chain=None)
+    return Step((following,))
+
+
+def _repeats(page: Page, cursor: str) -> bool:
+    """Whether the cursors go in a circle.
+
+    Brent's algorithm: the digest of the cursor at each power of two is carried along, so a
+    circle of any length is met without remembering every cursor.
+    """
+    return cursor == page.cursor or _digest(cursor) == page.mark
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def child_pages(feeds: Iterable[Feed], records: Iterable[Mapping[str, Any]]) -> tuple[Page, ...]:
+    """Return the first page of each child list (or detail) of *records*."""
+    return tuple(
+        Page(feed.segment, of(str(record["id"])), parent=_reference(feed, record))
+        for record in records
+        for feed in feeds
+    )
+
+
+def _reference(feed: Feed, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return PagerDuty's five-field reference to *record*; the id alone where none is kept."""
+    if not feed.parent_field:
+        return {"id": record["id"]}
+    kind = str(record.get("type", feed.parent_field)).removesuffix("_reference")
+    return {"id": record["id"], "type": f"{kind}_reference"} | {
+        name: record.get(name) for name in ("summary", "self", "html_url")
+    }
+
+
+def records_of(page: Page, answer: Answer) -> list[dict[str, Any]]:
+    """Return the records that *page* contributes to its resource's artifact."""
+    feed = page.feed
+    if feed.details and not page.window.startswith("of-"):
+        return []
+    found = served(page, answer)
+    if feed.parent_field:
+        return [{**record, feed.parent_field: page.parent} for record in found]
+    return found
+
+
+def identity(segment: str, record: Mapping[str, Any]) -> str:
+    """Return what makes *record* one record among those of its resource."""
+    parts = []
+    for name in resource_of(segment).key:
+        value: Any = record
+        for field_name in name.split("."):
+            value = value.get(field_name) if isinstance(value, Mapping) else None
+        if value is None:
+            return hashlib.sha256(orjson.dumps(record, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        parts.append(str(value))
+    return "\x00".join(parts) or hashlib.sha256(orjson.dumps(record)).hexdigest()

@@ -1,0 +1,159 @@
+"""A run's plan: what it will read, decided once from the source and its last manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from tasks.catalog import CATALOG, CATALOG_VERSION, Feed, with_parents
+from tasks.windows import OVERLAP, Period, cut, merged, missing, moment, rfc3339
+
+AGING = timedelta(days=62)
+"""Windows this close to PagerDuty's retention edge are read before other history."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The content of `plan.json`: every setting that shapes a run's requests."""
+
+    source: str
+    run: str
+    opened_at: datetime
+    period: Period
+    resources: tuple[str, ...]
+    windows: Mapping[str, tuple[Period, ...]]  # per feed, in the order they are opened
+    page_budget: int
+    region: str
+    subdomain: str
+    credential: str
+    backfill: bool = False
+    previous: Mapping[str, str] | None = None  # run and sha256 of the last manifest
+    covered: Mapping[str, tuple[Period, ...]] = field(default_factory=dict)  # proved before
+    unsettled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # known before
+    catalog: int = CATALOG_VERSION
+
+    @property
+    def feeds(self) -> list[Feed]:
+        return [feed for name in self.resources for feed in CATALOG[name].feeds]
+
+    @property
+    def page_share(self) -> int:
+        """Pages each windowed feed may plan before its further windows wait for the next run."""
+        return max(1, self.page_budget // max(1, len(self.windows)))
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(
+            {
+                "format": 1,
+                "source": self.source,
+                "run": self.run,
+                "opened_at": rfc3339(self.opened_at),
+                "period": self.period.to_json(),
+                "resources": self.resources,
+                "windows": {k: [p.to_json() for p in v] for k, v in self.windows.items()},
+                "page_budget": self.page_budget,
+                "region": self.region,
+                "subdomain": self.subdomain,
+                "credential": self.credential,
+                "backfill": self.backfill,
+                "previous": self.previous,
+                "covered": {k: [p.to_json() for p in v] for k, v in self.covered.items()},
+                "unsettled": dict(self.unsettled),
+                "catalog": self.catalog,
+            },
+            option=orjson.OPT_INDENT_2,
+        )
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Plan:
+        document: dict[str, Any] = orjson.loads(text)
+        document.pop("format")
+        return cls(
+            **document
+            | {
+                "opened_at": moment(document["opened_at"]),
+                "period": Period.from_json(document["period"]),
+                "resources": tuple(document["resources"]),
+                "windows": _periods(document["windows"]),
+                "covered": _periods(document["covered"]),
+                "unsettled": {k: tuple(v) for k, v in document["unsettled"].items()},
+            }
+        )
+
+
+def _periods(document: Mapping[str, list[list[str]]]) -> dict[str, tuple[Period, ...]]:
+    return {k: tuple(Period.from_json(pair) for pair in v) for k, v in document.items()}
+
+
+def run_number(run: str | None) -> str:
+    """Return the run id that follows *run*: eight digits, one sequence per source."""
+    return f"{int(run or 0) + 1:08d}"
+
+
+def make_plan(
+    *,
+    source: str,
+    resources: tuple[str, ...] | None,
+    since: datetime,
+    until: datetime,
+    opened_at: datetime,
+    page_budget: int,
+    region: str,
+    subdomain: str,
+    credential: str,
+    backfill: bool,
+    last: Mapping[str, Any] | None,
+    newest: str | None,
+) -> Plan:
+    """Return the plan of the run after *newest*, going on from the manifest *last* (None: none)."""
+    names = with_parents(resources or CATALOG)
+    feeds = [feed for name in names for feed in CATALOG[name].feeds]
+    covered = {
+        segment: tuple(Period.from_json(pair) for pair in pairs)
+        for segment, pairs in (last["covered"] if last else {}).items()
+    }
+    start = max(since, moment(last["period"][1]) - OVERLAP) if last else since
+    return Plan(
+        source=source,
+        run=run_number(newest),
+        opened_at=opened_at,
+        period=Period(min(start, until - timedelta(seconds=1)), until),
+        resources=names,
+        windows={
+            feed.segment: _windows(feed, Period(since, until), covered.get(feed.segment, ()))
+            for feed in feeds
+            if feed.window_days
+        },
+        page_budget=page_budget,
+        region=region,
+        subdomain=subdomain,
+        credential=credential,
+        backfill=backfill,
+        previous={"run": last["run"], "sha256": last["sha256"]} if last else None,
+        covered=covered,
+        unsettled={k: tuple(v) for k, v in last["unsettled"].items()} if last else {},
+    )
+
+
+def _windows(feed: Feed, target: Period, covered: tuple[Period, ...]) -> tuple[Period, ...]:
+    """Return what of *target* is to be read: new, then aging, then newest to oldest."""
+    assert feed.window_days
+    since = target.since
+    if feed.retention_days:
+        since = max(since, target.until - timedelta(days=feed.retention_days))
+    if since >= target.until:
+        since = target.until - timedelta(seconds=1)
+    gaps = missing(Period(since, target.until), covered)
+    if covered and (not gaps or gaps[-1].until == target.until):
+        back = max(p.until for p in merged(covered)) - OVERLAP
+        gaps = [g for g in gaps if g.until != target.until] + [
+            Period(max(since, min(back, target.until - timedelta(seconds=1))), target.until)
+        ]
+    ordered = [window for gap in reversed(gaps) for window in cut(gap, feed.window_days)]
+    edge = target.until - timedelta(days=feed.retention_days or 0) + AGING
+    aging = {w for w in ordered[1:] if feed.retention_days and w.since < edge}
+    return tuple(sorted(ordered, key=lambda w: (w != ordered[0], w not in aging)))

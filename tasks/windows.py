@@ -1,0 +1,107 @@
+"""A period -> fixed half-open windows `[since, until)`, and the arithmetic of what is covered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+OVERLAP = timedelta(minutes=10)
+"""How far a next reading goes back behind the last proved `until`: records may be written late."""
+SECOND = timedelta(seconds=1)
+_STAMP = "%Y%m%dT%H%M%SZ"
+ALL = "all"
+_LONGEST_ID = 120  # a storage key segment stays under the 255 bytes of file systems
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """A half-open span of time, whole seconds, UTC."""
+
+    since: datetime
+    until: datetime
+
+    def __str__(self) -> str:
+        return f"{self.since:{_STAMP}}_{self.until:{_STAMP}}"
+
+    @classmethod
+    def parse(cls, text: str) -> Period:
+        """Return the period written as `str()` does; raises ValueError."""
+        since, until = (datetime.strptime(t, _STAMP).replace(tzinfo=UTC) for t in text.split("_"))
+        return cls(since, until)
+
+    @property
+    def splittable(self) -> bool:
+        return self.until - self.since > SECOND
+
+    def to_json(self) -> list[str]:
+        return [rfc3339(self.since), rfc3339(self.until)]
+
+    @classmethod
+    def from_json(cls, pair: list[str]) -> Period:
+        return cls(moment(pair[0]), moment(pair[1]))
+
+
+def rfc3339(when: datetime) -> str:
+    """Return *when* as PagerDuty takes it: UTC, whole seconds, `Z`."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str) -> datetime:
+    """Return the aware UTC time that *text* (RFC 3339) names."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def of(parent_id: str) -> str:
+    """Return the window name of what is read once for the record *parent_id*."""
+    escaped = quote(parent_id, safe="").replace(".", "%2E").replace("~", "%7E")
+    if len(escaped) > _LONGEST_ID:
+        escaped = "sha256-" + hashlib.sha256(parent_id.encode()).hexdigest()
+    return f"of-{escaped}"
+
+
+def period_in(window: str) -> Period | None:
+    """Return the period of a window, or None for `all` and `of-` windows."""
+    return None if window == ALL or window.startswith("of-") else Period.parse(window)
+
+
+def cut(period: Period, days: int) -> Iterator[Period]:
+    """Yield *period* in windows of at most *days*, newest first."""
+    until, step = period.until, timedelta(days=days)
+    while until > period.since:
+        since = max(period.since, until - step)
+        yield Period(since, until)
+        until = since
+
+
+def split(period: Period, parts: int) -> list[Period]:
+    """Return *period* in up to *parts* (at least 2) windows of whole seconds, newest first."""
+    seconds = int((period.until - period.since) / SECOND)
+    parts = min(max(parts, 2), seconds)
+    edges = [period.since + timedelta(seconds=seconds * n // parts) for n in range(parts + 1)]
+    return [Period(*pair) for pair in reversed(list(zip(edges, edges[1:], strict=False)))]
+
+
+def merged(periods: Iterable[Period]) -> list[Period]:
+    """Return the union of *periods*, oldest first, touching ones joined."""
+    union: list[Period] = []
+    for period in sorted(periods):
+        if union and period.since <= union[-1].until:
+            union[-1] = Period(union[-1].since, max(union[-1].until, period.until))
+        else:
+            union.append(period)
+    return union
+
+
+def missing(target: Period, covered: Iterable[Period]) -> list[Period]:
+    """Return what of *target* lies outside *covered*, oldest first."""
+    gaps, edge = [], target.since
+    for period in merged(covered):
+        if period.since > edge:
+            gaps.append(Period(edge, min(period.since, target.until)))
+        edge = max(edge, period.until)
+    if edge < target.until:
+        gaps.append(Period(edge, target.until))
+    return [gap for gap in gaps if gap.since < gap.until]

@@ -1,0 +1,417 @@
+-- The open pages of one source's run, and when anything must next be looked at. One call, one step.
+--
+-- KEYS  1 due       sorted set: source -> ms of the next look          (all sources)
+--       2 schedule  sorted set: source -> ms when its next run is due  (all sources)
+--       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number  (all sources)
+--       4 clocks    hash: region -> ms that PagerDuty's clock is ahead of Redis's
+--       5 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run
+--       6 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
+--                   o offers, t token, a attempts, f last failure, r requests, w why it waits, i since when)
+--       7 ready     sorted set: waiting page -> sequence
+--       8 later     sorted set: waiting page -> not-before ms
+--       9 offered   sorted set: page with a message out -> ms of the offer (or of the last check)
+--      10 claimed   sorted set: page in a worker's hands -> ms when its lease ends
+--      11 groups    hash: group -> open pages; "held:<group>" -> its held page
+--      12.. the Celery lists of the queues named in ARGV[2], in that order
+-- ARGV  1 operation, 2 JSON {source, queues, ...arguments of the operation}, 3 now in ms (tests) or ""
+-- Reply JSON. Times are ms of Redis's clock. Every operation is atomic; each says whether it may be
+-- repeated. Tokens fence: a page changes hands only for the token the entry holds.
+
+local DUE, SCHEDULE, QUEUES, CLOCKS, RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local RUN_KEYS = {RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS}
+local OFFER_LIFE = 30000     -- an unclaimed offer this old may be lost
+local CHECK_AGAIN = 10000    -- a doubtful offer is looked at again after this
+local REPEAT = 30000         -- a seal, probe or plan message is repeated after this
+local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; then the tick does
+local SEAL_LEASE = 60000
+local GIVE_UP = 86400000     -- a run without any success this long is sealed as it stands
+local PROBE_FIRST, PROBE_MOST = 60000, 900000
+local MAX_ATTEMPTS = 8
+local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds
+
+local arg = cjson.decode(ARGV[2])
+local source = arg.source
+local now = tonumber(ARGV[3])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function get(field) return redis.call('HGET', RUN, field) or nil end
+local function number(field) return tonumber(redis.call('HGET', RUN, field) or 0) end
+local function set(...) redis.call('HSET', RUN, ...) end
+
+local function entry_of(page)
+  local text = redis.call('HGET', PAGES, page)
+  return text and cjson.decode(text) or nil
+end
+local function keep(page, entry) redis.call('HSET', PAGES, page, cjson.encode(entry)) end
+
+local function first_score(key)
+  return tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
+end
+
+local function open_pages() return redis.call('HLEN', PAGES) end
+local function free_lanes()
+  return number('lanes') - redis.call('ZCARD', OFFERED) - redis.call('ZCARD', CLAIMED)
+end
+
+-- Put into `due` when this source needs its next look; out of it when never.
+local function look()
+  local next_look
+  local function at(ms) if ms and (not next_look or ms < next_look) then next_look = ms end end
+  if redis.call('EXISTS', RUN) == 0 then
+    at(tonumber(redis.call('ZSCORE', SCHEDULE, source) or nil))
+  else
+    at(first_score(CLAIMED))
+    at(number('success_at') + GIVE_UP)
+    if get('verdict') or open_pages() == 0 then
+      at(number('seal_at'))
+    elseif get('hold') == 'key' then
+      at(number('probe_at'))
+    elseif not get('hold') then
+      at(first_score(LATER))
+      local offered = first_score(OFFERED)
+      at(offered and offered + OFFER_LIFE)
+      if free_lanes() > 0 and redis.call('ZCARD', READY) > 0 then at(now) end
+    end
+  end
+  if next_look then redis.call('ZADD', DUE, next_look, source) else redis.call('ZREM', DUE, source) end
+end
+
+-- Count an attempt against a page, but only if its source answered since the page failed last: an
+-- outage costs none. Returns whether the source was silent between two failures.
+local function count_failure(entry)
+  local alive = entry.f and number('success_at') > entry.f
+  local lonely = entry.f and not alive
+  if alive then entry.a = (entry.a or 0) + 1 end
+  entry.f = now
+  return lonely
+end
+
+local function waits(page, entry, why, until_ms)
+  entry.w, entry.i = why, now
+  keep(page, entry)
+  if until_ms and until_ms > now then redis.call('ZADD', LATER, until_ms, page)
+  else redis.call('ZADD', READY, entry.s, page) end
+end
+
+local function add(page)  -- page: {id, payload, group, held, delay}
+  if redis.call('HEXISTS', PAGES, page[1]) == 1 then return end
+  local entry = {d = page[2], g = page[3], s = redis.call('HINCRBY', RUN, 'sequence', 1)}
+  redis.call('HINCRBY', GROUPS, page[3], 1)
+  if page[4] then
+    entry.h = true
+    redis.call('HSET', GROUPS, 'held:' .. page[3], page[1])
+    keep(page[1], entry)
+  else
+    waits(page[1], entry, 'worker', page[5] and now + page[5])
+  end
+end
+
+-- Free the held page of a group once no other page of it is open.
+local function free_held(group)
+  local held = redis.call('HGET', GROUPS, 'held:' .. group)
+  if held and tonumber(redis.call('HGET', GROUPS, group) or 0) == 1 then
+    redis.call('HDEL', GROUPS, 'held:' .. group)
+    local entry = entry_of(held)
+    entry.h = nil
+    waits(held, entry, 'worker')
+  end
+end
+
+-- Fill the free lanes; returns the offers to publish: {{page, number}, ...}
+local function fill()
+  local offers = {}
+  if get('hold') or get('verdict') then return offers end
+  for _, page in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now)) do
+    redis.call('ZREM', LATER, page)
+    local entry = entry_of(page)
+    waits(page, entry, 'worker')
+  end
+  local queue, free = get('queue'), free_lanes()
+  while free > 0 do
+    local page = redis.call('ZPOPMIN', READY)[1]
+    if not page then break end
+    local entry = entry_of(page)
+    entry.n = redis.call('HINCRBY', QUEUES, queue .. ':offered', 1)
+    entry.o = (entry.o or 0) + 1
+    keep(page, entry)
+    redis.call('ZADD', OFFERED, now, page)
+    offers[#offers + 1] = {page, entry.n}
+    free = free - 1
+  end
+  return offers
+end
+
+local function list_of(queue)
+  for position, name in ipairs(arg.queues) do
+    if name == queue then return KEYS[11 + position] end
+  end
+end
+
+local function drop_pages()
+  redis.call('DEL', PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS)
+end
+
+local function drop_group(group)
+  for _, page in ipairs(redis.call('HKEYS', PAGES)) do
+    if page:sub(1, #group + 1) == group .. '/' then
+      redis.call('HDEL', PAGES, page)
+      for _, key in ipairs({READY, LATER, OFFERED, CLAIMED}) do redis.call('ZREM', key, page) end
+    end
+  end
+  redis.call('HDEL', GROUPS, group, 'held:' .. group)
+end
+
+local function conclude(verdict)  -- no more pages: seal what there is
+  drop_pages()
+  set('verdict', verdict, 'seal_at', now)
+  redis.call('HDEL', RUN, 'hold')
+end
+
+local function is_run() return get('run') == arg.run end
+
+-- The entry of arg.page if it is in the caller's hands, else nil.
+local function held_by_caller()
+  if not is_run() then return nil end
+  local entry = entry_of(arg.page)
+  if entry and entry.t and entry.t == arg.token then return entry end
+end
+
+local function succeeded()
+  set('success_at', now, 'lanes', math.min(number('lanes') + 1, number('lanes_max')))
+  if arg.date then
+    local ahead = arg.date - now
+    local known = tonumber(redis.call('HGET', CLOCKS, get('region')) or nil)
+    if not known or math.abs(known - ahead) > CLOCK_SLACK then
+      redis.call('HSET', CLOCKS, get('region'), ahead)
+    end
+  end
+end
+
+local function count_requests(sent)
+  if sent and sent > 0 then
+    redis.call('HINCRBY', RUN, 'requests:' .. arg.resource, sent)
+  end
+end
+
+local function reply(status, offers)
+  local ready_to_seal = redis.call('EXISTS', RUN) == 1 and open_pages() == 0
+  if ready_to_seal and number('seal_at') <= now then set('seal_at', now + SEAL_GRACE) end
+  look()
+  local answer = {status = status, seal = ready_to_seal, queue = get('queue')}
+  if offers and #offers > 0 then answer.offers = offers end
+  return cjson.encode(answer)
+end
+
+local operations = {}
+
+-- Take up to `most` sources that are due; each is due again soon unless it is tended. Repeatable.
+function operations.take()
+  local sources = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, arg.most)
+  for _, name in ipairs(sources) do redis.call('ZADD', DUE, now + CHECK_AGAIN, name) end
+  return cjson.encode({status = 'taken', now = now, sources = #sources > 0 and sources or nil})
+end
+
+-- Redis's time, and how far PagerDuty's clock in a region is ahead of it (absent: not known yet).
+function operations.time()
+  local ahead = tonumber(redis.call('HGET', CLOCKS, arg.region) or nil)
+  return cjson.encode({status = 'time', now = now, ahead = ahead})
+end
+
+-- Open a run with its first pages; joins the one that is open. Repeatable.
+function operations.open()
+  local run = get('run')
+  if run then return cjson.encode({status = 'joined', run = run}) end
+  set('run', arg.run, 'queue', arg.queue, 'region', arg.region, 'lanes', arg.lanes,
+      'lanes_max', arg.lanes_max, 'opened_at', now, 'success_at', now, 'seal_at', now)
+  if arg.reopened then set('reopened', 1) end
+  if arg.hold then set('hold', arg.hold) end
+  for _, page in ipairs(arg.pages) do add(page) end
+  return reply('opened', fill())
+end
+
+-- Take an offered page. Raises the queue's `seen`, whatever becomes of the message. Repeatable.
+function operations.claim()
+  local seen = arg.queue .. ':seen'
+  if arg.number > tonumber(redis.call('HGET', QUEUES, seen) or 0) then
+    redis.call('HSET', QUEUES, seen, arg.number)
+  end
+  if not is_run() or not redis.call('ZSCORE', OFFERED, arg.page) then
+    return cjson.encode({status = 'dropped'})
+  end
+  local entry = entry_of(arg.page)
+  redis.call('ZREM', OFFERED, arg.page)
+  if get('hold') then
+    waits(arg.page, entry, 'worker')
+    return reply('dropped')
+  end
+  entry.t = arg.token
+  keep(arg.page, entry)
+  redis.call('ZADD', CLAIMED, now + arg.lease, arg.page)
+  look()
+  return cjson.encode({status = 'claimed', payload = entry.d, attempts = entry.a or 0,
+    requests = entry.r or 0, stored = (entry.o > 1 or get('reopened')) and true or false})
+end
+
+-- Give a claimed page back with a not-before; `failed` counts an attempt if the source is alive.
+function operations.give_back()
+  local entry = held_by_caller()
+  if not entry then return cjson.encode({status = 'stale'}) end
+  local answer = 'back'
+  count_requests(arg.sent)
+  entry.r = (entry.r or 0) + (arg.sent or 0)
+  if arg.failed then
+    set('lanes', 1)
+    if count_failure(entry) then answer = 'lonely' end
+    if (entry.a or 0) >= MAX_ATTEMPTS then
+      keep(arg.page, entry)
+      return reply('exhausted')
+    end
+  end
+  entry.t = nil
+  redis.call('ZREM', CLAIMED, arg.page)
+  waits(arg.page, entry, arg.why, arg.delay and now + arg.delay)
+  return reply(answer, fill())
+end
+
+-- Close a claimed page and open what follows. Without `settle`, the last open page of its group is
+-- not closed: the caller is told `last`, decides what the group came to, and calls again.
+-- `supersede` drops the rest of the group.
+function operations.close()
+  local entry = held_by_caller()
+  if not entry then return cjson.encode({status = 'stale'}) end
+  local group, same = entry.g, false
+  for _, page in ipairs(arg.followers) do same = same or page[3] == group end
+  if not arg.settle and not same and tonumber(redis.call('HGET', GROUPS, group)) == 1 then
+    return cjson.encode({status = 'last'})
+  end
+  redis.call('HDEL', PAGES, arg.page)
+  redis.call('ZREM', CLAIMED, arg.page)
+  if redis.call('HINCRBY', GROUPS, group, -1) == 0 then redis.call('HDEL', GROUPS, group) end
+  if arg.supersede then drop_group(group) end
+  for _, page in ipairs(arg.followers) do add(page) end
+  free_held(group)
+  redis.call('HINCRBY', RUN, 'closed', 1)
+  count_requests(arg.sent)
+  if arg.failed then redis.call('HINCRBY', RUN, 'failed', 1) else succeeded() end
+  return reply('closed', fill())
+end
+
+-- The key was refused (401): end a run that has read nothing, else suspend it and probe. Repeatable.
+function operations.refuse()
+  local entry = held_by_caller()
+  if not entry then return cjson.encode({status = 'stale'}) end
+  count_requests(arg.sent)
+  entry.t = nil
+  redis.call('ZREM', CLAIMED, arg.page)
+  waits(arg.page, entry, 'key')
+  if number('closed') == 0 then
+    conclude('refused')
+  elseif not get('hold') then
+    set('hold', 'key', 'probe_at', now + PROBE_FIRST, 'probe_wait', PROBE_FIRST)
+  end
+  return reply('refused')
+end
+
+-- Record what a probe came to. Repeatable.
+function operations.probed()
+  if not is_run() then return cjson.encode({status = 'stale'}) end
+  count_requests(arg.sent)
+  if arg.ok then
+    set('success_at', now)
+    if get('hold') == 'key' then redis.call('HDEL', RUN, 'hold', 'probe_at', 'probe_wait') end
+  elseif get('hold') == 'key' then
+    local wait = math.min(number('probe_wait') * 2, PROBE_MOST)
+    set('probe_wait', wait, 'probe_at', now + wait)
+  end
+  return reply('probed', fill())
+end
+
+-- Stop a source's requests (`hold`), or let them go on. Repeatable.
+function operations.hold()
+  if redis.call('EXISTS', RUN) == 0 then return reply('idle') end
+  set('hold', arg.hold)
+  return reply('held')
+end
+function operations.resume()
+  if redis.call('EXISTS', RUN) == 0 then return reply('idle') end
+  redis.call('HDEL', RUN, 'hold', 'probe_at', 'probe_wait')
+  set('success_at', now)
+  return reply('resumed', fill())
+end
+
+-- End the open run without its remaining pages. Repeatable.
+function operations.cancel()
+  if not is_run() then return cjson.encode({status = 'stale'}) end
+  if not get('verdict') then conclude('cancelled') end
+  return reply('cancelled')
+end
+
+-- When the next run is due; no `at`: never. Repeatable.
+function operations.schedule()
+  if arg.at then redis.call('ZADD', SCHEDULE, arg.at, source)
+  else redis.call('ZREM', SCHEDULE, source) end
+  return reply('scheduled')
+end
+
+-- Do what is due for a source: take back lost offers and ended leases, fill lanes, and say what
+-- else is due (`task`: plan, seal or probe). Repeatable.
+function operations.tend()
+  if redis.call('EXISTS', RUN) == 0 then
+    local at = tonumber(redis.call('ZSCORE', SCHEDULE, source) or nil)
+    if not at or at > now then return reply('idle') end
+    redis.call('ZADD', DUE, now + REPEAT, source)
+    return cjson.encode({status = 'due', task = 'plan'})
+  end
+  if number('success_at') + GIVE_UP <= now and not get('verdict') then conclude('silent') end
+  for _, page in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now)) do
+    redis.call('ZREM', CLAIMED, page)
+    local entry = entry_of(page)
+    entry.t = nil
+    count_failure(entry)
+    waits(page, entry, 'worker')
+  end
+  for _, page in ipairs(redis.call('ZRANGEBYSCORE', OFFERED, '-inf', now - OFFER_LIFE)) do
+    local entry, queue = entry_of(page), get('queue')
+    local seen = tonumber(redis.call('HGET', QUEUES, queue .. ':seen') or 0)
+    if seen > entry.n or redis.call('LLEN', list_of(queue)) == 0 then
+      redis.call('ZREM', OFFERED, page)
+      waits(page, entry, 'worker')
+    else
+      redis.call('ZADD', OFFERED, now - OFFER_LIFE + CHECK_AGAIN, page)
+    end
+  end
+  local task
+  if open_pages() == 0 and number('seal_at') <= now then
+    task = 'seal'
+    set('seal_at', now + REPEAT)
+  elseif get('hold') == 'key' and number('probe_at') <= now then
+    task = 'probe'
+    set('probe_at', now + REPEAT)
+  end
+  local answer = cjson.decode(reply('open', fill()))
+  answer.task, answer.run, answer.seal = task, get('run'), nil
+  return cjson.encode(answer)
+end
+
+-- Take the sealing of a run without open pages; the lease is renewed by the same call. Repeatable.
+function operations.seal()
+  if not is_run() or open_pages() > 0 then return cjson.encode({status = 'stale'}) end
+  if get('seal_token') ~= arg.token and number('seal_lease') > now then
+    return cjson.encode({status = 'taken'})
+  end
+  set('seal_token', arg.token, 'seal_lease', now + SEAL_LEASE, 'seal_at', now + SEAL_LEASE)
+  return reply('sealing')
+end
+
+-- Forget a run whose manifest is stored, and schedule the next. Repeatable.
+function operations.finish()
+  if is_run() then redis.call('DEL', unpack(RUN_KEYS)) end
+  if arg.at then redis.call('ZADD', SCHEDULE, arg.at, source) end
+  return reply('finished')
+end
+
+return operations[ARGV[1]]()

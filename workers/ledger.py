@@ -1,0 +1,283 @@
+"""Which pages of a run are open or closed, and what must be looked at when (opaque ids).
+
+All of it is the script `ledger.lua`, one call per step; this module gives its operations names and
+types. Nothing here outlives Redis: when it is lost, the run is opened again from storage.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Literal
+
+import orjson
+from redis import Redis
+
+QUEUES = ("fetch", "backfill")
+_TEXT = {b"run", b"queue", b"region", b"hold", b"verdict", b"seal_token"}
+LEASE_SECONDS = 40.0
+"""How long a claimed page stays its worker's: longer than any page may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A page to open: an id that begins with `group/`, and what its worker must be told."""
+
+    id: str
+    payload: str
+    group: str
+    held: bool = False  # not offered while its group has another open page
+    delay_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A message to publish: the page, and its number in the queue."""
+
+    page: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an operation came to, and what its caller must publish."""
+
+    status: str
+    offers: tuple[Offer, ...] = ()
+    queue: str = ""
+    seal: bool = False
+    task: Literal["plan", "seal", "probe"] | None = None
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A page in this worker's hands until its lease ends."""
+
+    source: str
+    run: str
+    page: str
+    token: str
+    payload: str
+    attempts: int
+    requests: int  # sent for this page before
+    stored: bool  # an answer may be stored already
+
+
+class Ledger:
+    """The open runs of all sources. Every method is one atomic script call."""
+
+    def __init__(self, redis: Redis, prefix: str, *, now_ms: int | None = None) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._script = redis.register_script(
+            files("workers").joinpath("ledger.lua").read_text("utf-8")
+        )
+        self.now_ms = now_ms  # set by tests to settle the clock
+
+    def open(
+        self,
+        source: str,
+        run: str,
+        pages: Iterable[Opening],
+        *,
+        queue: str,
+        region: str,
+        lanes: tuple[int, int],
+        reopened: bool = False,
+        hold: str | None = None,
+    ) -> Outcome:
+        """Open *run* with its first pages; `joined` and its id if another one is open."""
+        return self._do(
+            "open",
+            source,
+            run=run,
+            pages=_rows(pages),
+            queue=queue,
+            region=region,
+            lanes=lanes[0],
+            lanes_max=lanes[1],
+            reopened=reopened or None,
+            hold=hold,
+        )
+
+    def claim(self, source: str, run: str, page: str, number: int, queue: str) -> Claim | None:
+        """Take an offered page for `LEASE_SECONDS`; None: drop the message, it is out of date."""
+        token = secrets.token_hex(8)
+        reply = self._call(
+            "claim",
+            source,
+            run=run,
+            page=page,
+            number=number,
+            queue=queue,
+            token=token,
+            lease=_ms(LEASE_SECONDS),
+        )
+        if reply["status"] != "claimed":
+            return None
+        return Claim(
+            source,
+            run,
+            page,
+            token,
+            reply["payload"],
+            reply["attempts"],
+            reply["requests"],
+            reply["stored"],
+        )
+
+    def give_back(
+        self,
+        claim: Claim,
+        *,
+        why: str,
+        delay_seconds: float,
+        resource: str,
+        sent: int = 0,
+        failed: bool = False,
+    ) -> Outcome:
+        """Give a page back: `back`, `exhausted` (still the caller's), `lonely` or `stale`.
+
+        `lonely`: nothing of the source succeeded between this failure and the page's last one, so
+        no attempt was counted; a probe would tell a dead page from a dead source.
+        """
+        return self._held(
+            "give_back",
+            claim,
+            why=why,
+            delay=_ms(delay_seconds),
+            resource=resource,
+            sent=sent,
+            failed=failed or None,
+        )
+
+    def close(
+        self,
+        claim: Claim,
+        followers: Iterable[Opening],
+        *,
+        resource: str,
+        sent: int = 0,
+        settle: bool = False,
+        supersede: bool = False,
+        failed: bool = False,
+        date_ms: int | None = None,
+    ) -> Outcome:
+        """Close a page and open its followers: `closed`, `last` (see ledger.lua) or `stale`."""
+        return self._held(
+            "close",
+            claim,
+            followers=_rows(followers),
+            resource=resource,
+            sent=sent,
+            settle=settle or supersede or None,
+            supersede=supersede or None,
+            failed=failed or None,
+            date=date_ms,
+        )
+
+    def refuse(self, claim: Claim, *, resource: str, sent: int) -> Outcome:
+        """Record that PagerDuty refused the key: the run ends or is suspended."""
+        return self._held("refuse", claim, resource=resource, sent=sent)
+
+    def probed(self, source: str, run: str, *, ok: bool, resource: str, sent: int) -> Outcome:
+        return self._do("probed", source, run=run, ok=ok, resource=resource, sent=sent)
+
+    def hold(self, source: str, why: str) -> Outcome:
+        """Stop the requests of *source* until `resume`; requests under way end by themselves."""
+        return self._do("hold", source, hold=why)
+
+    def resume(self, source: str) -> Outcome:
+        return self._do("resume", source)
+
+    def cancel(self, source: str, run: str) -> Outcome:
+        return self._do("cancel", source, run=run)
+
+    def schedule(self, source: str, at_ms: int | None) -> Outcome:
+        """Set when the next run of *source* is due (Redis's clock); None: never."""
+        return self._do("schedule", source, at=at_ms)
+
+    def take(self, most: int) -> list[str]:
+        """Return up to *most* sources that are due, longest due first."""
+        return list(self._call("take", "", most=most).get("sources", ()))
+
+    def tend(self, source: str) -> Outcome:
+        """Repair what is due for *source*; returns the offers and the task to publish."""
+        return self._do("tend", source)
+
+    def seal(self, source: str, run: str, token: str) -> bool:
+        """Take or renew the sealing of *run* for a minute; False: not ready, or another's."""
+        return self._do("seal", source, run=run, token=token).status == "sealing"
+
+    def finish(self, source: str, run: str, next_ms: int | None) -> Outcome:
+        """Forget *run*, whose manifest is stored, and schedule the next run."""
+        return self._do("finish", source, run=run, at=next_ms)
+
+    def time_ms(self, region: str) -> tuple[int, int | None]:
+        """Return Redis's time and how far PagerDuty's clock is ahead (None: not known), in ms."""
+        reply = self._call("time", "", region=region)
+        return int(reply["now"]), reply.get("ahead")
+
+    def progress(self, source: str) -> dict[str, Any]:
+        """Return the open run's fields (empty: none) with its page counts by state."""
+        keys = self._keys(source)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys[4])
+            pipe.hlen(keys[5])
+            for key in keys[6:10]:
+                pipe.zcard(key)
+            pipe.zscore(keys[1], source)
+            fields, pages, ready, later, offered, claimed, due = pipe.execute()
+        run = {k.decode(): v.decode() if k in _TEXT else int(v) for k, v in fields.items()}
+        counts = {"ready": ready, "later": later, "offered": offered, "claimed": claimed}
+        return run | {"pages": pages, **counts, "due_at": int(due) if due is not None else None}
+
+    def _held(self, operation: str, claim: Claim, **arguments: Any) -> Outcome:
+        return self._do(
+            operation,
+            claim.source,
+            run=claim.run,
+            page=claim.page,
+            token=claim.token,
+            **arguments,
+        )
+
+    def _do(self, operation: str, source: str, **arguments: Any) -> Outcome:
+        reply = self._call(operation, source, **arguments)
+        return Outcome(
+            reply["status"],
+            tuple(Offer(page, int(number)) for page, number in reply.get("offers", ())),
+            reply.get("queue", ""),
+            reply.get("seal", False),
+            reply.get("task"),
+            reply.get("run", ""),
+        )
+
+    def _call(self, operation: str, source: str, **arguments: Any) -> dict[str, Any]:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        given |= {"source": source, "queues": QUEUES}
+        now = "" if self.now_ms is None else self.now_ms
+        keys = self._keys(source)
+        reply = self._script(keys=keys, args=[operation, orjson.dumps(given), now])
+        answer: dict[str, Any] = orjson.loads(reply)
+        return answer
+
+    def _keys(self, source: str) -> list[str]:
+        shared = ("due", "schedule", "queues", "clocks")
+        own = ("run", "pages", "ready", "later", "offered", "claimed", "groups")
+        return [
+            *(f"{self._prefix}:{name}" for name in shared),
+            *(f"{self._prefix}:{name}:{source}" for name in own),
+            *(f"{self._prefix}:{queue}" for queue in QUEUES),
+        ]
+
+
+def _rows(pages: Iterable[Opening]) -> Sequence[tuple[Any, ...]]:
+    return [(p.id, p.payload, p.group, p.held, _ms(p.delay_seconds)) for p in pages]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
