@@ -1,0 +1,300 @@
+-- One budget shared by every process that uses a credential: who may ask, and when.
+--
+-- KEYS   1 hash: the budget's state   2 list: what was admitted in the last window
+-- ARGV   1 verb   2 now in ms, "" for this server's clock   3 window in ms   4 limit until learned
+--        reserve   5 reserve share   6 patience in ms
+--        confirm   5 slot
+--        observe   5 ticket   6 status, 0 without an answer
+--                  7 limit   8 remaining   9 reset in ms, each -1 where not said   10 jitter in ms
+--        state     5 reserve share
+-- REPLY  reserve   {1 granted | 0, wait in ms, slot, ticket, reason}; debits only if granted
+--        confirm   {1 send | 0 void, wait in ms}
+--        observe   nothing
+--        state     {limit, ceiling, used, foreign, pause left in ms, waits, longest wait in ms}
+--
+-- THE LAW. A request gets a slot, the first moment that satisfies all of these:
+--
+--   order    slot >= now, slot >= the newest slot given
+--   pause    slot >= pause
+--   paced    slot >= tat - (burst - 1) * T;   then tat = max(tat, slot) + T
+--            T = window / ceiling, burst = limit / 8 but at most ceiling. tat is cut to
+--            newest slot + burst * T: a debt made at a low ceiling is not carried into a higher one
+--   window   fewer than ceiling slots lie in (slot - window, slot]. They are remembered per 1/240 of
+--            a window as (newest slot, count), and all of an entry leaves with its newest
+--
+--   ceiling = min(limit * (1 - reserve), limit * 0.98 - foreign), at least 1
+--
+-- so what others send is taken from the reserve first. A slot within the caller's patience is debited
+-- and numbered (ticket 1, 2, 3 ...); for one further away nothing changes, and the reply says when to
+-- ask again: at the slot, or when the server's window turns if foreign use is what stands in the way.
+--
+-- WHAT ANSWERS TEACH. used = limit - remaining counts the server's present window, which turns at
+-- now + reset. Tickets put answers in the order of their requests: a late one never overrides a newer
+-- one, and one from a window known to be over is ignored. With the first answer of a window as base:
+--
+--   so far  = used - base used - (ticket - base ticket)     what others sent since the base
+--   rate    = so far * window / max(time since the base, window / 4)
+--   foreign = max(so far, used - what we sent in the last window, rate at the end of the window before)
+--
+-- All of it ends with the server's window, but rate, which is believed for one window more. A server
+-- that counts over a sliding window is covered by the second term.
+--
+-- A PAUSE holds everybody until its end, and is only ever extended, by at most 120 s per answer:
+--   429 with reset       reset + jitter
+--   429 without          1, 2, 4 ... 60 s + jitter; doubled by a request sent after the last refusal,
+--                        and back to 1 s after the success of such a request
+--   remaining <= tickets given since the request's own + theirs + 2 * sqrt(theirs)
+--                        until the turn + jitter; theirs = what others will send until the turn
+--
+-- A SEED. Without an answer for a whole window nothing is known: one request goes first and the others
+-- come again shortly, until it is answered or has had 3 s.
+--
+-- TIME. All times are this server's. A stored time further ahead than it can have been set is cut, and
+-- after a step back the remembered slots move with the clock.
+
+local STATE, LOG = KEYS[1], KEYS[2]
+local VERB = ARGV[1]
+local WINDOW, ASSUMED = tonumber(ARGV[3]), tonumber(ARGV[4])
+local USE = 0.98         -- of the limit: requests on their way when the server's window turns
+local BURSTS = 8         -- a burst is the limit divided by this
+local GRAIN = WINDOW / 240
+local PAUSE_MS = 120000
+local BACKOFF_MS = 60000
+local SEED_MS, SEED_POLL_MS = 3000, 40
+local AHEAD_MS = 10000   -- no slot is given further ahead
+local VOID_MS = 2000     -- a permit not used by then after its slot is void
+-- Resets are whole seconds and answers take a while: turns this near to each other are one.
+local TURN_MS = math.min(2000, WINDOW / 4)
+local IDLE_MS = 3600000
+local COUNTS = 1000      -- a log entry is newest slot * COUNTS + count
+
+local now = tonumber(ARGV[2])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function entry(text)
+  local value = tonumber(text)
+  local count = value % COUNTS
+  return (value - count) / COUNTS, count
+end
+
+local function packed(slot, count)
+  return string.format('%.0f', slot * COUNTS + count)
+end
+
+-- Move the log so that its newest slot is now.
+local function step_back(newest)
+  local entries = redis.call('LRANGE', LOG, 0, -1)
+  redis.call('DEL', LOG)
+  for _, text in ipairs(entries) do
+    local slot, count = entry(text)
+    redis.call('RPUSH', LOG, packed(slot - (newest - now), count))
+  end
+  redis.call('PEXPIRE', LOG, WINDOW)
+end
+
+local function load()
+  local state = setmetatable({}, { __index = function() return 0 end })
+  local flat = redis.call('HGETALL', STATE)
+  for i = 1, #flat, 2 do state[flat[i]] = tonumber(flat[i + 1]) end
+  if state.limit == 0 then state.limit = ASSUMED end
+  for name, most in pairs({
+    pause = now + PAUSE_MS, seed = now + AHEAD_MS + SEED_MS, turn = now + WINDOW, news = now,
+  }) do
+    if state[name] > most then
+      state[name] = most
+      redis.call('HSET', STATE, name, string.format('%.3f', most))
+    end
+  end
+  return state
+end
+
+local function save(state, ...)
+  local flat = {}
+  for _, name in ipairs({ ... }) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = string.format('%.3f', state[name])
+  end
+  redis.call('HSET', STATE, unpack(flat))
+  redis.call('PEXPIRE', STATE, IDLE_MS)
+end
+
+-- What others send, as far as it still counts.
+local function foreign(state)
+  if now < state.turn then return math.max(state.foreign, state.before) end
+  if now < state.turn + WINDOW then return state.rate end
+  return 0
+end
+
+local function ceiling(state, reserve)
+  local share = math.min(state.limit * (1 - reserve), state.limit * USE - foreign(state))
+  return math.max(1, math.floor(share))
+end
+
+-- Return the newest admitted slot and its count, or nothing.
+local function newest(state)
+  local tail = redis.call('LINDEX', LOG, -1)
+  if not tail then
+    state.gone, state.tat = state.n, 0
+    return nil, 0
+  end
+  local slot, count = entry(tail)
+  if slot <= now + AHEAD_MS then return slot, count end
+  step_back(slot)
+  return now, count
+end
+
+-- Return where the window law puts *slot*, the entries that have left by then, and how many stay.
+local function windowed(state, slot, most)
+  local inside, left = state.n - state.gone, 0
+  while inside > 0 do
+    local text = redis.call('LINDEX', LOG, left)
+    if not text then return slot, left, 0 end
+    local leaves, count = entry(text)
+    leaves = leaves + WINDOW
+    if leaves > slot then
+      if inside < most then break end
+      slot = leaves
+    end
+    inside, left = inside - count, left + 1
+  end
+  return slot, left, inside
+end
+
+local function admit(state, slot, tail, count)
+  state.n = state.n + 1
+  if tail and math.floor(tail / GRAIN) == math.floor(slot / GRAIN) and count < COUNTS - 1 then
+    redis.call('LSET', LOG, -1, packed(slot, count + 1))
+  else
+    redis.call('RPUSH', LOG, packed(slot, 1))
+  end
+  redis.call('PEXPIRE', LOG, math.ceil(slot - now + WINDOW))
+end
+
+local function extend_pause(state, until_ms)
+  state.pause = math.max(state.pause, math.min(until_ms, now + PAUSE_MS))
+end
+
+-- Learn the limit and what others send from one answer's headers.
+local function learn(state, ticket, limit, remaining, reset, jitter)
+  local used, turn = limit - remaining, now + math.min(reset, WINDOW)
+  if now >= state.turn or turn > state.turn + TURN_MS or limit ~= state.limit then
+    local follows = now < state.turn + WINDOW and limit == state.limit
+    state.before = follows and state.rate or 0
+    state.turn, state.base_at, state.base_used, state.base_ticket = turn, now, used, ticket
+  elseif turn < state.turn - TURN_MS then
+    return
+  end
+  local so_far = math.max(0, used - state.base_used - (ticket - state.base_ticket))
+  state.seen, state.limit = ticket, limit
+  state.foreign = math.max(so_far, used - (state.n - state.gone))
+  state.rate = so_far * WINDOW / math.max(now - state.base_at, WINDOW / 4)
+
+  local theirs = math.max(state.before, state.rate) * (turn - now) / WINDOW
+  local on_the_way = state.n - ticket
+  if remaining - on_the_way <= theirs + 2 * math.sqrt(theirs) then
+    extend_pause(state, turn + jitter)
+  end
+end
+
+local function refuse(state, ticket, reset, jitter)
+  if ticket > state.struck then
+    state.strikes, state.struck = state.strikes + 1, state.n
+  end
+  local backoff = math.min(BACKOFF_MS, 1000 * 2 ^ (state.strikes - 1))
+  extend_pause(state, now + (reset > 0 and reset or backoff) + jitter)
+end
+
+local verbs = {}
+
+function verbs.reserve(reserve, patience)
+  local state = load()
+  local unseeded = now - state.news >= WINDOW
+  if unseeded and state.seed > now then return { 0, SEED_POLL_MS, 0, 0, 'seed' } end
+
+  local most = ceiling(state, reserve)
+  local T, burst = WINDOW / most, math.max(1, math.min(most, math.floor(state.limit / BURSTS)))
+  local tail, count = newest(state)
+  local slot, reason = now, ''
+  local function at_least(moment, law)
+    if moment > slot then slot, reason = math.ceil(moment), law end
+  end
+  at_least(state.pause, 'pause')
+  if tail then
+    state.tat = math.min(state.tat, tail + burst * T)
+    at_least(math.max(tail, state.tat - (burst - 1) * T), 'paced')
+  end
+  local room, left, inside = windowed(state, slot, most)
+  at_least(room, 'window')
+
+  local wait = slot - now
+  if wait > math.min(patience, AHEAD_MS) then
+    -- Foreign use is counted afresh when the server's window turns: ask again then.
+    if foreign(state) > 0 and state.turn > now then
+      wait = math.min(wait, math.max(state.turn, state.pause) - now)
+    end
+    if wait > state.longest then
+      state.longest = wait
+      save(state, 'longest')
+    end
+    return { 0, math.ceil(wait), 0, 0, reason }
+  end
+
+  if left > 0 then
+    redis.call('LTRIM', LOG, left, -1)
+    state.gone = state.n - inside
+    if inside == 0 then tail = nil end
+  end
+  admit(state, slot, tail, count)
+  state.tat = math.max(state.tat, slot) + T
+  state.seed = unseeded and slot + SEED_MS or 0
+  if wait > 0 then
+    state.waits, state.longest = state.waits + 1, math.max(state.longest, wait)
+  end
+  save(state, 'n', 'gone', 'tat', 'seed', 'waits', 'longest')
+  return { 1, wait, slot, state.n, unseeded and 'seed' or reason }
+end
+
+function verbs.confirm(slot)
+  local state = load()
+  local wait = math.max(0, math.ceil(state.pause - now))
+  local void = wait > 0 or math.abs(now - slot) > VOID_MS
+  return { void and 0 or 1, wait }
+end
+
+function verbs.observe(ticket, status, limit, remaining, reset, jitter)
+  local state = load()
+  local ours = ticket <= state.n -- else it was given out before this state was lost
+  state.seed = 0
+  if status > 0 then state.news = now end
+  if status == 429 then
+    refuse(state, ticket, reset, jitter)
+  elseif status >= 200 and status < 300 and ticket > state.struck and ours then
+    state.strikes = 0
+  end
+  if limit > 0 and remaining >= 0 and ours and ticket > state.seen then
+    learn(state, ticket, limit, remaining, reset < 0 and WINDOW or reset, jitter)
+  end
+  save(state, 'news', 'seed', 'strikes', 'struck', 'pause', 'limit', 'turn', 'seen',
+    'base_at', 'base_used', 'base_ticket', 'rate', 'before', 'foreign')
+end
+
+function verbs.state(reserve)
+  local state = load()
+  local used, index = state.n - state.gone, 0
+  while used > 0 do
+    local text = redis.call('LINDEX', LOG, index)
+    if not text then used = 0 break end
+    local slot, count = entry(text)
+    if slot + WINDOW > now then break end
+    used, index = used - count, index + 1
+  end
+  return { state.limit, ceiling(state, reserve), used, foreign(state),
+    math.max(0, math.ceil(state.pause - now)), state.waits, state.longest }
+end
+
+local numbers = {}
+for i = 5, #ARGV do numbers[#numbers + 1] = tonumber(ARGV[i]) end
+return verbs[VERB](unpack(numbers))

@@ -1,0 +1,172 @@
+"""A permit to send one request under a budget every process shares, or how long to wait for it.
+
+The law is written in plain words at the head of `limiter.lua`, the one script behind each method. A
+budget is one credential's, named by region and fingerprint, or one endpoint class of it that has a
+limit of its own. Redis keeps about 3 KB per budget in use and forgets an idle one within an hour.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any, Protocol
+
+from redis import Redis
+
+LIMIT = 960  # requests a minute, PagerDuty's documented limit; answers correct it
+PATIENCE_SECONDS = 2.0  # a longer wait is not worth a worker's slot
+JITTER_MS = 1000  # those who waited for one pause do not all start at its end
+
+# An answer that can teach little is not reported more often than this by one process.
+QUIET_SECONDS = 0.25
+QUIET_BUDGETS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to send one request now, or where not granted, when to ask again."""
+
+    budget: str
+    granted: bool
+    wait_seconds: float  # until the slot; where not granted, until asking again is worth it
+    slot_ms: int
+    ticket: int  # the budget's requests are numbered in the order of their slots
+    reason: str  # what set the wait: "paced", "window", "pause", "seed" or "" for none
+    waited_seconds: float = 0.0
+
+    @property
+    def retry_after_seconds(self) -> float:
+        """Return the seconds after which asking again is worth it; 0 for a granted permit."""
+        return 0.0 if self.granted else self.wait_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """What a budget looked like a moment ago."""
+
+    limit: int  # requests a window, as the server last said
+    ceiling: int  # what we may send of it
+    used: int  # what we sent in the last window
+    foreign: int  # what others sent in the server's present window, at least
+    paused_seconds: float
+    waits: int
+    longest_wait_seconds: float
+
+
+class Answer(Protocol):
+    """The part of a reply a budget learns from; None where the answer did not say."""
+
+    @property
+    def status(self) -> int | None: ...
+    @property
+    def limit(self) -> int | None: ...
+    @property
+    def remaining(self) -> int | None: ...
+    @property
+    def reset_seconds(self) -> int | None: ...
+
+
+def budget_name(region: str, fingerprint: str, endpoint_class: str = "") -> str:
+    """Return the name of a credential's budget, or of one endpoint class with its own limit."""
+    return "-".join(part for part in (region, fingerprint, endpoint_class) if part)
+
+
+class Limiter:
+    """The budgets in one Redis; safe to share between threads."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        prefix: str,
+        *,
+        limit: int = LIMIT,
+        window_seconds: float = 60.0,
+        sleep: Callable[[float], object] = time.sleep,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        """Use *window_seconds* other than a minute, or a clock *now_ms*, in tests only."""
+        self._script = redis.register_script(files(__package__).joinpath("limiter.lua").read_text())
+        self._prefix = prefix
+        self._law = (round(window_seconds * 1000), limit)
+        self._sleep = sleep
+        self._now_ms = now_ms
+        self._reported: dict[str, float] = {}
+
+    def acquire(
+        self, budget: str, *, reserve_share: float, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Permit:
+        """Return a permit to use at once, having slept for it, or when to ask again.
+
+        Sleeps at most *patience_seconds* in all.
+        """
+        waited = 0.0
+        while True:
+            left = max(0.0, patience_seconds - waited)
+            permit = self.reserve(budget, reserve_share=reserve_share, patience_seconds=left)
+            if not (permit.granted or (permit.reason == "seed" and permit.wait_seconds <= left)):
+                return replace(permit, waited_seconds=waited)
+            if permit.wait_seconds > 0:
+                self._sleep(permit.wait_seconds)
+                waited += permit.wait_seconds
+                if permit.granted and not self.confirm(permit):
+                    continue
+            if permit.granted:
+                return replace(permit, waited_seconds=waited)
+
+    def reserve(
+        self, budget: str, *, reserve_share: float, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Permit:
+        """Reserve the budget's next slot if it is at most *patience_seconds* away; atomic.
+
+        The caller sleeps `wait_seconds` before it sends. A slot that is not used is lost.
+        """
+        granted, wait_ms, slot_ms, ticket, reason = self._run(
+            "reserve", budget, reserve_share, round(patience_seconds * 1000)
+        )
+        return Permit(budget, granted == 1, wait_ms / 1000, slot_ms, ticket, reason.decode())
+
+    def confirm(self, permit: Permit) -> bool:
+        """Return whether *permit* stands after its wait: no pause opened, its slot is not long past."""
+        sendable, _ = self._run("confirm", permit.budget, permit.slot_ms)
+        return bool(sendable == 1)
+
+    def observe(self, permit: Permit, answer: Answer) -> None:
+        """Teach the budget what the answer to *permit*'s request said; safe to repeat, atomic."""
+        if self._teaches_little(permit, answer):
+            return
+        headers = (answer.limit, answer.remaining)
+        reset_ms = None if answer.reset_seconds is None else answer.reset_seconds * 1000
+        self._run(
+            "observe",
+            permit.budget,
+            permit.ticket,
+            answer.status or 0,
+            *(-1 if value is None or value < 0 else value for value in (*headers, reset_ms)),
+            random.randrange(JITTER_MS),  # noqa: S311 - spreads load, hides nothing
+        )
+
+    def state(self, budget: str, *, reserve_share: float) -> BudgetState:
+        """Return what the budget looks like now; changes nothing."""
+        limit, ceiling, used, foreign, pause_ms, waits, longest_ms = self._run(
+            "state", budget, reserve_share
+        )
+        return BudgetState(limit, ceiling, used, foreign, pause_ms / 1000, waits, longest_ms / 1000)
+
+    def _run(self, verb: str, budget: str, *args: float) -> Any:
+        base = f"{self._prefix}:limiter:{{{budget}}}"  # the braces keep both keys on one node
+        now = "" if self._now_ms is None else self._now_ms()
+        return self._script(keys=[base, f"{base}:log"], args=[verb, now, *self._law, *args])
+
+    def _teaches_little(self, permit: Permit, answer: Answer) -> bool:
+        """Return whether this process reported the like of *answer* a moment ago."""
+        plenty = answer.remaining is not None and answer.remaining * 5 > (answer.limit or 0)
+        if answer.status != 200 or permit.reason == "seed" or not plenty:
+            return False
+        moment = time.monotonic() if self._now_ms is None else self._now_ms() / 1000
+        if moment - self._reported.get(permit.budget, -QUIET_SECONDS) < QUIET_SECONDS:
+            return True
+        if len(self._reported) >= QUIET_BUDGETS:
+            self._reported.clear()
+        self._reported[permit.budget] = moment
+        return False
