@@ -53,7 +53,7 @@ class S3Server:
 
 @contextmanager
 def s3_server(directory: Path) -> Iterator[S3Server]:
-    """Run a server with its data and log in *directory*; fails, never skips, when it can't be started."""
+    """Run a server with its data and log in *directory*; raises when it can't be started."""
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}")
     with (directory / "weed.log").open("wb") as log:

@@ -1,4 +1,4 @@
-"""Our own faults: each is one plain sentence that says what is wrong, where, and what to do next."""
+"""Our own faults: one plain sentence each, saying what is wrong, where, and what to do next."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ class Busy(Fault):
 
 @contextmanager
 def redis_faults() -> Iterator[None]:
-    """Turn a Redis that does not answer into one `RedisUnreachable`; its URL is not named (it may hold a password)."""
+    """Turn a Redis that does not answer into `RedisUnreachable`, without its URL (or password)."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError) as error:

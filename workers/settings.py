@@ -1,15 +1,11 @@
-"""The environment, and files in a secrets directory, become one frozen Settings; secrets are never printed."""
+"""Environment and secret files become one frozen Settings; secrets are never printed."""
 
-import difflib
 import json
 import os
-import re
 import warnings
-from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,22 +17,18 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from workers import urls
 from workers.errors import RedisUnreachable, SettingsFault, VaultFault
-from workers.storage.local import LocalStorage
-from workers.vault import Vault, generate_key
+from workers.misspelt import misspelt
+from workers.vault import Vault, key_in_file
 
 PREFIX = "PAGETRAIL_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 _DEFAULT_SECRETS_DIR = Path("/run/secrets")
-_STORAGE_SCHEMES = ("file", "s3", "gs", "az")
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
-_VAULT_KEY = "vault.key"
-# Kubernetes puts a variable of this form into every pod for every Service, whatever the prefix.
-_KUBERNETES_LINK = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$")
 
 
 def parse_percent(text: object) -> object:
-    """Return the share that "10%" or "0.1" means; other things are left for the caller to refuse."""
+    """Return 0.1 for "10%"; anything else as it is, for the caller to refuse."""
     if isinstance(text, str) and text.strip().endswith("%"):
         try:
             return float(text.strip()[:-1]) / 100
@@ -45,21 +37,19 @@ def parse_percent(text: object) -> object:
     return text
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether *host* (a name or an address) can only be this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _secretly(check: Callable[[str], None]) -> AfterValidator:
+    """Apply *check* to what a secret holds."""
+
+    def apply(secret: SecretStr) -> SecretStr:
+        check(secret.get_secret_value())
+        return secret
+
+    return AfterValidator(apply)
 
 
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # parsed on first use; refuses anything but 0 to 65535
-    except ValueError:
-        raise ValueError("it is not a URL") from None
-    return parts
+def _storage_url(url: str) -> str:
+    urls.check_storage(url)
+    return url
 
 
 def _regions(value: object) -> object:
@@ -71,70 +61,11 @@ def _regions(value: object) -> object:
         raise ValueError("it is not JSON") from None
 
 
-def _region_urls(regions: dict[str, str]) -> dict[str, str]:
-    if not regions:
-        raise ValueError("it names no region")
-    return {name: _region_url(name, url) for name, url in regions.items()}
-
-
-def _region_url(name: str, url: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name):
-        raise ValueError("a region's name is small letters, digits and dashes")
-    parts = _split(url)
-    if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise ValueError(f"region {name} has no https URL")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError(f"region {name} carries a user name or password")
-    if parts.query or parts.fragment:
-        raise ValueError(f"region {name} carries a query or fragment")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError(f"region {name} uses plain http")
-    return url.rstrip("/")
-
-
-def _storage_url(url: str) -> str:
-    parts = _split(url)
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError(
-            "credentials and options belong into the environment (AWS_..., GOOGLE_..., AZURE_...)"
-        )
-    if parts.scheme not in _STORAGE_SCHEMES:
-        raise ValueError("the scheme is another one")
-    if parts.scheme == "file" and (
-        parts.netloc not in ("", "localhost") or not parts.path.strip("/")
-    ):
-        raise ValueError("a file URL needs three slashes and an absolute path")
-    if parts.scheme != "file" and not parts.netloc:
-        raise ValueError("the bucket is missing")
-    return url
-
-
-def _redis_url(secret: SecretStr) -> SecretStr:
-    parts = _split(secret.get_secret_value())
-    if parts.scheme not in _REDIS_SCHEMES:
-        raise ValueError("the scheme is another one")
-    if not (parts.path if parts.scheme == "unix" else parts.hostname):
-        raise ValueError("the host is missing")
-    if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
-        raise ValueError("the database is not a number")
-    return secret
-
-
-def _vault_keys(secret: SecretStr) -> SecretStr:
+def _vault_keys(keys: str) -> None:
     try:
-        Vault(_listed(secret))
+        Vault(_listed(keys))
     except VaultFault as fault:
         raise ValueError(str(fault).partition(":")[0]) from None
-    return secret
-
-
-def _sentry_dsn(secret: SecretStr) -> SecretStr:
-    parts = _split(secret.get_secret_value())
-    if parts.scheme not in ("http", "https") or not (
-        parts.username and parts.hostname and parts.path.strip("/")
-    ):
-        raise ValueError("a part is missing")
-    return secret
 
 
 def _redis_server(path: Path) -> Path:
@@ -143,14 +74,14 @@ def _redis_server(path: Path) -> Path:
     return path
 
 
-def _listed(secret: SecretStr) -> tuple[str, ...]:
-    return tuple(key.strip() for key in secret.get_secret_value().split(",") if key.strip())
+def _listed(keys: str) -> tuple[str, ...]:
+    return tuple(key.strip() for key in keys.split(",") if key.strip())
 
 
 def _setting(
     default: object, meaning: str, allowed: str, *, shown: bool = True, **limits: Any
 ) -> Any:
-    """Declare a setting; *allowed* completes "must be ...", *shown* lets a wrong value appear in a message."""
+    """Declare a setting; *allowed* completes "must be"; unless *shown*, no message repeats it."""
     return Field(
         **({"default_factory": default} if callable(default) else {"default": default}),
         description=meaning,
@@ -182,7 +113,7 @@ class Settings(BaseSettings):
         "Where one machine keeps its Redis, vault key, artifacts and logs",
         "a directory",
     )
-    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = _setting(
+    redis_url: Annotated[SecretStr, _secretly(urls.check_redis)] | None = _setting(
         None,
         "Redis of the fleet; unset: the embedded one that `pagetrail up` starts",
         "a redis://, rediss:// or unix:// URL",
@@ -194,21 +125,22 @@ class Settings(BaseSettings):
         "a file:///, s3://, gs:// or az:// URL without user name or query",
         shown=False,
     )
-    vault_keys: Annotated[SecretStr, AfterValidator(_vault_keys)] | None = _setting(
+    vault_keys: Annotated[SecretStr, _secretly(_vault_keys)] | None = _setting(
         None,
-        "Keys that seal the API keys, the first seals and all open; unset: the file vault.key in the data directory",
+        "Keys that seal the API keys, the first seals and all open; unset: "
+        "the file vault.key in the data directory",
         "32 bytes of URL-safe base64 each, separated by commas",
         shown=False,
     )
     regions: Annotated[
-        dict[str, str], NoDecode, BeforeValidator(_regions), AfterValidator(_region_urls)
+        dict[str, str], NoDecode, BeforeValidator(_regions), AfterValidator(urls.check_regions)
     ] = _setting(
         lambda: {"us": "https://api.pagerduty.com", "eu": "https://api.eu.pagerduty.com"},
         "PagerDuty's service regions, the only hosts the client can reach",
         "JSON that gives each region's name an https URL (plain http for loopback only)",
         shown=False,
     )
-    sentry_dsn: Annotated[SecretStr, AfterValidator(_sentry_dsn)] | None = _setting(
+    sentry_dsn: Annotated[SecretStr, _secretly(urls.check_sentry)] | None = _setting(
         None, "Where errors are reported; unset: nowhere", "a Sentry DSN", shown=False
     )
     environment: str = _setting(
@@ -297,7 +229,7 @@ class Settings(BaseSettings):
         return self.data_dir / "redis.url"
 
     def redis_url_or_embedded(self) -> str:
-        """Return the URL of Redis; `RedisUnreachable` when none is set and no embedded one was started here."""
+        """Return Redis's URL; `RedisUnreachable` when none is set and none was started here."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         try:
@@ -306,38 +238,27 @@ class Settings(BaseSettings):
             url = ""
         except OSError as error:
             raise RedisUnreachable(
-                f"{self.redis_url_path} can't be read ({error.strerror}): run as the user who ran `pagetrail up`."
+                f"{self.redis_url_path} can't be read ({error.strerror}): "
+                "run as the user who ran `pagetrail up`."
             ) from None
         if not url:
             raise RedisUnreachable(
-                f"No Redis is running for {self.data_dir}: run `pagetrail up`, or set PAGETRAIL_REDIS_URL."
+                f"No Redis is running for {self.data_dir}: "
+                "run `pagetrail up`, or set PAGETRAIL_REDIS_URL."
             )
         return url
 
     def vault_keys_or_file(self) -> tuple[str, ...]:
-        """Return the vault keys, the sealing one first; makes <data_dir>/vault.key (mode 0600) on first use."""
+        """Return the vault keys, the sealing one first; makes <data_dir>/vault.key on first use."""
         if self.vault_keys is not None:
-            return _listed(self.vault_keys)
-        path = self.data_dir / _VAULT_KEY
-        try:
-            if not path.exists():
-                # Whole or not at all, and one winner, however many processes start together.
-                LocalStorage(self.make_data_dir(), mode=0o600).put_new(
-                    _VAULT_KEY, generate_key().encode()
-                )
-            if path.stat().st_mode & 0o077:
-                raise VaultFault(
-                    f"{path} is open to other users: make it private with `chmod 600 {path}`."
-                )
-            return (path.read_text(encoding="utf-8").strip(),)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise VaultFault(
-                f"The vault key {path} can't be read ({reason}): restore it or correct its owner."
-            ) from None
+            return _listed(self.vault_keys.get_secret_value())
+        path = self.data_dir / "vault.key"
+        if not path.exists():
+            self.make_data_dir()
+        return (key_in_file(path),)
 
     def make_data_dir(self) -> Path:
-        """Return the data directory, made private to this user if it was missing; `SettingsFault` if unwritable."""
+        """Return the data directory, made (mode 0700) if missing; `SettingsFault` if unwritable."""
         try:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             writable = os.access(self.data_dir, os.W_OK | os.X_OK)
@@ -374,7 +295,7 @@ def settings_table() -> list[Documented]:
         text = json.dumps(default) if isinstance(default, dict | bool) else str(default)
         rows.append(
             Documented(
-                PREFIX + name.upper(),
+                _variable(name),
                 "" if default is None else text,
                 _extra(name)["allowed"],
                 str(field.description),
@@ -384,8 +305,12 @@ def settings_table() -> list[Documented]:
 
 
 def load_settings() -> Settings:
-    """Read the environment and the secrets directory; `SettingsFault` names the wrong variable, never a secret."""
-    _refuse_misspelt(os.environ)
+    """Read environment and secret files; `SettingsFault` names what is wrong, never a secret."""
+    known = [SECRETS_DIR, *map(_variable, Settings.model_fields)]
+    if pair := misspelt(os.environ, known, PREFIX):
+        raise SettingsFault(
+            f"{pair[0]} is no setting: {pair[1]} is the nearest; correct or remove it."
+        )
     directory = _secrets_dir(os.environ.get(SECRETS_DIR))
     sources: dict[str, Any] = {"_secrets_dir": directory}
     try:
@@ -412,21 +337,22 @@ def _extra(name: str) -> dict[str, Any]:
     return extra if isinstance(extra, dict) else {}
 
 
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
 def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    own_words = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
+    reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
     if not first["loc"]:
-        return f"{own_words}."
+        return f"{reason}."
     name = str(first["loc"][0])
-    extra = _extra(name)
-    wrong = (
-        f", not {str(first['input'])[:60]!r}"
-        if extra["shown"]
-        else f"; {own_words}"
-        if own_words
-        else ""
+    if _extra(name)["shown"]:
+        reason = f"it is {str(first['input'])[:60]!r}"
+    return (
+        "; ".join(filter(None, (f"{_variable(name)} must be {_extra(name)['allowed']}", reason)))
+        + "."
     )
-    return f"{PREFIX}{name.upper()} must be {extra['allowed']}{wrong}."
 
 
 def _secrets_dir(named: str | None) -> Path | None:
@@ -438,28 +364,3 @@ def _secrets_dir(named: str | None) -> Path | None:
         return Path(named)
     usable = _DEFAULT_SECRETS_DIR.is_dir() and os.access(_DEFAULT_SECRETS_DIR, os.R_OK | os.X_OK)
     return _DEFAULT_SECRETS_DIR if usable else None
-
-
-def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    """Stop on a variable that is nearly a setting.
-
-    A misspelt STORAGE_URL would put evidence in the wrong place without a word. What resembles no setting is left
-    alone: it may belong to a newer version (a rollback must start), another program, or Kubernetes.
-    """
-    known = [SECRETS_DIR, *(PREFIX + name.upper() for name in Settings.model_fields)]
-    for variable in sorted(environment):
-        name = variable.upper()
-        if name.startswith(PREFIX) and name not in known and not _KUBERNETES_LINK.search(name):
-            meant = _nearest(name, known)
-            if meant:
-                raise SettingsFault(
-                    f"{variable} is no setting: {meant} is the nearest one; correct or remove it."
-                )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    whole_words = [one for one in known if one.startswith(f"{name}_") or name.startswith(f"{one}_")]
-    similar = difflib.get_close_matches(
-        name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], 1, 0.8
-    )
-    return next(iter(whole_words), PREFIX + similar[0] if similar else None)

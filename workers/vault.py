@@ -1,15 +1,17 @@
-"""Seals secrets with AES-256-GCM, bound to what they belong to; opens them for one call; knows several keys."""
+"""Seals secrets with AES-256-GCM, each bound to its owner, and opens them; knows several keys."""
 
 import base64
 import binascii
 import hashlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from workers.errors import VaultFault
+from workers.storage.local import LocalStorage
 
 _VERSION = "v1"
 _KEY_BYTES = 32
@@ -20,6 +22,24 @@ _KEY_ID_DIGITS = 12
 def generate_key() -> str:
     """Return a new vault key: 32 random bytes in URL-safe base64."""
     return base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode()
+
+
+def key_in_file(path: Path) -> str:
+    """Return the vault key kept in *path*, made there (mode 0600) if there is none.
+
+    The file appears whole, durable and once, however many processes start together.
+    """
+    try:
+        if not path.exists():
+            LocalStorage(path.parent, mode=0o600).put_new(path.name, generate_key().encode())
+        if path.stat().st_mode & 0o077:
+            raise VaultFault(f"{path} is open to other users: make it private, `chmod 600 {path}`.")
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise VaultFault(
+            f"The vault key {path} can't be read ({reason}): restore it, or correct its owner."
+        ) from None
 
 
 class Vault:
@@ -46,13 +66,13 @@ class Vault:
         return f"{_VERSION}.{self._first}.{base64.urlsafe_b64encode(sealed).decode()}"
 
     def open(self, sealed: str, bound_to: str) -> str:
-        """Return the secret; `VaultFault` when the key is missing, or the text was changed or moved."""
+        """Return the secret; `VaultFault` if its key is missing, or it was changed or moved."""
         key_id, data = _parts(sealed, bound_to)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise VaultFault(
-                f"The key of {bound_to} was sealed with vault key {key_id}, which is not among those given "
-                f"({', '.join(self._ciphers)}): add it to PAGETRAIL_VAULT_KEYS."
+                f"The key of {bound_to} was sealed with vault key {key_id}, which is not among those "
+                f"given ({', '.join(self._ciphers)}): add it to PAGETRAIL_VAULT_KEYS."
             )
         try:
             secret = cipher.decrypt(
@@ -66,7 +86,7 @@ class Vault:
         return secret.decode()
 
     def seals_with_first(self, sealed: str) -> bool:
-        """Say whether *sealed* was made with the first key, so that sealing it again changes nothing."""
+        """Say whether *sealed* was made with the first key, and needs no sealing again."""
         return sealed.startswith(f"{_VERSION}.{self._first}.")
 
 
@@ -77,7 +97,8 @@ def _cipher(key: str, place: int) -> tuple[str, AESGCM]:
         raw = b""
     if len(raw) != _KEY_BYTES:
         raise VaultFault(
-            f"Vault key {place} is not 32 bytes of URL-safe base64: correct PAGETRAIL_VAULT_KEYS or the vault key file."
+            f"Vault key {place} is not 32 bytes of URL-safe base64: "
+            "correct PAGETRAIL_VAULT_KEYS, or the file vault.key."
         )
     return hashlib.sha256(raw).hexdigest()[:_KEY_ID_DIGITS], AESGCM(raw)
 

@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from workers.errors import StorageUnreachable
 
-# Names that start so are the adapters' own (unfinished writes, locks, the write probe): no key has one, no list shows one.
+# Names that start so are the adapters' own (unfinished writes, a lock, the write probe):
+# no key has one, no list shows one.
 HIDDEN = ".~"
 _LONGEST_KEY_BYTES = 900  # S3 takes 1,024; the rest is left to the prefix in the URL
 _LONGEST_SEGMENT_BYTES = 255  # NAME_MAX of common file systems
@@ -33,14 +34,16 @@ class Version(NamedTuple):
 class Storage(Protocol):
     """Objects that appear whole or not at all; safe to share between threads and processes.
 
-    Every method raises `StorageUnreachable` when the storage can't do its part, and `ValueError` for a key that no
-    adapter would take. A key never lies below another one ("a" and "a/b" can't both be objects).
+    Every method raises `StorageUnreachable` when the storage can't do its part, and `ValueError`
+    for a key that no adapter would take. Never use a key and another one below it ("a" and "a/b"):
+    a directory can't hold both.
     """
 
     def put_new(self, key: str, data: bytes) -> bool:
-        """Store *data* durably unless the key is taken; say whether this call stored it. Never overwrites.
+        """Store *data* durably unless the key is taken; say whether this call stored it.
 
-        False may follow this call's own success when an answer got lost on the way: read what is there.
+        Never overwrites. False can follow this call's own success, when the answer to it got lost
+        and it was sent again: whoever is told False reads what is there.
         """
 
     def put_new_file(self, key: str, path: Path) -> bool:
@@ -53,7 +56,10 @@ class Storage(Protocol):
         """Return the object in chunks of about 1 MiB, None if there is none."""
 
     def list(self, prefix: str) -> Iterator[Stored]:
-        """Yield every object below *prefix* (whole segments; "" is everything) in the order of their keys."""
+        """Yield every object below *prefix* in the order of their keys.
+
+        A prefix is whole segments, with or without a final slash; "" is everything.
+        """
 
     def children(self, prefix: str) -> Names:
         """Return the sorted names directly below *prefix* under which there is an object."""
@@ -65,7 +71,10 @@ class Storage(Protocol):
         """Return the object and its version for `replace_if`, None if there is none."""
 
     def replace_if(self, key: str, data: bytes, version: Version | None) -> bool:
-        """Replace the object if it still has *version* (None: if there is none); say whether it now holds *data*."""
+        """Replace the object if it still has *version*; None stands for no object.
+
+        Says whether it was replaced, or holds exactly *data* already.
+        """
 
     def check(self) -> None:
         """Raise `StorageUnreachable` unless objects can be written, and never overwritten, here."""
@@ -94,14 +103,14 @@ def below(prefix: str) -> str:
 
 
 def open_storage(url: str) -> Storage:
-    """Return the storage that *url* names: file, s3, gs, az, or memory (tests only). Sends nothing yet."""
+    """Return the storage that *url* names (file, s3, gs, az; memory for tests); sends nothing yet."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         from workers.storage.local import LocalStorage
 
         return LocalStorage(Path(unquote(parts.path)))
     if parts.scheme in ("s3", "gs", "az", "memory"):
-        # Loaded when needed: obstore is a large library that a machine with local storage does without.
+        # Loaded when needed: obstore is large, and local storage does without it.
         from workers.storage.objects import ObjectStorage
 
         return ObjectStorage(url)

@@ -26,7 +26,7 @@ Entries = list[os.DirEntry[str]]
 
 _REASONS = {
     errno.EACCES: "permission is denied: correct its owner or mode",
-    errno.EPERM: "permission is denied, or its file system has no hard links: use another directory",
+    errno.EPERM: "permission is denied, or there are no hard links: use another directory",
     errno.EROFS: "the file system is read-only: mount it writable",
     errno.ENOSPC: "the disk is full: make room",
     errno.EDQUOT: "the disk quota is used up: make room",
@@ -35,7 +35,7 @@ _REASONS = {
 
 
 class LocalStorage:
-    """Storage in a directory of a file system with hard links; see `Storage` for what its methods promise."""
+    """Storage in a directory of a file system with hard links; `Storage` says what is promised."""
 
     def __init__(self, root: Path, *, mode: int = 0o640) -> None:
         self._root = root
@@ -71,7 +71,7 @@ class LocalStorage:
 
     def children(self, prefix: str) -> Names:
         directory = self._root / below(prefix)
-        # A crash or a deletion can leave empty directories; object stores have none, so none count here.
+        # A crash or a deletion leaves empty directories; object stores have none, so none count.
         return sorted(
             entry.name
             for entry in self._entries(directory)
@@ -112,7 +112,7 @@ class LocalStorage:
         self.sweep(_LEFTOVER_SECONDS)
 
     def sweep(self, older_than_seconds: float) -> int:
-        """Remove unfinished writes older than that (by the file system's time); return how many. Safe at any time."""
+        """Remove unfinished writes older than that; return how many. Safe at any time."""
         limit, swept = time.time() - older_than_seconds, 0
         with (
             _plain_faults(self._aside),
@@ -128,7 +128,7 @@ class LocalStorage:
 
     @property
     def _aside(self) -> Path:
-        # One place for all unfinished writes: evidence directories never hold one, and a sweep is one look.
+        # One place for all unfinished writes: evidence never holds one, and a sweep is one look.
         return self._root / f"{HIDDEN}new"
 
     def _path(self, key: str) -> Path:
@@ -139,7 +139,7 @@ class LocalStorage:
             self._settle(path.parent)
             with self._written(fill) as temporary:
                 created = self._link(temporary, path)
-            # Also when another call won: the caller goes on from an object that must outlive a power cut.
+            # Also when another call won: the caller goes on from an object that has to stay.
             _sync_directory(path.parent)
             return created
 
@@ -178,11 +178,11 @@ class LocalStorage:
             return os.open(path, flags, self._mode)
 
     def _settle(self, directory: Path) -> None:
-        """Make *directory* and its parents, and their entries durable; once per process, then it costs nothing."""
+        """Make *directory* and its parents durably; once per process, then it costs nothing."""
         if directory in self._settled:
             return
         if directory == self._root:
-            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._make_root()
         else:
             self._settle(directory.parent)
             with suppress(FileExistsError):
@@ -193,17 +193,23 @@ class LocalStorage:
             self._settled.clear()
         self._settled.add(directory)
 
+    def _make_root(self) -> None:
+        try:
+            self._root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise StorageUnreachable(
+                f"Storage at {self._root} can't be used, it is not a directory: use another one."
+            ) from None
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Exclude other replacements in this root, of any thread and process; `Busy` after a bounded wait."""
+        """Exclude other replacements by any thread or process; `Busy` after a bounded wait."""
         descriptor = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT, self._mode)
         try:
             deadline = time.monotonic() + _LOCK_SECONDS
             while not _try_lock(descriptor):
                 if time.monotonic() > deadline:
-                    raise Busy(
-                        f"Another process holds {self._root / _LOCK}: try again, or end that process."
-                    )
+                    raise Busy(f"Another process holds {self._root / _LOCK}: try again, or end it.")
                 time.sleep(0.005)
             yield
         finally:

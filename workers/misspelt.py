@@ -1,0 +1,36 @@
+"""Finds a variable that is nearly a setting: a misspelt STORAGE_URL must not misplace evidence."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+
+# Kubernetes puts a variable of this form into every pod for every Service, whatever the prefix.
+_KUBERNETES_LINK = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP)(_\w+)?)?$")
+_SIMILAR = 0.8
+
+
+def misspelt(
+    variables: Iterable[str], known: Collection[str], prefix: str
+) -> tuple[str, str] | None:
+    """Return the first of *variables* that looks like another one that is *known*, and that one.
+
+    What resembles none is left alone: it may belong to a newer version (a rollback must start),
+    to another program, or to Kubernetes.
+    """
+    for variable in sorted(variables):
+        name = variable.upper()
+        if name.startswith(prefix) and name not in known and not _KUBERNETES_LINK.search(name):
+            meant = _nearest(name, known, prefix)
+            if meant:
+                return variable, meant
+    return None
+
+
+def _nearest(name: str, known: Collection[str], prefix: str) -> str | None:
+    for one in known:
+        if one.startswith(f"{name}_") or name.startswith(f"{one}_"):
+            return one
+    # Compared without the prefix, which would make everything similar.
+    rests = {one.removeprefix(prefix): one for one in known}
+    close = difflib.get_close_matches(name.removeprefix(prefix), rests, n=1, cutoff=_SIMILAR)
+    return rests[close[0]] if close else None

@@ -1,0 +1,84 @@
+"""What a URL in the settings may be; else `ValueError`, with a reason that repeats no secret."""
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+_STORAGE_SCHEMES = ("file", "s3", "gs", "az")
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_REGION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether *host* (a name or an address) can only be this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_regions(regions: Mapping[str, str]) -> dict[str, str]:
+    """Return each region's base URL without a final slash: https, or plain http on loopback."""
+    if not regions:
+        raise ValueError("it names no region")
+    return {name: _region(name, url) for name, url in regions.items()}
+
+
+def check_storage(url: str) -> None:
+    """Accept what evidence can be kept in; credentials never stand in the URL."""
+    parts = _split(url)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("credentials and options belong into the cloud's own variables")
+    if parts.scheme not in _STORAGE_SCHEMES:
+        raise ValueError("the scheme is another one")
+    if parts.scheme != "file" and not parts.netloc:
+        raise ValueError("the bucket is missing")
+    if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
+        raise ValueError("a file URL has three slashes and an absolute path")
+
+
+def check_redis(url: str) -> None:
+    """Accept what both redis-py and Celery's transport take."""
+    parts = _split(url)
+    if parts.scheme not in _REDIS_SCHEMES:
+        raise ValueError("the scheme is another one")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("the host is missing")
+    if parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
+        raise ValueError("the database is not a number")
+
+
+def check_sentry(url: str) -> None:
+    """Accept a DSN: scheme, public key, host and project."""
+    parts = _split(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("the scheme is another one")
+    if not (parts.username and parts.hostname and parts.path.strip("/")):
+        raise ValueError("the key, host or project is missing")
+
+
+def _region(name: str, url: str) -> str:
+    if not _REGION_NAME.fullmatch(name):
+        raise ValueError("a region's name is small letters, digits and dashes")
+    parts = _split(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"region {name} has no https URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"region {name} carries a user name or password")
+    if parts.query or parts.fragment:
+        raise ValueError(f"region {name} carries a query or fragment")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError(f"region {name} uses plain http")
+    return url.rstrip("/")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # parsed on first use; refuses anything but 0 to 65535
+    except ValueError:
+        raise ValueError("it is not a URL") from None
+    if re.search(r"[\s\\]", url):  # programs disagree on which host such a URL names
+        raise ValueError("it is not a URL")
+    return parts
