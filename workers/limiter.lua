@@ -1,7 +1,7 @@
 -- One budget shared by every process that uses a credential: who may ask, and when.
 --
 -- KEYS   1 hash: the budget's state   2 list: what was admitted in the last window
--- ARGV   1 verb   2 now in ms, "" for this server's clock   3 window in ms   4 limit until learned
+-- ARGV   1 verb   2 now in ms, "" for this server's clock   3 window in ms   4 limit assumed
 --        reserve   5 reserve share   6 patience in ms
 --        confirm   5 slot
 --        observe   5 ticket   6 status, 0 without an answer
@@ -17,40 +17,42 @@
 --   order    slot >= now, slot >= the newest slot given
 --   pause    slot >= pause
 --   paced    slot >= tat - (burst - 1) * T;   then tat = max(tat, slot) + T
---            T = window / ceiling, burst = limit / 8 but at most ceiling. tat is cut to
---            newest slot + burst * T: a debt made at a low ceiling is not carried into a higher one
---   window   fewer than ceiling slots lie in (slot - window, slot]. They are remembered per 1/240 of
---            a window as (newest slot, count), and all of an entry leaves with its newest
+--            T = window / ceiling, burst = limit / 8 but at most ceiling. tat is cut to newest
+--            slot + burst * T: a debt made at a low ceiling is not carried into a higher one
+--   window   fewer than ceiling slots lie in (slot - window, slot]. They are remembered per 1/240
+--            of a window as (newest slot, count), and all of an entry leaves with its newest
 --
 --   ceiling = min(limit * (1 - reserve), limit * 0.98 - foreign), at least 1
 --
--- so what others send is taken from the reserve first. A slot within the caller's patience is debited
--- and numbered (ticket 1, 2, 3 ...); for one further away nothing changes, and the reply says when to
--- ask again: at the slot, or when the server's window turns if foreign use is what stands in the way.
+-- so what others send is taken from the reserve first. A slot within the caller's patience is
+-- debited and numbered (ticket 1, 2, 3 ...); for one further away nothing changes, and the reply
+-- says when to ask again: at the slot, or when the server's window turns if foreign use is in the
+-- way.
 --
 -- WHAT ANSWERS TEACH. used = limit - remaining counts the server's present window, which turns at
--- now + reset. Tickets put answers in the order of their requests: a late one never overrides a newer
--- one, and one from a window known to be over is ignored. With the first answer of a window as base:
+-- now + reset. Tickets put answers in the order of their requests: a late one never overrides a
+-- newer one, and one from a window known to be over is ignored. With a window's first answer as
+-- base:
 --
---   so far  = used - base used - (ticket - base ticket)     what others sent since the base
+--   so far  = used - base used - (ticket - base ticket)        what others sent since the base
 --   rate    = so far * window / max(time since the base, window / 4)
---   foreign = max(so far, used - what we sent in the last window, rate at the end of the window before)
+--   foreign = max(so far, used - what we sent in the last window, rate of the window before)
 --
--- All of it ends with the server's window, but rate, which is believed for one window more. A server
--- that counts over a sliding window is covered by the second term.
+-- All of it ends with the server's window, but rate, which is believed for one window more. A
+-- server that counts over a sliding window is covered by the second term.
 --
 -- A PAUSE holds everybody until its end, and is only ever extended, by at most 120 s per answer:
 --   429 with reset       reset + jitter
---   429 without          1, 2, 4 ... 60 s + jitter; doubled by a request sent after the last refusal,
---                        and back to 1 s after the success of such a request
+--   429 without          1, 2, 4 ... 60 s + jitter; doubled by a request sent after the last
+--                        refusal, back to 1 s after the success of such a request
 --   remaining <= tickets given since the request's own + theirs + 2 * sqrt(theirs)
 --                        until the turn + jitter; theirs = what others will send until the turn
 --
--- A SEED. Without an answer for a whole window nothing is known: one request goes first and the others
--- come again shortly, until it is answered or has had 3 s.
+-- A SEED. Without an answer for a whole window nothing is known: one request goes first and the
+-- others wait until it is answered or has had 3 s.
 --
--- TIME. All times are this server's. A stored time further ahead than it can have been set is cut, and
--- after a step back the remembered slots move with the clock.
+-- TIME. All times are this server's. A stored time further ahead than it can have been set is cut,
+-- and after a step back the remembered slots move with the clock.
 
 local STATE, LOG = KEYS[1], KEYS[2]
 local VERB = ARGV[1]
@@ -60,7 +62,7 @@ local BURSTS = 8         -- a burst is the limit divided by this
 local GRAIN = WINDOW / 240
 local PAUSE_MS = 120000
 local BACKOFF_MS = 60000
-local SEED_MS, SEED_POLL_MS = 3000, 40
+local SEED_MS = 3000
 local AHEAD_MS = 10000   -- no slot is given further ahead
 local VOID_MS = 2000     -- a permit not used by then after its slot is void
 -- Resets are whole seconds and answers take a while: turns this near to each other are one.
@@ -212,7 +214,9 @@ local verbs = {}
 function verbs.reserve(reserve, patience)
   local state = load()
   local unseeded = now - state.news >= WINDOW
-  if unseeded and state.seed > now then return { 0, SEED_POLL_MS, 0, 0, 'seed' } end
+  if unseeded and state.seed > now then
+    return { 0, math.ceil(state.seed - now), 0, 0, 'seed' }
+  end
 
   local most = ceiling(state, reserve)
   local T, burst = WINDOW / most, math.max(1, math.min(most, math.floor(state.limit / BURSTS)))

@@ -16,6 +16,7 @@ from redis import Redis
 
 LIMIT = 960  # requests a minute, PagerDuty's documented limit; answers correct it
 PATIENCE_SECONDS = 2.0  # a longer wait is not worth a worker's slot
+SEED_POLL_SECONDS = 0.04
 JITTER_MS = 1000  # those who waited for one pause do not all start at its end
 
 # An answer that can teach little is not reported more often than this by one process.
@@ -104,14 +105,15 @@ class Limiter:
         while True:
             left = max(0.0, patience_seconds - waited)
             permit = self.reserve(budget, reserve_share=reserve_share, patience_seconds=left)
-            if not (permit.granted or (permit.reason == "seed" and permit.wait_seconds <= left)):
+            nap = permit.wait_seconds
+            if permit.reason == "seed" and not permit.granted:
+                nap = min(nap, SEED_POLL_SECONDS)  # its answer may come at any moment
+            if not permit.granted and (permit.reason != "seed" or nap > left):
                 return replace(permit, waited_seconds=waited)
-            if permit.wait_seconds > 0:
-                self._sleep(permit.wait_seconds)
-                waited += permit.wait_seconds
-                if permit.granted and not self.confirm(permit):
-                    continue
-            if permit.granted:
+            if nap > 0:
+                self._sleep(nap)
+                waited += nap
+            if permit.granted and (nap == 0 or self.confirm(permit)):
                 return replace(permit, waited_seconds=waited)
 
     def reserve(

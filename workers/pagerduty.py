@@ -1,0 +1,323 @@
+"""One authenticated GET of a PagerDuty region becomes one Reply; wire facts only.
+
+Nothing but GET to a configured region can leave the process. There is no cookie jar and no redirect,
+so nothing of one credential's answer reaches another's request. A proxy named by HTTPS_PROXY and
+certificates named by SSL_CERT_FILE are used, as companies need them; loopback is always direct.
+"""
+
+import hashlib
+import html
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+import orjson
+
+from workers.errors import SettingsFault, UsageFault
+from workers.urls import is_loopback
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 10.0
+CONNECTIONS = 60  # httpx's pool slows down steeply above about 100
+KEEPALIVE_SECONDS = 20.0
+BODY_BYTES = 64 * 2**20  # a page of 100 records is a few hundred KB
+WORDS_LENGTH = 300
+KEY_LENGTH = 20  # PagerDuty's keys today
+SHORTEST_KEY, LONGEST_KEY = 16, 200
+
+_KEY = re.compile(r"[A-Za-z0-9_+-]+")
+_MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]*>")
+
+
+def _own_version() -> str:
+    try:
+        return version("pagetrail")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0"
+
+
+class Outcome(StrEnum):
+    """What a reply means for the page that asked."""
+
+    OK = "ok"
+    RETRY = "retry"  # later, as it is
+    WAIT = "wait"  # for budget
+    STOP = "stop"  # the source: its key is not taken
+    UNAVAILABLE = "unavailable"  # `Reply.reason` says why
+    BAD_REQUEST = "bad_request"  # never again as it is
+
+
+_HEADERS = (
+    ("Accept", "application/vnd.pagerduty+json;version=2"),
+    ("Accept-Encoding", "gzip"),
+    ("User-Agent", f"pagetrail/{_own_version()}"),
+)
+_OUTCOMES: Mapping[int, tuple[Outcome, str]] = {
+    401: (Outcome.STOP, "key"),
+    402: (Outcome.UNAVAILABLE, "plan"),
+    403: (Outcome.UNAVAILABLE, "role"),
+    404: (Outcome.UNAVAILABLE, "gone"),
+    408: (Outcome.RETRY, "error"),
+    429: (Outcome.WAIT, ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one request, or that nothing did."""
+
+    outcome: Outcome
+    status: int | None = None  # None: no whole answer arrived
+    body: bytes = b""  # after content decoding
+    data: Any | None = None  # the body's JSON; always an object where outcome is OK
+    reason: str = ""  # "plan", "role", "key", "gone", "error" or ""
+    words: str = ""  # PagerDuty's own, or what happened to the connection; one short line
+    request_id: str | None = None
+    date: datetime | None = None  # the server's, aware UTC
+    limit: int | None = None
+    remaining: int | None = None
+    reset_seconds: int | None = None
+    timed_out: bool = False
+
+
+class ReadOnlyTransport(httpx.BaseTransport):
+    """Passes GET to the origins it was given, and refuses everything else unsent."""
+
+    def __init__(self, origins: Mapping[str, httpx.BaseTransport]) -> None:
+        self._origins = origins
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send *request*; raises PermissionError, before anything is sent, unless it only reads."""
+        transport = self._origins.get(_origin(request.url))
+        if request.method != "GET" or transport is None:
+            raise PermissionError(f"Only GET to a configured region is sent, not {request.method}.")
+        return transport.handle_request(request)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for transport in self._origins.values():
+            transport.close()
+
+
+class PagerDuty:
+    """The only way to PagerDuty; one per process, safe to share between threads."""
+
+    def __init__(self, regions: Mapping[str, str]) -> None:
+        """Reach *regions* (name to base URL) and no other host; each has its own connections."""
+        self._bases = {name: url.rstrip("/") for name, url in regions.items()}
+        origins = {_origin(httpx.URL(base)) for base in self._bases.values()}
+        self._transport = ReadOnlyTransport({origin: _connections(origin) for origin in origins})
+        # At DEBUG it writes down response headers; nobody needs them in a log.
+        logging.getLogger("httpcore").setLevel(logging.WARNING)
+
+    def get(
+        self,
+        region: str,
+        path: str,
+        params: Sequence[tuple[str, str]],
+        key: str,
+        *,
+        deadline_seconds: float,
+    ) -> Reply:
+        """Ask once and return what came back; a failing network is a reply too.
+
+        The deadline is checked at every chunk read, so it is exceeded by one read at most. Raises
+        UsageFault for what can't be a key and SettingsFault for an unknown region; nothing is sent.
+        """
+        plausible_key(key)
+        deadline = time.monotonic() + deadline_seconds
+        request = httpx.Request(
+            "GET",
+            self._url(region, path, params),
+            headers=[*_HEADERS, ("Authorization", f"Token token={key}")],
+            extensions={"timeout": _timeouts(deadline_seconds)},
+        )
+        try:
+            response = self._transport.handle_request(request)
+            try:
+                body = b"".join(_bounded(response.iter_bytes(), deadline))
+            finally:
+                response.close()
+        except httpx.RequestError as error:
+            return _unanswered(error)
+        return _reply(response, body, key)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def _url(self, region: str, path: str, params: Sequence[tuple[str, str]]) -> str:
+        base = self._bases.get(region)
+        if base is None:
+            raise SettingsFault(f"The region {region!r} is not known: add it to PAGETRAIL_REGIONS.")
+        if not path.startswith("/"):
+            raise ValueError(f"A path starts with a slash: {path!r}")
+        return f"{base}{path}?{urlencode(params)}" if params else f"{base}{path}"
+
+
+def fingerprint(region: str, key: str) -> str:
+    """Return the 16 hex digits that name a credential without showing it."""
+    return hashlib.sha256(f"{region}\n{key}".encode()).hexdigest()[:16]
+
+
+def plausible_key(text: str) -> None:
+    """Raise UsageFault, in plain words and without the text, for what can't be an API key."""
+    if _KEY.fullmatch(text) and SHORTEST_KEY <= len(text) <= LONGEST_KEY:
+        return
+    complaints = {
+        "is empty": not text.strip(),
+        "has quotes around or in it": any(sign in text for sign in "\"'`‘’“”«»"),
+        "has a space or a line break in it": any(sign.isspace() for sign in text),
+        "has a letter that no key has": not (text.isascii() and text.isprintable()),
+        "has a sign other than letters, digits and _ - +": not _KEY.fullmatch(text),
+        "looks cut off": len(text) < SHORTEST_KEY,
+        "is far too long": len(text) > LONGEST_KEY,
+    }
+    what = next(words for words, is_so in complaints.items() if is_so)
+    raise UsageFault(
+        f"This can't be a PagerDuty API key: it {what}. "
+        f"Copy the key alone, all {KEY_LENGTH} characters of it, and try again."
+    )
+
+
+class _TooLarge(httpx.RequestError):
+    """The body is larger than any page."""
+
+
+def _bounded(chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > BODY_BYTES:
+            raise _TooLarge(f"larger than {BODY_BYTES} bytes")
+        yield chunk
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("deadline")
+
+
+def _timeouts(deadline_seconds: float) -> dict[str, float]:
+    """Return httpx's timeouts; waiting for a connection of the pool counts as reading."""
+    connect, read = min(CONNECT_SECONDS, deadline_seconds), min(READ_SECONDS, deadline_seconds)
+    return {"connect": connect, "read": read, "write": read, "pool": read}
+
+
+def _unanswered(error: httpx.RequestError) -> Reply:
+    # PoolTimeout is our own crowd, not a slow server. The error's text may quote a header: not used.
+    slow = isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.PoolTimeout)
+    words = f"No whole answer: {type(error).__name__.lstrip('_')}."
+    return Reply(Outcome.RETRY, reason="error", words=words, timed_out=slow)
+
+
+def _reply(response: httpx.Response, body: bytes, key: str) -> Reply:
+    status, headers = response.status_code, response.headers
+    outcome, reason = _outcome(status)
+    if outcome is not Outcome.OK:  # an error page that echoes the request would carry the key on
+        body = body.replace(key.encode(), b"[key]")
+    data = _decoded(body)
+    if outcome is Outcome.OK and not isinstance(data, dict):
+        outcome, reason = Outcome.RETRY, "error"
+    return Reply(
+        outcome,
+        status,
+        body,
+        data,
+        reason,
+        words="" if outcome is Outcome.OK else words_of(data, body, key),
+        request_id=_line(headers.get("x-request-id", ""), 100) or None,
+        date=_date(headers.get("date")),
+        limit=_whole(headers.get("ratelimit-limit")),
+        remaining=_whole(headers.get("ratelimit-remaining")),
+        reset_seconds=_whole(headers.get("ratelimit-reset")),
+        timed_out=status == 408,
+    )
+
+
+def _outcome(status: int) -> tuple[Outcome, str]:
+    """Return what *status* means and the reason for it; the body never decides."""
+    if status in _OUTCOMES:
+        return _OUTCOMES[status]
+    if 200 <= status < 300:
+        return Outcome.OK, ""
+    if 400 <= status < 500:
+        return Outcome.BAD_REQUEST, "error"
+    return Outcome.RETRY, "error"  # 5xx; and 3xx, which only something in between can have sent
+
+
+def words_of(data: object, body: bytes, key: str) -> str:
+    """Return PagerDuty's own words in an error body of any shape, as one short line without *key*."""
+    if data is None:
+        page = body[:100_000].decode(errors="replace")
+        words = html.unescape(_MARKUP.sub(" ", page))
+    else:
+        error = data.get("error") if isinstance(data, dict) else None
+        words = "; ".join(islice(_texts(error or data), 20))
+    return _line(words.replace(key, "[key]"), WORDS_LENGTH)
+
+
+def _texts(value: object, depth: int = 4) -> Iterator[str]:
+    """Yield the sentences in *value*: a string, a list, an error object or fields with theirs."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list) and depth:
+        for item in value:
+            yield from _texts(item, depth - 1)
+    elif isinstance(value, dict) and depth:
+        if value.keys() & {"message", "errors"}:
+            value = {"": [value.get("message"), value.get("errors")]}
+        for name, inner in value.items():
+            for text in _texts(inner, depth - 1):
+                yield f"{name}: {text}" if name else text
+
+
+def _line(text: str, length: int) -> str:
+    """Return *text* as one line of at most *length* characters a terminal can show."""
+    visible = "".join(sign if sign.isprintable() else " " for sign in text[: 20 * length])
+    line = " ".join(visible.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _decoded(body: bytes) -> Any | None:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 10 else None
+
+
+def _origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}"
+
+
+def _connections(origin: str) -> httpx.HTTPTransport:
+    host = httpx.URL(origin).host
+    direct = is_loopback(host) or proxy_bypass(host)
+    return httpx.HTTPTransport(
+        limits=httpx.Limits(
+            max_connections=CONNECTIONS,
+            max_keepalive_connections=CONNECTIONS,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+        ),
+        proxy=None if direct else getproxies().get("https"),
+    )
