@@ -71,7 +71,7 @@ class Vault:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise VaultFault(
-                f"The key of {bound_to} was sealed with vault key {key_id}, which is not among those "
+                f"The key of {bound_to} was sealed with vault key {key_id}, not with one of those "
                 f"given ({', '.join(self._ciphers)}): add it to PAGETRAIL_VAULT_KEYS."
             )
         try:

@@ -62,7 +62,10 @@ class Storage(Protocol):
         """
 
     def children(self, prefix: str) -> Names:
-        """Return the sorted names directly below *prefix* under which there is an object."""
+        """Return the sorted names directly below *prefix* under which there is an object.
+
+        Some S3 servers go on showing a name for a while when its last object was deleted.
+        """
 
     def delete(self, key: str) -> None:
         """Remove the object; done as well if there is none."""
@@ -103,7 +106,7 @@ def below(prefix: str) -> str:
 
 
 def open_storage(url: str) -> Storage:
-    """Return the storage that *url* names (file, s3, gs, az; memory for tests); sends nothing yet."""
+    """Return the storage that *url* names (file, s3, gs, az or memory); sends nothing yet."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         from workers.storage.local import LocalStorage

@@ -74,10 +74,11 @@ class ObjectStorage:
         return self._create(self._store, checked(key), data)
 
     def put_new_file(self, key: str, path: Path) -> bool:
+        # Nothing can't be mapped, and memory would keep the mapping, which follows the file.
+        if path.stat().st_size == 0 or isinstance(self._store, MemoryStore):
+            return self.put_new(key, path.read_bytes())
         # A multipart upload would overwrite, so it is one conditional put; mapped, so that the
         # pages of the file are the kernel's and need no memory of this process.
-        if path.stat().st_size == 0:
-            return self.put_new(key, b"")
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._create(self._bulk, checked(key), data)
@@ -193,8 +194,9 @@ def _reason(error: Exception) -> str:
 def _connect(url: str, timeout: timedelta) -> "ObjectStore":
     options: ClientConfig = {"timeout": timeout, "connect_timeout": timedelta(seconds=3)}
     endpoints = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
-    if endpoints and all(urlsplit(url).hostname in _LOOPBACK for url in endpoints):
-        options["allow_http"] = True  # elsewhere only by AWS_ALLOW_HTTP
+    on_loopback = endpoints and all(urlsplit(one).hostname in _LOOPBACK for one in endpoints)
+    if on_loopback or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1"):
+        options["allow_http"] = True
     return from_url(url, client_options=options, retry_config=_RETRY)
 
 

@@ -1,0 +1,307 @@
+"""What a storage does when it can't: one plain sentence, soon, without a secret, and nothing half done."""
+
+import errno
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.seaweed import S3Server
+from workers.errors import Busy, StorageConflict, StorageUnreachable
+from workers.storage import Storage, Version, local, objects, open_storage
+from workers.storage.local import LocalStorage
+
+NOBODY = 65534
+
+EVERY_CALL: dict[str, Callable[[Storage, Path], object]] = {
+    "put_new": lambda storage, file: storage.put_new("a/b", b"1"),
+    "put_new_file": lambda storage, file: storage.put_new_file("a/b", file),
+    "get": lambda storage, file: storage.get("a/b"),
+    "open": lambda storage, file: list(storage.open("a/b") or ()),
+    "list": lambda storage, file: list(storage.list("a")),
+    "children": lambda storage, file: storage.children("a"),
+    "delete": lambda storage, file: storage.delete("a/b"),
+    "get_versioned": lambda storage, file: storage.get_versioned("a/b"),
+    "replace_if": lambda storage, file: storage.replace_if("a/b", b"2", Version("0" * 64)),
+    "check": lambda storage, file: storage.check(),
+}
+every_call = pytest.mark.parametrize("call", EVERY_CALL.values(), ids=EVERY_CALL)
+
+
+@pytest.fixture
+def spooled(tmp_path: Path) -> Path:
+    (tmp_path / "spool").write_bytes(b"1")
+    return tmp_path / "spool"
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be a user whom permissions stop; root is above them."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def assert_plain(message: str, server: S3Server | None = None) -> None:
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert len(message) < 300
+    if server:
+        assert server.secret_key not in message
+        assert server.access_key not in message
+
+
+@every_call
+def test_a_missing_bucket_is_no_missing_object(
+    s3_url: str, s3: S3Server, spooled: Path, call: Callable[[Storage, Path], object]
+) -> None:
+    """A bucket that does not exist is told apart from a key that does not."""
+    with pytest.raises(StorageUnreachable, match="bucket does not exist") as caught:
+        call(open_storage("s3://no-such-bucket/evidence"), spooled)
+    assert_plain(str(caught.value), s3)
+
+
+@every_call
+def test_refused_credentials_are_named_but_not_shown(
+    s3_url: str,
+    s3: S3Server,
+    spooled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[Storage, Path], object],
+) -> None:
+    """A wrong secret key ends every call with a sentence that shows no part of it."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-key")
+    with pytest.raises(StorageUnreachable, match="credentials are refused") as caught:
+        call(open_storage(s3_url), spooled)
+    assert_plain(str(caught.value), s3)
+    assert "wrong-secret-key" not in str(caught.value)
+
+
+@every_call
+@pytest.mark.timeout(30)
+def test_a_server_that_is_down_is_told_soon(
+    s3_url: str,
+    spooled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[Storage, Path], object],
+) -> None:
+    """A refused connection is tried a few times only."""
+    with socket.socket() as taken:  # bound and not listening, so nobody else gets the port
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(StorageUnreachable, match="does not answer") as caught:
+            call(open_storage(s3_url), spooled)
+    assert_plain(str(caught.value))
+
+
+@pytest.mark.timeout(60)
+def test_a_silent_server_is_given_up(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the request and never answers holds nobody for long."""
+    monkeypatch.setattr(objects, "_REQUEST_TIMEOUT", timedelta(milliseconds=300))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(StorageUnreachable, match="in time"):
+            open_storage(s3_url).get("a")
+
+
+@pytest.mark.timeout(60)
+def test_missing_credentials_are_told(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials anywhere the sentence says so."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(StorageUnreachable, match="no credentials") as caught:
+            open_storage(s3_url).get("a")
+    assert_plain(str(caught.value))
+
+
+def test_plain_http_is_for_loopback(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint elsewhere is never spoken to in the clear, unless that was asked for."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://storage.invalid:80")
+    with pytest.raises(StorageUnreachable, match="plain http is for loopback"):
+        open_storage(s3_url).get("a")
+
+
+def test_plain_http_elsewhere_can_be_asked_for(
+    s3_url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS_ALLOW_HTTP, the standard variable, is honoured."""
+    monkeypatch.setattr(objects, "_LOOPBACK", ())
+    with pytest.raises(StorageUnreachable, match="plain http"):
+        open_storage(s3_url).get("a")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    assert open_storage(s3_url).get("a") is None
+
+
+def test_a_server_that_overwrites_fails_the_check(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that ignores the condition of a put would lose evidence, so it is refused."""
+
+    class Overwriting(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Overwriting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(StorageUnreachable, match="overwrites what it should keep"):
+            open_storage(s3_url).check()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_other_clouds_without_configuration_fail_plainly(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be configured is one sentence, too."""
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", "/no/such/file.json")
+    with pytest.raises(StorageUnreachable) as caught:
+        open_storage(f"{scheme}://bucket/evidence").get("a")
+    assert_plain(str(caught.value))
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    """Only what is named can be opened."""
+    with pytest.raises(StorageUnreachable, match="PAGETRAIL_STORAGE_URL is file, s3, gs or az"):
+        open_storage("ftp://host/evidence")
+
+
+@every_call
+def test_a_directory_without_permission_is_told(
+    tmp_path: Path, spooled: Path, call: Callable[[Storage, Path], object]
+) -> None:
+    """Every call names the path that can't be used."""
+    root = tmp_path / "evidence"
+    LocalStorage(root).put_new("a/b", b"1")
+    for directory in (root / "a", root):
+        directory.chmod(0)
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    try:
+        with unprivileged(), pytest.raises(StorageUnreachable, match="permission") as caught:
+            call(LocalStorage(root), spooled)
+    finally:
+        for directory in (root, root / "a"):
+            directory.chmod(0o755)
+    assert str(root) in str(caught.value)
+    assert_plain(str(caught.value))
+
+
+def test_a_file_in_place_of_the_directory_is_told(tmp_path: Path) -> None:
+    """A root that is a file, or below one, can't be used."""
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StorageUnreachable, match="not a directory"):
+            LocalStorage(root).put_new("a", b"")
+
+
+def test_a_key_below_an_object_is_a_conflict(tmp_path: Path) -> None:
+    """An object is no directory, and is left as it is."""
+    storage = LocalStorage(tmp_path)
+    storage.put_new("a", b"1")
+    with pytest.raises(StorageConflict, match="below or above another"):
+        storage.put_new("a/b", b"2")
+    assert storage.get("a") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_what_the_system_says_becomes_plain(number: int, words: str) -> None:
+    """Each failure of a file system that can't be made here has its words."""
+    with pytest.raises(StorageUnreachable, match=words) as caught, local._plain_faults(Path("/x")):
+        raise OSError(number, os.strerror(number))
+    assert_plain(str(caught.value))
+
+
+def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
+    """When the file can't grow on, there is no object, no leftover, and the next try works."""
+    storage = LocalStorage(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(StorageUnreachable, match="File too large"):
+            storage.put_new("a", bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert storage.get("a") is None
+    assert storage.sweep(older_than_seconds=-60) == 0
+    assert storage.put_new("a", bytes(100_000))
+
+
+def test_a_killed_writer_leaves_nothing_visible(tmp_path: Path) -> None:
+    """What kill -9 leaves is in no list, blocks nobody, and a sweep removes it once it is old."""
+    spool, root = tmp_path / "fifo", tmp_path / "evidence"
+    os.mkfifo(spool)
+    program = (
+        "import sys; from pathlib import Path; from workers.storage.local import LocalStorage\n"
+        "LocalStorage(Path(sys.argv[1])).put_new_file('a/b', Path(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(root), str(spool)])
+    with spool.open("wb", buffering=0) as feed:
+        feed.write(bytes(200_000))  # more than a pipe holds: it is being copied now
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    storage = LocalStorage(root)
+    assert storage.get("a/b") is None
+    assert list(storage.list("")) == []
+    assert storage.children("") == []
+    assert storage.put_new("a/b", b"next")
+    assert storage.sweep(older_than_seconds=3600) == 0
+    assert storage.sweep(older_than_seconds=-60) == 1
+    assert storage.get("a/b") == b"next"
+
+
+def test_a_removed_directory_comes_back(tmp_path: Path) -> None:
+    """A directory that somebody removed meanwhile is made again."""
+    storage = LocalStorage(tmp_path / "evidence")
+    storage.put_new("a/b/c", b"1")
+    storage.delete("a/b/c")
+    (tmp_path / "evidence/a/b").rmdir()
+    (tmp_path / "evidence/a").rmdir()
+    assert storage.children("") == []
+    assert storage.put_new("a/b/c", b"2")
+
+
+def test_a_lock_that_is_held_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen process that holds the lock blocks nobody for ever."""
+    monkeypatch.setattr(local, "_LOCK_SECONDS", 0.05)
+    storage = LocalStorage(tmp_path)
+    storage.put_new("doc", b"1")
+    _, version = storage.get_versioned("doc") or (b"", None)
+    with storage._locked(), pytest.raises(Busy, match="Another process holds"):
+        storage.replace_if("doc", b"2", version)
+    assert storage.replace_if("doc", b"2", version)
