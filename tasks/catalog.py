@@ -12,6 +12,19 @@ PAGE_LIMIT = 100
 OFFSET_CAP = 10_000
 """`offset + limit` may not exceed this on classic lists (PagerDuty's pagination guide)."""
 
+SECRETS = frozenset(
+    {
+        "integration_key",
+        "integration_email",
+        "routing_key",
+        "routing_keys",
+        "http_cal_url",
+        "web_cal_url",
+        "endpoint_url",
+    }
+)
+"""Fields whose values are bearer credentials wherever they occur."""
+
 
 class Paging(StrEnum):
     """How a call's answer goes on."""
@@ -68,6 +81,7 @@ class Resource:
     feeds: tuple[Feed, ...]
     key: tuple[str, ...] = ("id",)  # dotted fields; () makes the record's digest its key
     missing_means_plan: bool = False  # 404 on the list: the plan lacks it
+    secrets: frozenset[str] = SECRETS  # fields redacted before storing, at any depth
 
     @property
     def needs(self) -> frozenset[str]:

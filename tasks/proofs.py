@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,8 @@ from tasks.windows import period_in
 
 Read = Callable[[Page], Answer | None]
 """Gives the stored answer of a page, or None where there is none."""
+Use = Callable[[Page, Answer], None]
+"""Takes an answer while it is in memory."""
 
 
 class State(StrEnum):
@@ -47,26 +50,87 @@ class Verdict:
     unique: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a proof needs of an answer: a few strings per record, not the records."""
+
+    status: int
+    words: str
+    date: datetime | None
+    total: int | None
+    more: bool
+    keys: tuple[str, ...]
+    edges: tuple[object, object] | None  # first and last record: id and sort field
+    records: tuple[Mapping[str, Any], ...]  # references, where children are read for them
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+
+def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
+    """Return what proofs need of *answer*; with *parents* its records can have children."""
+    records = served(page, answer)
+    data = answer.data if answer.ok else {}
+    keys = tuple(_key(record) for record in records)
+    sort_field = page.feed.sort_field
+    return Glance(
+        status=answer.status,
+        words=str(answer.envelope.get("words", "")),
+        date=answer.date,
+        total=data.get("total"),
+        more=bool(data.get("more")),
+        keys=keys,
+        edges=((keys[0], records[0].get(sort_field)), (keys[-1], records[-1].get(sort_field)))
+        if records
+        else None,
+        records=tuple(
+            {name: record.get(name) for name in ("id", "type", "summary", "self", "html_url")}
+            for record in records
+        )
+        if parents
+        else (),
+    )
+
+
+def _key(record: Mapping[str, Any]) -> str:
+    """Return what tells records of one list apart: the id, else all its nested ids."""
+    if "id" in record:
+        return str(record["id"])
+    nested = (v.get("id") for v in record.values() if isinstance(v, Mapping))
+    return "\x00".join(str(each) for each in nested) or repr(sorted(record.items()))
+
+
 @dataclass(slots=True)
 class Reading:
     """One pass of a window: its pages with their answers, what it came to, and what follows."""
 
     first: Page
-    pages: list[tuple[Page, Answer | None]] = field(default_factory=list)
+    pages: list[tuple[Page, Glance | None]] = field(default_factory=list)
     verdict: Verdict = field(default_factory=lambda: Verdict(State.FAILED, "error"))
-    followers: list[Page] = field(
-        default_factory=list
-    )  # first pages that replace or detail it
+    followers: list[Page] = field(default_factory=list)  # first pages that replace or detail it
     onward: list[Page] = field(default_factory=list)  # the plan's next window
 
+    @property
+    def keys(self) -> set[str]:
+        return {key for _, seen in self.pages if seen for key in seen.keys}
 
-def read_pass(first: Page, plan: Plan, read: Read) -> Reading:
-    """Return the reading that begins with *first*, as its stored answers tell it."""
+
+def read_pass(first: Page, plan: Plan, read: Read, use: Use = lambda _p, _a: None) -> Reading:
+    """Return the reading that begins with *first*, as its stored answers tell it.
+
+    *use* is given every answer of the pass once, in order.
+    """
     reading, queue = Reading(first), deque([first])
+    parents = bool(children_of(first.segment, plan.resources))
     while queue:
         page = queue.popleft()
         answer = read(page)
-        reading.pages.append((page, answer))
+        seen = None
+        if answer is not None:
+            use(page, answer)
+            seen = glance(page, answer, parents=parents)
+        reading.pages.append((page, seen))
         step = _step(page, answer, plan, read)
         reading.onward += step.onward
         if step.ended:
@@ -109,7 +173,8 @@ def _settle(reading: Reading, plan: Plan) -> None:
 def _open_children(reading: Reading, plan: Plan) -> None:
     children = children_of(reading.first.segment, plan.resources)
     if children and not reading.first.window.startswith("of-"):
-        reading.followers += child_pages(children, _unique(reading).values())
+        records = {r["id"]: r for _, seen in reading.pages if seen for r in seen.records}
+        reading.followers += child_pages(children, records.values())
 
 
 def _worth_another(reading: Reading) -> bool:
@@ -117,104 +182,83 @@ def _worth_another(reading: Reading) -> bool:
     return reading.verdict.reason == "unproved" and total <= OFFSET_CAP
 
 
-def _unique(reading: Reading) -> dict[str, Mapping[str, Any]]:
-    """Return the records of a pass by id, each as it was served last."""
-    return {
-        _key(page, record): record
-        for page, answer in reading.pages
-        if answer
-        for record in served(page, answer)
-    }
-
-
-def _key(page: Page, record: Mapping[str, Any]) -> str:
-    """Return what tells records of one list apart: the id, else all its nested ids."""
-    if "id" in record:
-        return str(record["id"])
-    nested = (v.get("id") for v in record.values() if isinstance(v, Mapping))
-    return "\x00".join(str(each) for each in nested) or repr(sorted(record.items()))
-
-
 def prove(reading: Reading) -> Verdict:
     """Return what the closed pages of a pass prove."""
-    answers = [answer for _, answer in reading.pages]
-    first, call = answers[0], reading.first.call
+    answers = [seen for _, seen in reading.pages]
+    first, paging = answers[0], reading.first.call.paging
     if first is not None and not first.ok:
         return _refused(reading.first, first)
     if missing := answers.count(None):
         state = State.FAILED if missing == len(answers) else State.PARTIAL
         return Verdict(state, "error", f"{missing} of {len(answers)} pages could not be read")
-    assert first
-    if call.paging is Paging.SINGLE:
-        return Verdict(State.PROVED, total=1, unique=1)
-    if call.paging is Paging.CURSOR:
-        return _prove_cursor(reading)
-    return _prove_offsets(reading)
+    pages = [(page, seen) for page, seen in reading.pages if seen]
+    unique = len(reading.keys)
+    if paging is Paging.SINGLE:
+        words, total = "", 1
+    elif paging is Paging.CURSOR:
+        words, total = _doubt_cursor(pages), unique
+    else:
+        pages.sort(key=lambda pair: pair[0].number)
+        words, total = _doubt_offsets(pages, unique), pages[0][1].total or unique
+    if words:
+        return Verdict(State.PARTIAL, "unproved", words, total, unique)
+    return Verdict(State.PROVED, total=total, unique=unique)
 
 
-def _refused(page: Page, answer: Answer) -> Verdict:
-    words = str(answer.envelope.get("words", ""))
-    if answer.status == 402:
-        return Verdict(State.UNAVAILABLE, "plan", words)
-    if answer.status == 403:
-        return Verdict(State.UNAVAILABLE, "role", words)
-    if answer.status == 404 and page.window.startswith("of-"):
-        return Verdict(State.PROVED, "gone", words, total=0, unique=0)
-    if answer.status == 404 and resource_of(page.segment).missing_means_plan:
-        return Verdict(State.UNAVAILABLE, "plan", words)
-    return Verdict(State.FAILED, "error", words)
+def _refused(page: Page, answer: Glance) -> Verdict:
+    gated = resource_of(page.segment).missing_means_plan
+    match answer.status:
+        case 402:
+            return Verdict(State.UNAVAILABLE, "plan", answer.words)
+        case 403:
+            return Verdict(State.UNAVAILABLE, "role", answer.words)
+        case 404 if page.window.startswith("of-"):
+            return Verdict(State.PROVED, "gone", answer.words, total=0, unique=0)
+        case 404 if gated:
+            return Verdict(State.UNAVAILABLE, "plan", answer.words)
+    return Verdict(State.FAILED, "error", answer.words)
 
 
-def _prove_offsets(reading: Reading) -> Verdict:
-    pages = sorted(((p, a) for p, a in reading.pages if a), key=lambda pair: pair[0].number)
-    unique = len(_unique(reading))
-    first, last = pages[0][1].data, pages[-1][1].data
-    if not first.get("more"):
-        count = len(served(*pages[0]))
-        return Verdict(State.PROVED, total=first.get("total") or count, unique=unique)
-    totals = (first.get("total"), last.get("total"))
-    chained = reading.first.call.paging is Paging.CHAIN or totals[0] is None
-    words = ""
-    if last.get("more"):
-        words = "the list goes on past the last page that may be asked"
-    elif (reading.first.feed.changing or chained) and not _overlapping(reading.first, pages):
-        words = "the list moved while it was read"
-    elif not chained and not totals[0] == totals[1] == unique:
-        words = f"total was {totals[0]}, then {totals[1]}; {unique} different records were served"
-    state = State.PARTIAL if words else State.PROVED
-    return Verdict(state, "unproved" if words else "", words, totals[0] or unique, unique)
+def _doubt_offsets(pages: list[tuple[Page, Glance]], unique: int) -> str:
+    """Return why offset pages don't prove their window, "" if they do."""
+    page, first = pages[0]
+    last = pages[-1][1]
+    if not first.more:
+        return ""
+    if last.more:
+        return "the list goes on past the last page that may be asked"
+    chained = page.call.paging is Paging.CHAIN or first.total is None
+    if (page.feed.changing or chained) and not _overlapping([seen for _, seen in pages]):
+        return "the list moved while it was read"
+    if not chained and not first.total == last.total == unique:
+        return f"total was {first.total}, then {last.total}; {unique} different records were served"
+    return ""
 
 
-def _overlapping(first: Page, pages: list[tuple[Page, Answer]]) -> bool:
+def _overlapping(pages: list[Glance]) -> bool:
     """Whether each page's last record is the next one's first, in id and sort field."""
-
-    def edge(record: Mapping[str, Any]) -> tuple[object, object]:
-        return _key(first, record), record.get(first.feed.sort_field)
-
-    lists = [served(page, answer) for page, answer in pages]
     return all(
-        before and after and edge(before[-1]) == edge(after[0]) for before, after in pairwise(lists)
+        before.edges and after.edges and before.edges[1] == after.edges[0]
+        for before, after in pairwise(pages)
     )
 
 
-def _prove_cursor(reading: Reading) -> Verdict:
+def _doubt_cursor(pages: list[tuple[Page, Glance]]) -> str:
+    """Return why cursor pages don't prove their window, "" if they do."""
     seen: set[str] = set()
-    words = ""
-    last = reading.pages[-1][0]
-    for page, answer in reading.pages:
-        keys = {_key(page, record) for record in served(page, answer)} if answer else set()
-        if not keys - seen and (keys or page is not last):
-            words = f"page {page.number} brought nothing new"
-        seen |= keys
-    period = period_in(reading.first.window)
-    date = reading.pages[0][1].date if reading.pages[0][1] else None
-    if period and date and date < period.until:
-        words = f"read at {date:%FT%TZ}, before its end"
-    state = State.PARTIAL if words else State.PROVED
-    return Verdict(state, "unproved" if words else "", words, len(seen), len(seen))
+    for page, answer in pages:
+        fresh = set(answer.keys) - seen
+        if not fresh and (answer.keys or page is not pages[-1][0]):
+            return f"page {page.number} brought nothing new"
+        seen |= fresh
+    page, first = pages[0]
+    period = period_in(page.window)
+    if period and first.date and first.date < period.until:
+        return f"read at {first.date:%FT%TZ}, before its end"
+    return ""
 
 
-def walk(plan: Plan, read: Read) -> Iterator[Reading]:
+def walk(plan: Plan, read: Read, use: Use) -> Iterator[Reading]:
     """Yield every reading of a run, each before those that follow from it.
 
     Holds one pass at a time, plus the first pages still to be read. The order depends on plan
@@ -222,6 +266,6 @@ def walk(plan: Plan, read: Read) -> Iterator[Reading]:
     """
     pending = deque(first_pages(plan))
     while pending:
-        reading = read_pass(pending.popleft(), plan, read)
+        reading = read_pass(pending.popleft(), plan, read, use)
         pending += reading.onward + reading.followers
         yield reading

@@ -1,0 +1,287 @@
+"""A reply -> bytes, digest, key: how pages and artifacts look in storage."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import orjson
+import zstandard
+
+from tasks.catalog import CATALOG, resource_of
+from tasks.pages import Answer, Page, Request
+from tasks.windows import moment
+
+LEVEL = 3
+"""zstd level: higher ones cost many times the CPU for a few per cent."""
+PART_BYTES = 1 << 30
+REDACTED = "[redacted]"
+_CHUNK_BYTES = 1 << 20
+_local = threading.local()
+
+
+def run_prefix(source: str, run: str) -> str:
+    return f"{source}/runs/{run}"
+
+
+def plan_key(source: str, run: str) -> str:
+    return f"{run_prefix(source, run)}/plan.json"
+
+
+def manifest_key(source: str, run: str) -> str:
+    return f"{run_prefix(source, run)}/manifest.json"
+
+
+def page_key(source: str, run: str, page_id: str) -> str:
+    return f"{run_prefix(source, run)}/pages/{page_id}.json.zst"
+
+
+def artifact_key(source: str, run: str, resource: str, part: int) -> str:
+    return f"{run_prefix(source, run)}/artifacts/{resource}.{part:03d}.jsonl.zst"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode_page(
+    *,
+    source: str,
+    run: str,
+    page: Page,
+    request: Request,
+    status: int,
+    body: bytes,
+    data: Any,
+    words: str,
+    date: datetime | None,
+    request_id: str | None,
+    region: str,
+    credential: str,
+    fingerprint: str,
+    sent: int,
+    fetched_at: datetime,
+) -> bytes:
+    """Return the stored object of an answer: the recipe line and the body line, compressed.
+
+    The body line is the body as received unless something in it had to be redacted, or it wasn't
+    one line of JSON.
+    """
+    stored, pointers = _storable(page, body, data)
+    envelope = {
+        "format": 1,
+        "source": source,
+        "run": run,
+        "page": page.id,
+        "method": "GET",
+        "path": request.path,
+        "params": request.params,
+        "status": status,
+        "words": words,
+        "request_id": request_id,
+        "date": date,
+        "fetched_at": f"{fetched_at.astimezone(UTC):%FT%T.%f}Z",  # fixed width: it is sorted by
+        "region": region,
+        "credential": credential,
+        "fingerprint": fingerprint,
+        "requests": sent,
+        "received_sha256": sha256(body),
+        "stored_sha256": sha256(stored),
+        "redacted": pointers,
+    }
+    head = orjson.dumps(envelope, option=orjson.OPT_UTC_Z)
+    return _compressor().compress(head + b"\n" + stored + b"\n")
+
+
+def decode_page(blob: bytes) -> Answer:
+    """Return the answer that `encode_page` stored; raises ValueError where it can't be one."""
+    try:
+        head, body, rest = decompress(blob).split(b"\n")
+        envelope = orjson.loads(head)
+        date = envelope["date"]
+        if rest or sha256(body) != envelope["stored_sha256"]:
+            raise ValueError("the stored body isn't the one that was stored")
+        return Answer(
+            envelope["status"], moment(date) if date else None, orjson.loads(body), envelope
+        )
+    except (zstandard.ZstdError, KeyError, TypeError) as error:
+        raise ValueError(f"not a stored page: {error}") from None
+
+
+def same_recipe(answer: Answer, run: str, page: Page, request: Request) -> bool:
+    """Whether *answer* answers this very request: run, method, path and parameters."""
+    asked = {
+        "run": run,
+        "page": page.id,
+        "method": "GET",
+        "path": request.path,
+        "params": [list(pair) for pair in request.params],
+    }
+    return all(answer.envelope.get(name) == value for name, value in asked.items())
+
+
+def decompress(blob: bytes) -> bytes:
+    """Return what was compressed; raises zstandard.ZstdError."""
+    with zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True) as reader:
+        return reader.read()
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    """Return this thread's compressor: it holds state, and making one costs more than a page."""
+    if not hasattr(_local, "compressor"):
+        _local.compressor = zstandard.ZstdCompressor(level=LEVEL)
+    compressor: zstandard.ZstdCompressor = _local.compressor
+    return compressor
+
+
+def _storable(page: Page, body: bytes, data: Any) -> tuple[bytes, list[str]]:
+    if data is None:  # not JSON: kept as one JSON string
+        return orjson.dumps(body.decode("utf-8", "replace")), []
+    names = resource_of(page.segment).secrets
+    pointers: list[str] = []
+    if _mentions(names, body):
+        data = _redact(data, names, "", pointers)
+    if pointers or b"\n" in body or b"\r" in body:
+        return orjson.dumps(data), pointers
+    return body, pointers
+
+
+_PATTERNS = {
+    entry.secrets: re.compile(b'"(?:%s)"' % "|".join(sorted(entry.secrets)).encode())
+    for entry in CATALOG.values()
+}
+
+
+def _mentions(names: frozenset[str], body: bytes) -> bool:
+    """Whether a secret's name occurs at all: most bodies need no walk."""
+    return _PATTERNS[names].search(body) is not None
+
+
+def _redact(value: Any, names: frozenset[str], pointer: str, pointers: list[str]) -> Any:
+    """Return *value* with the values of fields called *names* replaced, noting where (RFC 6901)."""
+    if isinstance(value, list):
+        return [_redact(v, names, f"{pointer}/{n}", pointers) for n, v in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    clean = {}
+    for name, member in value.items():
+        at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+        if name in names and member:
+            pointers.append(at)
+            clean[name] = REDACTED
+        else:
+            clean[name] = _redact(member, names, at, pointers)
+    return clean
+
+
+def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a stored artifact, without holding it in memory."""
+    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + decompressor.decompress(chunk)).split(b"\n")
+        yield from lines
+    if rest:
+        raise ValueError("the artifact ends in the middle of a line")
+
+
+class Part:
+    """One file of an artifact being written: compressed bytes out, digest of the content kept."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._digest = hashlib.sha256()
+        self._blob = hashlib.sha256()
+        self._file = file
+        self._stream = zstandard.ZstdCompressor(level=LEVEL).compressobj()
+        self.bytes = 0
+        self.records = 0
+
+    def add(self, line: bytes) -> None:
+        self._digest.update(line)
+        self._out(self._stream.compress(line))
+        self.records += 1
+
+    def close(self) -> Mapping[str, Any]:
+        """Finish the file and return what the manifest says of it."""
+        self._out(self._stream.flush())
+        self._file.flush()
+        return {
+            "bytes": self.bytes,
+            "sha256": self._blob.hexdigest(),
+            "content_sha256": self._digest.hexdigest(),
+            "records": self.records,
+        }
+
+    def _out(self, data: bytes) -> None:
+        self._file.write(data)
+        self._blob.update(data)
+        self.bytes += len(data)
+
+
+class Collation:
+    """The records of one resource, one line each, the sighting fetched last of each kept.
+
+    Lines wait uncompressed in *spool*; a pass that turns out superseded is cut off again.
+    """
+
+    def __init__(self, spool: BinaryIO) -> None:
+        self._spool = spool
+        self._kept: dict[bytes, tuple[str, int, int]] = {}  # key -> fetched at, offset, length
+        self._pass: list[tuple[bytes, str, int, int]] = []
+        self._begin = 0
+        self._end = 0
+        self.sightings = 0
+
+    def add(self, key: str, fetched_at: str, line: bytes) -> None:
+        self._spool.write(line)
+        digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
+        self._pass.append((digest, fetched_at, self._end, len(line)))
+        self._end += len(line)
+
+    def end_pass(self, *, counts: bool) -> None:
+        """Take the lines since the last call in, or throw them away."""
+        if counts:
+            self._begin = self._end
+            self.sightings += len(self._pass)
+            for key, fetched_at, offset, length in self._pass:
+                known = self._kept.get(key)
+                if known is None or known[0] <= fetched_at:
+                    self._kept[key] = (fetched_at, offset, length)
+        else:
+            self._spool.seek(self._begin)
+            self._spool.truncate()
+            self._end = self._begin
+        self._pass = []
+
+    @property
+    def records(self) -> int:
+        return len(self._kept)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the kept lines in the order they were read."""
+        self._spool.flush()
+        at = -1
+        for _, offset, length in sorted(self._kept.values(), key=lambda kept: kept[1]):
+            if offset != at:
+                self._spool.seek(offset)
+            yield self._spool.read(length)
+            at = offset + length
+
+
+def write_parts(
+    lines: Iterator[bytes], open_part: Callable[[int], BinaryIO], most_bytes: int = PART_BYTES
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Write *lines* into as many parts as they need; yield each part's number and account."""
+    number = 0
+    part = Part(open_part(number))
+    for line in lines:
+        part.add(line)
+        if part.bytes >= most_bytes:
+            yield number, part.close()
+            number += 1
+            part = Part(open_part(number))
+    yield number, part.close()

@@ -1,0 +1,210 @@
+"""What a run's stored pages amount to: records, proofs and counts, from storage alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import zstandard
+
+from tasks.artifacts import Collation, decode_page, page_key, sha256
+from tasks.catalog import CATALOG, FEEDS
+from tasks.pages import Answer, Page, identity, records_of, served
+from tasks.proofs import Reading, State, Verdict, walk
+from tasks.runs import Plan
+from tasks.windows import Period, merged, period_in
+from workers.storage import Storage
+
+
+@dataclass(slots=True)
+class Gathered:
+    """One resource of a run, as its stored pages tell it."""
+
+    name: str
+    collation: Collation
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    requests: int = 0
+    redacted: int = 0
+    unsettled: dict[str, str] = field(default_factory=dict)  # id -> when it was seen so
+    settled: set[str] = field(default_factory=set)
+
+
+class Evidence:
+    """A run read back from storage. Use `gather`: the lines wait in temporary files."""
+
+    def __init__(self, plan: Plan, storage: Storage, files: ExitStack) -> None:
+        self.plan = plan
+        self.resources = {
+            name: Gathered(name, Collation(files.enter_context(tempfile.TemporaryFile())))
+            for name in plan.resources
+        }
+        self.objects: dict[str, tuple[str, int]] = {}  # page id -> sha256, bytes
+        self.unreadable: list[str] = []
+        self.fingerprints: set[str] = set()
+        self._opened: dict[str, int] = {}  # feed -> index of the last window opened
+        self._refused: set[str] = set()
+        self._proved: dict[str, list[Period]] = {}
+        self._storage = storage
+
+    def read(self, page: Page) -> Answer | None:
+        """Return the stored answer; one that can't be read counts as none, and is named."""
+        key = page_key(self.plan.source, self.plan.run, page.id)
+        blob = self._storage.get(key)
+        if blob is None:
+            return None
+        self.objects[page.id] = (sha256(blob), len(blob))
+        try:
+            return decode_page(blob)
+        except (ValueError, zstandard.ZstdError):
+            self.unreadable.append(key)
+            return None
+
+    def use(self, page: Page, answer: Answer) -> None:
+        """Take the records of an answer into its resource."""
+        gathered = self.resources[_resource(page.segment)]
+        gathered.requests += answer.envelope["requests"]
+        gathered.redacted += len(answer.envelope["redacted"])
+        self.fingerprints.add(answer.envelope["fingerprint"])
+        fetched_at = answer.envelope["fetched_at"]
+        for record in records_of(page, answer):
+            line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+            gathered.collation.add(identity(page.segment, record), fetched_at, line)
+        if page.feed.settled:
+            self._follow(gathered, page, answer, fetched_at)
+
+    def take(self, reading: Reading) -> None:
+        """Count a finished reading, or note that it was superseded."""
+        first, verdict = reading.first, reading.verdict
+        gathered = self.resources[_resource(first.segment)]
+        counts = verdict.state is not State.SUPERSEDED
+        gathered.collation.end_pass(counts=counts)
+        gathered.windows.append(self._row(reading))
+        if counts:
+            gathered.verdicts.append(verdict)
+        if first.chain:
+            self._opened[first.segment] = first.chain[0]
+            if verdict.state is State.UNAVAILABLE:
+                self._refused.add(first.segment)
+        if verdict.state is State.PROVED and (period := period_in(first.window)):
+            self._proved.setdefault(first.segment, []).append(period)
+
+    @property
+    def covered(self) -> dict[str, list[Period]]:
+        """The proved periods of every windowed feed, earlier runs included."""
+        feeds = {**self.plan.covered, **dict.fromkeys(self.plan.windows, ())}
+        return {
+            name: merged([*self.plan.covered.get(name, ()), *self._proved.get(name, ())])
+            for name in feeds
+        }
+
+    @property
+    def backlog(self) -> dict[str, list[Period]]:
+        """The planned windows that the page budget left to a further run."""
+        left = {
+            name: merged(windows[self._opened[name] + 1 :])
+            for name, windows in self.plan.windows.items()
+            if name not in self._refused and name in self._opened
+        }
+        return {name: periods for name, periods in left.items() if periods}
+
+    @property
+    def unsettled(self) -> dict[str, list[str]]:
+        """Ids of records whose life isn't over, earlier runs included."""
+        found = {}
+        for feed in self.plan.feeds:
+            if feed.settled:
+                gathered = self.resources[_resource(feed.segment)]
+                before = set(self.plan.unsettled.get(feed.segment, ())) - gathered.settled
+                found[feed.segment] = sorted(before | set(gathered.unsettled))
+        return found
+
+    def _follow(self, gathered: Gathered, page: Page, answer: Answer, at: str) -> None:
+        assert page.feed.settled
+        name, ends = page.feed.settled
+        for record in served(page, answer):
+            record_id = str(record["id"])
+            if record.get(name) not in ends:
+                gathered.unsettled[record_id] = max(at, gathered.unsettled.get(record_id, ""))
+            elif gathered.unsettled.get(record_id, "") <= at:
+                gathered.unsettled.pop(record_id, None)
+                gathered.settled.add(record_id)
+        if answer.status == 404 and page.parent:
+            gathered.settled.add(page.parent["id"])
+
+    def _row(self, reading: Reading) -> dict[str, Any]:
+        first, verdict = reading.first, reading.verdict
+        rows = [
+            [f"{page.number:06d}", *self.objects[page.id], len(seen.keys)]
+            for page, seen in reading.pages
+            if seen
+        ]
+        row = {
+            "feed": first.segment,
+            "window": first.window,
+            "pass": first.pass_,
+            "state": str(verdict.state),
+            "reason": verdict.reason,
+            "words": verdict.words,
+            "total": verdict.total,
+            "unique": verdict.unique,
+            "pages": rows,
+        }
+        return {name: value for name, value in row.items() if value not in ("", None)}
+
+
+@contextmanager
+def gather(
+    plan: Plan, storage: Storage, beat: Callable[[], None] = lambda: None
+) -> Iterator[Evidence]:
+    """Read a run back from storage, in the order of `walk`; *beat* is called once per reading."""
+    with ExitStack() as files:
+        evidence = Evidence(plan, storage, files)
+        for reading in walk(plan, evidence.read, evidence.use):
+            evidence.take(reading)
+            beat()
+        yield evidence
+
+
+def states(evidence: Evidence) -> dict[str, Verdict]:
+    """Return what each resource came to: complete, partial, unavailable or failed, and why.
+
+    A resource read for the records of another is no better than that one.
+    """
+    found: dict[str, Verdict] = {}
+    for name, gathered in evidence.resources.items():
+        parents = [found[need] for need in CATALOG[name].needs if need in found]
+        verdict = _overall(gathered.verdicts, parents)
+        if evidence.plan.credential == "user" and verdict.state is State.PROVED:
+            verdict = Verdict(State.PARTIAL, "key", "a user key sees what its user may see")
+        found[name] = verdict
+    return found
+
+
+def _overall(verdicts: list[Verdict], parents: list[Verdict]) -> Verdict:
+    doubts = [v for v in [*parents, *verdicts] if v.state is not State.PROVED]
+    if not doubts:
+        return Verdict(State.PROVED)
+    reached = [v for v in verdicts if v.state in (State.PROVED, State.PARTIAL)]
+    if reached:
+        return Verdict(State.PARTIAL, doubts[0].reason or "error", doubts[0].words)
+    kinds = Counter(v.state for v in doubts)
+    state = State.UNAVAILABLE if kinds[State.UNAVAILABLE] == len(doubts) else State.FAILED
+    worst = next(v for v in doubts if v.state is state or state is State.FAILED)
+    return Verdict(state, worst.reason or "error", worst.words)
+
+
+def _resource(segment: str) -> str:
+    assert segment in FEEDS
+    return segment.partition(".")[0]
+
+
+def describe(verdict: Verdict) -> Mapping[str, str]:
+    """Return a resource's verdict in the manifest's words: what is proved is `complete`."""
+    state = "complete" if verdict.state is State.PROVED else str(verdict.state)
+    return {"state": state, "reason": verdict.reason, "words": verdict.words}

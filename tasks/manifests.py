@@ -1,0 +1,126 @@
+"""Artifacts of a run -> manifest, the only end of a run; and how manifests are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from tasks.artifacts import manifest_key, plan_key, sha256
+from tasks.evidence import Evidence, describe, states
+from tasks.runs import Plan
+from tasks.windows import rfc3339
+from workers.errors import NotFound
+from workers.storage import Storage
+
+
+def resources_of(
+    evidence: Evidence,
+    artifacts: Mapping[str, list[Mapping[str, Any]]],
+    requests: Mapping[str, int],
+) -> dict[str, dict[str, Any]]:
+    """Return the manifest's account of every resource."""
+    verdicts = states(evidence)
+    return {
+        name: {
+            **describe(verdicts[name]),
+            "records": gathered.collation.records,
+            "sightings": gathered.collation.sightings,
+            "redacted": gathered.redacted,
+            "requests": max(gathered.requests, requests.get(name, 0)),
+            "artifacts": artifacts.get(name, []),
+            "windows": gathered.windows,
+        }
+        for name, gathered in evidence.resources.items()
+    }
+
+
+def run_state(resources: Mapping[str, Mapping[str, Any]], credential: str, verdict: str) -> str:
+    """Return complete, partial, failed or cancelled. *verdict* is how the run was ended early."""
+    if verdict == "cancelled":
+        return verdict
+    if all(r["state"] in ("failed", "unavailable") for r in resources.values()):
+        if any(r["reason"] != "plan" for r in resources.values()):
+            return "failed"
+    whole = all(
+        r["state"] == "complete" or (r["state"] == "unavailable" and r["reason"] == "plan")
+        for r in resources.values()
+    )
+    return "complete" if whole and credential != "user" else "partial"
+
+
+def make_manifest(
+    evidence: Evidence,
+    resources: Mapping[str, Mapping[str, Any]],
+    *,
+    verdict: str,
+    plan_sha256: str,
+    sealed_at: datetime,
+    orphans: list[str],
+) -> bytes:
+    """Return the manifest of a run, with the SHA-256 of its own canonical rest."""
+    plan = evidence.plan
+    document = {
+        "format": 1,
+        "source": plan.source,
+        "run": plan.run,
+        "previous": plan.previous,
+        "plan_sha256": plan_sha256,
+        "state": run_state(resources, plan.credential, verdict),
+        "ended": verdict or "done",
+        "opened_at": rfc3339(plan.opened_at),
+        "sealed_at": rfc3339(sealed_at),
+        "account": {"region": plan.region, "subdomain": plan.subdomain},
+        "credential": {"kind": plan.credential, "fingerprints": sorted(evidence.fingerprints)},
+        "period": plan.period.to_json(),
+        "backfill": plan.backfill,
+        "resources": resources,
+        "covered": {k: [p.to_json() for p in v] for k, v in evidence.covered.items()},
+        "backlog": {k: [p.to_json() for p in v] for k, v in evidence.backlog.items()},
+        "unsettled": evidence.unsettled,
+        "unreadable": evidence.unreadable,
+        "orphans": orphans,
+    }
+    return orjson.dumps(document | {"sha256": digest(document)}, option=orjson.OPT_INDENT_2)
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's canonical rest: compact JSON, sorted keys, no `sha256`."""
+    rest = {name: value for name, value in document.items() if name != "sha256"}
+    return sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
+
+
+def runs_of(storage: Storage, source: str) -> list[str]:
+    """Return the ids of the runs of *source*, oldest first."""
+    return [name for name in storage.children(f"{source}/runs") if name.isdigit()]
+
+
+def read_plan(storage: Storage, source: str, run: str) -> Plan | None:
+    text = storage.get(plan_key(source, run))
+    return Plan.from_json(text) if text else None
+
+
+def read_manifest(storage: Storage, source: str, run: str) -> dict[str, Any] | None:
+    """Return the manifest of a run, or None while it is open."""
+    text = storage.get(manifest_key(source, run))
+    manifest: dict[str, Any] | None = orjson.loads(text) if text else None
+    return manifest
+
+
+def sealed_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:
+    """Return the run asked for, or all; `NotFound` where there is none of that name."""
+    runs = runs_of(storage, source)
+    if run is None:
+        return runs
+    if run not in runs:
+        raise NotFound(
+            f"{source} has no run {run}: `pagetrail run list {source}` shows those there are."
+        )
+    return [run]
+
+
+def collected(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the resources that have an artifact."""
+    return [name for name, r in resources.items() if r["state"] in ("complete", "partial")]
