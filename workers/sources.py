@@ -1,4 +1,4 @@
-"""Tenants and their sources: a document each in storage, which is the truth, and a copy in Redis."""
+"""Tenants and their sources: a document each in storage, the truth, and a copy in Redis."""
 
 from __future__ import annotations
 
@@ -88,10 +88,16 @@ def parse_source_id(text: str) -> str:
     """Return *text* if it is a source id, `tenant/name`; raise `UsageFault` if not."""
     if not _ID.fullmatch(text) or ".." in text:
         raise UsageFault(
-            f"{text[:80]!r} is not a source: write TENANT/NAME, each 1 to 63 of a-z, 0-9, dot, dash or "
-            "underscore, starting with a letter or digit, without two dots in a row."
+            f"{text[:80]!r} is not a source: write TENANT/NAME, each 1 to 63 of a-z, 0-9, dot, "
+            "dash or underscore, starting with a letter or digit, without two dots in a row."
         )
     return text
+
+
+def source_ids(redis: Redis, prefix: str) -> list[str]:
+    """Return the ids of the sources that Redis knows, sorted."""
+    names = redis.hkeys(f"{prefix}:sources")
+    return sorted(each.decode() if isinstance(each, bytes) else each for each in names)
 
 
 class Sources:
@@ -121,13 +127,13 @@ class Sources:
         before, version = found
         if before.state is not State.DISCONNECTED:
             raise Exists(
-                f"{source.id} is connected already: `pagetrail source rotate {source.id}` changes its "
-                f"key, `pagetrail source disconnect {source.id}` ends it."
+                f"{source.id} is connected already: `pagetrail source rotate {source.id}` changes "
+                f"its key, `pagetrail source disconnect {source.id}` ends it."
             )
         if (before.region, before.subdomain) != (source.region, source.subdomain):
             raise Exists(
-                f"{source.id} holds evidence of {before.subdomain} in region {before.region}, not of "
-                f"{source.subdomain} in region {source.region}: choose another name for this account."
+                f"{source.id} holds evidence of {before.subdomain} in region {before.region}, not "
+                f"of {source.subdomain} in region {source.region}: choose another name for it."
             )
         return self._store(replace(source, version=before.version + 1), version)
 
@@ -153,7 +159,7 @@ class Sources:
         return sorted(map(Source.from_json, documents), key=lambda source: source.id)
 
     def save(self, source: Source) -> Source:
-        """Store a changed source and return it as stored; `Busy` if it changed since it was read."""
+        """Store a changed source and return it as stored; `Busy` if it changed meanwhile."""
         found = self._registered(source.id)
         if found is None:
             raise NotFound(f"There is no source {source.id} any more: connect it again.")
@@ -168,7 +174,7 @@ class Sources:
         return self._vault.seal(key, source_id)
 
     def key_of(self, source: Source) -> str:
-        """Return the API key, for one request; `VaultFault` if it can't be opened or is destroyed."""
+        """Return the API key, for one request; `VaultFault` if it can't be opened."""
         if source.sealed_key is None:
             raise VaultFault(
                 f"{source.id} is disconnected, its key is destroyed: connect it again."
@@ -199,8 +205,8 @@ class Sources:
             results = list(readers.map(self._restore_one, keys))
         if unreadable := [key for key, copied in zip(keys, results, strict=True) if copied is None]:
             raise StorageConflict(
-                f"{len(unreadable)} of {len(keys)} source documents can't be read, {unreadable[0]} is the "
-                "first: restore it from a copy of the storage; the other sources are in place."
+                f"{len(unreadable)} of {len(keys)} source documents can't be read, {unreadable[0]} "
+                "is the first: restore it from a copy of the storage; the others are in place."
             )
         return sum(map(bool, results))
 

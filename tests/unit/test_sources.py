@@ -50,7 +50,7 @@ def test_a_tenant_and_a_name_make_a_source_id(text: str) -> None:
         "-a/x",
         "Acme/main",
         "acmé/main",
-        "acme/ма\u0438n",
+        "acme/m\u0430in",
         "acme/main\n",
         " acme/main",
         "acme\\main",
@@ -60,7 +60,7 @@ def test_a_tenant_and_a_name_make_a_source_id(text: str) -> None:
         f"{'a' * 64}/b",
         "a" * 300,
         f"a/{'b' * 300}",
-        "１/２",
+        "\uff11/\uff12",
     ],
 )
 def test_anything_else_is_refused_in_one_sentence(text: str) -> None:

@@ -1,0 +1,136 @@
+"""The command `pagetrail`: imports a command when it is used, turns faults into a sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from workers.errors import Fault, redis_faults
+
+_COMMANDS = {
+    "demo": "Everything on this machine, against a simulated PagerDuty.",
+    "up": "Run the fleet on this machine: Redis, workers, beat and Flower.",
+    "source": "Connect PagerDuty accounts and look after their keys.",
+    "collect": "Start a run now, or join the open one.",
+    "run": "List, show or cancel the runs of a source.",
+    "artifact": "List what a run collected, or export its records.",
+    "verify": "Recompute every digest and count of a source from storage.",
+    "recover": "Restore sources and open runs from storage.",
+    "vault": "Look after the keys that seal the API keys.",
+    "status": "The fleet and every source at a glance.",
+    "completion": "Print the completion script of a shell.",
+}
+"""Name and one line of each command; its module and object bear the same name."""
+
+INTERRUPTED = "Interrupted: what was under way is not finished, and nothing is left half done."
+
+
+class _Commands(click.Group):
+    """The root: knows names and help lines, imports a command's module when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in _COMMANDS if find_spec(f"{__name__}.{name}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"pagetrail {version('pagetrail')}")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and end.",
+)
+def pagetrail() -> None:
+    """Collect compliance evidence from PagerDuty accounts, and prove it.
+
+    \b
+    A first run on this machine:
+      pagetrail up
+      pagetrail source connect acme/main
+      pagetrail collect acme/main --wait
+
+    Settings are environment variables that begin with PAGETRAIL_. Every command takes --json.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but partial, cancelled or different.
+    """
+
+
+def main() -> None:
+    """Run the command line of this process and end it with the exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; whatever goes wrong is one sentence on stderr."""
+    try:
+        with redis_faults():
+            return int(pagetrail.main(list(arguments), "pagetrail", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        return _say(_usage(error), error.exit_code)
+    except click.ClickException as error:
+        return _say(error.format_message(), error.exit_code)
+    except Fault as fault:
+        return _say(str(fault), fault.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _say(INTERRUPTED, 1)
+    except Exception as error:
+        return _say(_unexpected(error), 1)
+
+
+def _say(sentence: str, exit_code: int) -> int:
+    click.echo(" ".join(sentence.split()), err=True)
+    return exit_code
+
+
+def _usage(error: click.UsageError) -> str:
+    where = error.ctx.command_path if error.ctx else "pagetrail"
+    return f"{error.format_message().rstrip('.')}: see `{where} --help`."
+
+
+def _unexpected(error: Exception) -> str:
+    """Write the traceback into the log directory and return the sentence that says so."""
+    name = type(error).__name__
+    try:
+        from workers.settings import load_settings
+
+        log = load_settings().make_data_dir() / "logs" / "cli.log"
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except (Fault, OSError):
+        return f"Something unexpected went wrong ({name}: {error}); nothing more was done."
+    return f"Something unexpected went wrong ({name}): {log} tells what; nothing more was done."

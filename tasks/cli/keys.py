@@ -1,0 +1,51 @@
+"""An API key as a person gives it: from a hidden prompt, a file or stdin, never an argument."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from workers.errors import UsageFault
+from workers.pagerduty import plausible_key
+
+_MOST_BYTES = 4_096
+"""More is no key but a wrong file, and is not read."""
+
+key_file_option = click.option(
+    "--key-file",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="Read the API key from FILE (- for stdin) instead of asking for it.",
+)
+
+
+def read_key(key_file: Path | None) -> str:
+    """Return the key without its one trailing newline; `UsageFault` if it can't be one."""
+    if key_file is None and sys.stdin.isatty():
+        key = str(click.prompt("PagerDuty API key (not shown)", hide_input=True, err=True))
+    else:
+        key = _text(key_file)
+    plausible_key(key)
+    return key
+
+
+def _text(key_file: Path | None) -> str:
+    try:
+        if key_file is None or str(key_file) == "-":
+            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        else:
+            with key_file.open("rb") as file:
+                data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise UsageFault(
+            f"{key_file} can't be read ({error.strerror}): name another file."
+        ) from None
+    if len(data) > _MOST_BYTES:
+        raise UsageFault("What was given as API key is a long text: give the key alone.")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise UsageFault("What was given as API key is not text: give the key alone.") from None
+    return text.removesuffix("\n").removesuffix("\r")

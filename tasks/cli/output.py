@@ -1,0 +1,128 @@
+"""How commands speak: documents and tables on stdout, sentences on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+import orjson
+
+from workers.errors import Fault
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDTH_ELSEWHERE = 160  # columns where the output is no terminal
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def json_option(command: Function) -> Function:
+    """Give a command the option --json, passed to it as `as_json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
+    )(command)
+
+
+def emit(document: object) -> None:
+    """Print *document* as the one JSON document of a command."""
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
+    click.echo(text.decode())
+
+
+def say(sentence: str) -> None:
+    """Tell the person one sentence, apart from the output."""
+    click.echo(plain(sentence), err=True)
+
+
+def ended(exit_code: int) -> NoReturn:
+    """End the command with *exit_code*, its words being said."""
+    raise click.exceptions.Exit(exit_code)
+
+
+def plain(text: object) -> str:
+    """Return *text* on one line without characters that would command a terminal."""
+    line = " ".join(str(text).split())
+    return "".join(each if each.isprintable() else "\ufffd" for each in line)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under column titles; titles that begin with `#` are right-aligned numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in columns:
+        number = title.startswith("#")
+        shown.add_column(title.lstrip("#"), justify="right" if number else "left")
+    for row in rows:
+        shown.add_row(*(Text(plain("" if cell is None else cell)) for cell in row))
+    console().print(shown)
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one pair per line."""
+    shown = [(name, plain("" if value is None else value)) for name, value in pairs]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        click.echo(f"{name:{width}}  {value}".rstrip())
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a rich console that leaves a closed stdout to the caller."""
+    from rich.console import Console
+
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich itself would end the process with code 1
+
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Ours(
+        stderr=stderr, highlight=False, markup=False, width=None if terminal else _WIDTH_ELSEWHERE
+    )
+
+
+@contextmanager
+def waiting(words: str) -> Iterator[None]:
+    """Show a person that something is under way, for the length of the block."""
+    with console(stderr=True).status(plain(words)) if sys.stderr.isatty() else nullcontext():
+        yield
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask a person at a terminal; raise `Fault` if the answer is no. Silent with *yes*."""
+    if yes or not sys.stdin.isatty():
+        return
+    if not click.confirm(plain(question), err=True):
+        raise Fault("Nothing was changed.")
+
+
+def moment(when: datetime | None) -> str:
+    """Return *when* to the minute, for a person."""
+    return f"{when:%Y-%m-%d %H:%M} UTC" if when else "-"
+
+
+def span(seconds: float | None) -> str:
+    """Return a length of time in its largest whole unit, `never` for None."""
+    if seconds is None:
+        return "never"
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size and seconds % size == 0 and (unit != "d" or seconds > size):
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:g}%"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for a person, in powers of 1024."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,0 +1,166 @@
+"""What a person types -> values; a wrong text is a `UsageFault` that says what would be right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from tasks.catalog import CATALOG, PROFILES
+from workers.errors import UsageFault
+from workers.sources import parse_source_id
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+_SPAN = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_LEAST_SPAN, _MOST_SPAN = 60, 366 * 86_400
+_SHARE = re.compile(r"(\d{1,2}(\.\d{1,4})?)%", re.ASCII)
+_MOST_SHARE = 90.0
+_RUN = re.compile(r"\d{1,8}", re.ASCII)
+_FIRST_DAY = datetime(2009, 1, 1, tzinfo=UTC)
+"""PagerDuty holds nothing older than itself."""
+
+
+def date(text: str) -> datetime:
+    """Return the UTC time of a day (its midnight) or an RFC 3339 time that is over."""
+    if not (_DAY.fullmatch(text) or _RFC3339.fullmatch(text)):
+        raise UsageFault(
+            f"{text[:40]!r} is no date: write a day like 2026-01-31 or a time like "
+            "2026-01-31T12:00:00Z."
+        )
+    try:
+        when = datetime.fromisoformat(text.upper())
+        when = (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageFault(f"{text!r} names a day or time that does not exist: correct it.") from None
+    if when >= datetime.now(UTC):
+        raise UsageFault(f"{text!r} is not in the past: write an earlier date.")
+    if when < _FIRST_DAY:
+        raise UsageFault(
+            f"{text!r} is before PagerDuty began: write {_FIRST_DAY:%Y-%m-%d} or later."
+        )
+    return when.replace(microsecond=0)
+
+
+def every(text: str) -> int | None:
+    """Return the seconds between runs, None for `never`."""
+    if text == "never":
+        return None
+    found = _SPAN.fullmatch(text)
+    seconds = int(found[1]) * _UNIT_SECONDS[found[2]] if found else 0
+    if not _LEAST_SPAN <= seconds <= _MOST_SPAN:
+        raise UsageFault(
+            f"{text[:40]!r} is no interval: write never, or a number with m, h or d from 1m to "
+            "366d, like 24h."
+        )
+    return seconds
+
+
+def share(text: str) -> float:
+    """Return the share that a percentage names."""
+    found = _SHARE.fullmatch(text)
+    if not found or float(found[1]) > _MOST_SHARE:
+        raise UsageFault(
+            f"{text[:40]!r} is no reserve: write a percentage from 0% to 90%, like 10%."
+        )
+    return float(found[1]) / 100
+
+
+def resources(text: str) -> tuple[str, ...] | None:
+    """Return the resources of a profile or a comma-separated list; None for all of the catalog."""
+    if text == "all":
+        return None
+    if text in PROFILES:
+        return PROFILES[text]
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        resource(name)
+    return names
+
+
+def resource(text: str) -> str:
+    """Return *text* if it names a resource of the catalog."""
+    if text not in CATALOG:
+        raise UsageFault(f"{text[:40]!r} is no resource: choose from {', '.join(CATALOG)}.")
+    return text
+
+
+def run_id(text: str) -> str:
+    """Return the id of a run: eight digits, leading zeros may be left out."""
+    if not _RUN.fullmatch(text) or int(text) == 0:
+        raise UsageFault(f"{text[:40]!r} is no run: write its number, like 00000001.")
+    return f"{int(text):08d}"
+
+
+def region(text: str, known: Iterable[str]) -> str:
+    """Return *text* if it names one of the regions *known*."""
+    if text not in known:
+        raise UsageFault(
+            f"{text[:40]!r} is no region: choose from {', '.join(known)}, or add it to "
+            "PAGETRAIL_REGIONS."
+        )
+    return text
+
+
+class Parsed(click.ParamType[Any]):
+    """A parameter whose text goes through one of the functions above."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._parse(value) if isinstance(value, str) else value
+
+
+class SourceId(Parsed):
+    """A source id; a shell completes it from Redis while that answers at once."""
+
+    def __init__(self) -> None:
+        super().__init__("tenant/name", parse_source_id)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(each) for each in _known_ids() if each.startswith(incomplete)]
+
+
+class ResourceName(Parsed):
+    """The name of a resource."""
+
+    def __init__(self) -> None:
+        super().__init__("resource", resource)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in CATALOG if name.startswith(incomplete)]
+
+
+def _known_ids() -> list[str]:
+    from redis import Redis, RedisError
+
+    from workers.errors import Fault
+    from workers.settings import load_settings
+    from workers.sources import source_ids
+
+    try:
+        settings = load_settings()
+        url = settings.redis_url_or_embedded()
+        with Redis.from_url(url, socket_connect_timeout=0.3, socket_timeout=0.3) as redis:
+            return source_ids(redis, settings.key_prefix)
+    except (Fault, RedisError, OSError):
+        return []
+
+
+source_argument = click.argument("source", metavar="TENANT/NAME", type=SourceId())
+run_option = click.option(
+    "--run", "run", metavar="RUN", type=Parsed("run", run_id), help="Its number; default: newest."
+)

@@ -1,0 +1,39 @@
+"""`pagetrail vault`: look after the keys that seal the API keys."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from tasks.cli import connections, output
+from workers.runtime import runtime
+
+
+@click.group()
+def vault() -> None:
+    """Look after the keys that seal the API keys."""
+
+
+@vault.command()
+@output.json_option
+def rotate(as_json: bool) -> None:
+    """Seal every API key again with the first vault key; repeatable.
+
+    \b
+    To change the vault key without a pause:
+      1. put a new key before the old one in PAGETRAIL_VAULT_KEYS, and restart the fleet
+      2. run this command
+      3. take the old key out
+    """
+    fleet = runtime()
+    with output.waiting("Sealing"):
+        result = connections.reseal_all(fleet)
+    for source, why in result.failed.items():
+        output.say(f"{source}: {why}")
+    if as_json:
+        output.emit(asdict(result))
+    elif not result.failed:
+        output.say(f"Sealed {result.resealed} keys again; {result.already} needed no change.")
+    if result.failed:
+        output.ended(1)
