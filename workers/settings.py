@@ -15,7 +15,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from workers import urls
 from workers.errors import RedisUnreachable, SettingsFault, VaultFault
@@ -320,16 +320,13 @@ def load_settings() -> Settings:
     # None of the causes may travel with the fault: they can hold a secret.
     except ValidationError as error:
         raise SettingsFault(_sentence(error)) from None
-    except OSError as error:
+    except SettingsError as error:
+        reason = str(error.__cause__).rstrip(".")
+        if isinstance(error.__cause__, UnicodeDecodeError):  # its words repeat what it read
+            reason = "not UTF-8 text"
         raise SettingsFault(
-            f"The secret file {error.filename} can't be read ({error.strerror}): correct it."
+            f"The secrets directory {directory} holds a file that can't be used: {reason}."
         ) from None
-    except UnicodeDecodeError:
-        raise SettingsFault(
-            f"A secret file in {directory} is not UTF-8 text: write it again."
-        ) from None
-    except UserWarning as warning:
-        raise SettingsFault(f"{SECRETS_DIR} holds a file that can't be used: {warning}") from None
 
 
 def _extra(name: str) -> dict[str, Any]:

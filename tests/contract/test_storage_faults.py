@@ -8,20 +8,18 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.permissions import unprivileged
 from tests.seaweed import S3Server
 from workers.errors import Busy, StorageConflict, StorageUnreachable
 from workers.storage import Storage, Version, local, objects, open_storage
 from workers.storage.local import LocalStorage
-
-NOBODY = 65534
 
 EVERY_CALL: dict[str, Callable[[Storage, Path], object]] = {
     "put_new": lambda storage, file: storage.put_new("a/b", b"1"),
@@ -42,19 +40,6 @@ every_call = pytest.mark.parametrize("call", EVERY_CALL.values(), ids=EVERY_CALL
 def spooled(tmp_path: Path) -> Path:
     (tmp_path / "spool").write_bytes(b"1")
     return tmp_path / "spool"
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Be a user whom permissions stop; root is above them."""
-    if os.getuid() != 0:
-        yield
-        return
-    os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
 
 
 def assert_plain(message: str, server: S3Server | None = None) -> None:
@@ -202,10 +187,11 @@ def test_a_directory_without_permission_is_told(
     LocalStorage(root).put_new("a/b", b"1")
     for directory in (root / "a", root):
         directory.chmod(0)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
     try:
-        with unprivileged(), pytest.raises(StorageUnreachable, match="permission") as caught:
+        with (
+            unprivileged(tmp_path),
+            pytest.raises(StorageUnreachable, match="permission") as caught,
+        ):
             call(LocalStorage(root), spooled)
     finally:
         for directory in (root, root / "a"):

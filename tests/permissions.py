@@ -1,0 +1,23 @@
+"""Lets a test be a user whom permissions stop, also where the tests run as root."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_NOBODY = 65534
+
+
+@contextmanager
+def unprivileged(way_to: Path) -> Iterator[None]:
+    """Be an ordinary user who can walk to the directory *way_to*."""
+    if os.getuid() != 0:
+        yield
+        return
+    for directory in (way_to, *way_to.parents[:2]):  # pytest's directories are for their owner
+        directory.chmod(0o755)
+    os.setresuid(_NOBODY, _NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
