@@ -132,7 +132,7 @@ end
 
 local function ceiling(state, reserve)
   local share = math.min(state.limit * (1 - reserve), state.limit * USE - foreign(state))
-  return math.max(1, math.floor(share))
+  return math.max(1, math.floor(share + 0.001)) -- 960 * (1 - 0.9) is a little less than 96
 end
 
 -- Return the newest admitted slot and its count, or nothing.
@@ -223,7 +223,8 @@ function verbs.reserve(reserve, patience)
   local tail, count = newest(state)
   local slot, reason = now, ''
   local function at_least(moment, law)
-    if moment > slot then slot, reason = math.ceil(moment), law end
+    moment = math.floor(moment)
+    if moment > slot then slot, reason = moment, law end
   end
   at_least(state.pause, 'pause')
   if tail then

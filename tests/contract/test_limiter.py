@@ -57,7 +57,7 @@ class Model:
 
     def ceiling(self, now: int, share: float) -> int:
         left = min(self.limit * (1 - share), self.limit * 0.98 - self.foreign(now))
-        return max(1, math.floor(left))
+        return max(1, math.floor(left + 0.001))
 
     def reserve(self, now: int, share: float, patience: int) -> tuple[bool, int, str]:
         self.cut(now)
@@ -76,8 +76,8 @@ class Model:
             laws.append((max(newest, tat - (burst - 1) * interval), "paced"))
         slot, reason = now, ""
         for moment, law in laws:
-            if moment > slot:
-                slot, reason = math.ceil(moment), law
+            if math.floor(moment) > slot:
+                slot, reason = math.floor(moment), law
         groups = deepcopy(self.groups)
         while groups and (groups[0][-1] + WINDOW <= slot or sum(map(len, groups)) >= most):
             if groups[0][-1] + WINDOW > slot:

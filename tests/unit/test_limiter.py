@@ -1,0 +1,327 @@
+"""The limiter's law, one sentence at a time, on a clock the test sets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+import pytest
+from redis import Redis
+
+from workers.limiter import Limiter, Permit, budget_name
+
+MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said of its limit."""
+
+    status: int | None = 200
+    limit: int | None = None
+    remaining: int | None = None
+    reset_seconds: int | None = None
+
+
+class Desk:
+    """A limiter whose clock moves only when the test, or a sleep, moves it."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.now = 1_800_000_000.0
+        self.on_sleep: Callable[[], object] = lambda: None
+        self.limiter = Limiter(
+            redis, "p", sleep=self.sleep, now_ms=lambda: round(self.now * 1000)
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.on_sleep()
+
+    def reserve(self, share: float = 0.1, patience: float = 2.0) -> Permit:
+        return self.limiter.reserve("b", reserve_share=share, patience_seconds=patience)
+
+    def acquire(self, share: float = 0.1) -> Permit:
+        return self.limiter.acquire("b", reserve_share=share)
+
+    def answer(self, permit: Permit, *said: int | None) -> None:
+        self.limiter.observe(permit, Answer(*said))
+
+    def seeded(self, *, limit: int = 960, used: int = 1, reset: int = 60) -> "Desk":
+        self.answer(self.reserve(), 200, limit, limit - used, reset)
+        return self
+
+    def take(self, share: float = 0.1) -> int:
+        """Return how many requests are granted at this very moment, all of them taken."""
+        return next(taken for taken in count() if not self.reserve(share, patience=0).granted)
+
+
+@pytest.fixture
+def desk(redis: Redis) -> Desk:
+    return Desk(redis)
+
+
+def test_the_first_request_goes_alone_until_its_answer_seeds_the_budget(desk: Desk) -> None:
+    seed, other = desk.reserve(), desk.reserve()
+    assert (seed.granted, seed.reason) == (True, "seed")
+    assert (other.granted, other.reason) == (False, "seed")
+    desk.answer(seed, 200, 960, 959, 60)
+    assert desk.reserve().granted
+
+
+def test_a_seed_that_is_never_answered_holds_the_others_for_three_seconds(desk: Desk) -> None:
+    desk.reserve()
+    assert desk.reserve().retry_after_seconds == 3.0
+    desk.now += 3.0
+    assert desk.reserve().reason == "seed"
+
+
+def test_a_seed_that_failed_lets_the_next_request_seed_at_once(desk: Desk) -> None:
+    desk.answer(desk.reserve(), None)
+    assert desk.reserve().reason == "seed"
+
+
+def test_a_budget_not_heard_of_for_a_minute_is_seeded_again(desk: Desk) -> None:
+    desk.seeded()
+    desk.now += MINUTE
+    assert desk.reserve().reason == "seed"
+
+
+def test_the_waiters_for_a_seed_go_as_soon_as_it_is_answered(desk: Desk) -> None:
+    seed = desk.reserve()
+    desk.on_sleep = lambda: desk.answer(seed, 200, 960, 959, 60)
+    permit = desk.acquire()
+    assert permit.granted
+    assert permit.waited_seconds < 0.1
+
+
+def test_an_idle_budget_grants_a_burst_of_an_eighth_of_the_limit(desk: Desk) -> None:
+    assert 1 + desk.seeded().take() == 120
+
+
+def test_after_the_burst_requests_are_paced_at_the_ceiling(desk: Desk) -> None:
+    desk.seeded().take()
+    waits = [desk.reserve(0.1).wait_seconds for _ in range(10)]
+    assert waits == pytest.approx([i * MINUTE / 864 for i in range(1, 11)], abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("share", "most"), [(0.0, 940), (0.02, 940), (0.1, 864), (0.5, 480), (0.9, 96)]
+)
+def test_a_minute_holds_no_more_than_the_limit_less_reserve(
+    desk: Desk, share: float, most: int
+) -> None:
+    taken = 1
+    desk.seeded()
+    for second in range(60):
+        taken += desk.take(share)
+        if second < 59:
+            desk.now += 1
+    assert taken == most
+
+
+def test_a_wait_beyond_the_patience_debits_nothing_and_says_when_to_come_back(desk: Desk) -> None:
+    desk.seeded().take()
+    before = desk.limiter.state("b", reserve_share=0.1)
+    refused = [desk.reserve(patience=0.01) for _ in range(5)]
+    assert {permit.granted for permit in refused} == {False}
+    assert len({permit.retry_after_seconds for permit in refused}) == 1
+    assert desk.limiter.state("b", reserve_share=0.1).used == before.used
+    desk.now += refused[0].retry_after_seconds
+    assert desk.reserve(patience=0).granted
+
+
+@pytest.mark.parametrize("limit", [100, 5000])
+def test_another_limit_is_learned_from_the_headers(desk: Desk, limit: int) -> None:
+    desk.seeded(limit=limit)
+    assert desk.limiter.state("b", reserve_share=0.1).ceiling == limit * 9 // 10
+
+
+def test_what_others_send_is_taken_from_the_reserve_first(desk: Desk) -> None:
+    desk.seeded(used=61)
+    assert desk.limiter.state("b", reserve_share=0.1).foreign == 60
+    assert desk.limiter.state("b", reserve_share=0.1).ceiling == 864
+    assert desk.limiter.state("b", reserve_share=0.0).ceiling == 940 - 60
+
+
+def test_foreign_use_is_forgotten_when_the_window_of_the_server_turns(desk: Desk) -> None:
+    desk.seeded(used=901, reset=14)
+    assert desk.limiter.state("b", reserve_share=0.1).ceiling == 40
+    desk.take()
+    assert desk.reserve().retry_after_seconds == 14.0
+    desk.now += 14
+    assert desk.limiter.state("b", reserve_share=0.1).ceiling == 864
+    assert desk.reserve().granted
+
+
+def test_a_refusal_pauses_everybody_until_the_reset_and_a_little_longer(desk: Desk) -> None:
+    desk.seeded()
+    desk.answer(desk.reserve(), 429, 960, 0, 30)
+    permit = desk.reserve()
+    assert (permit.granted, permit.reason) == (False, "pause")
+    assert 30 <= permit.retry_after_seconds < 31
+
+
+def test_a_pause_is_never_shortened(desk: Desk) -> None:
+    desk.seeded()
+    first, second = desk.reserve(), desk.reserve()
+    desk.answer(first, 429, 960, 0, 30)
+    desk.answer(second, 429, 960, 0, 1)
+    desk.answer(second, 200, 960, 900, 60)
+    assert desk.reserve().retry_after_seconds >= 30
+
+
+@pytest.mark.parametrize("reset", [121, 86_400, 10**9])
+def test_no_header_pauses_for_more_than_two_minutes(desk: Desk, reset: int) -> None:
+    desk.seeded()
+    desk.answer(desk.reserve(), 429, 960, 0, reset)
+    assert desk.reserve().retry_after_seconds == 120
+
+
+def test_refusals_without_headers_back_off_doubling_up_to_a_minute(desk: Desk) -> None:
+    desk.seeded()
+    pauses = []
+    for _ in range(8):
+        while not (permit := desk.reserve()).granted or permit.wait_seconds:
+            desk.now += permit.wait_seconds
+        desk.answer(permit, 429)
+        pauses.append(desk.limiter.state("b", reserve_share=0).paused_seconds)
+    doubling = [1, 2, 4, 8, 16, 32, 60, 60]
+    assert all(0 <= pause - base < 1 for pause, base in zip(pauses, doubling, strict=True))
+
+
+def test_requests_refused_together_are_one_reason_to_back_off(desk: Desk) -> None:
+    desk.seeded()
+    for permit in [desk.reserve() for _ in range(8)]:
+        desk.answer(permit, 429)
+    assert desk.reserve(patience=9).wait_seconds < 2
+
+
+def test_a_success_ends_the_back_off(desk: Desk) -> None:
+    desk.seeded()
+    desk.answer(desk.reserve(), 429)
+    desk.now += 2
+    desk.answer(desk.reserve(), 429)
+    desk.now += 3
+    desk.answer(desk.reserve(), 201)
+    desk.answer(desk.reserve(), 429)
+    assert desk.reserve(patience=9).wait_seconds < 2
+
+
+def test_a_remainder_that_those_on_their_way_will_use_pauses_until_the_reset(desk: Desk) -> None:
+    desk.seeded(used=100)
+    first, *_ = [desk.reserve() for _ in range(8)]
+    desk.answer(first, 200, 960, 7, 60)
+    assert 60 <= desk.reserve().retry_after_seconds < 61
+
+
+def test_an_answer_older_than_the_newest_one_teaches_nothing(desk: Desk) -> None:
+    desk.seeded()
+    old, new = desk.reserve(), desk.reserve()
+    desk.answer(new, 201, 960, 950, 60)
+    desk.answer(old, 201, 960, 1, 60)
+    assert desk.limiter.state("b", reserve_share=0).foreign < 10
+    assert desk.reserve().granted
+
+
+def test_a_late_answer_from_a_window_that_is_over_teaches_nothing(desk: Desk) -> None:
+    desk.seeded(reset=3)
+    late, next_one = desk.reserve(), desk.reserve()
+    desk.now += 4
+    desk.answer(next_one, 201, 960, 959, 60)
+    desk.answer(desk.reserve(), 201, 960, 2, 1)
+    desk.answer(late, 201, 960, 2, 1)
+    assert desk.reserve().granted
+
+
+def test_a_ticket_from_before_redis_was_emptied_teaches_nothing(desk: Desk, redis: Redis) -> None:
+    desk.seeded()
+    old = [desk.reserve() for _ in range(50)][-1]
+    redis.flushall()
+    desk.seeded()
+    desk.answer(old, 201, 960, 1, 60)
+    desk.answer(desk.reserve(), 201, 960, 900, 60)
+    state = desk.limiter.state("b", reserve_share=0)
+    assert (state.foreign, state.paused_seconds) == (58, 0)
+
+
+def test_a_permit_is_void_when_a_pause_opened_while_its_holder_slept(desk: Desk) -> None:
+    desk.seeded().take()
+    held = desk.reserve()
+    desk.answer(held, 429, 960, 0, 30)
+    desk.now += held.wait_seconds
+    assert not desk.limiter.confirm(held)
+
+
+def test_a_permit_not_used_two_seconds_after_its_slot_is_void(desk: Desk) -> None:
+    permit = desk.seeded().reserve()
+    desk.now += 2
+    assert desk.limiter.confirm(permit)
+    desk.now += 0.001
+    assert not desk.limiter.confirm(permit)
+
+
+def test_acquire_gives_up_when_a_pause_opens_while_it_sleeps(desk: Desk) -> None:
+    desk.seeded()
+    sent = desk.reserve()
+    desk.take()
+    desk.on_sleep = lambda: desk.answer(sent, 429, 960, 0, 30)
+    permit = desk.acquire()
+    assert not permit.granted
+    assert permit.retry_after_seconds >= 29
+
+
+def test_acquire_sleeps_until_its_slot_and_says_how_long(desk: Desk) -> None:
+    desk.seeded().take()
+    permit = desk.acquire()
+    assert permit.granted
+    assert permit.waited_seconds == permit.wait_seconds > 0
+
+
+@pytest.mark.parametrize("step", [-9.0, -3600.0, -400 * 86400.0, 3600.0])
+def test_a_step_of_the_clock_blocks_nobody_for_more_than_a_window(desk: Desk, step: float) -> None:
+    desk.seeded().take()
+    desk.answer(desk.reserve(), 429, 960, 0, 30)
+    desk.now += step
+    waited = 0.0
+    while not (permit := desk.reserve()).granted:
+        waited += permit.retry_after_seconds
+        desk.now += permit.retry_after_seconds
+    assert waited <= 120
+
+
+def test_after_a_step_back_what_was_sent_still_counts(desk: Desk) -> None:
+    desk.seeded()
+    sent = 1 + desk.take()
+    desk.now -= 3600
+    desk.reserve()
+    assert desk.limiter.state("b", reserve_share=0).used >= sent
+
+
+def test_an_endpoint_class_with_its_own_limit_leaves_the_main_budget_alone(desk: Desk) -> None:
+    desk.seeded()
+    own = desk.limiter.reserve(budget_name("us", "f", "oncalls"), reserve_share=0)
+    desk.answer(own, 429, 10, 0, 60)
+    assert desk.reserve().granted
+    assert desk.limiter.state("b", reserve_share=0).limit == 960
+
+
+def test_answers_that_teach_little_are_not_all_reported(desk: Desk, redis: Redis) -> None:
+    desk.seeded()
+    calls = redis.info("stats")["total_commands_processed"]
+    permit = desk.reserve()
+    for _ in range(100):
+        desk.answer(permit, 200, 960, 900, 60)
+    assert redis.info("stats")["total_commands_processed"] - calls < 60
+
+
+def test_the_longest_wait_told_is_remembered(desk: Desk) -> None:
+    desk.seeded().take()
+    desk.answer(desk.reserve(), 429, 960, 0, 30)
+    told = desk.reserve().retry_after_seconds
+    assert desk.limiter.state("b", reserve_share=0).longest_wait_seconds == told
+
+
+def test_what_a_budget_remembers_ends_by_itself(desk: Desk, redis: Redis) -> None:
+    desk.seeded().reserve()
+    keys = redis.keys("p:limiter:*")
+    assert len(keys) == 2
+    assert all(0 < redis.pttl(key) <= 3_600_000 for key in keys)
