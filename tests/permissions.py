@@ -14,8 +14,10 @@ def unprivileged(way_to: Path) -> Iterator[None]:
     if os.getuid() != 0:
         yield
         return
-    for directory in (way_to, *way_to.parents[:2]):  # pytest's directories are for their owner
-        directory.chmod(0o755)
+    for directory in (way_to, *way_to.parents):
+        mode = directory.stat().st_mode
+        if not mode & 0o001:  # pytest's directories are for their owner
+            directory.chmod(mode | 0o055)
     os.setresuid(_NOBODY, _NOBODY, 0)
     try:
         yield

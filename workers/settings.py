@@ -253,7 +253,7 @@ class Settings(BaseSettings):
         if self.vault_keys is not None:
             return _listed(self.vault_keys.get_secret_value())
         path = self.data_dir / "vault.key"
-        if not path.exists():
+        if not os.access(path, os.F_OK):
             self.make_data_dir()
         return (key_in_file(path),)
 
@@ -354,7 +354,7 @@ def _sentence(error: ValidationError) -> str:
 
 def _secrets_dir(named: str | None) -> Path | None:
     if named:
-        if not os.path.isdir(named) or not os.access(named, os.R_OK | os.X_OK):
+        if not Path(named).is_dir() or not os.access(named, os.R_OK | os.X_OK):
             raise SettingsFault(
                 f"{SECRETS_DIR} must be a directory that can be read, not {named!r}."
             )

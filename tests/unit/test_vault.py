@@ -86,7 +86,13 @@ def test_what_is_no_sealed_text_is_a_fault(sealed: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", "short", "é" * 44, base64.urlsafe_b64encode(bytes(31)).decode(), generate_key()[:-1]],
+    [
+        "",
+        "short",
+        "é" * 44,
+        base64.urlsafe_b64encode(bytes(31)).decode(),
+        base64.urlsafe_b64encode(bytes(32)).decode()[:-1],
+    ],
 )
 def test_a_bad_vault_key_is_refused_unseen(key: str) -> None:
     """The fault says which one it is by its place."""

@@ -122,7 +122,7 @@ class LocalStorage:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     if entry.stat().st_mtime < limit:
-                        os.unlink(entry.path)
+                        Path(entry.path).unlink()
                         swept += 1
         return swept
 
@@ -194,12 +194,15 @@ class LocalStorage:
         self._settled.add(directory)
 
     def _make_root(self) -> None:
-        try:
-            self._root.mkdir(mode=0o750, parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
+        missing = [one for one in (self._root, *self._root.parents) if not one.exists()]
+        for directory in reversed(missing):
+            with suppress(FileExistsError, NotADirectoryError):
+                directory.mkdir(mode=0o750)
+            _sync_directory(directory.parent)
+        if not self._root.is_dir():
             raise StorageUnreachable(
                 f"Storage at {self._root} can't be used, it is not a directory: use another one."
-            ) from None
+            )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -217,12 +220,13 @@ class LocalStorage:
 
     def _walk(self, directory: Path, prefix: str) -> Iterator[Stored]:
         # A directory sorts with its slash, as its keys do: "a.b" comes before "a/b".
-        for name, entry in sorted((_sort_name(entry), entry) for entry in self._entries(directory)):
-            if name.endswith("/"):
-                yield from self._walk(Path(entry.path), prefix + name)
-            else:
-                with suppress(FileNotFoundError):  # deleted since the directory was read
-                    yield Stored(prefix + name, entry.stat().st_size)
+        with _plain_faults(directory):
+            for name, entry in sorted((_sort_name(one), one) for one in self._entries(directory)):
+                if name.endswith("/"):
+                    yield from self._walk(Path(entry.path), prefix + name)
+                else:
+                    with suppress(FileNotFoundError):  # deleted since the directory was read
+                        yield Stored(prefix + name, entry.stat().st_size)
 
     def _entries(self, directory: Path) -> Entries:
         with (
