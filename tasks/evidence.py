@@ -104,6 +104,11 @@ class Evidence:
         }
 
     @property
+    def progressed(self) -> bool:
+        """Whether this run proved any period that was missing before."""
+        return bool(self._proved)
+
+    @property
     def backlog(self) -> dict[str, list[Period]]:
         """The planned windows that the page budget left to a further run."""
         left = {
@@ -171,7 +176,7 @@ def gather(
         yield evidence
 
 
-def states(evidence: Evidence) -> dict[str, Verdict]:
+def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
     """Return what each resource came to: complete, partial, unavailable or failed, and why.
 
     A resource read for the records of another is no better than that one.
@@ -182,6 +187,8 @@ def states(evidence: Evidence) -> dict[str, Verdict]:
         verdict = _overall(gathered.verdicts, parents)
         if evidence.plan.credential == "user" and verdict.state is State.PROVED:
             verdict = Verdict(State.PARTIAL, "key", "a user key sees what its user may see")
+        if refused and verdict.state is State.FAILED:
+            verdict = Verdict(State.FAILED, "key", "PagerDuty refused the key")
         found[name] = verdict
     return found
 

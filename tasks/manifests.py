@@ -30,7 +30,7 @@ def resources_of(
             "sightings": gathered.collation.sightings,
             "redacted": gathered.redacted,
             "requests": max(gathered.requests, requests.get(name, 0)),
-            "artifacts": artifacts.get(name, []),
+            "artifacts": [],
             "windows": gathered.windows,
         }
         for name, gathered in evidence.resources.items()
@@ -62,23 +62,31 @@ def make_manifest(
 ) -> bytes:
     """Return the manifest of a run, with the SHA-256 of its own canonical rest."""
     plan = evidence.plan
+    state = run_state(resources, plan.credential, verdict)
+    reached = plan.period.until if state in ("complete", "partial") else plan.period.since
     document = {
         "format": 1,
         "source": plan.source,
         "run": plan.run,
         "previous": plan.previous,
         "plan_sha256": plan_sha256,
-        "state": run_state(resources, plan.credential, verdict),
+        "state": state,
         "ended": verdict or "done",
         "opened_at": rfc3339(plan.opened_at),
+        "scheduled_at": rfc3339(plan.scheduled_at),
         "sealed_at": rfc3339(sealed_at),
         "account": {"region": plan.region, "subdomain": plan.subdomain},
         "credential": {"kind": plan.credential, "fingerprints": sorted(evidence.fingerprints)},
         "period": plan.period.to_json(),
+        "reached": rfc3339(reached),
         "backfill": plan.backfill,
         "resources": resources,
         "covered": {k: [p.to_json() for p in v] for k, v in evidence.covered.items()},
         "backlog": {k: [p.to_json() for p in v] for k, v in evidence.backlog.items()},
+        # A backlog is gone on with at once, but not in circles.
+        "continues": state in ("complete", "partial")
+        and bool(evidence.backlog)
+        and evidence.progressed,
         "unsettled": evidence.unsettled,
         "unreadable": evidence.unreadable,
         "orphans": orphans,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ class Plan:
     source: str
     run: str
     opened_at: datetime
+    scheduled_at: datetime  # when the last run that wasn't a backfill opened
     period: Period
     resources: tuple[str, ...]
     windows: Mapping[str, tuple[Period, ...]]  # per feed, in the order they are opened
@@ -52,6 +54,7 @@ class Plan:
                 "source": self.source,
                 "run": self.run,
                 "opened_at": rfc3339(self.opened_at),
+                "scheduled_at": rfc3339(self.scheduled_at),
                 "period": self.period.to_json(),
                 "resources": self.resources,
                 "windows": {k: [p.to_json() for p in v] for k, v in self.windows.items()},
@@ -76,6 +79,7 @@ class Plan:
             **document
             | {
                 "opened_at": moment(document["opened_at"]),
+                "scheduled_at": moment(document["scheduled_at"]),
                 "period": Period.from_json(document["period"]),
                 "resources": tuple(document["resources"]),
                 "windows": _periods(document["windows"]),
@@ -87,6 +91,25 @@ class Plan:
 
 def _periods(document: Mapping[str, list[list[str]]]) -> dict[str, tuple[Period, ...]]:
     return {k: tuple(Period.from_json(pair) for pair in v) for k, v in document.items()}
+
+
+def next_due(
+    source: str, connected_at: datetime, every_seconds: int | None, after: datetime
+) -> datetime | None:
+    """Return when *source* is due next after *after*; None: never.
+
+    Due times lie `every` apart, counted from the connection, plus a delay of up to a twentieth of
+    it (ten minutes at most) that is the source's own: sources connected together spread.
+    """
+    if every_seconds is None:
+        return None
+    spread = min(every_seconds / 20, 600.0)
+    share = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) / 2**32
+    first = connected_at + timedelta(seconds=every_seconds + share * spread)
+    if after < first:
+        return first
+    passed = int((after - first) / timedelta(seconds=every_seconds)) + 1
+    return first + timedelta(seconds=passed * every_seconds)
 
 
 def run_number(run: str | None) -> str:
@@ -116,11 +139,12 @@ def make_plan(
         segment: tuple(Period.from_json(pair) for pair in pairs)
         for segment, pairs in (last["covered"] if last else {}).items()
     }
-    start = max(since, moment(last["period"][1]) - OVERLAP) if last else since
+    start = max(since, moment(last["reached"]) - OVERLAP) if last else since
     return Plan(
         source=source,
         run=run_number(newest),
         opened_at=opened_at,
+        scheduled_at=moment(last["scheduled_at"]) if last and backfill else opened_at,
         period=Period(min(start, until - timedelta(seconds=1)), until),
         resources=names,
         windows={

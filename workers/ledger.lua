@@ -4,34 +4,35 @@
 --       2 schedule  sorted set: source -> ms when its next run is due  (all sources)
 --       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number  (all sources)
 --       4 clocks    hash: region -> ms that PagerDuty's clock is ahead of Redis's
---       5 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run
---       6 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
+--       5 last      hash: source -> summary of its last sealed run (opaque)
+--       6 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run
+--       7 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
 --                   o offers, t token, a attempts, f last failure, r requests, w why it waits, i since when)
---       7 ready     sorted set: waiting page -> sequence
---       8 later     sorted set: waiting page -> not-before ms
---       9 offered   sorted set: page with a message out -> ms of the offer (or of the last check)
---      10 claimed   sorted set: page in a worker's hands -> ms when its lease ends
---      11 groups    hash: group -> open pages; "held:<group>" -> its held page
---      12.. the Celery lists of the queues named in ARGV[2], in that order
+--       8 ready     sorted set: waiting page -> sequence
+--       9 later     sorted set: waiting page -> not-before ms
+--      10 offered   sorted set: page with a message out -> ms of the offer (or of the last check)
+--      11 claimed   sorted set: page in a worker's hands -> ms when its lease ends
+--      12 groups    hash: group -> open pages; "held:<group>" -> its held page
+--      13.. the Celery lists of the queues named in ARGV[2], in that order
 -- ARGV  1 operation, 2 JSON {source, queues, ...arguments of the operation}, 3 now in ms (tests) or ""
 -- Reply JSON. Times are ms of Redis's clock. Every operation is atomic; each says whether it may be
 -- repeated. Tokens fence: a page changes hands only for the token the entry holds.
 
-local DUE, SCHEDULE, QUEUES, CLOCKS, RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local DUE, SCHEDULE, QUEUES, CLOCKS, LAST = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS =
+  KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local RUN_KEYS = {RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS}
-local OFFER_LIFE = 30000     -- an unclaimed offer this old may be lost
-local CHECK_AGAIN = 10000    -- a doubtful offer is looked at again after this
+local CHECK_AGAIN = 10000    -- a doubtful offer, or a source taken but not tended, is looked at again
 local REPEAT = 30000         -- a seal, probe or plan message is repeated after this
 local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; then the tick does
-local SEAL_LEASE = 60000
-local GIVE_UP = 86400000     -- a run without any success this long is sealed as it stands
-local PROBE_FIRST, PROBE_MOST = 60000, 900000
 local MAX_ATTEMPTS = 8
 local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds
 
 local arg = cjson.decode(ARGV[2])
 local source = arg.source
+-- ms: an unclaimed offer this old may be lost; first and longest wait between probes; a run without
+-- any success this long is sealed as it stands; how long a sealer may go without renewing
+local OFFER_LIFE, PROBE_FIRST, PROBE_MOST, GIVE_UP, SEAL_LEASE = unpack(arg.times)
 local now = tonumber(ARGV[3])
 if not now then
   local time = redis.call('TIME')
@@ -147,7 +148,7 @@ end
 
 local function list_of(queue)
   for position, name in ipairs(arg.queues) do
-    if name == queue then return KEYS[11 + position] end
+    if name == queue then return KEYS[12 + position] end
   end
 end
 
@@ -212,19 +213,26 @@ local operations = {}
 function operations.take()
   local sources = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, arg.most)
   for _, name in ipairs(sources) do redis.call('ZADD', DUE, now + CHECK_AGAIN, name) end
-  return cjson.encode({status = 'taken', now = now, sources = #sources > 0 and sources or nil})
+  redis.call('HSET', QUEUES, 'tick_at', now)
+  return cjson.encode({status = 'taken', sources = #sources > 0 and sources or nil})
 end
 
--- Redis's time, and how far PagerDuty's clock in a region is ahead of it (absent: not known yet).
+-- Redis's time, when `take` was called last, and how far PagerDuty's clock in a region is ahead
+-- (absent: not known yet).
 function operations.time()
   local ahead = tonumber(redis.call('HGET', CLOCKS, arg.region) or nil)
-  return cjson.encode({status = 'time', now = now, ahead = ahead})
+  local tick_at = tonumber(redis.call('HGET', QUEUES, 'tick_at') or nil)
+  return cjson.encode({status = 'time', now = now, ahead = ahead, tick_at = tick_at})
 end
 
--- Open a run with its first pages; joins the one that is open. Repeatable.
+-- Open a run with its first pages; joins the one that is open. `reopened`: its pages may be stored
+-- already. Repeatable.
 function operations.open()
   local run = get('run')
-  if run then return cjson.encode({status = 'joined', run = run}) end
+  if run then
+    if run == arg.run and arg.reopened then set('reopened', 1) end
+    return cjson.encode({status = 'joined', run = run})
+  end
   set('run', arg.run, 'queue', arg.queue, 'region', arg.region, 'lanes', arg.lanes,
       'lanes_max', arg.lanes_max, 'opened_at', now, 'success_at', now, 'seal_at', now)
   if arg.reopened then set('reopened', 1) end
@@ -410,7 +418,9 @@ end
 -- Forget a run whose manifest is stored, and schedule the next. Repeatable.
 function operations.finish()
   if is_run() then redis.call('DEL', unpack(RUN_KEYS)) end
-  if arg.at then redis.call('ZADD', SCHEDULE, arg.at, source) end
+  if arg.summary then redis.call('HSET', LAST, source, arg.summary) end
+  if arg.at then redis.call('ZADD', SCHEDULE, arg.at, source)
+  else redis.call('ZREM', SCHEDULE, source) end
   return reply('finished')
 end
 

@@ -17,8 +17,18 @@ from redis import Redis
 
 QUEUES = ("fetch", "backfill")
 _TEXT = {b"run", b"queue", b"region", b"hold", b"verdict", b"seal_token"}
-LEASE_SECONDS = 40.0
-"""How long a claimed page stays its worker's: longer than any page may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long things may take before the tick looks again, in seconds."""
+
+    page_lease: float = 40.0  # longer than any page may take
+    offer_lost: float = 30.0
+    probe_first: float = 60.0
+    probe_most: float = 900.0
+    give_up: float = 86_400.0
+    seal_lease: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +76,33 @@ class Claim:
     stored: bool  # an answer may be stored already
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Redis's time in ms; how far PagerDuty's is ahead, and the last tick (None: not known)."""
+
+    now_ms: int
+    ahead_ms: int | None
+    tick_ms: int | None
+
+
 class Ledger:
     """The open runs of all sources. Every method is one atomic script call."""
 
-    def __init__(self, redis: Redis, prefix: str, *, now_ms: int | None = None) -> None:
+    def __init__(
+        self, redis: Redis, prefix: str, times: Times | None = None, *, now_ms: int | None = None
+    ) -> None:
+        times = times or Times()
+        self._lease = _ms(times.page_lease)
+        self._times = [
+            _ms(each)
+            for each in (
+                times.offer_lost,
+                times.probe_first,
+                times.probe_most,
+                times.give_up,
+                times.seal_lease,
+            )
+        ]
         self._redis = redis
         self._prefix = prefix
         self._script = redis.register_script(
@@ -104,7 +137,7 @@ class Ledger:
         )
 
     def claim(self, source: str, run: str, page: str, number: int, queue: str) -> Claim | None:
-        """Take an offered page for `LEASE_SECONDS`; None: drop the message, it is out of date."""
+        """Take an offered page until its lease ends; None: drop the message, it is out of date."""
         token = secrets.token_hex(8)
         reply = self._call(
             "claim",
@@ -114,7 +147,7 @@ class Ledger:
             number=number,
             queue=queue,
             token=token,
-            lease=_ms(LEASE_SECONDS),
+            lease=self._lease,
         )
         if reply["status"] != "claimed":
             return None
@@ -212,22 +245,27 @@ class Ledger:
         """Take or renew the sealing of *run* for a minute; False: not ready, or another's."""
         return self._do("seal", source, run=run, token=token).status == "sealing"
 
-    def finish(self, source: str, run: str, next_ms: int | None) -> Outcome:
-        """Forget *run*, whose manifest is stored, and schedule the next run."""
-        return self._do("finish", source, run=run, at=next_ms)
+    def finish(self, source: str, run: str, next_ms: int | None, summary: str) -> Outcome:
+        """Forget *run*, whose manifest is stored, keep its *summary*, and schedule the next run."""
+        return self._do("finish", source, run=run, at=next_ms, summary=summary)
 
-    def time_ms(self, region: str) -> tuple[int, int | None]:
-        """Return Redis's time and how far PagerDuty's clock is ahead (None: not known), in ms."""
+    def time(self, region: str = "") -> Clock:
+        """Return what Redis's clock says, and how PagerDuty's in *region* differs from it."""
         reply = self._call("time", "", region=region)
-        return int(reply["now"]), reply.get("ahead")
+        return Clock(int(reply["now"]), reply.get("ahead"), reply.get("tick_at"))
+
+    def last(self, source: str) -> str | None:
+        """Return the summary that `finish` kept of the last run of *source*."""
+        text = self._redis.hget(f"{self._prefix}:last", source)
+        return text.decode() if isinstance(text, bytes) else text
 
     def progress(self, source: str) -> dict[str, Any]:
         """Return the open run's fields (empty: none) with its page counts by state."""
         keys = self._keys(source)
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys[4])
-            pipe.hlen(keys[5])
-            for key in keys[6:10]:
+            pipe.hgetall(keys[5])
+            pipe.hlen(keys[6])
+            for key in keys[7:11]:
                 pipe.zcard(key)
             pipe.zscore(keys[1], source)
             fields, pages, ready, later, offered, claimed, due = pipe.execute()
@@ -258,7 +296,7 @@ class Ledger:
 
     def _call(self, operation: str, source: str, **arguments: Any) -> dict[str, Any]:
         given = {name: value for name, value in arguments.items() if value is not None}
-        given |= {"source": source, "queues": QUEUES}
+        given |= {"source": source, "queues": QUEUES, "times": self._times}
         now = "" if self.now_ms is None else self.now_ms
         keys = self._keys(source)
         reply = self._script(keys=keys, args=[operation, orjson.dumps(given), now])
@@ -266,7 +304,7 @@ class Ledger:
         return answer
 
     def _keys(self, source: str) -> list[str]:
-        shared = ("due", "schedule", "queues", "clocks")
+        shared = ("due", "schedule", "queues", "clocks", "last")
         own = ("run", "pages", "ready", "later", "offered", "claimed", "groups")
         return [
             *(f"{self._prefix}:{name}" for name in shared),

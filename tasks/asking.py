@@ -1,0 +1,55 @@
+"""One request to PagerDuty on behalf of a source: permit, call, and what the limiter learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workers.limiter import budget_name
+from workers.pagerduty import Outcome, Reply
+from workers.runtime import Runtime
+from workers.sources import Source
+
+CROWDED_SECONDS = 5.0
+"""When to come back to a region whose share of this process's slots is taken."""
+PROBE_PATH = "/users"
+PROBE_PARAMS = (("limit", "1"),)
+_ALIVE = {Outcome.OK, Outcome.UNAVAILABLE, Outcome.BAD_REQUEST}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A reply, or (None) how long to wait before asking at all, and for what."""
+
+    reply: Reply | None
+    wait_seconds: float = 0.0
+    why: str = ""  # "budget" | "pagerduty"
+
+
+def ask(fleet: Runtime, source: Source, path: str, params: Sequence[tuple[str, str]]) -> Asked:
+    """Send one GET with the source's key if its budget allows it within the limiter's patience."""
+    with fleet.regions.slot(source.region) as allowed:
+        if not allowed:
+            return Asked(None, CROWDED_SECONDS, "pagerduty")
+        permit = fleet.limiter.acquire(
+            budget_name(source.region, source.fingerprint),
+            reserve_share=fleet.sources.reserve_for(source.fingerprint),
+        )
+        if not permit.granted:
+            return Asked(None, permit.retry_after_seconds, "budget")
+        reply = fleet.pagerduty.get(
+            source.region,
+            path,
+            params,
+            fleet.sources.key_of(source),
+            deadline_seconds=fleet.settings.request_timeout_seconds,
+        )
+        fleet.limiter.observe(permit, reply)
+        fleet.regions.answered(source.region, timed_out=reply.timed_out)
+        return Asked(reply)
+
+
+def probe(fleet: Runtime, source: Source) -> bool | None:
+    """Return whether *source* answers at all; None: not asked, for want of budget."""
+    reply = ask(fleet, source, PROBE_PATH, PROBE_PARAMS).reply
+    return None if reply is None else reply.outcome in _ALIVE

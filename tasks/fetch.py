@@ -1,0 +1,261 @@
+"""Permit, call, decide, store, close: one page of one resource per task."""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from tasks import messages
+from tasks.artifacts import decode_page, encode_page, page_key, same_recipe
+from tasks.asking import Asked, ask, probe
+from tasks.manifests import read_plan
+from tasks.pages import Answer, Page, Step, decide, request_of, served, too_slow
+from tasks.proofs import Read, read_pass
+from tasks.runs import Plan
+from workers.app import celery
+from workers.errors import StorageConflict
+from workers.ledger import Claim, Outcome
+from workers.pagerduty import Outcome as Came
+from workers.pagerduty import Reply
+from workers.runtime import Runtime, runtime
+from workers.sources import Source
+from workers.storage import Storage
+
+log = logging.getLogger("pagetrail.fetch")
+
+MAX_ATTEMPTS = 8
+SLOW_ATTEMPTS = 3
+"""After so many time-outs a window is read in halves."""
+_BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 60.0
+_OWN_FAULT_SECONDS = 5.0
+
+
+@celery.task(name="tasks.fetch.fetch_resource")
+def fetch_resource(source: str, run: str, page: str, number: int, queue: str) -> None:
+    """Fetch the first page of a list, which tells what else there is."""
+    _fetch(source, run, page, number, queue)
+
+
+@celery.task(name="tasks.fetch.fetch_page")
+def fetch_page(source: str, run: str, page: str, number: int, queue: str) -> None:
+    """Fetch one page."""
+    _fetch(source, run, page, number, queue)
+
+
+def _fetch(source: str, run: str, page: str, number: int, queue: str) -> None:
+    fleet = runtime()
+    claim = fleet.ledger.claim(source, run, page, number, queue)
+    if claim is None:
+        return
+    try:
+        outcome = Visit(fleet, claim).make()
+    except Exception:
+        # The page goes back, whatever went wrong; who looks after the fleet hears of it.
+        log.exception("page failed", extra={"source": source, "run": run, "page": page})
+        outcome = fleet.ledger.give_back(
+            claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource="", failed=True
+        )
+    messages.publish(source, run, outcome)
+
+
+class Visit:
+    """One worker's visit to one claimed page."""
+
+    def __init__(self, fleet: Runtime, claim: Claim) -> None:
+        self.fleet = fleet
+        self.claim = claim
+        self.page = Page.parse(claim.page, claim.payload)
+        self.plan = plan_of(fleet.storage, claim.source, claim.run)
+        self.request = request_of(self.page, self.plan)
+        self.resource = self.page.segment.partition(".")[0]
+        self.key = page_key(claim.source, claim.run, claim.page)
+
+    def make(self) -> Outcome:
+        """Bring the page to its end, or back to the ledger; return what follows."""
+        if self.claim.stored and (answer := self._stored()):
+            return self._close(answer, sent=0)
+        if self.claim.attempts >= MAX_ATTEMPTS:
+            return self._give_up(sent=0)
+        source = self.fleet.sources.get(self.claim.source)
+        asked = ask(self.fleet, source, self.request.path, self.request.params)
+        if asked.reply is None:
+            return self._wait(asked)
+        return self._judge(source, asked.reply)
+
+    def _judge(self, source: Source, reply: Reply) -> Outcome:
+        match reply.outcome:
+            case Came.STOP:
+                return self._refused(source)
+            case Came.WAIT:
+                return self._back("budget", max(1.0, float(reply.reset_seconds or 0)))
+            case Came.RETRY:
+                return self._failed(reply.timed_out)
+        if reply.outcome is Came.OK and not _well_formed(self.page, reply):
+            return self._failed(timed_out=False)
+        answer = self._store(source, reply)
+        return self._close(answer, sent=1, date=reply.date)
+
+    def _wait(self, asked: Asked) -> Outcome:
+        return self.fleet.ledger.give_back(
+            self.claim, why=asked.why, delay_seconds=asked.wait_seconds, resource=self.resource
+        )
+
+    def _back(self, why: str, delay_seconds: float) -> Outcome:
+        return self.fleet.ledger.give_back(
+            self.claim, why=why, delay_seconds=delay_seconds, resource=self.resource, sent=1
+        )
+
+    def _refused(self, source: Source) -> Outcome:
+        """A 401 counts only against the key that the source still has."""
+        now = self.fleet.sources.get(source.id)
+        if now.fingerprint != source.fingerprint:
+            return self._back("key", 0.0)
+        log.warning("key refused", extra={"source": source.id, "run": self.claim.run})
+        return self.fleet.ledger.refuse(self.claim, resource=self.resource, sent=1)
+
+    def _failed(self, timed_out: bool) -> Outcome:
+        halves = too_slow(self.page, self.plan)
+        if timed_out and halves and self.claim.attempts >= SLOW_ATTEMPTS:
+            return self._finish(halves, failed=True, sent=1)
+        outcome = self.fleet.ledger.give_back(
+            self.claim,
+            why="pagerduty",
+            delay_seconds=backoff_seconds(self.claim.requests),
+            resource=self.resource,
+            sent=1,
+            failed=True,
+        )
+        if outcome.status == "exhausted":
+            return self._give_up(sent=0)
+        if outcome.status == "lonely":
+            messages.publish(self.claim.source, self.claim.run, outcome)
+            return self._probe()
+        return outcome
+
+    def _probe(self) -> Outcome:
+        """Tell a dead page from a dead source: only the former costs the page an attempt."""
+        ok = probe(self.fleet, self.fleet.sources.get(self.claim.source))
+        sent = 0 if ok is None else 1
+        return self.fleet.ledger.probed(
+            self.claim.source, self.claim.run, ok=bool(ok), resource=self.resource, sent=sent
+        )
+
+    def _stored(self) -> Answer | None:
+        blob = self.fleet.storage.get(self.key)
+        if blob is None:
+            return None
+        try:
+            answer = decode_page(blob)
+        except ValueError as error:
+            raise StorageConflict(f"{self.key} can't be read: {error}.") from None
+        if not same_recipe(answer, self.claim.run, self.page, self.request):
+            raise StorageConflict(f"{self.key} holds the answer to another request.")
+        return answer
+
+    def _store(self, source: Source, reply: Reply) -> Answer:
+        """Store the reply, or adopt the one that was stored first."""
+        assert reply.status is not None
+        blob = encode_page(
+            source=source.id,
+            run=self.claim.run,
+            page=self.page,
+            request=self.request,
+            status=reply.status,
+            body=reply.body,
+            data=reply.data,
+            words=reply.words,
+            date=reply.date,
+            request_id=reply.request_id,
+            region=source.region,
+            credential=source.credential,
+            fingerprint=source.fingerprint,
+            sent=self.claim.requests + 1,
+            fetched_at=datetime.now(UTC),
+        )
+        if self.fleet.storage.put_new(self.key, blob):
+            return Answer(reply.status, reply.date, reply.data, {"words": reply.words})
+        first = self._stored()
+        if first is None:
+            raise StorageConflict(f"{self.key} is taken, and yet there is nothing.")
+        return first
+
+    def _give_up(self, sent: int) -> Outcome:
+        log.error("page given up", extra={"source": self.claim.source, "page": self.claim.page})
+        return self._finish(decide(self.page, None, self.plan), failed=True, sent=sent)
+
+    def _close(self, answer: Answer, *, sent: int, date: datetime | None = None) -> Outcome:
+        step = decide(self.page, answer, self.plan)
+        return self._finish(step, answer=answer, sent=sent, date=date)
+
+    def _finish(
+        self,
+        step: Step,
+        *,
+        sent: int,
+        answer: Answer | None = None,
+        failed: bool = False,
+        date: datetime | None = None,
+    ) -> Outcome:
+        """Close the page; whoever closes the last one of a pass also says what the pass proves."""
+
+        def close(pages: tuple[Page, ...], *, settle: bool) -> Outcome:
+            return self.fleet.ledger.close(
+                self.claim,
+                messages.openings(step.onward + pages),
+                resource=self.resource,
+                sent=sent,
+                settle=settle,
+                supersede=bool(step.ended),
+                failed=failed,
+                date_ms=int(date.timestamp() * 1000) if date else None,
+            )
+
+        alone = self.page.first and not step.followers
+        if step.followers or not (step.ended or alone):
+            outcome = close(step.followers, settle=False)
+            if outcome.status != "last":
+                return outcome
+        first = Page.parse(f"{self.page.group}/{0:06d}", self._root_payload())
+        reading = read_pass(first, self.plan, self._reader(answer))
+        return close(tuple(reading.followers), settle=True)
+
+    def _root_payload(self) -> str:
+        """Return the payload of the pass's first page: what its pages have in common."""
+        return Page(self.page.segment, self.page.window, parent=self.page.parent).payload()
+
+    def _reader(self, answer: Answer | None) -> Read:
+        """Return how to read the pages of this pass: this one from memory."""
+
+        def read(page: Page) -> Answer | None:
+            if page.id == self.page.id:
+                return answer
+            blob = self.fleet.storage.get(page_key(self.claim.source, self.claim.run, page.id))
+            return decode_page(blob) if blob else None
+
+        return read
+
+
+@lru_cache(maxsize=512)
+def plan_of(storage: Storage, source: str, run: str) -> Plan:
+    """Return a run's plan, which never changes once it is stored."""
+    plan = read_plan(storage, source, run)
+    if plan is None:
+        raise StorageConflict(f"The plan of run {run} of {source} is missing from storage.")
+    return plan
+
+
+def backoff_seconds(sent: int) -> float:
+    """Return how long a page waits after a failure, *sent* requests having been sent for it."""
+    longest = min(_BACKOFF_MOST, _BACKOFF_SECONDS * 2 ** min(sent, 10))
+    return random.uniform(longest / 2, longest)
+
+
+def _well_formed(page: Page, reply: Reply) -> bool:
+    """Whether the body holds what the call wraps its records in."""
+    try:
+        found = served(page, Answer(200, None, reply.data, {}))
+    except (KeyError, TypeError):
+        return False
+    return all(isinstance(record, dict) for record in found)

@@ -1,0 +1,210 @@
+"""Who is due; open a run; offer its pages, again where they were lost; bring runs back."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tasks import messages
+from tasks.artifacts import plan_key
+from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, probe
+from tasks.manifests import read_manifest, read_plan, runs_of
+from tasks.pages import first_pages
+from tasks.runs import Plan, make_plan, next_due
+from tasks.seal import finish
+from workers.app import celery
+from workers.errors import Busy
+from workers.limiter import budget_name
+from workers.runtime import Runtime, runtime
+from workers.sources import Source, State
+
+log = logging.getLogger("pagetrail.plan")
+
+BATCH = 200
+"""Sources tended per tick: the rest is due at the next one."""
+RECOVERY_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    run: str
+    joined: bool
+
+
+@celery.task(name="tasks.plan.tick")
+def tick() -> None:
+    """Do what is due: for every source in the batch, a few small things."""
+    fleet = runtime()
+    _notice_loss(fleet)
+    for source in fleet.ledger.take(BATCH):
+        outcome = fleet.ledger.tend(source)
+        messages.publish(source, outcome.run, outcome)
+
+
+@celery.task(name="tasks.plan.plan_run")
+def plan_run(source: str) -> None:
+    """Open the run that is due, in the backfill class where only history is left to read."""
+    fleet = runtime()
+    found = fleet.sources.get(source)
+    if found.state is State.ACTIVE:
+        open_run(fleet, found, due=True)
+    else:
+        fleet.ledger.schedule(source, None)
+
+
+@celery.task(name="tasks.plan.probe_source")
+def probe_source(source: str, run: str) -> None:
+    """Ask a suspended source for one record; a good answer wakes it."""
+    fleet = runtime()
+    ok = probe(fleet, fleet.sources.get(source))
+    if ok is not None:
+        outcome = fleet.ledger.probed(source, run, ok=ok, resource="probes", sent=1)
+        messages.publish(source, run, outcome)
+
+
+@celery.task(name="tasks.plan.recover")
+def recover() -> None:
+    """Put back into Redis what it lost: sources, schedules and open runs."""
+    restore(runtime())
+
+
+def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
+    """Open the next run of *source*, or join the one that is open."""
+    while True:
+        runs = runs_of(fleet.storage, source.id)
+        last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
+        if runs and last is None:
+            reopen(fleet, source, runs[-1])
+            return Opened(runs[-1], joined=True)
+        if last:
+            finish(fleet, source.id, last)
+        backfill = bool(due and last and last["continues"] and not _regular_due(source, last))
+        until = _until(fleet, source)
+        plan = make_plan(
+            source=source.id,
+            resources=source.resources,
+            since=source.since,
+            until=until,
+            opened_at=datetime.now(UTC),
+            page_budget=_page_budget(fleet, source),
+            region=source.region,
+            subdomain=source.subdomain,
+            credential=source.credential,
+            backfill=backfill,
+            last=last,
+            newest=runs[-1] if runs else None,
+        )
+        # Only one opener gets this key; the others find the run open in their next round.
+        if fleet.storage.put_new(plan_key(source.id, plan.run), plan.to_json()):
+            log.info("opened", extra={"source": source.id, "run": plan.run})
+            _enter(fleet, source, plan, reopened=False)
+            return Opened(plan.run, joined=False)
+
+
+def collect_now(fleet: Runtime, source: Source) -> Opened:
+    """Open a run because somebody asked, or join the open one; raises `Busy` where none may run."""
+    if source.state is not State.ACTIVE:
+        remedy = "resume" if source.state is State.PAUSED else "connect"
+        raise Busy(f"{source.id} is {source.state}: `pagetrail source {remedy} {source.id}` first.")
+    return open_run(fleet, source)
+
+
+def reopen(fleet: Runtime, source: Source, run: str) -> None:
+    """Bring an open run back under its id: pages are found in storage, the rest is asked for."""
+    plan = read_plan(fleet.storage, source.id, run)
+    if plan:
+        _enter(fleet, source, plan, reopened=True)
+
+
+def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> None:
+    settings = fleet.settings
+    outcome = fleet.ledger.open(
+        source.id,
+        plan.run,
+        messages.openings(first_pages(plan)),
+        queue="backfill" if plan.backfill else "fetch",
+        region=plan.region,
+        lanes=(min(settings.lanes_start, settings.lanes_max), settings.lanes_max),
+        reopened=reopened,
+        hold=None if source.state is State.ACTIVE else str(source.state),
+    )
+    messages.publish(source.id, plan.run, outcome)
+
+
+def schedule(fleet: Runtime, source: Source, after: datetime | None = None) -> None:
+    """Set when *source* is due next, counted after *after* (default: its connection)."""
+    due = None
+    if source.state is State.ACTIVE:
+        since = after or source.connected_at
+        due = next_due(source.id, source.connected_at, source.every_seconds, since)
+    fleet.ledger.schedule(source.id, int(due.timestamp() * 1000) if due else None)
+
+
+def restore(fleet: Runtime) -> int:
+    """Put sources, schedules and open runs from storage back into Redis; return how many runs.
+
+    Repeatable, and harmless while the fleet works: what Redis knows better stays.
+    """
+    marker = _marker(fleet)
+    fleet.sources.restore()
+    with ThreadPoolExecutor(8) as readers:
+        reopened = sum(readers.map(lambda source: _restore(fleet, source), fleet.sources.list()))
+    fleet.redis.set(f"{fleet.settings.key_prefix}:marker", marker)
+    log.info("recovered %d open runs", reopened)
+    return reopened
+
+
+def _restore(fleet: Runtime, source: Source) -> bool:
+    if source.state is State.DISCONNECTED:
+        return False
+    runs = runs_of(fleet.storage, source.id)
+    last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
+    if runs and last is None:
+        reopen(fleet, source, runs[-1])
+        return True
+    if last:
+        finish(fleet, source.id, last)
+    else:
+        schedule(fleet, source)
+    return False
+
+
+def _notice_loss(fleet: Runtime) -> None:
+    """Compare our marker with Redis's run id: another, or none, means that Redis lost something."""
+    prefix = fleet.settings.key_prefix
+    known = fleet.redis.get(f"{prefix}:marker")
+    if known == _marker(fleet):
+        return
+    if fleet.redis.set(f"{prefix}:recovering", b"1", nx=True, ex=RECOVERY_SECONDS):
+        log.warning("Redis was restarted or emptied: restoring from storage")
+        messages.recover()
+
+
+def _marker(fleet: Runtime) -> bytes:
+    return str(fleet.redis.info("server")["run_id"]).encode()
+
+
+def _regular_due(source: Source, last: dict[str, object]) -> bool:
+    after = datetime.fromisoformat(str(last["scheduled_at"]))
+    due = next_due(source.id, source.connected_at, source.every_seconds, after)
+    return due is not None and due <= datetime.now(UTC)
+
+
+def _until(fleet: Runtime, source: Source) -> datetime:
+    """Return PagerDuty's present: until when a run can prove anything."""
+    clock = fleet.ledger.time(source.region)
+    if clock.ahead_ms is None:
+        reply = ask(fleet, source, PROBE_PATH, PROBE_PARAMS).reply
+        if reply and reply.date:
+            return reply.date
+    now = (clock.now_ms + (clock.ahead_ms or 0)) / 1000
+    return datetime.fromtimestamp(int(now), UTC)
+
+
+def _page_budget(fleet: Runtime, source: Source) -> int:
+    budget = budget_name(source.region, source.fingerprint)
+    reserve = fleet.sources.reserve_for(source.fingerprint)
+    ceiling = fleet.limiter.state(budget, reserve_share=reserve).ceiling
+    return max(1, int(ceiling * fleet.settings.page_budget_minutes))

@@ -1,0 +1,187 @@
+"""Write the artifacts and the manifest of a finished run, and say when the next one is due."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import zstandard
+
+from tasks.artifacts import (
+    artifact_key,
+    lines_of,
+    manifest_key,
+    plan_key,
+    sha256,
+    write_parts,
+)
+from tasks.evidence import Evidence, gather
+from tasks.manifests import collected, make_manifest, read_manifest, read_plan, resources_of
+from tasks.runs import next_due
+from tasks.windows import moment
+from workers.app import celery
+from workers.errors import NotFound, StorageConflict
+from workers.runtime import Runtime, runtime
+from workers.sources import State
+
+log = logging.getLogger("pagetrail.seal")
+
+RENEW_SECONDS = 10.0
+
+
+class LostLease(Exception):
+    """Another sealer has the run: whatever it stores is the same."""
+
+
+@celery.task(name="tasks.seal.seal_run")
+def seal_run(source: str, run: str) -> None:
+    """Seal *run* unless it isn't ready or somebody else is at it."""
+    fleet = runtime()
+    lease = Lease(fleet, source, run)
+    if not lease.renew():
+        return
+    try:
+        manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
+    except LostLease:
+        return
+    finish(fleet, source, manifest)
+    log.info("sealed %s", manifest["state"], extra={"source": source, "run": run})
+
+
+class Lease:
+    """The right to seal a run, renewed while there is work to do."""
+
+    def __init__(self, fleet: Runtime, source: str, run: str) -> None:
+        self._take = lambda: fleet.ledger.seal(source, run, self._token)
+        self._token = secrets.token_hex(8)
+        self._renewed_at = time.monotonic()
+
+    def renew(self) -> bool:
+        self._renewed_at = time.monotonic()
+        return self._take()
+
+    def beat(self) -> None:
+        """Renew the lease when it is time to; raises `LostLease`."""
+        if time.monotonic() - self._renewed_at > RENEW_SECONDS and not self.renew():
+            raise LostLease
+
+
+def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
+    """Store artifacts, then the manifest; return the manifest that is there in the end."""
+    plan = read_plan(fleet.storage, source, run)
+    plan_text = fleet.storage.get(plan_key(source, run))
+    if plan is None or plan_text is None:
+        raise StorageConflict(f"The plan of run {run} of {source} is missing from storage.")
+    progress = fleet.ledger.progress(source)
+    requests = {
+        name.partition(":")[2]: int(count)
+        for name, count in progress.items()
+        if name.startswith("requests:")
+    }
+    with gather(plan, fleet.storage, lease.beat) as evidence:
+        verdict = str(progress.get("verdict", ""))
+        resources = resources_of(evidence, requests, verdict)
+        writer = Writer(fleet, evidence, lease)
+        for name in collected(resources):
+            resources[name]["artifacts"] = writer.write(name)
+        manifest = make_manifest(
+            evidence,
+            resources,
+            verdict=verdict,
+            plan_sha256=sha256(plan_text),
+            sealed_at=datetime.now(UTC),
+            orphans=writer.orphans,
+        )
+    fleet.storage.put_new(manifest_key(source, run), manifest)
+    stored = read_manifest(fleet.storage, source, run)
+    assert stored
+    return stored
+
+
+class Writer:
+    """Puts a run's artifacts into storage, adopting the ones an earlier sealer left."""
+
+    def __init__(self, fleet: Runtime, evidence: Evidence, lease: Lease) -> None:
+        self._storage = fleet.storage
+        self._evidence = evidence
+        self._plan = evidence.plan
+        self._lease = lease
+        self.orphans: list[str] = []  # artifacts of an earlier sealer with other content
+
+    def write(self, resource: str) -> list[Mapping[str, Any]]:
+        """Return the accounts of the parts of *resource*, all of them stored."""
+        lines = self._beating(self._evidence.resources[resource].collation.lines())
+        with tempfile.TemporaryDirectory() as directory:
+            paths: list[Path] = []
+
+            def open_part(number: int) -> BinaryIO:
+                paths.append(Path(directory) / str(number))
+                return paths[-1].open("w+b")
+
+            accounts = list(write_parts(lines, open_part))
+            stored, number = [], 0
+            for path, (_, account) in zip(paths, accounts, strict=True):
+                number, entry = self._put(resource, number, path, account)
+                stored.append(entry)
+                number += 1
+            return stored
+
+    def _put(
+        self, resource: str, number: int, path: Path, account: Mapping[str, Any]
+    ) -> tuple[int, Mapping[str, Any]]:
+        """Store a part under the first number that is free, or holds this very content."""
+        while True:
+            key = artifact_key(self._plan.source, self._plan.run, resource, number)
+            if self._storage.put_new_file(key, path):
+                return number, {"key": key, **account}
+            if adopted := self._adopt(key, account):
+                return number, {"key": key, **adopted}
+            self.orphans.append(key)
+            number += 1
+
+    def _adopt(self, key: str, account: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        blob = self._storage.get(key) or b""
+        try:
+            content = b"".join(line + b"\n" for line in lines_of(iter([blob])))
+        except (ValueError, zstandard.ZstdError):
+            return None
+        if sha256(content) != account["content_sha256"]:
+            return None
+        return {**account, "bytes": len(blob), "sha256": sha256(blob)}
+
+    def _beating(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        for line in lines:
+            self._lease.beat()
+            yield line
+
+
+def finish(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:
+    """Tell the ledger that a run ended with *manifest*, and when the source is due next."""
+    summary = {name: manifest[name] for name in ("run", "state", "opened_at", "sealed_at")}
+    fleet.ledger.finish(
+        source,
+        manifest["run"],
+        _next_ms(fleet, source, manifest),
+        orjson.dumps(summary | {"backlog": bool(manifest["backlog"])}).decode(),
+    )
+
+
+def _next_ms(fleet: Runtime, source_id: str, manifest: Mapping[str, Any]) -> int | None:
+    try:
+        source = fleet.sources.get(source_id)
+    except NotFound:
+        return None
+    if source.state is not State.ACTIVE:
+        return None
+    if manifest["continues"]:
+        return fleet.ledger.time().now_ms
+    after = moment(manifest["scheduled_at"])
+    due = next_due(source.id, source.connected_at, source.every_seconds, after)
+    return int(due.timestamp() * 1000) if due else None

@@ -1,0 +1,232 @@
+"""Recompute everything a manifest says from storage alone, and name every difference."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import zstandard
+
+from tasks.artifacts import (
+    decode_page,
+    lines_of,
+    manifest_key,
+    page_key,
+    plan_key,
+    run_prefix,
+    sha256,
+)
+from tasks.evidence import Evidence, gather
+from tasks.manifests import digest, resources_of, sealed_runs
+from tasks.runs import Plan
+from workers.storage import Storage
+
+_COMPARED = ("state", "reason", "records", "sightings", "redacted", "windows")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that isn't as it was sealed.
+
+    `kind`: missing, changed, extra, late (a page stored after the seal, no difference), manifest
+    (it isn't what was sealed), chain (it doesn't follow the one before) or count.
+    """
+
+    run: str
+    key: str
+    kind: str
+    detail: str
+
+    @property
+    def counts(self) -> bool:
+        return self.kind != "late"
+
+
+@dataclass(slots=True)
+class Report:
+    runs: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)  # runs without a manifest: nothing to verify yet
+    objects: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not any(difference.counts for difference in self.differences)
+
+
+def verify(storage: Storage, source: str, run: str | None = None) -> Iterator[Report]:
+    """Verify one run of *source*, or all; yield the growing report after each run.
+
+    Raises `NotFound` for a run there isn't.
+    """
+    report = Report()
+    for each in sealed_runs(storage, source, run):
+        RunCheck(storage, source, each, report).check()
+        yield report
+
+
+class RunCheck:
+    """The verification of one run."""
+
+    def __init__(self, storage: Storage, source: str, run: str, report: Report) -> None:
+        self._storage = storage
+        self._source = source
+        self._run = run
+        self._report = report
+        self._sizes = {o.key: o.size for o in storage.list(run_prefix(source, run))}
+
+    def check(self) -> None:
+        """Add what is found to the report."""
+        key = manifest_key(self._source, self._run)
+        text = self._storage.get(key)
+        if text is None:
+            self._report.open.append(self._run)
+            return
+        self._report.runs.append(self._run)
+        self._report.objects += len(self._sizes)
+        manifest = self._manifest(key, text)
+        plan = self._plan(manifest) if manifest else None
+        if manifest is None or plan is None:
+            return
+        self._chain(manifest)
+        before = len(self._report.differences)
+        self._artifacts(manifest)
+        with gather(plan, self._storage) as evidence:
+            self._pages(manifest, evidence)
+            if len(self._report.differences) == before:
+                self._counts(manifest, evidence)
+        self._unlisted(manifest)
+
+    def _differs(self, key: str, kind: str, detail: str) -> None:
+        self._report.differences.append(Difference(self._run, key, kind, detail))
+
+    def _manifest(self, key: str, text: bytes) -> dict[str, Any] | None:
+        try:
+            manifest: dict[str, Any] = orjson.loads(text)
+            intact = manifest["sha256"] == digest(manifest)
+        except (ValueError, KeyError, TypeError):
+            self._differs(key, "manifest", "it isn't a manifest")
+            return None
+        if not intact or (manifest["source"], manifest["run"]) != (self._source, self._run):
+            self._differs(key, "manifest", "its digest isn't that of its content")
+            return None
+        return manifest
+
+    def _plan(self, manifest: Mapping[str, Any]) -> Plan | None:
+        key = plan_key(self._source, self._run)
+        text = self._storage.get(key)
+        if text is None:
+            self._differs(key, "missing", "the plan is gone")
+        elif sha256(text) != manifest["plan_sha256"]:
+            self._differs(key, "changed", "the plan isn't the one this run followed")
+        else:
+            return Plan.from_json(text)
+        return None
+
+    def _chain(self, manifest: Mapping[str, Any]) -> None:
+        previous = manifest["previous"]
+        if not previous:
+            return
+        key = manifest_key(self._source, previous["run"])
+        text = self._storage.get(key)
+        if text is None:
+            self._differs(key, "chain", f"run {self._run} follows it, and it is gone")
+        elif orjson.loads(text).get("sha256") != previous["sha256"]:
+            self._differs(key, "chain", f"it isn't the manifest that run {self._run} follows")
+
+    def _artifacts(self, manifest: Mapping[str, Any]) -> None:
+        for resource in manifest["resources"].values():
+            for entry in resource["artifacts"]:
+                self._artifact(entry)
+
+    def _artifact(self, entry: Mapping[str, Any]) -> None:
+        chunks = self._storage.open(entry["key"])
+        if chunks is None:
+            self._differs(entry["key"], "missing", "the artifact is gone")
+            return
+        blob, content, records = hashlib.sha256(), hashlib.sha256(), 0
+
+        def hashed() -> Iterator[bytes]:
+            for chunk in chunks:
+                blob.update(chunk)
+                yield chunk
+
+        try:
+            for line in lines_of(hashed()):
+                content.update(line + b"\n")
+                records += 1
+        except (ValueError, zstandard.ZstdError):
+            self._differs(entry["key"], "changed", "the artifact can't be read")
+            return
+        found = (blob.hexdigest(), content.hexdigest(), records)
+        if found != (entry["sha256"], entry["content_sha256"], entry["records"]):
+            self._differs(entry["key"], "changed", "the artifact isn't the one that was sealed")
+
+    def _pages(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
+        """Compare every page the manifest lists with what storage holds."""
+        for page_id, (sealed, _) in listed_pages(manifest).items():
+            key = page_key(self._source, self._run, page_id)
+            now = evidence.objects.get(page_id) or self._look(key)
+            if now is None:
+                self._differs(key, "missing", "the page is gone")
+            elif now[0] != sealed:
+                self._differs(key, "changed", "the page isn't the one that was sealed")
+
+    def _look(self, key: str) -> tuple[str, int] | None:
+        blob = self._storage.get(key)
+        return (sha256(blob), len(blob)) if blob is not None else None
+
+    def _counts(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
+        """Compare what the pages amount to with what the manifest says."""
+        again = resources_of(evidence, {}, manifest["ended"])
+        key = manifest_key(self._source, self._run)
+        for name, sealed in manifest["resources"].items():
+            for field_name in _COMPARED:
+                if again[name][field_name] != sealed[field_name]:
+                    detail = f"{name}: {field_name} is not what its pages amount to"
+                    self._differs(key, "count", detail)
+            content = [entry["content_sha256"] for entry in sealed["artifacts"]]
+            if len(content) == 1 and content != [_digest_of(evidence, name)]:
+                self._differs(
+                    sealed["artifacts"][0]["key"], "count", "its records aren't those of its pages"
+                )
+
+    def _unlisted(self, manifest: Mapping[str, Any]) -> None:
+        known = {page_key(self._source, self._run, page) for page in listed_pages(manifest)}
+        known |= {e["key"] for r in manifest["resources"].values() for e in r["artifacts"]}
+        known |= {*manifest["orphans"], *manifest["unreadable"]}
+        known |= {plan_key(self._source, self._run), manifest_key(self._source, self._run)}
+        for key in self._sizes:
+            if key not in known:
+                late = self._is_own_page(key)
+                detail = "stored after the seal" if late else "no manifest lists it"
+                self._differs(key, "late" if late else "extra", detail)
+
+    def _is_own_page(self, key: str) -> bool:
+        """Whether the object under *key* is a page of this run, under its own name."""
+        try:
+            envelope = decode_page(self._storage.get(key) or b"").envelope
+        except (ValueError, zstandard.ZstdError):
+            return False
+        named = page_key(str(envelope.get("source")), str(envelope.get("run")), envelope["page"])
+        return named == key
+
+
+def listed_pages(manifest: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """Return every page that a manifest lists: id -> digest and size."""
+    return {
+        f"{window['feed']}/{window['window']}.{window['pass']}/{number}": (sealed, size)
+        for resource in manifest["resources"].values()
+        for window in resource["windows"]
+        for number, sealed, size, _ in window["pages"]
+    }
+
+
+def _digest_of(evidence: Evidence, name: str) -> str:
+    content = hashlib.sha256()
+    for line in evidence.resources[name].collation.lines():
+        content.update(line)
+    return content.hexdigest()

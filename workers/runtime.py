@@ -1,0 +1,85 @@
+"""Builds the parts of a worker process once; tests build them from parts of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from redis import BlockingConnectionPool, Redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from workers.ledger import Ledger, Times
+from workers.limiter import Limiter
+from workers.pagerduty import PagerDuty
+from workers.regions import RegionGate
+from workers.settings import Settings, load_settings
+from workers.sources import Sources
+from workers.storage import Storage, open_storage
+from workers.vault import Vault
+
+CONNECTIONS = 64
+SOCKET_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What every task needs; safe to share between threads."""
+
+    settings: Settings
+    redis: Redis
+    storage: Storage
+    vault: Vault
+    sources: Sources
+    limiter: Limiter
+    pagerduty: PagerDuty
+    ledger: Ledger
+    regions: RegionGate
+
+
+def build(settings: Settings) -> Runtime:
+    """Return the parts that *settings* describe. Connects to nothing yet; raises `Fault`."""
+    prefix = settings.key_prefix
+    redis = connect(settings.redis_url_or_embedded)
+    storage = open_storage(settings.storage_url_or_default)
+    vault = Vault(settings.vault_keys_or_file)
+    times = Times(
+        page_lease=settings.page_lease_seconds,
+        offer_lost=settings.offer_lost_seconds,
+        probe_first=settings.probe_seconds,
+        probe_most=settings.probe_max_seconds,
+        give_up=settings.suspend_hours * 3600,
+        seal_lease=settings.seal_lease_seconds,
+    )
+    return Runtime(
+        settings=settings,
+        redis=redis,
+        storage=storage,
+        vault=vault,
+        sources=Sources(redis, storage, vault, prefix),
+        limiter=Limiter(redis, prefix),
+        pagerduty=PagerDuty(settings.regions),
+        ledger=Ledger(redis, prefix, times),
+        regions=RegionGate(settings.worker_slots),
+    )
+
+
+def connect(url: str) -> Redis:
+    """Return a client that many threads can share: it waits for a free connection, not for ever."""
+    return Redis(
+        connection_pool=BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=SOCKET_SECONDS,
+            socket_timeout=SOCKET_SECONDS,
+            socket_connect_timeout=SOCKET_SECONDS,
+            health_check_interval=30,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
+        )
+    )
+
+
+@cache
+def runtime() -> Runtime:
+    """Return this process's parts, built on first use."""
+    return build(load_settings())
