@@ -1,0 +1,206 @@
+"""The control API under /_control: accounts, keys, faults, changes, counts and the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from simulator import changes, truth
+from simulator.accounts import Habits, KeySpec, SpecError, account_from
+from simulator.changes import ChangeError, Churn
+from simulator.errors import Refusal
+from simulator.faults import Fault, FaultError
+from simulator.request import Params
+from simulator.truth import TruthError
+from simulator.wire import Reply, Request
+from simulator.world import Account
+
+if TYPE_CHECKING:
+    from simulator.server import Simulator
+
+Data = dict[str, Any]
+
+
+class ControlError(ValueError):
+    """One sentence saying what is wrong with a control request."""
+
+
+def answer(simulator: Simulator, path: str, request: Request) -> Reply:
+    """Answer a control request: 200 with JSON, or 400 with one sentence."""
+    handler = ROUTES.get((request.method, path))
+    if handler is None:
+        known = sorted(f"{method} /_control/{name}" for method, name in ROUTES)
+        return Reply(404, orjson.dumps({"error": "Unknown. There is: " + ", ".join(known)}))
+    try:
+        data = orjson.loads(request.body) if request.body else dict(request.query)
+        result = handler(simulator, data, request)
+    except (SpecError, ControlError, ChangeError, FaultError, TruthError) as error:
+        return Reply(400, orjson.dumps({"error": str(error)}))
+    except (KeyError, TypeError, ValueError) as error:
+        return Reply(
+            400, orjson.dumps({"error": f"The request is incomplete or wrong: {error!r}."})
+        )
+    except Refusal as refusal:
+        return Reply(refusal.status, refusal.body, refusal.content_type)
+    return result if isinstance(result, Reply) else Reply(200, orjson.dumps(result))
+
+
+def _account(simulator: Simulator, data: Data) -> Account:
+    try:
+        return simulator.accounts[data["account"]]
+    except KeyError:
+        names = ", ".join(simulator.accounts)
+        raise ControlError(f"account must be one of {names}.") from None
+
+
+def _describe(simulator: Simulator, account: Account) -> Data:
+    spec = account.spec
+    return {
+        "subdomain": spec.subdomain,
+        "region": spec.region,
+        "url": f"{simulator.url}/{spec.region}",
+        "time_zone": spec.time_zone,
+        "keys": [dataclasses.asdict(key) for key in account.keys.values()],
+        "records": {kind: len(store.rows) for kind, store in account.stores.items()},
+    }
+
+
+def accounts(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Return every account with its address, keys and record counts."""
+    return [_describe(simulator, account) for account in simulator.accounts.values()]
+
+
+def add_account(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Open another account."""
+    return _describe(simulator, simulator.add(account_from(data)))
+
+
+def set_key(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Change a key of an account, or give it a new one."""
+    account = _account(simulator, data)
+    values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    del values["account"]
+    known = account.keys.get(values["key"])
+    key = dataclasses.replace(known, **values) if known else KeySpec(**values)
+    account.keys[key.key] = key
+    return dataclasses.asdict(key)
+
+
+def set_habits(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Change an account's habits, or the abilities its plan lacks."""
+    account = _account(simulator, data)
+    values: Any = {k: v for k, v in data.items() if k not in ("account", "abilities_off")}
+    off = tuple(data.get("abilities_off", account.spec.abilities_off))
+    habits: Habits = dataclasses.replace(account.spec.habits, **values)
+    account.spec = dataclasses.replace(account.spec, habits=habits, abilities_off=off)
+    return dataclasses.asdict(habits) | {"abilities_off": off}
+
+
+def _fault(rule: Fault) -> Data:
+    return {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule) if f.name != "dice"}
+
+
+def faults(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Return the rules in force, with how often each fired."""
+    return [_fault(rule) for rule in simulator.faults.rules]
+
+
+def add_fault(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Put a fault rule in force."""
+    return _fault(simulator.faults.add(data))
+
+
+def clear_faults(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Take the rule of that number, or all, out of force."""
+    simulator.faults.clear(int(data["number"]) if "number" in data else None)
+    return {}
+
+
+def mutate(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Make one change now."""
+    account, do = _account(simulator, data), data["do"]
+    args = {k: v for k, v in data.items() if k not in ("account", "do")}
+    record = changes.apply(account, do, simulator.dice, args)
+    return {"kind": record.kind, "id": record.id, "number": record.number}
+
+
+def start_churn(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Start changes by themselves: every so many requests of the account, or milliseconds."""
+    values = {**data, "account": _account(simulator, data), "operations": tuple(data["operations"])}
+    churn = Churn(**values)
+    simulator.churns.append(churn)
+    if churn.every_ms:
+        loop = asyncio.get_running_loop()
+
+        def again() -> None:
+            if churn in simulator.churns and churn.made < churn.count:
+                churn.step()
+                loop.call_later(churn.every_ms / 1_000 if churn.every_ms else 0, again)
+
+        loop.call_later(churn.every_ms / 1_000, again)
+    return {}
+
+
+def churn(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Return how far each churn is."""
+    return [
+        {"account": c.account.spec.subdomain, "made": c.made, "count": c.count}
+        for c in simulator.churns
+    ]
+
+
+def stop_churn(simulator: Simulator, data: Data, _: Request) -> Any:
+    """End all churn."""
+    simulator.churns.clear()
+    return {}
+
+
+def stats(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Return what was asked and answered so far."""
+    return simulator.stats.summary(simulator.limits, simulator.faults.fired)
+
+
+def reset_stats(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Start counting anew; budgets and rules stay."""
+    simulator.stats.reset()
+    simulator.limits.reset_counts()
+    simulator.faults.fired.clear()
+    return {}
+
+
+def requests(simulator: Simulator, data: Data, _: Request) -> Any:
+    """Return the latest requests as lines of JSON, oldest first."""
+    lines = [orjson.dumps(seen._asdict()) for seen in simulator.stats.latest]
+    return Reply(200, b"\n".join((*lines, b"")), "application/x-ndjson")
+
+
+def truth_of(simulator: Simulator, data: Data, request: Request) -> Any:
+    """Stream an account's records of one resource; parameters are the API's own."""
+    account, resource = _account(simulator, data), data["resource"]
+    truth.check(resource)
+    params = Params([p for p in request.query if p[0] not in ("account", "resource", "history")])
+    stream = truth.stream(account, resource, params, data.get("history") == "1")
+    return Reply(200, content_type="application/x-ndjson", stream=stream)
+
+
+ROUTES: dict[tuple[str, str], Callable[[Simulator, Data, Request], Any]] = {
+    ("GET", "accounts"): accounts,
+    ("POST", "accounts"): add_account,
+    ("POST", "keys"): set_key,
+    ("POST", "habits"): set_habits,
+    ("GET", "faults"): faults,
+    ("POST", "faults"): add_fault,
+    ("DELETE", "faults"): clear_faults,
+    ("POST", "mutate"): mutate,
+    ("GET", "churn"): churn,
+    ("POST", "churn"): start_churn,
+    ("DELETE", "churn"): stop_churn,
+    ("GET", "stats"): stats,
+    ("POST", "reset-stats"): reset_stats,
+    ("GET", "requests"): requests,
+    ("GET", "truth"): truth_of,
+}

@@ -1,0 +1,103 @@
+"""The rate limits: requests admitted per minute and bucket, and what the headers say of it."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from simulator.accounts import KeySpec
+
+Shape = Literal["fixed", "sliding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One limit right after a request was judged against it."""
+
+    admitted: bool
+    limit: int
+    remaining: int
+    reset_seconds: int
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the three headers; reset is a number of seconds, not a time."""
+        return [
+            ("ratelimit-limit", str(self.limit)),
+            ("ratelimit-remaining", str(self.remaining)),
+            ("ratelimit-reset", str(self.reset_seconds)),
+        ]
+
+
+@dataclass(slots=True)
+class Window:
+    """A limit over a fixed window of its own phase, or over the time just passed."""
+
+    limit: int
+    shape: Shape
+    minute_seconds: float
+    phase: float
+    period: int = -1
+    used: int = 0
+    admissions: deque[float] = field(default_factory=deque)  # of the last minute
+    refused: int = 0
+    worst: int = 0  # most requests admitted in any one minute
+
+    def judge(self, now: float) -> Standing:
+        """Admit or refuse one request at *now*; refused ones cost nothing."""
+        while self.admissions and self.admissions[0] <= now - self.minute_seconds:
+            self.admissions.popleft()
+        period = int((now + self.phase) // self.minute_seconds)
+        if period != self.period:
+            self.period, self.used = period, 0
+        used = self.used if self.shape == "fixed" else len(self.admissions)
+        admitted = used < self.limit
+        if admitted:
+            self.used += 1
+            self.admissions.append(now)
+            self.worst = max(self.worst, len(self.admissions))
+        else:
+            self.refused += 1
+        left = max(0, self.limit - used - admitted)
+        return Standing(admitted, self.limit, left, math.ceil(self._reset(now)))
+
+    def _reset(self, now: float) -> float:
+        if self.shape == "fixed":
+            return (self.period + 1) * self.minute_seconds - self.phase - now
+        return self.admissions[0] + self.minute_seconds - now if self.admissions else 0
+
+
+class Limits:
+    """The buckets of all credentials: one per key, per user for user keys, one more for /oncalls."""
+
+    def __init__(self, minute_seconds: float) -> None:
+        self.minute_seconds = minute_seconds
+        self.windows: dict[str, Window] = {}
+
+    def _open(self, name: str, key: KeySpec, shape: Shape, now: float) -> Window:
+        """Start a bucket in a phase no client can know, unless the key says when it resets."""
+        phase = (sum(name.encode()) * 7.919) % self.minute_seconds
+        if key.first_reset_seconds is not None:
+            phase = -(now + key.first_reset_seconds) % self.minute_seconds
+        window = self.windows[name] = Window(key.limit, shape, self.minute_seconds, phase)
+        window.period = int((now + phase) // self.minute_seconds)
+        window.used = key.used_at_start
+        return window
+
+    def judge(self, key: KeySpec, bucket: str, shape: Shape, path: str, now: float) -> Standing:
+        """Admit or refuse a request; of two limits the answer shows the nearer one."""
+        window = self.windows.get(bucket) or self._open(bucket, key, shape, now)
+        window.limit = key.limit
+        standing = window.judge(now)
+        if path != "/oncalls" or not standing.admitted:
+            return standing
+        name = f"{bucket}/oncalls"
+        own = self.windows.get(name) or self._open(name, key, shape, now)
+        own.limit = key.oncalls_limit
+        further = own.judge(now)
+        return further if further.remaining <= standing.remaining else standing
+
+    def reset_counts(self) -> None:
+        """Forget worst and refused counts; the budgets stay as they are."""
+        for window in self.windows.values():
+            window.refused = 0
+            window.worst = len(window.admissions)

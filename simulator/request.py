@@ -1,0 +1,89 @@
+"""What a handler is given: the account, the key, the parameters, and the fault in force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from simulator.accounts import KeySpec
+from simulator.errors import invalid
+from simulator.times import parse
+from simulator.views import UTC_ZONE
+
+if TYPE_CHECKING:
+    from simulator.faults import Fault
+    from simulator.world import Account
+
+
+class Params:
+    """The query of a request."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self.pairs = pairs
+
+    def get(self, name: str) -> str | None:
+        """Return the last value of *name*; empty counts as absent."""
+        return next((v for k, v in reversed(self.pairs) if k == name), None) or None
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of *name*."""
+        return [v for k, v in self.pairs if k == name]
+
+    def flag(self, name: str) -> bool:
+        """Tell whether *name* is `true`; `True` is not understood."""
+        return self.get(name) == "true"
+
+    def whole(self, name: str, default: int) -> int:
+        """Return a whole number from 0 on; anything else is a 400."""
+        text = self.get(name)
+        if text is None:
+            return default
+        if not text.isdecimal():
+            raise invalid(f"{name} must be a whole number.")
+        return int(text)
+
+    @property
+    def includes(self) -> tuple[str, ...]:
+        """Return the values of include[]."""
+        return tuple(dict.fromkeys(self.all("include[]")))
+
+
+@dataclass(slots=True)
+class Call:
+    """One authenticated GET."""
+
+    account: Account
+    key: KeySpec
+    path: str
+    params: Params
+    now: float
+    ids: tuple[str, ...] = ()
+    fault: Fault | None = None
+
+    def zone(self, default: str) -> ZoneInfo:
+        """Return the zone times are shown in: time_zone, else UTC or the account's."""
+        name = self.params.get("time_zone")
+        if name is None:
+            name = "UTC" if default == "utc" else self.account.zone.key
+        if name in ("UTC", "Etc/UTC"):
+            return UTC_ZONE
+        try:
+            return ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise invalid("Time zone is invalid.") from None
+
+    def time(self, name: str) -> float | None:
+        """Return a time parameter; without an offset it is read in the account's zone."""
+        text = self.params.get(name)
+        if text is None:
+            return None
+        try:
+            return parse(text, self.account.zone)
+        except ValueError:
+            raise invalid(f"{name.capitalize()} is invalid.") from None
+
+    def trick(self, kind: str) -> bool:
+        """Tell whether the fault in force on this request is *kind*."""
+        return self.fault is not None and self.fault.kind == kind

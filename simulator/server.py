@@ -1,0 +1,203 @@
+"""The service: who asks, whether the limit admits it, what goes wrong, and the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import urlencode
+
+from simulator import api, control, errors
+from simulator.accounts import REGIONS, AccountSpec, KeySpec
+from simulator.changes import Churn
+from simulator.errors import Refusal
+from simulator.faults import Fault, Faults
+from simulator.limits import Limits, Standing
+from simulator.request import Call, Params
+from simulator.stats import Seen, Stats
+from simulator.wire import Connection, Reply, Request, gzipped
+from simulator.world import Account
+
+REFUSALS = {
+    **{f"status_{status}": errors.html(status) for status in (500, 502, 503, 504)},
+    "status_408": errors.too_slow(),
+    "status_429": errors.rate_limited(),
+    "bare_429": Refusal(429, b"", "text/plain"),
+    "unauthorized": errors.html(401),
+}
+
+
+@dataclass(slots=True)
+class Asked:
+    """An authenticated request on its way to an answer."""
+
+    account: Account
+    key: KeySpec
+    path: str
+    pattern: str = api.UNKNOWN_PATH
+    ids: tuple[str, ...] = ()
+    handler: api.Handler = api.get_nothing
+    standing: Standing | None = None
+    fault: Fault | None = None
+
+
+class Simulator:
+    """All accounts of all regions behind one address."""
+
+    def __init__(self, specs: Sequence[AccountSpec], minute_seconds: float = 60) -> None:
+        self.started = time.time()
+        self.url = ""
+        self.accounts: dict[str, Account] = {}
+        self.limits = Limits(minute_seconds)
+        self.faults = Faults()
+        self.stats = Stats()
+        self.churns: list[Churn] = []
+        self.dice = random.Random(0)
+        self.served = 0
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: AccountSpec) -> Account:
+        """Open an account; one of that name must not be there yet."""
+        if spec.subdomain in self.accounts:
+            raise ValueError(f"account {spec.subdomain!r} is there already.")
+        account = self.accounts[spec.subdomain] = Account(spec, self.started)
+        return account
+
+    async def serve(self, host: str, port: int) -> asyncio.Server:
+        """Start to listen; `url` then says where."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Connection(self.answer), host, port, backlog=512)
+        bound = server.sockets[0].getsockname()[1]
+        self.url = f"http://{host}:{bound}"
+        return server
+
+    def answer(self, request: Request) -> Reply:
+        """Answer one request: control, or a region's API."""
+        first, _, rest = request.path[1:].partition("/")
+        if first == "_control":
+            return control.answer(self, rest, request)
+        if first not in REGIONS:
+            return _refused(errors.not_found())
+        try:
+            return self._api(first, f"/{rest}", request)
+        except Exception:  # a mistake of ours, which a client's retries would hide: count it
+            self.stats.bugs += 1
+            raise
+
+    def _api(self, region: str, path: str, request: Request) -> Reply:
+        self.served += 1
+        request_id = f"sim-{self.started:.0f}-{self.served:08x}"
+        asked = self._asked(region, path, request)
+        reply = self._judged(asked, request) if asked else _refused(errors.html(401))
+        reply.headers.append(("X-Request-Id", request_id))
+        self._note(asked, path, request, reply, request_id)
+        if asked is not None:
+            self._finish(asked, request, reply)
+        return reply
+
+    def _asked(self, region: str, path: str, request: Request) -> Asked | None:
+        """Return whose request it is; None for a key this region does not know."""
+        scheme, _, token = (
+            request.headers.get(b"authorization", b"").decode("latin-1").partition("=")
+        )
+        if scheme != "Token token":
+            return None
+        for account in self.accounts.values():
+            key = account.keys.get(token)
+            if key is None or account.spec.region != region or key.disabled:
+                continue
+            if key.kind == "account" or account.has_user(key.user):
+                return Asked(account, key, path)
+        return None
+
+    def _judged(self, asked: Asked, request: Request) -> Reply:
+        """Return the answer, after the limit and the faults had their say."""
+        key, name = asked.key, asked.account.spec.subdomain
+        bucket = f"{name}/{key.key}" if key.kind == "account" else f"{name}/user/{key.user}"
+        shape = asked.account.spec.habits.limit_window
+        asked.pattern, asked.ids, asked.handler = api.route(asked.path)
+        asked.standing = self.limits.judge(key, bucket, shape, asked.path, time.time())
+        params = Params(request.query)
+        if not asked.standing.admitted:
+            return _refused(errors.rate_limited(), asked.standing)
+        asked.fault = self.faults.pick(name, key.key, asked.path, [n for n, _ in request.query])
+        if asked.fault is not None and (refusal := REFUSALS.get(asked.fault.kind)):
+            shown = Standing(False, key.limit, 0, asked.standing.reset_seconds)
+            return _refused(refusal, shown if asked.fault.kind == "status_429" else None)
+        try:
+            if request.method != "GET":
+                raise errors.denied()
+            if any(fnmatchcase(asked.path, pattern) for pattern in key.forbidden):
+                raise errors.forbidden()
+            reply = self._handled(asked, params)
+        except Refusal as refusal:
+            reply = _refused(refusal)
+        reply.headers += asked.standing.headers()
+        return reply
+
+    def _handled(self, asked: Asked, params: Params) -> Reply:
+        now = asked.account.now()
+        call = Call(asked.account, asked.key, asked.path, params, now, asked.ids, asked.fault)
+        answer = asked.handler(call)
+        return Reply(200, answer) if isinstance(answer, bytes) else Reply(*answer)
+
+    def _note(
+        self, asked: Asked | None, path: str, request: Request, reply: Reply, request_id: str
+    ) -> None:
+        token = request.headers.get(b"authorization", b"").decode("latin-1").rpartition("=")[2]
+        who = (asked.account.spec.subdomain, asked.key.key) if asked else ("", token)
+        pattern = asked.pattern if asked else api.UNKNOWN_PATH
+        fault = asked.fault.kind if asked and asked.fault else None
+        status = (
+            0 if fault in ("drop_before", "hang") else reply.status
+        )  # 0: none reached the client
+        query = urlencode(request.query)
+        self.stats.note(
+            Seen(
+                time.time(),
+                *who,
+                request.method,
+                pattern,
+                path,
+                query,
+                status,
+                fault,
+                request_id,
+            )
+        )
+        self.stats.without_accept += b"version=2" not in request.headers.get(b"accept", b"")
+
+    def _finish(self, asked: Asked, request: Request, reply: Reply) -> None:
+        """Add what the account's habits and the fault do to the delivery, and let churn go on."""
+        habits = asked.account.spec.habits
+        if habits.latency_ms:
+            swing = self.dice.uniform(-habits.jitter_ms, habits.jitter_ms)
+            reply.delay_seconds = max(0.0, habits.latency_ms + swing) / 1_000
+        if habits.gzip and b"gzip" in request.headers.get(b"accept-encoding", b"") and reply.body:
+            gzipped(reply)
+        if asked.fault is not None:
+            _break(asked.fault, reply)
+        for churn in self.churns:
+            if churn.account is asked.account:
+                churn.request()
+
+
+def _refused(refusal: Refusal, standing: Standing | None = None) -> Reply:
+    headers = standing.headers() if standing else []
+    return Reply(refusal.status, refusal.body, refusal.content_type, headers)
+
+
+def _break(fault: Fault, reply: Reply) -> None:
+    """Spoil the delivery of a good answer as the fault says."""
+    if fault.kind in ("drop_before", "drop_middle", "short_body", "trickle", "hang"):
+        reply.delivery = fault.kind  # type: ignore[assignment]
+    if fault.kind == "trickle":
+        reply.spread_seconds = fault.seconds
+    elif fault.kind == "slow":
+        reply.delay_seconds += fault.seconds
+    elif fault.kind == "cut_json":
+        reply.body = reply.body[: len(reply.body) * 2 // 3]

@@ -1,0 +1,51 @@
+"""Times as PagerDuty reads and writes them: ISO 8601 outside, epoch seconds inside."""
+
+import time
+from calendar import monthrange
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+DAY_SECONDS = 86_400
+
+
+def iso(epoch_seconds: float) -> str:
+    """Return whole seconds in UTC, like 2026-03-01T09:30:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch_seconds))
+
+
+def iso_millis(epoch_seconds: float) -> str:
+    """Return milliseconds in UTC, as audit records carry them."""
+    millis = round(epoch_seconds * 1000)
+    return f"{iso(millis // 1000)[:-1]}.{millis % 1000:03d}Z"
+
+
+def iso_micros(epoch_seconds: float) -> str:
+    """Return microseconds in UTC, as the truth endpoint carries them."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).isoformat(timespec="microseconds")
+
+
+def zoned(epoch_seconds: float, zone: ZoneInfo) -> str:
+    """Return whole seconds in *zone*: with Z for UTC, with an offset elsewhere."""
+    if zone.key in ("UTC", "Etc/UTC"):
+        return iso(epoch_seconds)
+    return datetime.fromtimestamp(int(epoch_seconds), zone).isoformat()
+
+
+def parse(text: str, zone: ZoneInfo) -> float:
+    """Return the epoch seconds of an ISO 8601 *text*, read in *zone* if it has no offset.
+
+    Raises ValueError for anything else.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return moment.timestamp()
+
+
+def add_months(epoch_seconds: float, months: int) -> float:
+    """Return the same clock time *months* calendar months away, on a day that exists."""
+    moment = datetime.fromtimestamp(epoch_seconds, UTC)
+    index = moment.year * 12 + moment.month - 1 + months
+    year, month = index // 12, index % 12 + 1
+    day = min(moment.day, monthrange(year, month)[1])
+    return moment.replace(year=year, month=month, day=day).timestamp()

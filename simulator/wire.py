@@ -1,0 +1,200 @@
+"""HTTP/1.1 over a socket: requests in, replies out, whole or broken as a fault wants them.
+
+Own code and no ASGI server, because faults need the socket itself: a length that lies, a
+connection cut in the middle of a body, an answer that never comes.
+"""
+
+import asyncio
+import time
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import parse_qsl, unquote
+
+import httptools
+
+Delivery = Literal["whole", "drop_before", "drop_middle", "short_body", "trickle", "hang"]
+TRICKLE_PARTS = 20
+STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, complete with its body."""
+
+    method: str
+    path: str
+    query: list[tuple[str, str]]
+    headers: dict[bytes, bytes]
+    body: bytes
+    keep_alive: bool
+
+
+@dataclass(slots=True)
+class Reply:
+    """One answer and how to deliver it; *stream* replaces the body and is sent in chunks."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    delivery: Delivery = "whole"
+    delay_seconds: float = 0
+    spread_seconds: float = 0
+    stream: AsyncIterator[bytes] | None = None
+
+
+def gzipped(reply: Reply) -> None:
+    """Compress a reply's body in place."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    reply.body = packer.compress(reply.body) + packer.flush()
+    reply.headers.append(("Content-Encoding", "gzip"))
+
+
+class Connection(asyncio.Protocol):
+    """One client connection; requests are answered one after another, in order."""
+
+    def __init__(self, answer: Callable[[Request], Reply]) -> None:
+        self._answer = answer
+        self._waiting: deque[Request] = deque()
+        self._busy = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._parser = httptools.HttpRequestParser(self)
+        self._task: asyncio.Task[None] | None = None
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the socket."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop whatever is still being sent."""
+        self._waiting.clear()
+        self._writable.set()
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """Hold streams until the client has read more."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let streams go on."""
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; whatever is no HTTP ends the connection."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._transport.write(STATUS_LINES[400] + b"Content-Length: 0\r\n\r\n")
+            self._transport.close()
+        self._next()  # outside the parser, which would hide our own exceptions
+
+    def on_message_begin(self) -> None:
+        """Start a request."""
+        self._url, self._headers, self._body = b"", {}, []
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the target, which may come in pieces."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header."""
+        self._headers[name.lower()] = value
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Queue the request."""
+        path, _, query = self._url.partition(b"?")
+        self._waiting.append(Request(
+            self._parser.get_method().decode(), unquote(path.decode("latin-1")),
+            parse_qsl(query.decode("latin-1"), keep_blank_values=True),
+            self._headers, b"".join(self._body), self._parser.should_keep_alive(),
+        ))  # fmt: skip
+
+    def _next(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        self._busy = True
+        request = self._waiting.popleft()
+        reply = self._answer(request)
+        if reply.delay_seconds > 0:
+            loop = asyncio.get_running_loop()
+            loop.call_later(reply.delay_seconds, self._send, request, reply)
+        else:
+            self._send(request, reply)
+
+    def _send(self, request: Request, reply: Reply) -> None:
+        if self._transport.is_closing() or reply.delivery == "hang":
+            return
+        if reply.delivery == "drop_before":
+            self._transport.abort()
+        elif reply.stream is not None or reply.delivery == "trickle":
+            self._task = asyncio.get_running_loop().create_task(self._stream(request, reply))
+        elif reply.delivery in ("drop_middle", "short_body"):
+            share = len(reply.body) // 2 if reply.delivery == "drop_middle" else -7
+            self._transport.write(_head(reply, request) + reply.body[:share])
+            self._transport.close()
+        else:
+            self._transport.write(_head(reply, request))
+            self._transport.write(reply.body)
+            self._finish(request)
+
+    async def _stream(self, request: Request, reply: Reply) -> None:
+        self._transport.write(_head(reply, request))
+        if reply.stream is None:
+            size = max(1, -(-len(reply.body) // TRICKLE_PARTS))
+            for start in range(0, len(reply.body), size):
+                await asyncio.sleep(reply.spread_seconds / TRICKLE_PARTS)
+                self._transport.write(reply.body[start : start + size])
+        else:
+            async for part in reply.stream:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(part), part))
+                await self._writable.wait()
+            self._transport.write(b"0\r\n\r\n")
+        self._task = None
+        self._finish(request)
+
+    def _finish(self, request: Request) -> None:
+        self._busy = False
+        if not request.keep_alive:
+            self._transport.close()
+        self._next()
+
+
+_date: list[Any] = [0, b""]
+
+
+def _date_line() -> bytes:
+    now = int(time.time())
+    if _date[0] != now:
+        _date[:] = [now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode()]
+    line: bytes = _date[1]
+    return line
+
+
+def _head(reply: Reply, request: Request) -> bytes:
+    lines = [STATUS_LINES[reply.status], _date_line()]
+    if reply.stream is not None:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif reply.status != 204:
+        lines.append(b"Content-Length: %d\r\n" % len(reply.body))
+    if reply.status != 204:
+        lines.append(f"Content-Type: {reply.content_type}\r\n".encode())
+    lines += [f"{name}: {value}\r\n".encode() for name, value in reply.headers]
+    if not request.keep_alive:
+        lines.append(b"Connection: close\r\n")
+    return b"".join((*lines, b"\r\n"))
