@@ -40,9 +40,9 @@ class Runtime:
 def build(settings: Settings) -> Runtime:
     """Return the parts that *settings* describe. Connects to nothing yet; raises `Fault`."""
     prefix = settings.key_prefix
-    redis = connect(settings.redis_url_or_embedded)
+    redis = connect(settings.redis_url_or_embedded())
     storage = open_storage(settings.storage_url_or_default)
-    vault = Vault(settings.vault_keys_or_file)
+    vault = Vault(settings.vault_keys_or_file())
     times = Times(
         page_lease=settings.page_lease_seconds,
         offer_lost=settings.offer_lost_seconds,
