@@ -151,7 +151,7 @@ class PagerDuty:
                 response.close()
         except httpx.RequestError as error:
             return _unanswered(error)
-        return _reply(response, body, key)
+        return reply_to(response, body, key)
 
     def close(self) -> None:
         """Close every connection."""
@@ -219,7 +219,8 @@ def _unanswered(error: httpx.RequestError) -> Reply:
     return Reply(Outcome.RETRY, reason="error", words=words, timed_out=slow)
 
 
-def _reply(response: httpx.Response, body: bytes, key: str) -> Reply:
+def reply_to(response: httpx.Response, body: bytes, key: str) -> Reply:
+    """Return what *response*, whose body was read whole, means; the status alone decides."""
     status, headers = response.status_code, response.headers
     outcome, reason = _outcome(status)
     if outcome is not Outcome.OK:  # an error page that echoes the request would carry the key on
@@ -244,7 +245,6 @@ def _reply(response: httpx.Response, body: bytes, key: str) -> Reply:
 
 
 def _outcome(status: int) -> tuple[Outcome, str]:
-    """Return what *status* means and the reason for it; the body never decides."""
     if status in _OUTCOMES:
         return _OUTCOMES[status]
     if 200 <= status < 300:
@@ -255,7 +255,7 @@ def _outcome(status: int) -> tuple[Outcome, str]:
 
 
 def words_of(data: object, body: bytes, key: str) -> str:
-    """Return PagerDuty's own words in an error body of any shape, as one short line without *key*."""
+    """Return PagerDuty's words in an error body of any shape: one short line without *key*."""
     if data is None:
         page = body[:100_000].decode(errors="replace")
         words = html.unescape(_MARKUP.sub(" ", page))
