@@ -17,12 +17,10 @@ from workers.storage import Storage
 
 
 def resources_of(
-    evidence: Evidence,
-    artifacts: Mapping[str, list[Mapping[str, Any]]],
-    requests: Mapping[str, int],
+    evidence: Evidence, requests: Mapping[str, int], verdict: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the manifest's account of every resource."""
-    verdicts = states(evidence)
+    """Return the manifest's account of every resource, its artifacts still to be filled in."""
+    verdicts = states(evidence, refused=verdict == "refused")
     return {
         name: {
             **describe(verdicts[name]),
