@@ -72,10 +72,10 @@ local function look()
     elseif get('hold') == 'key' then
       at(number('probe_at'))
     elseif not get('hold') then
-      at(first_score(LATER))
-      local offered = first_score(OFFERED)
+      local offered, later, wait = first_score(OFFERED), first_score(LATER), number('wait_until')
       at(offered and offered + OFFER_LIFE)
-      if free_lanes() > 0 and redis.call('ZCARD', READY) > 0 then at(now) end
+      at(later and math.max(later, wait))
+      if free_lanes() > 0 and redis.call('ZCARD', READY) > 0 then at(math.max(now, wait)) end
     end
   end
   if next_look then redis.call('ZADD', DUE, next_look, source) else redis.call('ZREM', DUE, source) end
@@ -125,7 +125,7 @@ end
 -- Fill the free lanes; returns the offers to publish: {{page, number}, ...}
 local function fill()
   local offers = {}
-  if get('hold') or get('verdict') then return offers end
+  if get('hold') or get('verdict') or number('wait_until') > now then return offers end
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now)) do
     redis.call('ZREM', LATER, page)
     local entry = entry_of(page)
@@ -264,7 +264,8 @@ function operations.claim()
     requests = entry.r or 0, stored = (entry.o > 1 or get('reopened')) and true or false})
 end
 
--- Give a claimed page back with a not-before; `failed` counts an attempt if the source is alive.
+-- Give a claimed page back. `failed` counts an attempt if the source is alive, and the page waits
+-- for `delay`; else the whole run does, for what it waits for (budget) is wanted by all its pages.
 function operations.give_back()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
@@ -281,7 +282,12 @@ function operations.give_back()
   end
   entry.t = nil
   redis.call('ZREM', CLAIMED, arg.page)
-  waits(arg.page, entry, arg.why, arg.delay and now + arg.delay)
+  if arg.failed then
+    waits(arg.page, entry, arg.why, now + arg.delay)
+  else
+    set('wait_until', math.max(number('wait_until'), now + arg.delay))
+    waits(arg.page, entry, arg.why)
+  end
   return reply(answer, fill())
 end
 
