@@ -1,7 +1,10 @@
-"""Print what the limiter's law makes of a server that counts in fixed windows of unknown phase.
+"""Print what the limiter's law makes of a server whose windows it can't know.
 
 The real script runs in a real Redis; only the clock is simulated, so half an hour takes seconds.
-Requests take 100-400 ms, half of it on the way there; the server says `reset` in whole seconds.
+Requests take 100-400 ms, half of it on the way there; the server says `reset` in whole seconds, and
+counts in fixed windows of unknown phase or over the last minute. Others send at random times.
+
+    python -m tests.bench.bench_limiter_policy [minutes] [seeds]
 """
 
 import heapq
@@ -9,14 +12,15 @@ import json
 import math
 import random
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from redis import Redis
 
 from tests.redis_process import redis_server
-from workers.limiter import Limiter, Permit
+from workers.limiter import SEED_POLL_SECONDS, Limiter, Permit
 
 LIMIT = 960
 WINDOW_MS = 60_000
@@ -33,44 +37,62 @@ class Answer:
 
 @dataclass
 class Server:
-    """Counts in fixed windows, ours and the others' together."""
+    """Counts ours and the others' requests, in fixed windows or over the last minute."""
 
     phase_ms: int
-    taken: dict[int, int] = field(default_factory=dict)
+    sliding: bool
+    admitted: deque[float] = field(default_factory=deque)
 
     def ask(self, now_ms: float) -> Answer:
-        window, into = divmod(now_ms - self.phase_ms, WINDOW_MS)
-        reset = math.ceil((WINDOW_MS - into) / 1000)
-        taken = self.taken.get(int(window), 0)
-        if taken >= LIMIT:
-            return Answer(429, LIMIT, 0, reset)
-        self.taken[int(window)] = taken + 1
-        return Answer(200, LIMIT, LIMIT - taken - 1, reset)
+        into = (now_ms - self.phase_ms) % WINDOW_MS
+        since = now_ms - (WINDOW_MS if self.sliding else into)
+        while self.admitted and self.admitted[0] <= since:
+            self.admitted.popleft()
+        taken = len(self.admitted)
+        if taken < LIMIT:
+            self.admitted.append(now_ms)
+        ends = self.admitted[0] if self.sliding else now_ms - into
+        reset = math.ceil((ends + WINDOW_MS - now_ms) / 1000)
+        return Answer(200 if taken < LIMIT else 429, LIMIT, max(0, LIMIT - taken - 1), reset)
 
 
 @dataclass
 class Tally:
+    """When each answer came and its status."""
+
     answers: list[tuple[float, int]] = field(default_factory=list)
     foreign: list[tuple[float, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One server, its other consumers and our reserve."""
+
+    reserve: float = 0.1
+    foreign: float = 0.0
+    sliding: bool = False
+    lanes: int = 8
+    work: int = 10**9
 
 
 class Simulation:
     """Lanes that always have work, and a foreign consumer, on one simulated clock."""
 
-    def __init__(
-        self, redis: Redis, *, seed: int, reserve: float, lanes: int, foreign_share: float, work: int
-    ) -> None:
+    def __init__(self, redis: Redis, case: Case, seed: int) -> None:
+        redis.flushall()
+        self.case, self.work = case, case.work
         self.random = random.Random(seed)
         self.now = float(START_MS)
-        self.server = Server(self.random.randrange(WINDOW_MS))
+        self.server = Server(self.random.randrange(WINDOW_MS), case.sliding)
         self.limiter = Limiter(redis, "bench", now_ms=lambda: int(self.now))
-        self.reserve, self.work = reserve, work
         self.tally = Tally()
         self.events: list[tuple[float, int, Iterator[float]]] = []
-        for _ in range(lanes):
-            self._start(self._lane(), self.random.uniform(0, 50))
-        if foreign_share:
-            self._start(self._others(foreign_share), 0)
+        processes = [self._lane() for _ in range(case.lanes)]
+        if case.foreign:
+            processes.append(self._others(case.foreign))
+        for number, process in enumerate(processes):
+            self.events.append((self.now + self.random.uniform(0, 50), number, process))
+        heapq.heapify(self.events)
 
     def run(self, minutes: float) -> Tally:
         while self.events and self.events[0][0] < START_MS + minutes * 60_000:
@@ -79,9 +101,6 @@ class Simulation:
                 heapq.heappush(self.events, (self.now + max(0.0, delay), number, process))
                 break
         return self.tally
-
-    def _start(self, process: Iterator[float], delay: float) -> None:
-        heapq.heappush(self.events, (self.now + delay, len(self.events), process))
 
     def _lane(self) -> Iterator[float]:
         while self.work > 0:
@@ -95,11 +114,13 @@ class Simulation:
             self.tally.answers.append((self.now - START_MS, answer.status))
             self.work += answer.status == 429
 
-    def _permit(self) -> Iterator[float]:
+    def _permit(self) -> Generator[float, None, Permit]:
         while True:
-            permit = self.limiter.reserve("b", reserve_share=self.reserve)
+            permit = self.limiter.reserve("b", reserve_share=self.case.reserve)
             if permit.wait_seconds:
-                yield permit.wait_seconds * 1000 + self.random.uniform(0, 3)
+                polling = not permit.granted and permit.reason == "seed"
+                wait = min(permit.wait_seconds, SEED_POLL_SECONDS if polling else math.inf)
+                yield wait * 1000 + self.random.uniform(0, 3)
             if permit.granted and (not permit.wait_seconds or self.limiter.confirm(permit)):
                 return permit
 
@@ -113,53 +134,50 @@ def per_thousand(answers: list[tuple[float, int]]) -> float:
     return 1000 * sum(status == 429 for _, status in answers) / max(1, len(answers))
 
 
-def steady(redis: Redis, reserve: float, foreign: float, minutes: int, seeds: int) -> dict[str, float]:
+def steady(redis: Redis, case: Case, minutes: int, seeds: int) -> dict[str, float]:
     """Return use of the limit after the first two minutes, and refusals over all of it."""
-    used, refused, refused_others = 0.0, [], []
-    for seed in range(seeds):
-        redis.flushall()
-        simulation = Simulation(
-            redis, seed=seed, reserve=reserve, lanes=8, foreign_share=foreign, work=10**9
-        )
-        tally = simulation.run(minutes)
-        late = [status for at, status in tally.answers + tally.foreign if at > 120_000]
-        used += late.count(200) / (LIMIT * (minutes - 2)) / seeds
-        refused += tally.answers
-        refused_others += tally.foreign
+    tallies = [Simulation(redis, case, seed).run(minutes) for seed in range(seeds)]
+    both = [answer for tally in tallies for answer in tally.answers + tally.foreign]
+    late = sum(status == 200 for at, status in both if at > 2 * WINDOW_MS)
     return {
-        "reserve": reserve,
-        "foreign": foreign,
-        "use": used,
-        "refused": per_thousand(refused),
-        "refused_others": per_thousand(refused_others),
+        **asdict(case),
+        "use": late / (LIMIT * (minutes - 2) * seeds),
+        "refused": per_thousand([answer for tally in tallies for answer in tally.answers]),
+        "refused_others": per_thousand([answer for tally in tallies for answer in tally.foreign]),
     }
 
 
-def burst(redis: Redis, lanes: int) -> dict[str, float]:
-    """Return the seconds 111 requests take on an idle credential."""
-    redis.flushall()
-    simulation = Simulation(redis, seed=1, reserve=0.1, lanes=lanes, foreign_share=0, work=111)
-    tally = simulation.run(5)
-    return {"lanes": lanes, "seconds": tally.answers[-1][0] / 1000, "refused": per_thousand(tally.answers)}
+def burst(redis: Redis, case: Case) -> dict[str, float]:
+    """Return the seconds the work takes on an idle credential."""
+    answers = Simulation(redis, case, 1).run(5).answers
+    return {**asdict(case), "seconds": answers[-1][0] / 1000, "refused": per_thousand(answers)}
 
 
 def main(minutes: int = 30, seeds: int = 3) -> None:
+    """Print the table and leave it as JSON in build/bench."""
+    cases = [
+        Case(reserve, foreign, sliding)
+        for sliding in (False, True)
+        for reserve in (0.0, 0.1)
+        for foreign in (0.0, 0.05, 0.3)
+    ]
     with redis_server() as url, Redis.from_url(url) as redis:
-        rows = [
-            steady(redis, reserve, foreign, minutes, seeds)
-            for reserve in (0.0, 0.1)
-            for foreign in (0.0, 0.05, 0.3)
-        ]
-        bursts = [burst(redis, lanes) for lanes in (4, 8, 16)]
-    print(f"{'reserve':>8} {'foreign':>8} {'use (both)':>11} {'429/1000 ours':>14} {'theirs':>8}")
+        rows = [steady(redis, case, minutes, seeds) for case in cases]
+        bursts = [burst(redis, Case(lanes=lanes, work=111)) for lanes in (4, 8, 16)]
+
+    print("server   reserve  others  use (both)  429 per 1000: ours  theirs")
     for row in rows:
         print(
-            f"{row['reserve']:8.0%} {row['foreign']:8.0%} {row['use']:11.2%}"
-            f" {row['refused']:14.2f} {row['refused_others']:8.2f}"
+            f"{'sliding' if row['sliding'] else 'fixed':8} {row['reserve']:7.0%} {row['foreign']:7.0%}"
+            f" {row['use']:11.2%} {row['refused']:19.2f} {row['refused_others']:7.2f}"
         )
     for row in bursts:
-        print(f"111 requests, {row['lanes']} lanes: {row['seconds']:.1f} s, {row['refused']:.0f} refused")
-    Path("limiter_policy.json").write_text(json.dumps({"steady": rows, "burst": bursts}, indent=1))
+        print(
+            f"111 requests, {row['lanes']:2} lanes: {row['seconds']:.1f} s, 429: {row['refused']:.0f}"
+        )
+    out = Path("build/bench/limiter_policy.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"steady": rows, "burst": bursts}, indent=1))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,11 @@ def test_a_request_carries_the_key_the_version_and_who_asks(
     client.get(
         "eu",
         "/incidents",
-        [("statuses[]", "triggered"), ("statuses[]", "resolved"), ("since", "2026-01-01T00:00:00Z")],
+        [
+            ("statuses[]", "triggered"),
+            ("statuses[]", "resolved"),
+            ("since", "2026-01-01T00:00:00Z"),
+        ],
         KEY,
         deadline_seconds=5,
     )
@@ -248,7 +252,11 @@ def test_requests_one_after_another_share_a_connection(client: PagerDuty, server
 
 
 def test_many_threads_share_at_most_sixty_connections(client: PagerDuty, server: Server) -> None:
-    server.script = lambda to: (time.sleep(0.02), to.send(200, b"{}"))
+    def slowly(connection: Connection) -> None:
+        time.sleep(0.02)
+        connection.send(200, b"{}")
+
+    server.script = slowly
     with ThreadPoolExecutor(80) as threads:
         replies = list(threads.map(lambda _: get(client), range(240)))
     assert {reply.outcome for reply in replies} == {Outcome.OK}

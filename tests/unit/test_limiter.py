@@ -28,9 +28,7 @@ class Desk:
     def __init__(self, redis: Redis) -> None:
         self.now = 1_800_000_000.0
         self.on_sleep: Callable[[], object] = lambda: None
-        self.limiter = Limiter(
-            redis, "p", sleep=self.sleep, now_ms=lambda: round(self.now * 1000)
-        )
+        self.limiter = Limiter(redis, "p", sleep=self.sleep, now_ms=lambda: round(self.now * 1000))
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -325,3 +323,35 @@ def test_what_a_budget_remembers_ends_by_itself(desk: Desk, redis: Redis) -> Non
     keys = redis.keys("p:limiter:*")
     assert len(keys) == 2
     assert all(0 < redis.pttl(key) <= 3_600_000 for key in keys)
+
+
+def foreign_minute(desk: Desk) -> None:
+    """Send one request every two seconds for a minute in which others send 290."""
+    for turn in range(30):
+        used = turn + 1 + 290 * turn // 29
+        desk.answer(desk.reserve(), 201, 400, 400 - used, 60 - 2 * turn)
+        desk.now += 2
+
+
+def test_what_others_sent_in_a_window_is_expected_in_the_next_one_only(desk: Desk) -> None:
+    foreign_minute(desk)
+    desk.answer(desk.reserve(), 201, 400, 399, 60)
+    assert desk.limiter.state("b", reserve_share=0).foreign == pytest.approx(300, abs=10)
+    for _ in range(30):
+        desk.now += 2
+        desk.answer(desk.reserve(), 200)
+    desk.answer(desk.reserve(), 201, 400, 399, 60)
+    assert desk.limiter.state("b", reserve_share=0).foreign == 0
+
+
+def test_what_others_will_need_until_the_turn_is_left_to_them(desk: Desk) -> None:
+    foreign_minute(desk)
+    desk.answer(desk.reserve(), 201, 400, 399, 60)
+    for _ in range(40):
+        desk.reserve()
+        desk.now += 1
+    ours = 42
+    for others, paused in [(193, False), (228, True)]:  # 114 to come, give or take 21
+        desk.answer(desk.reserve(), 201, 400, 400 - ours - others, 20)
+        ours += 1
+        assert (desk.limiter.state("b", reserve_share=0).paused_seconds > 0) == paused

@@ -98,8 +98,10 @@ def test_the_words_of_every_known_error_body_are_found(body: object, words: str)
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text() | st.just(KEY),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["error", "message", "errors", KEY]) | st.text(), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["error", "message", "errors", KEY]) | st.text(), inner)
+    ),
     max_leaves=20,
 )
 
@@ -126,7 +128,15 @@ def test_an_error_page_that_echoes_the_key_does_not_carry_it_on() -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("960", 960), ("0", 0), ("-1", None), ("1.5", None), ("x", None), ("", None), ("9" * 30, None)],
+    [
+        ("960", 960),
+        ("0", 0),
+        ("-1", None),
+        ("1.5", None),
+        ("x", None),
+        ("", None),
+        ("9" * 30, None),
+    ],
 )
 def test_limit_headers_are_numbers_or_nothing(text: str, number: int | None) -> None:
     answer = response(200, b"{}", ratelimit_limit=text, ratelimit_remaining=text)
