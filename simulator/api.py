@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import orjson
 
-from simulator import catalog, incidents, lists, schedules
+from simulator import catalog, incidents, lists, rota
 from simulator.catalog import Listing
-from simulator.errors import account_key_has_no_user, forbidden, invalid, lacks_ability, not_found
+from simulator.errors import account_key_has_no_user, forbidden, lacks_ability, not_found
 from simulator.records import Incident, Record, make_id
 from simulator.request import Call
-from simulator.schedules import TWO_WEEKS, Period
-from simulator.simple import SIMPLE, Simple
-from simulator.times import DAY_SECONDS, add_months
-from simulator.views import expand, view
+from simulator.simple import get_simple, get_simple_item
+from simulator.simple_table import SIMPLE
+from simulator.views import view
 
 Answer = bytes | tuple[int, bytes]
 Handler = Callable[[Call], Answer]
@@ -62,7 +59,7 @@ def get_item(listing: Listing, call: Call) -> Answer:
     gate(call, listing)
     body = view(
         call.account,
-        find(call, listing.kind),
+        call.find(listing.kind),
         call.params.includes,
         call.zone(listing.zone),
         item=True,
@@ -75,17 +72,6 @@ def wrap(name: str, body: bytes) -> bytes:
     return b'{"%b":%b}' % (name.encode(), body)
 
 
-def find(call: Call, kind: str) -> Any:
-    """Return the record the path names; 404 if it is gone, unknown or hidden from the key."""
-    if kind == "incidents":
-        found: Record | None = call.account.incident(call.ids[0])
-    else:
-        found = call.account.store(kind).by_id.get(call.ids[0])
-    if found is None or not lists.visible(call, found):
-        raise not_found()
-    return found
-
-
 def get_me(call: Call) -> Answer:
     """Answer who the key belongs to; an account key belongs to nobody."""
     if call.key.kind != "user":
@@ -96,7 +82,7 @@ def get_me(call: Call) -> Answer:
 
 def get_user_part(field: str, call: Call) -> Answer:
     """Answer a user's contact methods or notification rules, all at once."""
-    body = orjson.loads(view(call.account, find(call, "users"), (field,)))
+    body = orjson.loads(view(call.account, call.find("users"), (field,)))
     parts = body[field]
     if field == "notification_rules" and (urgency := call.params.get("urgency") or "high") != "all":
         parts = [p for p in parts if p["urgency"] == urgency]
@@ -106,14 +92,14 @@ def get_user_part(field: str, call: Call) -> Answer:
 def get_members(call: Call) -> Answer:
     """Answer the members of a team."""
     gate(call, catalog.MEMBERS)
-    team = find(call, "teams")
+    team = call.find("teams")
     rows = [r for r in call.account.stores["members"].rows if r.order[0] == team.id]
     return lists.classic(call, catalog.MEMBERS, rows, partial(render, call, catalog.MEMBERS))
 
 
 def get_story(call: Call) -> Answer:
     """Answer the log entries of one incident."""
-    found = find(call, "incidents")
+    found = call.find("incidents")
     _ = call.account.log
     rows = lists.select(call, catalog.STORY, call.account.log_of.get(found.id, []))
     return lists.classic(call, catalog.STORY, rows, partial(render, call, catalog.STORY))
@@ -121,7 +107,7 @@ def get_story(call: Call) -> Answer:
 
 def get_part(parts: Callable[[Call, Incident], list[Any]], wrapper: str, call: Call) -> Answer:
     """Answer what belongs to one incident, all at once."""
-    return orjson.dumps({wrapper: parts(call, find(call, "incidents"))})
+    return orjson.dumps({wrapper: parts(call, call.find("incidents"))})
 
 
 def alerts_of(call: Call, incident: Incident) -> list[Any]:
@@ -135,7 +121,7 @@ def alerts_of(call: Call, incident: Incident) -> list[Any]:
 def get_alerts(call: Call) -> Answer:
     """Answer the alerts of one incident."""
     listing = Listing("/incidents/{id}/alerts", "incidents", "alerts")
-    return lists.classic(call, listing, alerts_of(call, find(call, "incidents")), orjson.dumps)
+    return lists.classic(call, listing, alerts_of(call, call.find("incidents")), orjson.dumps)
 
 
 def get_audit(call: Call) -> Answer:
@@ -148,118 +134,13 @@ def get_audit(call: Call) -> Answer:
 
 def get_audit_of(kind: str, call: Call) -> Answer:
     """Answer the audit trail of one resource, which needs no audit ability of its own."""
-    root = find(call, kind)
+    root = call.find(kind)
     store = call.account.stores["audit_records"]
     rows = [
         r for r in lists.select(call, catalog.AUDIT)
         if orjson.loads(store.body(r))["root_resource"]["id"] == root.id
     ]  # fmt: skip
     return lists.cursor(call, catalog.AUDIT, rows, store.body)
-
-
-def period(call: Call, zone_name: str, required: bool = False) -> Period | None:
-    """Return the bounds to render a schedule for; one alone gives two weeks, none nothing."""
-    since, until = call.time("since"), call.time("until")
-    if required and (since is None or until is None):
-        raise invalid("Since and until are required.")
-    if since is None and until is None:
-        return None
-    start = (until or 0) - TWO_WEEKS if since is None else since
-    end = start + TWO_WEEKS if until is None else until
-    zone = call.zone(zone_name) if call.params.get("time_zone") else None
-    return Period(start, end, zone or ZoneInfo(zone_name), call.params.flag("overflow"))
-
-
-def schedule_detail(call: Call, record: Record, body: bytes) -> dict[str, Any]:
-    """Return the detail body of either kind of schedule."""
-    shown = period(call, orjson.loads(body)["time_zone"])
-    if record.kind == "schedules":
-        return schedules.render(call.account, record, body, shown)
-    if "final_schedule" not in call.params.includes:
-        return schedules.render_v3(call.account, record, body, None)
-    shown = shown or Period(0, 0, ZoneInfo("UTC"), overflow=False)
-    return schedules.render_v3(call.account, record, body, shown)
-
-
-def get_schedule(call: Call) -> Answer:
-    """Answer a layer-based schedule; an upgraded one is gone from here."""
-    record = find(call, "schedules")
-    body = call.account.stores["schedules"].body(record)
-    return orjson.dumps({"schedule": schedule_detail(call, record, body)})
-
-
-def get_v3_schedule(call: Call) -> Answer:
-    """Answer a shift-based schedule; the id of a layer-based one is a 400."""
-    if call.ids[0] in call.account.stores["schedules"].by_id:
-        raise invalid({"id": ["belongs to a layer-based schedule"]})
-    record = find(call, "v3_schedules")
-    body = call.account.stores["v3_schedules"].body(record)
-    return orjson.dumps({"schedule": schedule_detail(call, record, body)})
-
-
-def get_schedules(call: Call) -> Answer:
-    """Answer the layer-based schedules; what is included is rendered in part only."""
-    store = call.account.stores["schedules"]
-    fields = {"schedule_layers", "overrides_subschedule", "final_schedule"} & set(
-        call.params.includes
-    )
-
-    def shown(record: Record) -> bytes:
-        if not fields:
-            return store.body(record)
-        whole = schedule_detail(call, record, store.body(record))
-        for field in ("overrides_subschedule", "final_schedule"):
-            whole[field] = {"name": whole[field]["name"], "rendered_schedule_entries": []}
-        left_out = {"schedule_layers", "overrides_subschedule", "final_schedule"} - fields
-        return orjson.dumps({k: v for k, v in whole.items() if k not in left_out})
-
-    rows = lists.select(call, catalog.SCHEDULES)
-    return lists.classic(call, catalog.SCHEDULES, rows, shown)
-
-
-def get_v3_schedules(call: Call) -> Answer:
-    """Answer references to the shift-based schedules; there is no total."""
-    store = call.account.stores["v3_schedules"]
-
-    def reference(record: Record) -> bytes:
-        name = orjson.loads(store.body(record))["name"]
-        return orjson.dumps(call.account.refer("v3_schedules", record.id, name))
-
-    rows = lists.select(call, catalog.V3_SCHEDULES)
-    return lists.classic(call, catalog.V3_SCHEDULES, rows, reference)
-
-
-def get_overrides(call: Call) -> Answer:
-    """Answer a schedule's overrides in a period; success is a 201."""
-    record = find(call, "schedules")
-    zone = orjson.loads(call.account.stores["schedules"].body(record))["time_zone"]
-    shown = period(call, zone, required=True)
-    assert shown is not None
-    return 201, orjson.dumps({"overrides": schedules.overrides(call.account, record, shown)})
-
-
-def get_oncalls(call: Call) -> Answer:
-    """Answer who is on call between since and until, both now by default; items have no id."""
-    since, until = call.time("since") or call.now, call.time("until")
-    until = max(since, call.now) if until is None else until
-    if until < since or until > call.now + 90 * DAY_SECONDS:
-        raise invalid("Until must be within 90 days.")
-    shown = Period(since, until, call.zone("account"), True)
-    wanted = {
-        part: set(call.params.all(f"{part}_ids[]"))
-        for part in ("user", "escalation_policy", "schedule")
-    }
-    rows = [
-        o for o in islice(schedules.oncalls(call.account, shown), catalog.CAP)
-        if all(not ids or (o[part] or {}).get("id") in ids for part, ids in wanted.items())
-    ]  # fmt: skip
-
-    def shown_whole(oncall: Any) -> bytes:
-        body = dict(oncall)
-        expand(call.account, "oncalls", body, call.params.includes)
-        return orjson.dumps(body)
-
-    return lists.classic(call, Listing("/oncalls", "users", "oncalls"), rows, shown_whole)
 
 
 def get_abilities(call: Call) -> Answer:
@@ -281,46 +162,6 @@ def get_nothing(_: Call) -> Answer:
     raise not_found()
 
 
-def get_simple(simple: Simple, call: Call) -> Answer:
-    """Answer a collection that is nothing but data."""
-    if simple.gate and not call.account.has(simple.gate):
-        raise not_found(None) if simple.gate_status == 404 else lacks_ability(simple.gate)
-    if simple.bounds:
-        since, until = call.time("since"), call.time("until")
-        if since is None or until is None or until > add_months(since, 3):
-            raise invalid("Since and until are required, at most 3 months apart.")
-    if simple.utc_only and any(not (call.params.get(n) or "Z").endswith(("Z", "+00:00"))
-                               for n in ("since", "until")):  # fmt: skip
-        raise invalid("Times must be in UTC.")
-    items = simple.items(call.account, call.ids)
-    if simple.paging == "one":
-        return orjson.dumps({simple.wrapper: items[0]})
-    if simple.paging == "none":
-        return orjson.dumps({simple.wrapper: items} | simple.extra)
-    listing = Listing(simple.path, "users", simple.wrapper, has_total=simple.has_total)
-    if simple.paging == "cursor":
-        return _simple_cursor(call, listing, items, simple.extra)
-    return lists.classic(call, listing, items, orjson.dumps)
-
-
-def _simple_cursor(
-    call: Call, listing: Listing, items: Sequence[Any], extra: dict[str, Any]
-) -> bytes:
-    start = int(call.params.get("cursor") or 0)
-    limit = min(max(call.params.whole("limit", 25), 1), 100)
-    follows = str(start + limit) if start + limit < len(items) else None
-    page = list(items[start : start + limit])
-    return orjson.dumps({listing.wrapper: page, "next_cursor": follows, "limit": limit} | extra)
-
-
-def get_simple_item(simple: Simple, call: Call) -> Answer:
-    """Answer one item of a collection that is nothing but data."""
-    for item in simple.items(call.account, call.ids):
-        if item.get("id") == call.ids[-1]:
-            return orjson.dumps({simple.item: item})
-    raise not_found()
-
-
 ROUTES: dict[str, Handler] = {
     **{li.path: partial(get_list, li) for li in catalog.LISTINGS},
     **{f"{li.path}/{{id}}": partial(get_item, li) for li in catalog.LISTINGS},
@@ -338,12 +179,12 @@ ROUTES: dict[str, Handler] = {
     "/users/{id}/notification_rules": partial(get_user_part, "notification_rules"),
     "/teams/{id}/members": get_members,
     "/audit/records": get_audit,
-    "/schedules": get_schedules,
-    "/schedules/{id}": get_schedule,
-    "/schedules/{id}/overrides": get_overrides,
-    "/v3/schedules": get_v3_schedules,
-    "/v3/schedules/{id}": get_v3_schedule,
-    "/oncalls": get_oncalls,
+    "/schedules": rota.get_schedules,
+    "/schedules/{id}": rota.get_schedule,
+    "/schedules/{id}/overrides": rota.get_overrides,
+    "/v3/schedules": rota.get_v3_schedules,
+    "/v3/schedules/{id}": rota.get_v3_schedule,
+    "/oncalls": rota.get_oncalls,
     "/abilities": get_abilities,
     "/abilities/{id}": get_ability,
 }  # fmt: skip

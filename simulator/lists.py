@@ -147,15 +147,8 @@ def _filtered(call: Call, listing: Listing, rows: Sequence[Any]) -> Sequence[Any
         elif asked:
             rows = [r for r in rows if not asked.isdisjoint(FILTERS[name](call, r))]
     if call.key.sees < 1:
-        rows = [r for r in rows if visible(call, r)]
+        rows = [r for r in rows if call.sees(r)]
     return rows
-
-
-def visible(call: Call, record: Record) -> bool:
-    """Tell whether the key's user may see a record; lists leave the others out in silence."""
-    if call.key.sees >= 1 or record.kind not in ("incidents", "schedules", "v3_schedules", "teams"):
-        return True
-    return record.number * 7_919 % 1_000 < call.key.sees * 1_000
 
 
 def _sorted(call: Call, listing: Listing, rows: Sequence[Any]) -> Sequence[Any]:
@@ -173,7 +166,7 @@ def classic(
 ) -> bytes:
     """Return one page by offset, computed live; Refusal past the cap."""
     limit, offset = page_bounds(call, listing)
-    if call.account.spec.habits.ties:
+    if call.account.spec.habits.ties and listing.window:
         rows = _with_loose_ties(call, rows)
     start = offset - 1 if call.trick("duplicate") and offset else offset
     items = [render(r) for r in rows[start : start + limit]]
@@ -205,7 +198,7 @@ def page_bounds(call: Call, listing: Listing) -> tuple[int, int]:
 def _with_loose_ties(call: Call, rows: Sequence[Any]) -> Sequence[Any]:
     """Return the rows with equal sort values in another order than last time."""
     field = (call.params.get("sort_by") or "created_at").partition(":")[0]
-    key = SORTS.get(field if rows and rows[0].kind == "incidents" else "created_at", CREATED)
+    key = SORTS.get(field, CREATED)
     dice = random.Random(call.now)
     shuffled = sorted(rows, key=lambda _: dice.random())
     down = bool(rows) and key(rows[0]) > key(rows[-1])

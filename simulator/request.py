@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from simulator.accounts import KeySpec
-from simulator.errors import invalid
+from simulator.errors import invalid, not_found
+from simulator.records import Record
 from simulator.times import parse
 from simulator.views import UTC_ZONE
 
 if TYPE_CHECKING:
     from simulator.faults import Fault
     from simulator.world import Account
+
+
+PRIVATE = ("incidents", "schedules", "v3_schedules", "teams")  # kinds a user may be kept from
 
 
 class Params:
@@ -83,6 +87,23 @@ class Call:
             return parse(text, self.account.zone)
         except ValueError:
             raise invalid(f"{name.capitalize()} is invalid.") from None
+
+    def sees(self, record: Record) -> bool:
+        """Tell whether the key's user may see a record; lists leave the others out in silence."""
+        if self.key.sees >= 1 or record.kind not in PRIVATE:
+            return True
+        return record.number * 7_919 % 1_000 < self.key.sees * 1_000
+
+    def find(self, kind: str) -> Any:
+        """Return the record the path names; 404 if it is gone, unknown or hidden from the key."""
+        found: Record | None
+        if kind == "incidents":
+            found = self.account.incident(self.ids[0])
+        else:
+            found = self.account.store(kind).by_id.get(self.ids[0])
+        if found is None or not self.sees(found):
+            raise not_found()
+        return found
 
     def trick(self, kind: str) -> bool:
         """Tell whether the fault in force on this request is *kind*."""

@@ -1,13 +1,19 @@
-"""The other collections: nothing but data, made from templates."""
+"""Collections without a history, made from templates, and how they are answered."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
+
+from simulator import lists
+from simulator.catalog import Listing
+from simulator.errors import invalid, lacks_ability, not_found
 from simulator.records import make_id
-from simulator.times import iso
+from simulator.request import Call
+from simulator.times import add_months, iso
 
 if TYPE_CHECKING:
     from simulator.world import Account
@@ -15,8 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Simple:
-    """One collection. In the template, `{n}`, `{id}`, `{sub}`, `{secret}` and `{parent}` are filled in;
-    "@kind" becomes a reference to a record of that kind, "#" the item's number, "~" a time."""
+    """One collection and the template of its items.
+
+    In strings, {n}, {id}, {sub}, {secret} and {parent} are filled in; "@kind" becomes a
+    reference to a record of that kind, "#" the item's number, "~" a time.
+    """
 
     path: str
     wrapper: str
@@ -24,22 +33,22 @@ class Simple:
     count: int = 3
     item: str | None = None  # wrapper of the item endpoint, if there is one
     paging: Literal["classic", "cursor", "none", "one"] = "classic"
-    gate: str | None = None
-    gate_status: int = 402
+    gate: str | None = None  # the ability it needs, and the status without
+    gate_status: Literal[402, 404] = 402
     bounds: bool = False  # since and until are required
     utc_only: bool = False
-    has_total: bool = True
-    bare: bool = False  # no id, self, html_url
-    extra: dict[str, Any] = field(default_factory=dict)
+    bare: bool = False  # nothing but the template: no id, summary, self, html_url
+    extra: Mapping[str, Any] = field(default_factory=dict)  # beside the wrapper
 
-    def items(self, account: Account, ids: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Return the collection's items, below the record *ids* names."""
+    def items(self, account: Account, ids: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        """Return the items, below the record *ids* names."""
         return [self._item(account, n, ids[0] if ids else "") for n in range(self.count)]
 
     def _item(self, account: Account, n: int, parent: str) -> dict[str, Any]:
-        id = make_id(self.path, n)
+        id = make_id(self.path, n) if self.path != "/priorities" else make_id("priorities", n)
+        secret = f"{(n + 7) * 0x9E3779B97F4A7C15 % 2**64:016x}{id.lower()}"
         words = {"n": str(n + 1), "id": id, "sub": account.spec.subdomain, "parent": parent,
-                 "secret": f"{(n + 7) * 0x9E3779B97F4A7C15 % 2**64:016x}{id.lower()}"}  # fmt: skip
+                 "secret": secret}  # fmt: skip
         body: dict[str, Any] = _fill(self.template, account, n, words)
         if self.bare:
             return body
@@ -51,19 +60,51 @@ class Simple:
 def _fill(node: Any, account: Account, n: int, words: dict[str, str]) -> Any:
     if isinstance(node, Mapping):
         return {k: _fill(v, account, n, words) for k, v in node.items()}
-    if isinstance(node, (list, tuple)):
+    if isinstance(node, list):
         return [_fill(v, account, n, words) for v in node]
+    if not isinstance(node, str):
+        return node
     if node == "#":
         return n + 1
     if node == "~":
         return iso(account.anchor - 86_400 * (n + 1))
-    if isinstance(node, str) and node.startswith("@"):
-        return account.ref(node[1:], n)
-    return node.format_map(words) if isinstance(node, str) else node
+    return account.ref(node[1:], n) if node.startswith("@") else node.format_map(words)
 
 
-SIMPLE: tuple[Simple, ...] = (
-    Simple("/priorities", "priorities", {"type": "priority", "name": "P{n}", "description": "", "order": "#",
-           "color": "a8171c", "account_id": "PACC{n}", "schema_version": 0}, 5,
-           gate="priorities", gate_status=404),
-)  # fmt: skip
+def get_simple(simple: Simple, call: Call) -> bytes:
+    """Answer a collection; Refusal for what the plan lacks or the bounds miss."""
+    if simple.gate and not call.account.has(simple.gate):
+        raise not_found(None) if simple.gate_status == 404 else lacks_ability(simple.gate)
+    since, until = call.time("since"), call.time("until")
+    if simple.bounds and (since is None or until is None or until > add_months(since, 3)):
+        raise invalid("Since and until are required, at most 3 months apart.")
+    if simple.utc_only and not all(_is_utc(call.params.get(name)) for name in ("since", "until")):
+        raise invalid("Times must be in UTC.")
+    items = simple.items(call.account, call.ids)
+    if simple.paging == "one":
+        return orjson.dumps({simple.wrapper: items[0]})
+    if simple.paging == "none":
+        return orjson.dumps({simple.wrapper: items, **simple.extra})
+    if simple.paging == "cursor":
+        return _cursor(call, simple, items)
+    return lists.classic(call, Listing(simple.path, "none", simple.wrapper), items, orjson.dumps)
+
+
+def _is_utc(text: str | None) -> bool:
+    return text is None or text.endswith(("Z", "+00:00"))
+
+
+def _cursor(call: Call, simple: Simple, items: Sequence[Any]) -> bytes:
+    start = int(call.params.get("cursor") or 0)
+    limit = min(max(call.params.whole("limit", 25), 1), 100)
+    follows = str(start + limit) if start + limit < len(items) else None
+    page = {simple.wrapper: list(items[start : start + limit])}
+    return orjson.dumps({**page, "next_cursor": follows, "limit": limit, **simple.extra})
+
+
+def get_simple_item(simple: Simple, call: Call) -> bytes:
+    """Answer one item of a collection."""
+    for item in simple.items(call.account, call.ids):
+        if item.get("id") == call.ids[-1]:
+            return orjson.dumps({simple.item: item})
+    raise not_found()

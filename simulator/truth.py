@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from simulator import api, catalog, lists
+from simulator import catalog, lists, rota
 from simulator.accounts import KeySpec
 from simulator.catalog import Listing
 from simulator.records import Record
 from simulator.request import Call, Params
-from simulator.simple import SIMPLE
+from simulator.simple_table import SIMPLE
 from simulator.times import iso_micros
 from simulator.views import referred, view
 from simulator.world import Account
@@ -84,7 +84,7 @@ def _shower(call: Call, listing: Listing) -> Callable[[Record, float | None], by
         return lambda record, at: _member(call, record, at)
     if kind in ("schedules", "v3_schedules"):
         return lambda record, at: orjson.dumps(
-            api.schedule_detail(call, record, view(account, record, at=at))
+            rota.detail(call, record, view(account, record, at=at))
         )
     zone = call.zone(listing.zone)
     return lambda record, at: view(account, record, call.params.includes, zone, at=at)
