@@ -1,0 +1,100 @@
+"""The Celery app: its queues, its routes and the one promise of delivery."""
+
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu import Queue
+from kombu.transport.redis import Channel, Transport
+
+from workers import observability
+from workers.errors import Fault
+from workers.heartbeat import Heartbeat
+from workers.schedule import PLAN_QUEUE, schedule
+from workers.settings import load_settings
+
+QUEUES = (PLAN_QUEUE, "fetch", "backfill", "seal")
+VISIBILITY_SECONDS = 30
+"""Age at which the message of a dead worker is delivered again; a page takes at most 20 s."""
+
+
+class GuardedChannel(Channel):
+    """A channel whose loss is a connection error to whoever still wants to acknowledge on it.
+
+    kombu 5.7.0 fails with an AttributeError there (Redis went away while a task was running), and that ends the
+    worker process; a connection error only makes it connect again.
+    """
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        try:
+            params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # the stubs leave it out
+        except AttributeError:
+            if self.connection.client is not None:
+                raise
+            raise redis.ConnectionError("The connection of this channel is closed.") from None
+        return params
+
+
+Transport.Channel = GuardedChannel
+
+
+def configuration() -> dict[str, Any]:
+    """Return Celery's settings from ours; a wrong one ends the process with its sentence.
+
+    Celery calls this when it first needs a setting: importing this module needs no environment.
+    """
+    try:
+        settings = load_settings()
+        url = settings.redis_url_or_embedded()
+    except Fault as fault:
+        raise SystemExit(str(fault)) from None
+    return {
+        "broker_url": url,
+        "broker_transport_options": {
+            "global_keyprefix": f"{settings.key_prefix}:",
+            "visibility_timeout": VISIBILITY_SECONDS,
+            # kombu's own cadence looks for dead workers' messages every 100 s, whatever the timeout says.
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 15,
+            "priority_steps": [0],
+            "max_connections": settings.worker_slots + 30,  # every slot may acknowledge at once
+            "socket_timeout": 15,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        # Redis may be away for as long as it likes.
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # The promise: a message is acknowledged when its work is done, and no result is kept.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
+        "task_create_missing_queues": False,
+        "task_default_queue": PLAN_QUEUE,
+        "task_routes": {f"tasks.{name}.*": {"queue": name} for name in ("plan", "fetch", "seal")},
+        "worker_pool": "threads",
+        "worker_concurrency": settings.worker_slots,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": True,  # Flower shows pages ...
+        "task_annotations": {"tasks.plan.tick": {"send_events": False}},  # ... but no ticks
+        "beat_schedule": schedule(),
+        "beat_scheduler": "workers.schedule:Ticker",
+        "beat_max_loop_interval": 1,
+        "enable_utc": True,
+    }
+
+
+celery = Celery(
+    "pagetrail", include=["tasks.plan", "tasks.fetch", "tasks.seal"], set_as_current=True
+)
+celery.add_defaults(configuration)
+celery.steps["consumer"].add(Heartbeat)
+observability.watch()

@@ -1,0 +1,81 @@
+"""Liveness and readiness of a worker or beat: `python -m workers.health live|ready [NODE]`, exit 0 or 1.
+
+Only the standard library is imported for `live`, since it is asked every few seconds.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BEAT = "beat"
+STALE_SECONDS = 120.0
+"""Age of a heartbeat at which its process counts as stuck: several times what a busy one may miss."""
+_ALIVE, _READY = ".alive", ".ready"
+
+
+def touch(node: str) -> None:
+    """Say that the process *node* is alive now."""
+    _file(node, _ALIVE).touch()
+
+
+def set_ready(node: str, *, ready: bool) -> None:
+    """Say that the process *node* takes work, or that it does no more."""
+    if ready:
+        _file(node, _READY).touch()
+    else:
+        _file(node, _READY).unlink(missing_ok=True)
+
+
+def live(node: str | None = None) -> str:
+    """Return why *node*, or without a name the one process of this container, is not alive; "" if it is.
+
+    An absent Redis is no reason: restarting the fleet would not bring it back.
+    """
+    beaten = [path.stat().st_mtime for path in _directory().glob(f"{node or '*'}{_ALIVE}")]
+    if not beaten:
+        return "There is no heartbeat yet."
+    age = time.time() - max(beaten)
+    return f"The last heartbeat is {age:.0f} s old." if age > STALE_SECONDS else ""
+
+
+def ready(node: str | None = None) -> str:
+    """Return what keeps *node* from working (itself, Redis, storage or the vault); "" if nothing does."""
+    from workers.errors import Fault, redis_faults
+    from workers.runtime import build
+    from workers.settings import load_settings
+
+    if not any(_directory().glob(f"{node or '*'}{_READY}")):
+        return "The worker does not take work yet."
+    try:
+        with redis_faults():
+            parts = build(load_settings())  # opens the vault keys
+            parts.redis.ping()
+            parts.storage.check()
+    except Fault as fault:
+        return str(fault)
+    return ""
+
+
+def main() -> None:
+    """Answer the one question on the command line with an exit code, and a sentence where it is no."""
+    questions = {"live": live, "ready": ready}
+    question, *nodes = sys.argv[1:] or [""]
+    if question not in questions or len(nodes) > 1:
+        sys.exit("Usage: python -m workers.health live|ready [NODE]")
+    sys.exit(questions[question](*nodes) or 0)
+
+
+def _directory() -> Path:
+    return Path(tempfile.gettempdir()) / f"pagetrail-{os.getuid()}"
+
+
+def _file(node: str, kind: str) -> Path:
+    directory = _directory()
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory / f"{node}{kind}"
+
+
+if __name__ == "__main__":
+    main()

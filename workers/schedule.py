@@ -1,0 +1,80 @@
+"""What beat publishes, as data: one entry, however many tenants there are."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import redis
+from celery.beat import Scheduler
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from workers import health
+from workers.observability import log
+
+PLAN_QUEUE = "plan"
+TICK_SECONDS = 1.0
+_ANSWER_SECONDS = 2.0
+
+
+def schedule() -> dict[str, dict[str, Any]]:
+    """Return beat's entries. None carries `expires`: it would compare the clocks of two machines."""
+    return {
+        "tick": {
+            "task": "tasks.plan.tick",
+            "schedule": timedelta(seconds=TICK_SECONDS),
+            "options": {"queue": PLAN_QUEUE},
+        }
+    }
+
+
+class Ticker(Scheduler):
+    """Publishes an entry when it is due and its queue is empty, so that absent workers find no pile of ticks.
+
+    It keeps nothing on disk, goes by the monotonic clock, and waits through any absence of Redis.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._next: dict[str, float] = {}
+        self._client: redis.Redis | None = None
+        self._answers = True
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Publish what is due and return the seconds until the next entry is."""
+        health.touch(health.BEAT)
+        now = time.monotonic()
+        entries: dict[str, Any] = self.schedule
+        for name, entry in entries.items():
+            if now >= self._next.get(name, now):
+                self._next[name] = now + entry.schedule.seconds
+                if self._wanted(entry):
+                    self.apply_entry(entry)
+        return max(0.0, min(self._next.values()) - time.monotonic())
+
+    def _wanted(self, entry: Any) -> bool:
+        try:
+            waiting = self._redis().llen(self._list_of(entry))
+        except redis.RedisError as error:
+            if self._answers:
+                log.warning(
+                    "Redis does not answer (%s): no ticks until it does", type(error).__name__
+                )
+            self._answers = False
+            return False
+        self._answers = True
+        return waiting == 0
+
+    def _list_of(self, entry: Any) -> str:
+        prefix: str = self.app.conf.broker_transport_options["global_keyprefix"]
+        return f"{prefix}{entry.options['queue']}"
+
+    def _redis(self) -> redis.Redis:
+        if self._client is None:
+            self._client = redis.Redis.from_url(
+                self.app.conf.broker_url,
+                socket_timeout=_ANSWER_SECONDS,
+                socket_connect_timeout=_ANSWER_SECONDS,
+                retry=Retry(NoBackoff(), 0),  # the next tick is the retry
+            )
+        return self._client
