@@ -205,7 +205,7 @@ def _try(
         if not record:  # unreadable, or there is none whose records could be asked for
             return access, {}
         call, parent_id = feed.each, str(record.get("id", ""))
-    assert call, f"{feed.segment} has neither list nor parent"  # noqa: S101 - catalog's promise
+    assert call, f"{feed.segment} has neither list nor parent"
     path = call.path.replace("{id}", parent_id)
     reply = _still_known(ask(region, path, _params(call, feed, now)))
     return _access(reply, resource), _record(reply, call.wrapper)

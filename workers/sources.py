@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from redis import Redis
@@ -25,6 +26,8 @@ from workers.errors import (
 )
 from workers.storage import Storage, Version
 from workers.vault import Vault
+
+log = logging.getLogger("pagetrail.sources")
 
 REGISTRY = ".registry"
 """Storage prefix of the documents; outside the evidence, so that copies of it never hold keys."""
@@ -78,6 +81,13 @@ class Source:
             "resources": None if resources is None else tuple(resources),
         }
         return cls(**members)
+
+
+class Restored(NamedTuple):
+    """How many documents Redis lacked, and the keys of those that can't be read."""
+
+    copied: int
+    unreadable: tuple[str, ...]
 
 
 Listed = list[Source]  # spelt out here because a method named list hides the type
@@ -195,20 +205,19 @@ class Sources:
             text = self._redis.hget(self._keys[1], fingerprint)
         return max(orjson.loads(text).values(), default=0.0) if text else 0.0
 
-    def restore(self) -> int:
-        """Copy into Redis what it misses or holds older; return how many that were. Repeatable.
+    def restore(self) -> Restored:
+        """Copy into Redis what it misses or holds older. Repeatable.
 
-        An unreadable document stops none of the others and is then raised as `StorageConflict`.
+        A document that can't be read stops none of the others: it is logged and named.
         """
         keys = [stored.key for stored in self._storage.list(REGISTRY)]
         with ThreadPoolExecutor(_READERS) as readers:
             results = list(readers.map(self._restore_one, keys))
-        if unreadable := [key for key, copied in zip(keys, results, strict=True) if copied is None]:
-            raise StorageConflict(
-                f"{len(unreadable)} of {len(keys)} source documents can't be read, {unreadable[0]} "
-                "is the first: restore it from a copy of the storage; the others are in place."
-            )
-        return sum(map(bool, results))
+        pairs = zip(keys, results, strict=True)
+        unreadable = tuple(key for key, copied in pairs if copied is None)
+        for key in unreadable:
+            log.error("%s can't be read: restore it from a copy of the storage", key)
+        return Restored(sum(map(bool, results)), unreadable)
 
     def _restore_one(self, key: str) -> bool | None:
         try:

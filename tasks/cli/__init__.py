@@ -107,7 +107,7 @@ def run(arguments: Sequence[str]) -> int:
         return _say(str(fault), fault.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _say(INTERRUPTED, 1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback for a person
         return _say(_unexpected(error), 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +9,7 @@ from tasks.probe import Identity, Verdict
 from workers.errors import Exists, Fault, KeyRefused, NotFound
 from workers.ledger import Outcome
 from workers.runtime import Runtime
-from workers.sources import Source, Sources, State
+from workers.sources import Source, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +23,11 @@ class Wishes:
     allow_user_key: bool
 
 
-def refuse_taken(sources: Sources, source_id: str) -> None:
-    """Raise `Exists` if *source_id* is connected, before anything is sent."""
+def refuse_taken(fleet: Runtime, source_id: str) -> None:
+    """Raise `Exists` if *source_id* is connected, or a `Fault` if it couldn't be kept anyway."""
     try:
-        found = sources.get(source_id)
+        fleet.storage.check()
+        found = fleet.sources.get(source_id)
     except NotFound:
         return
     if found.state is not State.DISCONNECTED:
@@ -49,8 +49,7 @@ def refuse_user_key(identity: Identity, *, allowed: bool) -> None:
 
 def connect(fleet: Runtime, source_id: str, key: str, verdict: Verdict, wishes: Wishes) -> Source:
     """Register a source and schedule its first run one interval from now."""
-    identity, now_ms = verdict.identity, redis_ms(fleet, verdict.identity.region)
-    now = datetime.fromtimestamp(now_ms // 1000, UTC)
+    identity, now = verdict.identity, _now(fleet)
     back = timedelta(days=fleet.settings.default_since_days)
     source = fleet.sources.add(
         Source(
@@ -70,7 +69,7 @@ def connect(fleet: Runtime, source_id: str, key: str, verdict: Verdict, wishes: 
             access=verdict.access,
         )
     )
-    _schedule(fleet, source, now_ms)
+    _schedule(fleet, source, now)
     return source
 
 
@@ -85,20 +84,19 @@ def record_access(fleet: Runtime, source: Source, verdict: Verdict) -> Source:
 def rotate(fleet: Runtime, source: Source, key: str, verdict: Verdict) -> Source:
     """Replace the key by one of the same account, and wake a run that waits for it."""
     _same_account(source, verdict.identity)
-    now = datetime.fromtimestamp(redis_ms(fleet, source.region) // 1000, UTC)
     saved = fleet.sources.save(
         replace(
             source,
             credential=verdict.identity.credential,
             fingerprint=verdict.identity.fingerprint,
             sealed_key=fleet.sources.seal(source.id, key),
-            keyed_at=now,
+            keyed_at=_now(fleet),
             access=verdict.access,
             allow_user_key=source.allow_user_key or verdict.identity.credential == "user",
         )
     )
     if saved.state is State.ACTIVE:
-        _tell(fleet, lambda: fleet.ledger.resume(saved.id))
+        _publish(fleet, saved, fleet.ledger.resume(saved.id))
     return saved
 
 
@@ -106,18 +104,17 @@ def pause(fleet: Runtime, source: Source) -> Source:
     """Send nothing for *source* until it is resumed; repeatable."""
     refuse_disconnected(source)
     saved = _in_state(fleet, source, State.PAUSED)
-    _tell(fleet, lambda: fleet.ledger.schedule(saved.id, None))
-    _tell(fleet, lambda: fleet.ledger.hold(saved.id, "paused"))
+    fleet.ledger.schedule(saved.id, None)
+    fleet.ledger.hold(saved.id, State.PAUSED)
     return saved
 
 
 def resume(fleet: Runtime, source: Source) -> Source:
-    """Let *source* go on: its open run at once, its next one an interval from now; repeatable."""
+    """Let *source* go on: its open run at once, its next one when it is due; repeatable."""
     refuse_disconnected(source)
     saved = _in_state(fleet, source, State.ACTIVE)
-    if source.state is State.PAUSED:
-        _schedule(fleet, saved, redis_ms(fleet, saved.region))
-    _tell(fleet, lambda: fleet.ledger.resume(saved.id))
+    _schedule(fleet, saved, _now(fleet))
+    _publish(fleet, saved, fleet.ledger.resume(saved.id))
     return saved
 
 
@@ -126,9 +123,9 @@ def disconnect(fleet: Runtime, source: Source) -> Source:
     saved = source
     if source.state is not State.DISCONNECTED:
         saved = fleet.sources.save(replace(source, state=State.DISCONNECTED, sealed_key=None))
-    _tell(fleet, lambda: fleet.ledger.schedule(saved.id, None))
+    fleet.ledger.schedule(saved.id, None)
     if run := fleet.ledger.progress(saved.id).get("run"):
-        _tell(fleet, lambda: fleet.ledger.cancel(saved.id, run))
+        _publish(fleet, saved, fleet.ledger.cancel(saved.id, run))
     return saved
 
 
@@ -143,8 +140,9 @@ class Resealed:
 
 def reseal_all(fleet: Runtime) -> Resealed:
     """Seal every key with the first vault key, those Redis has lost included; repeatable."""
-    fleet.sources.restore()
     result = Resealed()
+    for key in fleet.sources.restore().unreadable:
+        result.failed[key] = "This source document can't be read: restore it from a copy."
     for source in fleet.sources.list():
         try:
             if fleet.sources.reseal(source):
@@ -156,24 +154,27 @@ def reseal_all(fleet: Runtime) -> Resealed:
     return result
 
 
-def redis_ms(fleet: Runtime, region: str) -> int:
-    """Return the time of Redis's clock in ms."""
-    return fleet.ledger.time_ms(region)[0]
-
-
 def _in_state(fleet: Runtime, source: Source, state: State) -> Source:
     return source if source.state is state else fleet.sources.save(replace(source, state=state))
 
 
-def _schedule(fleet: Runtime, source: Source, now_ms: int) -> None:
-    every = source.every_seconds
-    at_ms = None if every is None else now_ms + every * 1000
-    _tell(fleet, lambda: fleet.ledger.schedule(source.id, at_ms))
+def _now(fleet: Runtime) -> datetime:
+    """Return the time of Redis's clock in whole seconds."""
+    return datetime.fromtimestamp(fleet.ledger.time().now_ms // 1000, UTC)
 
 
-def _tell(fleet: Runtime, operation: Callable[[], Outcome]) -> None:
-    """Do one step of the ledger; what it offers is published, else the beat would do it later."""
-    operation()
+def _schedule(fleet: Runtime, source: Source, after: datetime) -> None:
+    from tasks.plan import schedule  # brings Celery, which commands that only look do without
+
+    schedule(fleet, source, after)
+
+
+def _publish(fleet: Runtime, source: Source, outcome: Outcome) -> None:
+    """Send what a step of the ledger asked for; the beat would do it half a minute later."""
+    from tasks import messages
+
+    if run := fleet.ledger.progress(source.id).get("run"):
+        messages.publish(source.id, run, outcome)
 
 
 def refuse_disconnected(source: Source) -> None:

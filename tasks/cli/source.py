@@ -78,7 +78,7 @@ def connect(
     """
     fleet = runtime()
     parse.region(region, fleet.settings.regions)
-    connections.refuse_taken(fleet.sources, source)
+    connections.refuse_taken(fleet, source)
     key = read_key(key_file)
     share = fleet.settings.reserve if reserve is None else reserve
     verdict = _probe(fleet, region, key, share, resources)

@@ -1,0 +1,5 @@
+"""`python -m tasks.cli` is `pagetrail`."""
+
+from tasks.cli import main
+
+main()

@@ -1,0 +1,113 @@
+"""`pagetrail artifact`: what a run collected, and its records. Needs storage alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tasks.cli import output, parse, summaries
+from tasks.cli.formats import FORMATS, opened
+from tasks.cli.parse import ResourceName
+from tasks.exports import Choice, choose, records, sealed
+from workers.errors import UsageFault
+from workers.settings import load_settings
+from workers.storage import Storage, open_storage
+
+
+@click.group()
+def artifact() -> None:
+    """List what a run collected, or export its records."""
+
+
+@artifact.command("list")
+@parse.source_argument
+@parse.run_option
+@output.json_option
+def list_(source: str, run: str | None, as_json: bool) -> None:
+    """List the artifacts of a sealed run."""
+    manifest = next(sealed(_storage(), source, run))
+    rows = summaries.artifact_rows(manifest)
+    if as_json:
+        output.emit({"run": manifest["run"], "artifacts": rows})
+        return
+    output.say(f"Run {manifest['run']} of {source} is {manifest['state']}.")
+    output.table(
+        ("RESOURCE", "#RECORDS", "#SIZE", "SHA-256", "KEY"),
+        (
+            (row["resource"], row["records"], output.size(row["bytes"]), row["sha256"], row["key"])
+            for row in rows
+        ),
+    )
+
+
+@artifact.command()
+@parse.source_argument
+@click.option("--resource", required=True, type=ResourceName(), help="Which records.")
+@parse.run_option
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(list(FORMATS)),
+    default="jsonl",
+    show_default=True,
+    help="Parquet needs the extra pagetrail[parquet].",
+)
+@click.option(
+    "--output",
+    "path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to FILE, whole or not at all; default: stdout.",
+)
+@output.json_option
+def export(
+    source: str, resource: str, run: str | None, kind: str, path: Path | None, as_json: bool
+) -> None:
+    """Export the records of a resource: the newest version of each, or those of one run.
+
+    jsonl gives them as PagerDuty did, less what was redacted. csv and parquet have a column for
+    every field, nested values as JSON; in csv a text that a spreadsheet would run as a formula has
+    an apostrophe in front.
+
+    \b
+    Examples:
+      pagetrail artifact export acme/main --resource incidents > incidents.jsonl
+      pagetrail artifact export acme/main --resource users --format csv --output users.csv
+    """
+    if as_json and kind != "jsonl":
+        raise UsageFault(f"--json gives one record per line: leave --json or --format {kind} out.")
+    if kind == "parquet" and path is None and sys.stdout.isatty():
+        raise UsageFault("Parquet is no text: add --output FILE.")
+    storage = _storage()
+    choice = choose(sealed(storage, source, run), source, resource)
+    if not choice.readings:
+        _explain_nothing(source, choice)
+    with output.waiting(f"Exporting {resource}"), opened(path) as out:
+        count = FORMATS[kind](records(storage, choice), out)
+    if not choice.whole:
+        output.say(f"These {resource} are not known to be all: {_why(choice)}.")
+    if path:
+        output.say(f"Wrote {count} {resource} to {path}.")
+
+
+def _explain_nothing(source: str, choice: Choice) -> None:
+    newest = choice.newest
+    output.say(
+        f"Run {newest.run} of {source} could not read {choice.resource}: {newest.state} "
+        f"({newest.reason}) {newest.words}".rstrip()
+        + "."
+    )
+    output.ended(3)
+
+
+def _why(choice: Choice) -> str:
+    newest = choice.newest
+    if newest.state == "complete":
+        return f"run {newest.run} left a backlog that later runs read"
+    return f"in run {newest.run} they are {newest.state} ({newest.reason}) {newest.words}".rstrip()
+
+
+def _storage() -> Storage:
+    return open_storage(load_settings().storage_url_or_default)

@@ -1,0 +1,152 @@
+"""Lines of JSON -> jsonl, csv or parquet, written to a file whole or not at all, or to stdout."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import orjson
+
+from workers.errors import Fault, UsageFault
+
+_ROWS = 5_000
+"""Records per parquet row group: a few MB in memory."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins so runs as a formula in a spreadsheet; titles come from anybody."""
+
+
+@contextmanager
+def opened(path: Path | None) -> Iterator[BinaryIO]:
+    """Open stdout, or a file that takes its name only when the block ends well."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UsageFault(f"{path} can't be written ({error.strerror}): name another.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_jsonl(lines: Iterable[bytes], out: BinaryIO) -> int:
+    """Write one record per line; return how many."""
+    count = 0
+    for count, line in enumerate(lines, 1):  # noqa: B007 - the last number is the result
+        out.write(line + b"\n")
+    return count
+
+
+def write_csv(lines: Iterable[bytes], out: BinaryIO) -> int:
+    """Write a column for every field of any record; nested values as JSON; return the count.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    with tempfile.TemporaryFile() as spool:
+        columns, count = _spooled(lines, spool)
+        text = io.TextIOWrapper(out, "utf-8", newline="", write_through=True)
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        for record in _records(spool):
+            writer.writerow([_cell(record.get(name)) for name in columns])
+        text.detach()
+    return count
+
+
+def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> int:
+    """Write a column for every field of any record; nested values as JSON; return the count."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise Fault(
+            "Parquet needs pyarrow, which is not installed: add it with "
+            "`pip install 'pagetrail[parquet]'`, or choose --format jsonl or csv."
+        ) from None
+    with tempfile.TemporaryFile() as spool:
+        columns, count = _spooled(lines, spool)
+        types = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
+        fields = [(name, types.get(kind, pyarrow.string())) for name, kind in columns.items()]
+        schema = pyarrow.schema(fields)
+        with pyarrow.parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+            for batch in _batches(_records(spool)):
+                rows = [
+                    {name: _typed(record.get(name), kind) for name, kind in columns.items()}
+                    for record in batch
+                ]
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+    return count
+
+
+FORMATS: dict[str, Callable[[Iterable[bytes], BinaryIO], int]] = {
+    "jsonl": write_jsonl,
+    "csv": write_csv,
+    "parquet": write_parquet,
+}
+
+
+def _spooled(lines: Iterable[bytes], spool: IO[bytes]) -> tuple[dict[str, type], int]:
+    """Keep *lines* in *spool* and return every field with the one type all its values have."""
+    columns: dict[str, type] = {}
+    count = 0
+    for count, line in enumerate(lines, 1):  # noqa: B007 - the last number is the result
+        spool.write(line + b"\n")
+        for name, value in orjson.loads(line).items():
+            known = columns.setdefault(name, type(None))
+            if value is not None and known is not str:
+                columns[name] = _common(known, type(value))
+    spool.seek(0)
+    return columns, count
+
+
+def _common(known: type, found: type) -> type:
+    if known in (type(None), found):
+        return found if found in (bool, int, float) else str
+    return float if {known, found} == {int, float} else str
+
+
+def _records(spool: IO[bytes]) -> Iterator[dict[str, Any]]:
+    for line in spool:
+        yield orjson.loads(line)
+
+
+def _batches(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == _ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return orjson.dumps(value).decode()
+
+
+def _typed(value: Any, kind: type) -> Any:
+    return value if kind in (bool, int, float) else _text(value)
+
+
+def _cell(value: Any) -> str | None:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return _text(value)

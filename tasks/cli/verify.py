@@ -1,0 +1,67 @@
+"""`pagetrail verify`: recompute every digest and count of a source. Needs storage alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from tasks.cli import output, parse
+from tasks.verify import Report
+from tasks.verify import verify as verify_runs
+from workers.errors import NotFound
+from workers.settings import load_settings
+from workers.storage import open_storage
+
+
+@click.command()
+@parse.source_argument
+@parse.run_option
+@output.json_option
+def verify(source: str, run: str | None, as_json: bool) -> None:
+    """Recompute every digest and count of a source from storage, and name every difference.
+
+    Trusts neither Redis nor the fleet. Ends with 3 when something is not as it was sealed.
+
+    \b
+    Examples:
+      pagetrail verify acme/main
+      pagetrail verify acme/main --run 7 --json
+    """
+    storage = open_storage(load_settings().storage_url_or_default)
+    report = Report()
+    with output.waiting(f"Verifying {source}"):
+        for grown in verify_runs(storage, source, run):
+            report = grown
+    if not report.runs:
+        what = f"Run {run} of {source} is not sealed" if run else f"{source} has no sealed run"
+        raise NotFound(f"{what} yet: `pagetrail collect {source} --wait` waits for one.")
+    if as_json:
+        output.emit(_document(report))
+    else:
+        _show(report)
+    if not report.ok:
+        output.ended(3)
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "runs": report.runs,
+        "objects": report.objects,
+        "differences": [asdict(difference) for difference in report.differences],
+    }
+
+
+def _show(report: Report) -> None:
+    if report.differences:
+        output.table(
+            ("RUN", "KIND", "WHAT", "KEY"),
+            ((each.run, each.kind, each.detail, each.key) for each in report.differences),
+        )
+    wrong = sum(difference.counts for difference in report.differences)
+    came = f"{wrong} differences" if wrong else "all as it was sealed"
+    output.say(f"Verified {report.objects} objects of {len(report.runs)} runs: {came}.")
+    if report.open:
+        output.say(f"Not sealed yet, so not verified: run {', '.join(report.open)}.")

@@ -1,0 +1,139 @@
+"""Which records an export gives: a run's artifact, or the newest version of all that was read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import zstandard
+
+from tasks.artifacts import lines_of
+from tasks.catalog import CATALOG
+from tasks.manifests import read_manifest, sealed_runs
+from tasks.pages import identity
+from workers.errors import NotFound, StorageConflict
+from workers.storage import Storage
+
+_READ = ("complete", "partial")
+_KEY_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one sealed run holds of a resource."""
+
+    run: str
+    state: str
+    reason: str
+    words: str
+    backlog: bool  # more of its past is still to be read
+    artifacts: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The readings an export is made of, newest first; a record of a newer one wins."""
+
+    resource: str
+    readings: tuple[Reading, ...]
+    newest: Reading
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is known to be missing: a run reads again what those before missed."""
+        return self.newest.state == "complete" and not self.newest.backlog
+
+
+def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the manifests of *source*, newest first, or the one asked for.
+
+    Raises `NotFound` for a run that is not there or not sealed, and for a source without any.
+    """
+    found = False
+    for name in reversed(sealed_runs(storage, source, run)):
+        if manifest := read_manifest(storage, source, name):
+            found = True
+            yield manifest
+    if not found:
+        what = f"Run {run} of {source}" if run else f"{source}"
+        verb = "is not sealed yet" if run else "has no sealed run yet"
+        raise NotFound(f"{what} {verb}: `pagetrail collect {source} --wait` waits for one.")
+
+
+def choose(manifests: Iterable[Mapping[str, Any]], source: str, resource: str) -> Choice:
+    """Return the readings of *resource* to export from *manifests* (newest first).
+
+    A windowed resource needs every run; a snapshot the last complete reading and the partial ones
+    after it. Raises `NotFound` if no run was to read the resource.
+    """
+    readings: list[Reading] = []
+    newest = None
+    for manifest in manifests:
+        entry = manifest["resources"].get(resource)
+        if entry is None:
+            continue
+        reading = Reading(
+            manifest["run"],
+            entry["state"],
+            entry["reason"],
+            entry["words"],
+            any(feed.segment in manifest["backlog"] for feed in CATALOG[resource].feeds),
+            tuple(entry["artifacts"]),
+        )
+        newest = newest or reading
+        if reading.state in _READ:
+            readings.append(reading)
+            if reading.state == "complete" and not CATALOG[resource].windowed:
+                break
+    if newest is None:
+        raise NotFound(
+            f"{source} does not collect {resource}: `pagetrail artifact list {source}` shows what "
+            "it does."
+        )
+    return Choice(resource, tuple(readings), newest)
+
+
+def records(storage: Storage, choice: Choice) -> Iterator[bytes]:
+    """Yield the chosen records, one line of JSON each, without repeating one.
+
+    Raises `StorageConflict` when an artifact is missing or is not the one its manifest names.
+    """
+    if len(choice.readings) == 1:
+        yield from _lines(storage, choice.readings[0])
+        return
+    seen: set[bytes] = set()
+    for reading in choice.readings:
+        for line in _lines(storage, reading):
+            key = identity(choice.resource, orjson.loads(line)).encode()
+            digest = hashlib.blake2b(key, digest_size=_KEY_DIGEST_BYTES).digest()
+            if digest not in seen:
+                seen.add(digest)
+                yield line
+
+
+def _lines(storage: Storage, reading: Reading) -> Iterator[bytes]:
+    for artifact in reading.artifacts:
+        key, digest = artifact["key"], hashlib.sha256()
+        chunks = storage.open(key)
+        if chunks is None:
+            raise _damaged(key, "is missing")
+        try:
+            yield from lines_of(_counted(chunks, digest))
+        except (ValueError, zstandard.ZstdError):
+            raise _damaged(key, "can't be read") from None
+        if digest.hexdigest() != artifact["sha256"]:
+            raise _damaged(key, "is not the object its manifest names")
+
+
+def _counted(chunks: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def _damaged(key: str, what: str) -> StorageConflict:
+    source = "/".join(key.split("/")[:2])
+    return StorageConflict(f"{key} {what}: `pagetrail verify {source}` tells what else is wrong.")

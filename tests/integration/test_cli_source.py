@@ -1,0 +1,259 @@
+"""The source commands as a person runs them: a process, a real Redis, storage on disk."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tasks.catalog import CATALOG
+from tests.simulator_process import SimulatorProcess, running_simulator
+from workers.vault import generate_key
+
+ACME, ACME_NEXT, ACME_USER = "acme-key-01234567890", "acme-key-next-345678", "acme-user-0123456789"
+OTHER, EUROPE, UNKNOWN = "other-key-0123456789", "europe-key-012345678", "nobody-key-012345678"
+ACCOUNTS = [
+    {
+        "subdomain": "acme",
+        "incidents": 5,
+        "abilities_off": ["audit"],
+        "keys": [{"key": ACME}, {"key": ACME_NEXT}, {"key": ACME_USER, "kind": "user"}],
+    },
+    {"subdomain": "other", "incidents": 5, "keys": [{"key": OTHER}]},
+    {"subdomain": "europe", "region": "eu", "incidents": 5, "keys": [{"key": EUROPE}]},
+]
+
+
+@pytest.fixture(scope="module")
+def pagerduty() -> Iterator[SimulatorProcess]:
+    """A PagerDuty of two regions."""
+    with running_simulator(ACCOUNTS) as simulator:
+        yield simulator
+
+
+class Fleet:
+    """Runs `pagetrail` with settings of its own."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        kept = {name: value for name, value in os.environ.items() if "PAGETRAIL" not in name}
+        self.environment = kept | environment
+
+    def __call__(
+        self, *arguments: str, key: str = "", **settings: str
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "tasks.cli", *arguments],
+            input=key,
+            env=self.environment | settings,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def json(self, *arguments: str, key: str = "", **settings: str) -> Any:
+        """Run a command that succeeds, with --json, and return its document."""
+        done = self(*arguments, "--json", key=key, **settings)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def refused(self, exit_code: int, *arguments: str, key: str = "", **settings: str) -> str:
+        """Run a command that fails and return its one sentence."""
+        done = self(*arguments, key=key, **settings)
+        assert (done.returncode, done.stdout) == (exit_code, ""), done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+
+@pytest.fixture
+def fleet(
+    redis: Redis, redis_url: str, pagerduty: SimulatorProcess, tmp_path: Path, prefix: str
+) -> Fleet:
+    regions = {name: pagerduty.region(name) for name in ("us", "eu")}
+    return Fleet(
+        {
+            "PAGETRAIL_DATA_DIR": str(tmp_path / "data"),
+            "PAGETRAIL_REDIS_URL": redis_url,
+            "PAGETRAIL_KEY_PREFIX": prefix,
+            "PAGETRAIL_REGIONS": json.dumps(regions),
+        }
+    )
+
+
+def everything(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+def redis_content(redis: Redis) -> bytes:
+    return b"".join(redis.dump(key) or b"" for key in redis.scan_iter())
+
+
+def test_a_source_lives_from_connect_to_disconnect(
+    fleet: Fleet, redis: Redis, tmp_path: Path
+) -> None:
+    connected = fleet.json("source", "connect", "acme/main", key=f"{ACME}\n")
+    account = {"source": "acme/main", "region": "us", "subdomain": "acme", "credential": "account"}
+    assert connected == account | {
+        "fingerprint": connected["fingerprint"],
+        "state": "active",
+        "resources": {
+            name: {"readable": False, "reason": "plan"}
+            if name == "audit_records"
+            else {"readable": True, "reason": ""}
+            for name in CATALOG
+        },
+    }
+    assert fleet.json("source", "show", "acme/main") == connected
+    assert fleet.json("source", "check", "acme/main") == connected
+    assert fleet.json("source", "pause", "acme/main")["state"] == "paused"
+    assert fleet.json("source", "resume", "acme/main")["state"] == "active"
+    rotated = fleet.json("source", "rotate", "acme/main", key=ACME_NEXT)
+    assert rotated["fingerprint"] != connected["fingerprint"]
+    (listed,) = fleet.json("source", "list")["sources"]
+    assert (listed["source"], listed["rotation_due"]) == ("acme/main", False)
+    assert fleet.json("source", "disconnect", "acme/main")["state"] == "disconnected"
+    for key in (ACME, ACME_NEXT):
+        assert key.encode() not in everything(tmp_path) + redis_content(redis)
+
+
+def test_a_table_tells_what_a_key_can_read(fleet: Fleet) -> None:
+    done = fleet("source", "connect", "acme/main", "--yes", key=ACME)
+    assert done.returncode == 0
+    rows = {words[0]: words[1:3] for words in map(str.split, done.stdout.splitlines()) if words}
+    assert rows["services"] == ["yes"]
+    assert rows["audit_records"] == ["no", "plan"]
+    assert "Required abilities are unavailable" in done.stdout
+    assert "can't read audit_records" in done.stderr
+
+
+def test_a_key_file_with_one_newline_is_a_key(fleet: Fleet, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(f"{ACME}\r\n")
+    chosen = ("--key-file", str(path), "--resources", "teams,users", "--every", "never")
+    assert list(fleet.json("source", "connect", "acme/main", *chosen)["resources"]) == [
+        "teams",
+        "users",
+    ]
+
+
+def test_a_second_connect_of_an_id_changes_nothing(fleet: Fleet) -> None:
+    before = fleet.json("source", "connect", "acme/main", key=ACME)
+    sentence = fleet.refused(1, "source", "connect", "acme/main", key=OTHER)
+    assert "connected already" in sentence
+    assert fleet.json("source", "show", "acme/main") == before
+
+
+def test_a_key_of_the_other_region_is_sent_there(fleet: Fleet) -> None:
+    sentence = fleet.refused(1, "source", "connect", "acme/main", key=EUROPE)
+    assert "answers in region eu: connect with --region eu" in sentence
+    connected = fleet.json("source", "connect", "acme/main", "--region", "eu", key=EUROPE)
+    assert (connected["region"], connected["subdomain"]) == ("eu", "europe")
+
+
+def test_an_unknown_key_is_refused_and_not_shown(fleet: Fleet) -> None:
+    sentence = fleet.refused(1, "source", "connect", "acme/main", key=UNKNOWN)
+    assert "knows this key in no region (us, eu)" in sentence
+    assert UNKNOWN not in sentence
+    assert "There is no source acme/main" in fleet.refused(1, "source", "show", "acme/main")
+
+
+def test_a_user_key_needs_consent(fleet: Fleet) -> None:
+    sentence = fleet.refused(1, "source", "connect", "acme/main", key=ACME_USER)
+    assert "--allow-user-key" in sentence
+    allowed = ("source", "connect", "acme/main", "--allow-user-key")
+    assert fleet.json(*allowed, key=ACME_USER)["credential"] == "user"
+
+
+def test_a_key_of_another_account_never_replaces_one(fleet: Fleet) -> None:
+    before = fleet.json("source", "connect", "acme/main", key=ACME)
+    assert "belongs to other" in fleet.refused(1, "source", "rotate", "acme/main", key=OTHER)
+    assert fleet.json("source", "check", "acme/main") == before
+
+
+def test_a_disconnected_source_comes_back_with_its_account_only(fleet: Fleet) -> None:
+    fleet.json("source", "connect", "acme/main", key=ACME)
+    fleet.json("source", "disconnect", "acme/main")
+    assert "key destroyed" in fleet.refused(1, "source", "check", "acme/main").replace("is ", "")
+    assert "holds evidence of acme" in fleet("source", "connect", "acme/main", key=OTHER).stderr
+    assert fleet.json("source", "connect", "acme/main", key=ACME_NEXT)["state"] == "active"
+
+
+def test_a_key_due_for_rotation_is_warned_of(fleet: Fleet, redis: Redis, prefix: str) -> None:
+    fleet.json("source", "connect", "acme/main", key=ACME)
+    document = json.loads(redis.hget(f"{prefix}:sources", "acme/main") or b"")
+    document["keyed_at"] = "2024-01-01T00:00:00Z"
+    redis.hset(f"{prefix}:sources", "acme/main", json.dumps(document))
+    assert "pagetrail source rotate acme/main" in fleet("source", "list").stderr
+
+
+def test_vault_rotate_makes_the_old_vault_key_needless(fleet: Fleet) -> None:
+    old, new = generate_key(), generate_key()
+    fleet.json("source", "connect", "acme/main", key=ACME, PAGETRAIL_VAULT_KEYS=old)
+    both = f"{new},{old}"
+    rotated = {"resealed": 1, "already": 0, "failed": {}}
+    assert fleet.json("vault", "rotate", PAGETRAIL_VAULT_KEYS=both) == rotated
+    fleet.json("source", "check", "acme/main", PAGETRAIL_VAULT_KEYS=new)
+    sentence = fleet.refused(1, "source", "check", "acme/main", PAGETRAIL_VAULT_KEYS=old)
+    assert "PAGETRAIL_VAULT_KEYS" in sentence
+
+
+def test_an_unknown_region_is_wrong_usage(fleet: Fleet) -> None:
+    chosen = ("source", "connect", "acme/main", "--region", "mars")
+    assert "us, eu" in fleet.refused(2, *chosen, key=ACME)
+
+
+def test_a_key_file_that_is_not_there_is_wrong_usage(fleet: Fleet) -> None:
+    chosen = ("source", "connect", "acme/main", "--key-file", "/nowhere/key")
+    assert "/nowhere/key" in fleet.refused(2, *chosen)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("", "is empty"), (f'"{ACME}"', "quotes"), (f" {ACME}", "space"), (ACME[:9], "cut off")],
+)
+def test_what_cannot_be_a_key_is_refused_before_anything_is_sent(
+    fleet: Fleet, key: str, words: str
+) -> None:
+    sentence = fleet.refused(2, "source", "connect", "acme/main", key=key)
+    assert words in sentence
+    assert ACME not in sentence
+
+
+def test_an_unreachable_redis_is_one_sentence(fleet: Fleet) -> None:
+    nowhere = {"PAGETRAIL_REDIS_URL": "redis://127.0.0.1:1/0"}
+    assert "Redis" in fleet.refused(1, "source", "list", **nowhere)
+    assert "Redis" in fleet.refused(1, "source", "connect", "acme/main", key=ACME, **nowhere)
+
+
+def test_an_unusable_storage_is_one_sentence_and_nothing_is_registered(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    blocked = {"PAGETRAIL_STORAGE_URL": (tmp_path / "file" / "artifacts").as_uri()}
+    fleet.refused(1, "source", "connect", "acme/main", key=ACME, **blocked)
+    assert fleet.json("source", "list") == {"sources": []}
+
+
+def test_a_wrong_setting_is_one_sentence(fleet: Fleet) -> None:
+    sentence = fleet.refused(1, "source", "list", PAGETRAIL_LOG_LEVEL="LOUD")
+    assert "PAGETRAIL_LOG_LEVEL" in sentence
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(fleet: Fleet) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.cli", "source", "list", "--json"],
+        env=fleet.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (0, b"")
+    process.stderr.close()

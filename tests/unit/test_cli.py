@@ -1,0 +1,143 @@
+"""The command's frame: help, wrong usage, faults and interruptions."""
+
+import click
+import pytest
+
+from tasks import cli
+from tasks.cli import output, run
+from workers.errors import Fault, UsageFault
+
+Captured = pytest.CaptureFixture[str]
+
+
+def said(exit_code: int, arguments: list[str], captured: Captured) -> str:
+    """Run a command that must end with *exit_code* and return its one sentence."""
+    assert run(arguments) == exit_code
+    out, err = captured.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def test_help_names_every_command(capsys: Captured) -> None:
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name in ("source", "collect", "run", "artifact", "verify", "recover", "vault", "status"):
+        assert f"  {name} " in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["source", "connect", "--help"],
+        ["source", "list", "--help"],
+        ["collect", "--help"],
+        ["run", "show", "--help"],
+        ["artifact", "export", "--help"],
+        ["verify", "--help"],
+        ["recover", "--help"],
+        ["vault", "rotate", "--help"],
+        ["status", "--help"],
+        ["completion", "--help"],
+    ],
+)
+def test_every_command_has_help_and_takes_json(capsys: Captured, arguments: list[str]) -> None:
+    assert run(arguments) == 0
+    assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["--nothing"],
+        ["source", "nothing"],
+        ["source", "connect"],
+        ["source", "connect", "../x"],
+        ["source", "connect", ""],
+        ["source", "connect", "a" * 300],
+        ["source", "connect", "acm\u00e9/main"],
+        ["source", "connect", "acme/main", "surplus"],
+        ["source", "connect", "acme/main", "--nothing"],
+        ["source", "connect", "acme/main", "--since", "2026-02-30"],
+        ["source", "connect", "acme/main", "--since", "2126-01-01"],
+        ["source", "connect", "acme/main", "--every", "daily"],
+        ["source", "connect", "acme/main", "--reserve", "200%"],
+        ["source", "connect", "acme/main", "--resources", "incidents,nothing"],
+        ["source", "show", "acme"],
+        ["collect", "../../etc"],
+        ["run", "show", "acme/main", "--run", "../1"],
+        ["artifact", "export", "acme/main"],
+        ["artifact", "export", "acme/main", "--resource", "nothing"],
+        ["artifact", "export", "acme/main", "--resource", "users", "--format", "xml"],
+        ["verify", "acme/main", "--run", "x"],
+        ["completion", "tcsh"],
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_2(capsys: Captured, arguments: list[str]) -> None:
+    said(2, arguments, capsys)
+
+
+def test_a_command_alone_shows_its_help(capsys: Captured) -> None:
+    assert run([]) == 2
+    assert "Commands" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "exit_code", "words"),
+    [
+        (Fault("Something\nis wrong."), 1, "Something is wrong."),
+        (UsageFault("That can't be."), 2, "That can't be."),
+        (KeyboardInterrupt(), 1, "Interrupted"),
+        (click.Abort(), 1, "Interrupted"),
+        (ConnectionResetError("secret"), 1, "unexpected"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_sentence(
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pytest.TempPathFactory,
+    raised: BaseException,
+    exit_code: int,
+    words: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setenv("PAGETRAIL_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(cli.pagetrail, "invoke", fail)
+    assert run(["vault", "rotate"]) == exit_code
+    err = capsys.readouterr().err.strip()
+    assert words in err
+    assert "\n" not in err
+    assert "secret" not in err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_completion_script(capsys: Captured, shell: str) -> None:
+    assert run(["completion", shell]) == 0
+    assert "_PAGETRAIL_COMPLETE" in capsys.readouterr().out
+
+
+def test_words_from_outside_cannot_command_the_terminal(capsys: Captured) -> None:
+    output.say("a\x1b[2Jb\nc\u202ed")
+    assert capsys.readouterr().err == "a\ufffd[2Jb c\ufffdd\n"
+    output.table(("NAME",), [("[bold]x[/bold]\x1b]0;t\x07",)])
+    out = capsys.readouterr().out
+    assert "[bold]x[/bold]" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "never"), (86_400, "24h"), (172_800, "2d"), (3_600, "1h"), (90, "90s"), (120, "2m")],
+)
+def test_a_length_of_time_is_short(seconds: int | None, text: str) -> None:
+    assert output.span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (2048, "2.0 KiB"), (3 << 40, "3072.0 GiB")]
+)
+def test_a_size_is_short(count: int, text: str) -> None:
+    assert output.size(count) == text

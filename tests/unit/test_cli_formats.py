@@ -1,0 +1,76 @@
+"""Records become jsonl, csv or parquet, whole or not at all."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from tasks.cli.formats import opened, write_csv, write_jsonl, write_parquet
+from workers.errors import UsageFault
+
+LINES = [
+    b'{"id":"P1","name":"caf\xc3\xa9, \\"x\\"","count":1,"open":true,"teams":[{"id":"T"}]}',
+    b'{"id":"P2","name":null,"count":2.5,"open":false,"late":"=cmd()"}',
+    b'{"id":"P3","name":"+1","count":null,"open":null,"teams":null,"late":"line\\nbreak"}',
+]
+
+
+def test_jsonl_is_the_lines_themselves() -> None:
+    out = io.BytesIO()
+    assert write_jsonl(LINES, out) == 3
+    assert out.getvalue() == b"\n".join(LINES) + b"\n"
+
+
+def test_csv_has_every_field_and_no_formulas() -> None:
+    out = io.BytesIO()
+    assert write_csv(LINES, out) == 3
+    rows = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
+    assert list(rows[0]) == ["id", "name", "count", "open", "teams", "late"]
+    assert rows[0]["name"] == 'caf\u00e9, "x"'
+    assert rows[0]["teams"] == '[{"id":"T"}]'
+    assert (rows[1]["late"], rows[1]["name"], rows[1]["open"]) == ("'=cmd()", "", "false")
+    assert (rows[2]["name"], rows[2]["late"]) == ("'+1", "line\nbreak")
+
+
+def test_no_records_make_an_empty_table() -> None:
+    out = io.BytesIO()
+    assert write_csv([], out) == 0
+    assert out.getvalue() == b"\r\n"
+
+
+def test_parquet_has_typed_columns(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "records.parquet"
+    with opened(path) as out:
+        assert write_parquet(LINES, out) == 3
+    table = parquet.read_table(path)
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "id": "string",
+        "name": "string",
+        "count": "double",
+        "open": "bool",
+        "teams": "string",
+        "late": "string",
+    }
+    assert table.column("count").to_pylist() == [1.0, 2.5, None]
+
+
+def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with opened(path) as out:
+            out.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageFault, match="can't be written"), opened(tmp_path / "no" / "x"):
+        pass
