@@ -22,12 +22,12 @@
 --   window   fewer than ceiling slots lie in (slot - window, slot]. They are remembered per 1/240
 --            of a window as (newest slot, count), and all of an entry leaves with its newest
 --
---   ceiling = min(limit * (1 - reserve), limit * 0.98 - foreign), at least 1
+--   ceiling = min(limit * (1 - reserve), limit * 0.98 - foreign - sqrt(foreign)), at least 1
 --
--- so what others send is taken from the reserve first. A slot within the caller's patience is
--- debited and numbered (ticket 1, 2, 3 ...); for one further away nothing changes, and the reply
--- says when to ask again: at the slot, or when the server's window turns if foreign use is in the
--- way.
+-- so what others send, give or take chance, is taken from the reserve first. A slot within the
+-- caller's patience is debited and numbered (ticket 1, 2, 3 ...); for one further away nothing
+-- changes, and the reply says when to ask again: at the slot, or when the server's window turns if
+-- foreign use is in the way.
 --
 -- WHAT ANSWERS TEACH. used = limit - remaining counts the server's present window, which turns at
 -- now + reset. Tickets put answers in the order of their requests: a late one never overrides a
@@ -39,7 +39,7 @@
 --   foreign = max(so far, used - what we sent in the last window, rate of the window before)
 --
 -- All of it ends with the server's window, but rate, which is believed for one window more. A
--- server that counts over a sliding window is covered by the second term.
+-- server that counts over a sliding window is covered by the second term of foreign.
 --
 -- A PAUSE holds everybody until its end, and is only ever extended, by at most 120 s per answer:
 --   429 with reset       reset + jitter
@@ -48,8 +48,9 @@
 --   remaining <= tickets given since the request's own + theirs + 2 * sqrt(theirs)
 --                        until the turn + jitter; theirs = what others will send until the turn
 --
--- A SEED. Without an answer for a whole window nothing is known: one request goes first and the
--- others wait until it is answered or has had 3 s.
+-- A SEED. Without an answer for a whole window, or of the server's new window when there was
+-- foreign use in the last, too little is known: one request goes first and the others wait until
+-- it is answered or has had 3 s.
 --
 -- TIME. All times are this server's. A stored time further ahead than it can have been set is cut,
 -- and after a step back the remembered slots move with the clock.
@@ -131,7 +132,9 @@ local function foreign(state)
 end
 
 local function ceiling(state, reserve)
-  local share = math.min(state.limit * (1 - reserve), state.limit * USE - foreign(state))
+  local others = foreign(state)
+  local room = state.limit * USE - others - math.sqrt(others)
+  local share = math.min(state.limit * (1 - reserve), room)
   return math.max(1, math.floor(share + 0.001)) -- 960 * (1 - 0.9) is a little less than 96
 end
 
@@ -213,7 +216,7 @@ local verbs = {}
 
 function verbs.reserve(reserve, patience)
   local state = load()
-  local unseeded = now - state.news >= WINDOW
+  local unseeded = now - state.news >= WINDOW or (now >= state.turn and state.foreign > 0)
   if unseeded and state.seed > now then
     return { 0, math.ceil(state.seed - now), 0, 0, 'seed' }
   end
@@ -281,6 +284,8 @@ function verbs.observe(ticket, status, limit, remaining, reset, jitter)
   end
   if limit > 0 and remaining >= 0 and ours and ticket > state.seen then
     learn(state, ticket, limit, remaining, reset < 0 and WINDOW or reset, jitter)
+  elseif status > 0 and now >= state.turn then
+    state.foreign = 0 -- the server turned its window and said nothing of the new one
   end
   save(state, 'news', 'seed', 'strikes', 'struck', 'pause', 'limit', 'turn', 'seen',
     'base_at', 'base_used', 'base_ticket', 'rate', 'before', 'foreign')

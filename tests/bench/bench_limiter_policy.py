@@ -153,7 +153,7 @@ def burst(redis: Redis, case: Case) -> dict[str, float]:
     return {**asdict(case), "seconds": answers[-1][0] / 1000, "refused": per_thousand(answers)}
 
 
-def main(minutes: int = 30, seeds: int = 3) -> None:
+def main(minutes: int = 10, seeds: int = 2) -> None:
     """Print the table and leave it as JSON in build/bench."""
     cases = [
         Case(reserve, foreign, sliding)

@@ -57,12 +57,13 @@ class Model:
         return self.rate if now < self.turn + WINDOW else 0
 
     def ceiling(self, now: int, share: float) -> int:
-        left = min(self.limit * (1 - share), self.limit * 0.98 - self.foreign(now))
+        others = self.foreign(now)
+        left = min(self.limit * (1 - share), self.limit * 0.98 - others - math.sqrt(others))
         return max(1, math.floor(left + 0.001))
 
     def reserve(self, now: int, share: float, patience: int) -> tuple[bool, int, str]:
         self.cut(now)
-        unseeded = now - self.news >= WINDOW
+        unseeded = now - self.news >= WINDOW or (now >= self.turn and self.so_far > 0)
         if unseeded and self.seed > now:
             return False, math.ceil(self.seed - now), "seed"
         if self.groups and self.groups[-1][-1] > now + 10_000:
@@ -121,6 +122,8 @@ class Model:
             self.strikes = 0
         if headers and self.seen < ticket <= self.given:
             self.learn(now, ticket, *headers, jitter)
+        elif status and now >= self.turn:
+            self.so_far = 0
 
     def learn(
         self, now: int, ticket: int, limit: int, remaining: int, reset: int, jitter: int

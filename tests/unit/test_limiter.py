@@ -137,17 +137,17 @@ def test_what_others_send_is_taken_from_the_reserve_first(desk: Desk) -> None:
     desk.seeded(used=61)
     assert desk.limiter.state("b", reserve_share=0.1).foreign == 60
     assert desk.limiter.state("b", reserve_share=0.1).ceiling == 864
-    assert desk.limiter.state("b", reserve_share=0.0).ceiling == 940 - 60
+    assert desk.limiter.state("b", reserve_share=0.0).ceiling == 940 - 60 - 7
 
 
 def test_foreign_use_is_forgotten_when_the_window_of_the_server_turns(desk: Desk) -> None:
     desk.seeded(used=901, reset=14)
-    assert desk.limiter.state("b", reserve_share=0.1).ceiling == 40
+    assert desk.limiter.state("b", reserve_share=0.1).ceiling == 10
     desk.take()
     assert desk.reserve().retry_after_seconds == 14.0
     desk.now += 14
     assert desk.limiter.state("b", reserve_share=0.1).ceiling == 864
-    assert desk.reserve().granted
+    assert desk.reserve().reason == "seed"
 
 
 def test_a_refusal_pauses_everybody_until_the_reset_and_a_little_longer(desk: Desk) -> None:
