@@ -55,12 +55,15 @@ def rotation(
     duties = []
     while (start := EPOCH + turn * turn_seconds) <= period.until:
         user = users[turn % len(users)]
-        spans = [(start, start + turn_seconds)]
+        end = start + turn_seconds
+        spans = [(start, end)]
         if from_hour is not None:
             midnight = start - start % DAY_SECONDS + from_hour * 3_600
-            days = range(midnight, start + turn_seconds, DAY_SECONDS)
-            spans = [(day, day + 9 * 3_600) for day in days]
-        duties += [Duty(s, e, user) for s, e in spans if s <= period.until and e > period.since]
+            days = range(midnight, end, DAY_SECONDS)
+            spans = [(max(start, day), min(end, day + 9 * 3_600)) for day in days]
+        duties += [
+            Duty(s, e, user) for s, e in spans if s < e and s <= period.until and e > period.since
+        ]
         turn += 1
     return duties
 

@@ -2,7 +2,7 @@
 
 from simulator.simple import Simple
 
-ACCOUNT_WIDE = {"privileges": {"permissions": ["read"]}}
+ACCOUNT_WIDE = {"privileges": {"permissions": ["invoke"]}}
 CATCH_ALL = {"actions": {"suppress": False}}
 NEVER = {"version": "a{n}.b", "updated_at": "~", "updated_by": "@users", "created_at": "~",
          "created_by": "@users"}  # fmt: skip
@@ -86,13 +86,13 @@ SIMPLE: tuple[Simple, ...] = (
     Simple("/automation_actions/actions", "actions", {
         "type": "action", "name": "Automation {n}", "description": "", "action_type": "script",
         "action_classification": "diagnostic", "runner": "PRUNNER{n}", "creation_time": "~",
-        "modify_time": "~", "services": [], "teams": [], "privileges": {"permissions": ["read"]},
+        "modify_time": "~", "services": [], "teams": [], "privileges": {"permissions": ["invoke"]},
         "action_data_reference": {"script": "echo {n}", "invocation_command": "/bin/sh"},
     }, 3, "action", "cursor", extra=ACCOUNT_WIDE),
     Simple("/automation_actions/runners", "runners", {
         "type": "runner", "name": "Runner {n}", "description": "", "runner_type": "sidecar",
         "status": "Configured", "creation_time": "~", "last_seen": "~", "teams": [],
-        "runbook_base_uri": None, "privileges": {"permissions": ["read"]},
+        "runbook_base_uri": None, "privileges": {"permissions": ["invoke"]},
     }, 2, "runner", "cursor", extra=ACCOUNT_WIDE),
     Simple("/licenses", "licenses", {
         "type": "license", "name": "Business {n}", "description": "", "current_value": "#",
@@ -114,7 +114,7 @@ SIMPLE: tuple[Simple, ...] = (
         "exclusions": [], "inclusions": [],
     }, 9, paging="none", bare=True),
     Simple("/session_configurations", "session_configurations", {
-        "type": "web", "idle_session_ttl_seconds": 3_600, "absolute_session_ttl_seconds": 86_400,
+        "type": "web", "idle_session_ttl": 3_600, "absolute_session_ttl": 86_400,
     }, 1, paging="none", bare=True),
     Simple("/ip_allow_lists", "ip_allow_lists", {
         "id": "ALLOW{n}", "type": "ip_allow_list", "state": "enabled",

@@ -1,0 +1,77 @@
+"""The simulator's fault rules: which requests go wrong, and how often."""
+
+import pytest
+
+from simulator.faults import KINDS, FaultError, Faults
+
+MANY = 2_000
+
+
+def struck(faults: Faults, count: int, path: str = "/users", **who: str) -> list[bool]:
+    """Ask for a fault so many times."""
+    account, key = who.get("account", "acme"), who.get("key", "k")
+    return [faults.pick(account, key, path, ["offset", "cursor"]) is not None for _ in range(count)]
+
+
+def test_next_limits_how_often_a_rule_fires() -> None:
+    """The next two requests go wrong and no more, after one was let pass."""
+    faults = Faults()
+    faults.add({"kind": "status_500", "next": 2, "skip": 1})
+    assert struck(faults, 5) == [False, True, True, False, False]
+    assert faults.fired == {"status_500": 2}
+
+
+def test_probability_is_drawn_from_a_seed() -> None:
+    """Two services with the same rule go wrong at the same requests."""
+    runs = []
+    for _ in range(2):
+        faults = Faults()
+        faults.add({"kind": "drop_middle", "probability": 0.25, "seed": 5})
+        runs.append(struck(faults, MANY))
+    assert runs[0] == runs[1]
+    assert 0.2 < sum(runs[0]) / MANY < 0.3
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "who", "hits"),
+    [
+        ({"path": "/incidents*"}, "/incidents/Q1/notes", {}, True),
+        ({"path": "/incidents"}, "/incidents/Q1", {}, False),
+        ({"account": "acme"}, "/users", {"account": "other"}, False),
+        ({"key": "k"}, "/users", {"key": "k2"}, False),
+        ({"account": "acme", "key": "k", "path": "*"}, "/users", {}, True),
+    ],
+)
+def test_rules_choose_by_account_key_and_path(
+    rule: dict[str, str], path: str, who: dict[str, str], hits: bool
+) -> None:
+    """A rule strikes only what it names."""
+    faults = Faults()
+    faults.add({"kind": "status_503", **rule})
+    assert struck(faults, 1, path, **who) == [hits]
+
+
+def test_cursor_faults_wait_for_a_cursor() -> None:
+    """A fault of cursors is not spent on a request without one."""
+    faults = Faults()
+    faults.add({"kind": "cursor_expired", "next": 1})
+    assert faults.pick("acme", "k", "/audit/records", ["since"]) is None
+    assert faults.pick("acme", "k", "/audit/records", ["cursor"]) is not None
+
+
+def test_cleared_rules_are_silent() -> None:
+    """One rule or all of them can be taken out of force."""
+    faults = Faults()
+    first, _ = faults.add({"kind": "status_500"}), faults.add({"kind": "hang"})
+    faults.clear(first.number)
+    assert [rule.kind for rule in faults.rules] == ["hang"]
+    faults.clear()
+    assert struck(faults, 1) == [False]
+
+
+@pytest.mark.parametrize("rule", [{"kind": "meteor"}, {}, {"kind": "hang", "colour": "red"}])
+def test_nonsense_is_refused(rule: dict[str, str]) -> None:
+    """A rule of an unknown kind or with an unknown field is no rule."""
+    with pytest.raises(FaultError):
+        Faults().add(rule)
+    assert len(KINDS) == len(set(KINDS))
