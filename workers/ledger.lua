@@ -66,8 +66,8 @@ local function look()
     at(tonumber(redis.call('ZSCORE', SCHEDULE, source) or nil))
   else
     at(first_score(CLAIMED))
-    at(number('success_at') + GIVE_UP)
-    if get('verdict') or open_pages() == 0 then
+    if open_pages() > 0 then at(number('success_at') + GIVE_UP) end
+    if open_pages() == 0 then
       at(number('seal_at'))
     elseif get('hold') == 'key' then
       at(number('probe_at'))
@@ -310,11 +310,13 @@ function operations.close()
   free_held(group)
   redis.call('HINCRBY', RUN, 'closed', 1)
   count_requests(arg.sent)
-  if arg.failed then redis.call('HINCRBY', RUN, 'failed', 1) else succeeded() end
+  if arg.failed then redis.call('HINCRBY', RUN, 'failed', 1)
+  elseif (arg.sent or 0) > 0 then succeeded() end  -- an answer from storage says nothing of PagerDuty
   return reply('closed', fill())
 end
 
--- The key was refused (401): end a run that has read nothing, else suspend it and probe. Repeatable.
+-- The key was refused (401): end a run that has read nothing, else suspend it and probe. A reopened
+-- run may have read before. Repeatable.
 function operations.refuse()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
@@ -322,7 +324,7 @@ function operations.refuse()
   entry.t = nil
   redis.call('ZREM', CLAIMED, arg.page)
   waits(arg.page, entry, 'key')
-  if number('closed') == 0 then
+  if number('closed') == 0 and not get('reopened') then
     conclude('refused')
   elseif not get('hold') then
     set('hold', 'key', 'probe_at', now + PROBE_FIRST, 'probe_wait', PROBE_FIRST)
@@ -380,7 +382,7 @@ function operations.tend()
     redis.call('ZADD', DUE, now + REPEAT, source)
     return cjson.encode({status = 'due', task = 'plan'})
   end
-  if number('success_at') + GIVE_UP <= now and not get('verdict') then conclude('silent') end
+  if open_pages() > 0 and number('success_at') + GIVE_UP <= now then conclude('silent') end
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now)) do
     redis.call('ZREM', CLAIMED, page)
     local entry = entry_of(page)
