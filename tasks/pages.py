@@ -252,9 +252,18 @@ def _after_first(page: Page, answer: Answer) -> Step:
 
 
 def _chained(page: Page, count: int) -> Step:
-    start = page.number + max(1, count - 1)
-    end = start + (page.end - page.number)
-    return Step((replace(page, number=start, end=end, chain=None),))
+    """Go on behind the records served, the last of them again; `total` is asked for each time."""
+    held = page.call.paging is Paging.CLASSIC
+    return _further(replace(page, held=held, chain=None), max(1, count - 1))
+
+
+def _further(page: Page, stride: int) -> Step:
+    """Go on *stride* behind where *page* began; in smaller windows where no offset goes so far."""
+    start = page.number + stride
+    if start < OFFSET_CAP:
+        return Step((replace(page, number=start, end=min(start + PAGE_LIMIT, OFFSET_CAP)),))
+    period = period_in(page.window)
+    return halved(page) if period and period.splittable else Step()
 
 
 def _after_offset(page: Page, answer: Answer) -> Step:
@@ -263,17 +272,17 @@ def _after_offset(page: Page, answer: Answer) -> Step:
         return Step()
     if count == 0:
         return again(page)
-    if page.call.paging is Paging.CHAIN:
+    if page.call.paging is Paging.CHAIN or (page.held and answer.data.get("total") is None):
         return _chained(page, count)
-    size, back = page.end - page.number, 1 if page.feed.changing else 0
-    if count < size:  # a short page: the rest of its own range, no more
-        return Step((replace(page, number=page.number + max(1, count - back)),))
-    if not page.held:
-        return Step()
-    start = page.number + max(1, size - back)
-    if start >= OFFSET_CAP:
-        return halved(page)
-    return Step((replace(page, number=start, end=min(start + size, OFFSET_CAP)),))
+    stride = max(1, count - 1) if page.feed.changing else count
+    if page.held and count >= page.end - page.number:
+        return _further(page, stride)
+    # A short page: the rest of its own range, no more. Where pages overlap, its last record
+    # is the next page's.
+    start, end = page.number + stride, page.end - page.feed.changing
+    if page.held or start < end:
+        return Step((replace(page, number=start),))
+    return Step()
 
 
 def _after_cursor(page: Page, answer: Answer) -> Step:
