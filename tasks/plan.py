@@ -119,6 +119,7 @@ def reopen(fleet: Runtime, source: Source, run: str) -> None:
 
 
 def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> None:
+    """Put a run into the ledger; a sealed one found there is from before Redis lost something."""
     settings = fleet.settings
     outcome = fleet.ledger.open(
         source.id,
@@ -130,6 +131,11 @@ def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> Non
         reopened=reopened,
         hold=None if source.state is State.ACTIVE else str(source.state),
     )
+    if outcome.run not in ("", plan.run):
+        if sealed := read_manifest(fleet.storage, source.id, outcome.run):
+            finish(fleet, source.id, sealed)
+            _enter(fleet, source, plan, reopened=reopened)
+        return
     messages.publish(source.id, plan.run, outcome)
 
 
