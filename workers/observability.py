@@ -46,7 +46,7 @@ def redact(text: str) -> str:
 class Lines(logging.Formatter):
     """One line per record for a person: time, level, what happened, then ids; redacted."""
 
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment]  # as its documentation says
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

@@ -1,0 +1,91 @@
+"""`pagetrail up`: the fleet on this machine, until it is told to end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import click
+import orjson
+
+from tasks.cli import output
+from workers.fleet import FLOWER_USER, Fleet, fleet
+from workers.observability import configure_logging
+from workers.settings import Settings, load_settings
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command()
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Worker processes; with two or more the first never takes backfill.",
+)
+@click.option("--flower/--no-flower", default=True, help="Flower, Celery's own web page.")
+@click.option(
+    "--flower-port",
+    type=click.IntRange(1, 65535),
+    help="Port of Flower on loopback; any free one if not given.",
+)
+@output.json_option
+def up(workers: int, flower: bool, flower_port: int | None, as_json: bool) -> None:
+    """Run the fleet on this machine: Redis, workers, beat and Flower.
+
+    Redis is embedded unless PAGETRAIL_REDIS_URL is set. Ctrl-C ends all of it; what is under way goes on when the
+    fleet is started again.
+    """
+    settings = load_settings()
+    configure_logging(settings)
+    with _until_signalled():
+        port = (flower_port or 0) if flower else None
+        with fleet(settings, workers=workers, flower_port=port) as running:
+            _tell(running, settings, as_json=as_json)
+            running.supervisor.wait()
+
+
+@contextmanager
+def _until_signalled() -> Iterator[None]:
+    """Leave the block at the first signal to end; further ones change nothing, since all is ending already."""
+
+    def end(*_: object) -> NoReturn:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(running: Fleet, settings: Settings, *, as_json: bool) -> None:
+    if as_json:
+        document = {
+            "ready": True,
+            "redis": running.redis,
+            "flower": running.flower,
+            "workers": running.workers,
+            "data_dir": str(settings.data_dir),
+        }
+        click.echo(orjson.dumps(document))  # one line, for whoever waits for it
+        return
+    pairs: list[tuple[str, object]] = [
+        ("Workers", running.workers),
+        ("Redis", running.redis),
+        ("Data", settings.data_dir),
+        ("Logs", settings.data_dir / "logs"),
+    ]
+    if running.flower:
+        login = f"user {FLOWER_USER}, password {running.flower_password}"
+        pairs.append(("Flower", f"{running.flower} ({login})"))
+    output.facts(pairs)
+    click.echo("The fleet takes work. Ctrl-C ends it.")

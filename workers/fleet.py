@@ -1,0 +1,134 @@
+"""The whole fleet on one machine: Redis unless there is one, workers, beat and Flower, under one supervisor."""
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from workers.embedded import free_port, start_redis, write_private
+from workers.errors import redis_faults
+from workers.settings import SECRETS_DIR, Settings
+from workers.supervisor import Child, Supervisor
+
+FLOWER_USER = "pagetrail"
+_FLOWER_TASKS = 10_000
+"""Flower keeps what it shows in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A fleet that takes work; only *flower_password* is a secret."""
+
+    supervisor: Supervisor
+    redis: str
+    workers: int
+    flower: str | None
+    flower_password: str | None
+
+
+@contextmanager
+def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) -> Iterator[Fleet]:
+    """Run the fleet for the length of the block, which begins when every worker takes work.
+
+    *flower_port* 0 is any free one, None leaves Flower out. Raises `Busy` if a fleet runs in this data directory
+    already, another `Fault` if something can't be started; whatever was started is ended.
+    """
+    data_dir = settings.make_data_dir()
+    with Supervisor(data_dir) as supervisor:
+        if settings.redis_url is None:
+            start_redis(supervisor, settings)
+        _check(settings)
+        env = _environment(settings)
+        children = [_worker(number, workers, env) for number in range(1, workers + 1)]
+        children.append(Child("beat", [*_celery("beat")], env))
+        flower = password = None
+        if flower_port is not None:
+            password = _flower_password(data_dir)
+            port = flower_port or free_port()
+            flower = f"http://127.0.0.1:{port}"
+            children.append(_flower(port, password, env))
+        supervisor.start(*children)
+        url = urlsplit(settings.redis_url_or_embedded())
+        shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+        yield Fleet(supervisor, shown, workers, flower, password)
+
+
+def queues_of(number: int, workers: int) -> str:
+    """Return the queues of worker *number* of *workers*: the first of several never takes backfill."""
+    backfill = "" if number == 1 and workers > 1 else ",backfill"
+    return f"plan,fetch{backfill},seal"
+
+
+def _check(settings: Settings) -> None:
+    """Raise the `Fault` that every worker would meet."""
+    from workers.runtime import build
+
+    parts = build(settings)
+    with redis_faults():
+        parts.redis.ping()
+    parts.storage.check()
+    parts.redis.close()
+
+
+def _celery(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *arguments]
+
+
+def _worker(number: int, workers: int, env: Mapping[str, str]) -> Child:
+    name = f"worker{number}"
+    queues = queues_of(number, workers)
+    options = ["--without-gossip", "--without-mingle", "-Q", queues, "-n", f"{name}@%h"]
+    node = f"{name}@{socket.gethostname()}"
+    return Child(name, _celery("worker", *options), env, ready=lambda: _takes_work(node))
+
+
+def _takes_work(node: str) -> bool:
+    """Ask the worker itself: it answers once it consumes."""
+    from kombu.exceptions import OperationalError
+
+    from workers.app import celery
+
+    try:
+        return bool(celery.control.ping([node], timeout=1.0))
+    except OperationalError:
+        return False
+
+
+def _flower(port: int, password: str, env: Mapping[str, str]) -> Child:
+    options = ["--address=127.0.0.1", f"--port={port}", f"--max_tasks={_FLOWER_TASKS}"]
+    secret = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"}  # a command line is no secret
+    return Child(
+        "flower",
+        _celery("flower", *options),
+        {**env, **secret},
+        ready=lambda: _listens(port),
+        grace_seconds=5.0,
+    )
+
+
+def _flower_password(data_dir: Path) -> str:
+    path = data_dir / "flower.password"
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(12))
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return what the processes need beside our own environment; they run in another directory."""
+    env = {"PAGETRAIL_DATA_DIR": str(settings.data_dir)}
+    if directory := os.environ.get(SECRETS_DIR):
+        env[SECRETS_DIR] = str(Path(directory).absolute())
+    # Many threads in glibc's many arenas keep memory that none of them uses.
+    env["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "2")
+    return env
