@@ -1,5 +1,6 @@
 """Who is on call when: rotations, what lies over them, and the bounds of a rendering."""
 
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -50,7 +51,7 @@ def test_a_rotation_covers_its_period_without_a_gap() -> None:
     made = rotation([4, 5, 6], WEEK, month())
     assert made[0].start <= month().since < made[0].end
     assert made[-1].start <= month().until <= made[-1].end
-    assert all(a.end == b.start for a, b in zip(made, made[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(made))
     assert [d.user for d in made] == [4, 5, 6, 4, 5]
 
 
