@@ -10,7 +10,7 @@ import click
 from tasks.cli import output, parse, summaries
 from tasks.cli.formats import FORMATS, opened
 from tasks.cli.parse import ResourceName
-from tasks.exports import Choice, choose, records, sealed
+from tasks.exports import Choice, Reading, choose, records, sealed
 from workers.errors import UsageFault
 from workers.settings import load_settings
 from workers.storage import Storage, open_storage
@@ -95,9 +95,7 @@ def export(
 def _explain_nothing(source: str, choice: Choice) -> None:
     newest = choice.newest
     output.say(
-        f"Run {newest.run} of {source} could not read {choice.resource}: {newest.state} "
-        f"({newest.reason}) {newest.words}".rstrip()
-        + "."
+        f"Run {newest.run} of {source} could not read {choice.resource}: {_described(newest)}."
     )
     output.ended(3)
 
@@ -106,7 +104,11 @@ def _why(choice: Choice) -> str:
     newest = choice.newest
     if newest.state == "complete":
         return f"run {newest.run} left a backlog that later runs read"
-    return f"in run {newest.run} they are {newest.state} ({newest.reason}) {newest.words}".rstrip()
+    return f"in run {newest.run} they are {_described(newest)}"
+
+
+def _described(reading: Reading) -> str:
+    return f"{reading.state} ({reading.reason}) {reading.words}".rstrip(". ")
 
 
 def _storage() -> Storage:

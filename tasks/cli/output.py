@@ -16,7 +16,7 @@ from workers.errors import Fault
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WIDTH_ELSEWHERE = 160  # columns where the output is no terminal
+_WIDTH_ELSEWHERE = 10_000  # columns where the output is no terminal: nothing is cut off there
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -57,7 +57,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for title in columns:
         number = title.startswith("#")
-        shown.add_column(title.lstrip("#"), justify="right" if number else "left")
+        shown.add_column(title.lstrip("#"), justify="right" if number else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(plain("" if cell is None else cell)) for cell in row))
     console().print(shown)
@@ -113,6 +113,11 @@ def span(seconds: float | None) -> str:
         if seconds >= size and seconds % size == 0 and (unit != "d" or seconds > size):
             return f"{seconds // size:.0f}{unit}"
     return f"{seconds:.0f}s"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where there isn't one."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def percent(share: float) -> str:

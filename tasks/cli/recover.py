@@ -23,4 +23,5 @@ def recover(as_json: bool) -> None:
     if as_json:
         output.emit({"sources": sources, "runs": runs})
     else:
-        output.say(f"{sources} sources are in place, {runs} open runs go on.")
+        places = output.counted(sources, "source")
+        output.say(f"In place: {places}, {output.counted(runs, 'open run')}.")

@@ -34,6 +34,8 @@ def rotate(as_json: bool) -> None:
     if as_json:
         output.emit(asdict(result))
     elif not result.failed:
-        output.say(f"Sealed {result.resealed} keys again; {result.already} needed no change.")
+        output.say(
+            f"Sealed {output.counted(result.resealed, 'key')} again; {result.already} needed no change."
+        )
     if result.failed:
         output.ended(1)

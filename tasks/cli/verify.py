@@ -61,7 +61,8 @@ def _show(report: Report) -> None:
             ((each.run, each.kind, each.detail, each.key) for each in report.differences),
         )
     wrong = sum(difference.counts for difference in report.differences)
-    came = f"{wrong} differences" if wrong else "all as it was sealed"
-    output.say(f"Verified {report.objects} objects of {len(report.runs)} runs: {came}.")
+    came = output.counted(wrong, "difference") if wrong else "all as it was sealed"
+    objects, runs = output.counted(report.objects, "object"), len(report.runs)
+    output.say(f"Verified {objects} of {output.counted(runs, 'run')}: {came}.")
     if report.open:
         output.say(f"Not sealed yet, so not verified: run {', '.join(report.open)}.")

@@ -1,17 +1,14 @@
 """The source commands as a person runs them: a process, a real Redis, storage on disk."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
 
 from tasks.catalog import CATALOG
+from tests.cli_process import Pagetrail
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.vault import generate_key
 
@@ -36,47 +33,12 @@ def pagerduty() -> Iterator[SimulatorProcess]:
         yield simulator
 
 
-class Fleet:
-    """Runs `pagetrail` with settings of its own."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        kept = {name: value for name, value in os.environ.items() if "PAGETRAIL" not in name}
-        self.environment = kept | environment
-
-    def __call__(
-        self, *arguments: str, key: str = "", **settings: str
-    ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "tasks.cli", *arguments],
-            input=key,
-            env=self.environment | settings,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    def json(self, *arguments: str, key: str = "", **settings: str) -> Any:
-        """Run a command that succeeds, with --json, and return its document."""
-        done = self(*arguments, "--json", key=key, **settings)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def refused(self, exit_code: int, *arguments: str, key: str = "", **settings: str) -> str:
-        """Run a command that fails and return its one sentence."""
-        done = self(*arguments, key=key, **settings)
-        assert (done.returncode, done.stdout) == (exit_code, ""), done.stderr
-        assert done.stderr.count("\n") == 1
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-
 @pytest.fixture
-def fleet(
+def pagetrail(
     redis: Redis, redis_url: str, pagerduty: SimulatorProcess, tmp_path: Path, prefix: str
-) -> Fleet:
+) -> Pagetrail:
     regions = {name: pagerduty.region(name) for name in ("us", "eu")}
-    return Fleet(
+    return Pagetrail(
         {
             "PAGETRAIL_DATA_DIR": str(tmp_path / "data"),
             "PAGETRAIL_REDIS_URL": redis_url,
@@ -95,9 +57,9 @@ def redis_content(redis: Redis) -> bytes:
 
 
 def test_a_source_lives_from_connect_to_disconnect(
-    fleet: Fleet, redis: Redis, tmp_path: Path
+    pagetrail: Pagetrail, redis: Redis, tmp_path: Path
 ) -> None:
-    connected = fleet.json("source", "connect", "acme/main", key=f"{ACME}\n")
+    connected = pagetrail.json("source", "connect", "acme/main", key=f"{ACME}\n")
     account = {"source": "acme/main", "region": "us", "subdomain": "acme", "credential": "account"}
     assert connected == account | {
         "fingerprint": connected["fingerprint"],
@@ -109,21 +71,21 @@ def test_a_source_lives_from_connect_to_disconnect(
             for name in CATALOG
         },
     }
-    assert fleet.json("source", "show", "acme/main") == connected
-    assert fleet.json("source", "check", "acme/main") == connected
-    assert fleet.json("source", "pause", "acme/main")["state"] == "paused"
-    assert fleet.json("source", "resume", "acme/main")["state"] == "active"
-    rotated = fleet.json("source", "rotate", "acme/main", key=ACME_NEXT)
+    assert pagetrail.json("source", "show", "acme/main") == connected
+    assert pagetrail.json("source", "check", "acme/main") == connected
+    assert pagetrail.json("source", "pause", "acme/main")["state"] == "paused"
+    assert pagetrail.json("source", "resume", "acme/main")["state"] == "active"
+    rotated = pagetrail.json("source", "rotate", "acme/main", key=ACME_NEXT)
     assert rotated["fingerprint"] != connected["fingerprint"]
-    (listed,) = fleet.json("source", "list")["sources"]
+    (listed,) = pagetrail.json("source", "list")["sources"]
     assert (listed["source"], listed["rotation_due"]) == ("acme/main", False)
-    assert fleet.json("source", "disconnect", "acme/main")["state"] == "disconnected"
+    assert pagetrail.json("source", "disconnect", "acme/main")["state"] == "disconnected"
     for key in (ACME, ACME_NEXT):
         assert key.encode() not in everything(tmp_path) + redis_content(redis)
 
 
-def test_a_table_tells_what_a_key_can_read(fleet: Fleet) -> None:
-    done = fleet("source", "connect", "acme/main", "--yes", key=ACME)
+def test_a_table_tells_what_a_key_can_read(pagetrail: Pagetrail) -> None:
+    done = pagetrail("source", "connect", "acme/main", "--yes", key=ACME)
     assert done.returncode == 0
     rows = {words[0]: words[1:3] for words in map(str.split, done.stdout.splitlines()) if words}
     assert rows["services"] == ["yes"]
@@ -132,85 +94,89 @@ def test_a_table_tells_what_a_key_can_read(fleet: Fleet) -> None:
     assert "can't read audit_records" in done.stderr
 
 
-def test_a_key_file_with_one_newline_is_a_key(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_key_file_with_one_newline_is_a_key(pagetrail: Pagetrail, tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(f"{ACME}\r\n")
     chosen = ("--key-file", str(path), "--resources", "teams,users", "--every", "never")
-    assert list(fleet.json("source", "connect", "acme/main", *chosen)["resources"]) == [
+    assert list(pagetrail.json("source", "connect", "acme/main", *chosen)["resources"]) == [
         "teams",
         "users",
     ]
 
 
-def test_a_second_connect_of_an_id_changes_nothing(fleet: Fleet) -> None:
-    before = fleet.json("source", "connect", "acme/main", key=ACME)
-    sentence = fleet.refused(1, "source", "connect", "acme/main", key=OTHER)
+def test_a_second_connect_of_an_id_changes_nothing(pagetrail: Pagetrail) -> None:
+    before = pagetrail.json("source", "connect", "acme/main", key=ACME)
+    sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=OTHER)
     assert "connected already" in sentence
-    assert fleet.json("source", "show", "acme/main") == before
+    assert pagetrail.json("source", "show", "acme/main") == before
 
 
-def test_a_key_of_the_other_region_is_sent_there(fleet: Fleet) -> None:
-    sentence = fleet.refused(1, "source", "connect", "acme/main", key=EUROPE)
+def test_a_key_of_the_other_region_is_sent_there(pagetrail: Pagetrail) -> None:
+    sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=EUROPE)
     assert "answers in region eu: connect with --region eu" in sentence
-    connected = fleet.json("source", "connect", "acme/main", "--region", "eu", key=EUROPE)
+    connected = pagetrail.json("source", "connect", "acme/main", "--region", "eu", key=EUROPE)
     assert (connected["region"], connected["subdomain"]) == ("eu", "europe")
 
 
-def test_an_unknown_key_is_refused_and_not_shown(fleet: Fleet) -> None:
-    sentence = fleet.refused(1, "source", "connect", "acme/main", key=UNKNOWN)
+def test_an_unknown_key_is_refused_and_not_shown(pagetrail: Pagetrail) -> None:
+    sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=UNKNOWN)
     assert "knows this key in no region (us, eu)" in sentence
     assert UNKNOWN not in sentence
-    assert "There is no source acme/main" in fleet.refused(1, "source", "show", "acme/main")
+    assert "There is no source acme/main" in pagetrail.refused(1, "source", "show", "acme/main")
 
 
-def test_a_user_key_needs_consent(fleet: Fleet) -> None:
-    sentence = fleet.refused(1, "source", "connect", "acme/main", key=ACME_USER)
+def test_a_user_key_needs_consent(pagetrail: Pagetrail) -> None:
+    sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=ACME_USER)
     assert "--allow-user-key" in sentence
     allowed = ("source", "connect", "acme/main", "--allow-user-key")
-    assert fleet.json(*allowed, key=ACME_USER)["credential"] == "user"
+    assert pagetrail.json(*allowed, key=ACME_USER)["credential"] == "user"
 
 
-def test_a_key_of_another_account_never_replaces_one(fleet: Fleet) -> None:
-    before = fleet.json("source", "connect", "acme/main", key=ACME)
-    assert "belongs to other" in fleet.refused(1, "source", "rotate", "acme/main", key=OTHER)
-    assert fleet.json("source", "check", "acme/main") == before
+def test_a_key_of_another_account_never_replaces_one(pagetrail: Pagetrail) -> None:
+    before = pagetrail.json("source", "connect", "acme/main", key=ACME)
+    assert "belongs to other" in pagetrail.refused(1, "source", "rotate", "acme/main", key=OTHER)
+    assert pagetrail.json("source", "check", "acme/main") == before
 
 
-def test_a_disconnected_source_comes_back_with_its_account_only(fleet: Fleet) -> None:
-    fleet.json("source", "connect", "acme/main", key=ACME)
-    fleet.json("source", "disconnect", "acme/main")
-    assert "key destroyed" in fleet.refused(1, "source", "check", "acme/main").replace("is ", "")
-    assert "holds evidence of acme" in fleet("source", "connect", "acme/main", key=OTHER).stderr
-    assert fleet.json("source", "connect", "acme/main", key=ACME_NEXT)["state"] == "active"
+def test_a_disconnected_source_comes_back_with_its_account_only(pagetrail: Pagetrail) -> None:
+    pagetrail.json("source", "connect", "acme/main", key=ACME)
+    pagetrail.json("source", "disconnect", "acme/main")
+    assert "key destroyed" in pagetrail.refused(1, "source", "check", "acme/main").replace(
+        "is ", ""
+    )
+    assert "holds evidence of acme" in pagetrail("source", "connect", "acme/main", key=OTHER).stderr
+    assert pagetrail.json("source", "connect", "acme/main", key=ACME_NEXT)["state"] == "active"
 
 
-def test_a_key_due_for_rotation_is_warned_of(fleet: Fleet, redis: Redis, prefix: str) -> None:
-    fleet.json("source", "connect", "acme/main", key=ACME)
+def test_a_key_due_for_rotation_is_warned_of(
+    pagetrail: Pagetrail, redis: Redis, prefix: str
+) -> None:
+    pagetrail.json("source", "connect", "acme/main", key=ACME)
     document = json.loads(redis.hget(f"{prefix}:sources", "acme/main") or b"")
     document["keyed_at"] = "2024-01-01T00:00:00Z"
     redis.hset(f"{prefix}:sources", "acme/main", json.dumps(document))
-    assert "pagetrail source rotate acme/main" in fleet("source", "list").stderr
+    assert "pagetrail source rotate acme/main" in pagetrail("source", "list").stderr
 
 
-def test_vault_rotate_makes_the_old_vault_key_needless(fleet: Fleet) -> None:
+def test_vault_rotate_makes_the_old_vault_key_needless(pagetrail: Pagetrail) -> None:
     old, new = generate_key(), generate_key()
-    fleet.json("source", "connect", "acme/main", key=ACME, PAGETRAIL_VAULT_KEYS=old)
+    pagetrail.json("source", "connect", "acme/main", key=ACME, PAGETRAIL_VAULT_KEYS=old)
     both = f"{new},{old}"
     rotated = {"resealed": 1, "already": 0, "failed": {}}
-    assert fleet.json("vault", "rotate", PAGETRAIL_VAULT_KEYS=both) == rotated
-    fleet.json("source", "check", "acme/main", PAGETRAIL_VAULT_KEYS=new)
-    sentence = fleet.refused(1, "source", "check", "acme/main", PAGETRAIL_VAULT_KEYS=old)
+    assert pagetrail.json("vault", "rotate", PAGETRAIL_VAULT_KEYS=both) == rotated
+    pagetrail.json("source", "check", "acme/main", PAGETRAIL_VAULT_KEYS=new)
+    sentence = pagetrail.refused(1, "source", "check", "acme/main", PAGETRAIL_VAULT_KEYS=old)
     assert "PAGETRAIL_VAULT_KEYS" in sentence
 
 
-def test_an_unknown_region_is_wrong_usage(fleet: Fleet) -> None:
+def test_an_unknown_region_is_wrong_usage(pagetrail: Pagetrail) -> None:
     chosen = ("source", "connect", "acme/main", "--region", "mars")
-    assert "us, eu" in fleet.refused(2, *chosen, key=ACME)
+    assert "us, eu" in pagetrail.refused(2, *chosen, key=ACME)
 
 
-def test_a_key_file_that_is_not_there_is_wrong_usage(fleet: Fleet) -> None:
+def test_a_key_file_that_is_not_there_is_wrong_usage(pagetrail: Pagetrail) -> None:
     chosen = ("source", "connect", "acme/main", "--key-file", "/nowhere/key")
-    assert "/nowhere/key" in fleet.refused(2, *chosen)
+    assert "/nowhere/key" in pagetrail.refused(2, *chosen)
 
 
 @pytest.mark.parametrize(
@@ -218,42 +184,37 @@ def test_a_key_file_that_is_not_there_is_wrong_usage(fleet: Fleet) -> None:
     [("", "is empty"), (f'"{ACME}"', "quotes"), (f" {ACME}", "space"), (ACME[:9], "cut off")],
 )
 def test_what_cannot_be_a_key_is_refused_before_anything_is_sent(
-    fleet: Fleet, key: str, words: str
+    pagetrail: Pagetrail, key: str, words: str
 ) -> None:
-    sentence = fleet.refused(2, "source", "connect", "acme/main", key=key)
+    sentence = pagetrail.refused(2, "source", "connect", "acme/main", key=key)
     assert words in sentence
     assert ACME not in sentence
 
 
-def test_an_unreachable_redis_is_one_sentence(fleet: Fleet) -> None:
+def test_an_unreachable_redis_is_one_sentence(pagetrail: Pagetrail) -> None:
     nowhere = {"PAGETRAIL_REDIS_URL": "redis://127.0.0.1:1/0"}
-    assert "Redis" in fleet.refused(1, "source", "list", **nowhere)
-    assert "Redis" in fleet.refused(1, "source", "connect", "acme/main", key=ACME, **nowhere)
+    assert "Redis" in pagetrail.refused(1, "source", "list", **nowhere)
+    assert "Redis" in pagetrail.refused(1, "source", "connect", "acme/main", key=ACME, **nowhere)
 
 
 def test_an_unusable_storage_is_one_sentence_and_nothing_is_registered(
-    fleet: Fleet, tmp_path: Path
+    pagetrail: Pagetrail, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     blocked = {"PAGETRAIL_STORAGE_URL": (tmp_path / "file" / "artifacts").as_uri()}
-    fleet.refused(1, "source", "connect", "acme/main", key=ACME, **blocked)
-    assert fleet.json("source", "list") == {"sources": []}
+    pagetrail.refused(1, "source", "connect", "acme/main", key=ACME, **blocked)
+    assert pagetrail.json("source", "list") == {"sources": []}
 
 
-def test_a_wrong_setting_is_one_sentence(fleet: Fleet) -> None:
-    sentence = fleet.refused(1, "source", "list", PAGETRAIL_LOG_LEVEL="LOUD")
+def test_a_wrong_setting_is_one_sentence(pagetrail: Pagetrail) -> None:
+    sentence = pagetrail.refused(1, "source", "list", PAGETRAIL_LOG_LEVEL="LOUD")
     assert "PAGETRAIL_LOG_LEVEL" in sentence
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(fleet: Fleet) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tasks.cli", "source", "list", "--json"],
-        env=fleet.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def test_a_reader_that_has_seen_enough_is_no_error(pagetrail: Pagetrail) -> None:
+    process = pagetrail.start("source", "list", "--json")
     assert process.stdout
     assert process.stderr
     process.stdout.close()
-    assert (process.wait(60), process.stderr.read()) == (0, b"")
+    assert (process.wait(60), process.stderr.read()) == (0, "")
     process.stderr.close()

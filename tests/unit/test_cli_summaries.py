@@ -1,0 +1,61 @@
+"""What commands say of runs, as their manifests and the ledger's progress tell it."""
+
+from typing import Any
+
+import pytest
+
+from tasks.cli.summaries import exit_code, progress_words, requests_sent, summary
+
+
+def manifest(run: str, state: str, **resources: tuple[str, int]) -> dict[str, Any]:
+    return {
+        "run": run,
+        "state": state,
+        "period": [f"2026-01-0{run}T00:00:00Z", "2026-02-01T00:00:00Z"],
+        "resources": {
+            name: {"state": came, "reason": "" if came == "complete" else "role"}
+            | {"records": records, "requests": 1, "words": ""}
+            for name, (came, records) in resources.items()
+        },
+    }
+
+
+def test_runs_that_belong_together_are_summed_and_the_worst_state_counts() -> None:
+    told = summary(
+        [
+            manifest("1", "partial", teams=("complete", 4), users=("unavailable", 0)),
+            manifest("2", "complete", teams=("complete", 6)),
+        ]
+    )
+    assert (told["run"], told["runs"], told["state"]) == ("1", ["1", "2"], "partial")
+    assert told["since"] == "2026-01-01T00:00:00Z"
+    assert told["resources"] == {
+        "teams": {"state": "complete", "reason": "", "records": 10, "requests": 2},
+        "users": {"state": "unavailable", "reason": "role", "records": 0, "requests": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [("complete", 0), ("failed", 1), ("partial", 3), ("cancelled", 3)]
+)
+def test_a_state_has_its_exit_code(state: str, code: int) -> None:
+    assert exit_code(state) == code
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"pages": 0}, "sealing"),
+        ({"pages": 3, "verdict": "cancelled"}, "sealing"),
+        ({"pages": 3, "hold": "key"}, "suspended, the key is refused"),
+        ({"pages": 3, "hold": "paused"}, "paused"),
+        ({"pages": 9, "requests:teams": 2}, "2 requests, 4 in flight, 5 waiting"),
+    ],
+)
+def test_progress_is_told_in_a_few_words(fields: dict[str, Any], words: str) -> None:
+    progress = {"offered": 1, "claimed": 3, **fields}
+    assert progress_words(progress) == words
+
+
+def test_requests_of_all_resources_are_summed() -> None:
+    assert requests_sent({"requests:teams": 2, "requests:users": 3, "closed": 9}) == 5
