@@ -25,8 +25,12 @@ class KeySpec:
     read_only: bool = True
     disabled: bool = False
     limit: int = LIMIT
-    used_at_start: int = 0  # already spent of the first minute, as if by the customer's own tools
-    first_reset_seconds: float | None = None  # length of that first minute, from the first request
+    first_reset_seconds: float | None = None  # when the first minute ends; None: nobody knows
+    others_after: int | None = (
+        None  # after so many requests the customer's own tools use the key ...
+    )
+    others_leave: int = 20  # ... and leave this much of the minute, ...
+    others_reset_seconds: float = 7  # ... which then ends after so many seconds
     oncalls_limit: int = 120  # /oncalls has a further limit; PagerDuty does not publish it
     user: int = 0  # whose key it is, for user keys: the user's number
     sees: float = 1.0  # user keys: share of incidents, schedules and teams their user may see
@@ -129,11 +133,11 @@ def demo_accounts() -> tuple[AccountSpec, ...]:
     """Return the demo's three accounts: one too big for one window or one budget, one off-plan."""
     return (
         AccountSpec(
-            "northwind", "us", seed=11, days=120, dense_days=9, dense_share=0.88,
+            "northwind", "us", seed=11, days=90, dense_days=5, dense_share=0.88,
             incidents=12_600, log_entries_per_incident=2, services=60, users=45, teams=9,
             escalation_policies=24, schedules=10, shift_schedules=5, audit_records=2_400,
-            # The customer's own tools have spent most of this minute: the collector must wait.
-            keys=(KeySpec("demo-northwind-key+1", used_at_start=800, first_reset_seconds=14),),
+            # The customer's own tools spend most of a minute: whoever collects has to wait.
+            keys=(KeySpec("demo-northwind-key+1", others_after=150),),
             habits=Habits(latency_ms=40, jitter_ms=30),
         ),
         AccountSpec(

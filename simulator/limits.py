@@ -39,6 +39,8 @@ class Window:
     period: int = -1
     used: int = 0
     admissions: deque[float] = field(default_factory=deque)  # of the last minute
+    total: int = 0  # ever admitted
+    interrupted: bool = False  # others had their turn
     refused: int = 0
     worst: int = 0  # most requests admitted in any one minute
 
@@ -53,12 +55,13 @@ class Window:
         admitted = used < self.limit
         if admitted:
             self.used += 1
+            self.total += 1
             self.admissions.append(now)
             self.worst = max(self.worst, len(self.admissions))
         else:
             self.refused += 1
         left = max(0, self.limit - used - admitted)
-        return Standing(admitted, self.limit, left, math.ceil(self._reset(now)))
+        return Standing(admitted, self.limit, left, math.ceil(round(self._reset(now), 3)))
 
     def _reset(self, now: float) -> float:
         if self.shape == "fixed":
@@ -80,13 +83,22 @@ class Limits:
             phase = -(now + key.first_reset_seconds) % self.minute_seconds
         window = self.windows[name] = Window(key.limit, shape, self.minute_seconds, phase)
         window.period = int((now + phase) // self.minute_seconds)
-        window.used = key.used_at_start
         return window
+
+    def _others(self, window: Window, key: KeySpec, now: float) -> None:
+        """Let the customer's own tools spend most of the minute, once, when it is their turn."""
+        if key.others_after is None or window.total != key.others_after or window.interrupted:
+            return
+        window.interrupted = True
+        window.phase = -(now + key.others_reset_seconds) % self.minute_seconds
+        window.period = int((now + window.phase) // self.minute_seconds)
+        window.used = max(window.used, window.limit - key.others_leave)
 
     def judge(self, key: KeySpec, bucket: str, shape: Shape, path: str, now: float) -> Standing:
         """Admit or refuse a request; of two limits the answer shows the nearer one."""
         window = self.windows.get(bucket) or self._open(bucket, key, shape, now)
         window.limit = key.limit
+        self._others(window, key, now)
         standing = window.judge(now)
         if path != "/oncalls" or not standing.admitted:
             return standing

@@ -58,12 +58,12 @@ def test_the_phase_is_the_servers_own() -> None:
     assert 1 <= resets.pop() <= 60
 
 
-def test_the_first_minute_may_be_spent_already() -> None:
-    """What the customer's own tools used counts until the first reset only."""
-    key = KeySpec("key", limit=10, used_at_start=9, first_reset_seconds=5)
-    told = spend(Limits(60), 100, 101, 105.1, key=key)
-    assert [s.admitted for s in told] == [True, False, True]
-    assert (told[0].reset_seconds, told[2].remaining) == (5, 9)
+def test_others_may_spend_most_of_a_minute() -> None:
+    """After so many requests the customer's own tools leave a rest of the minute, once."""
+    key = KeySpec("key", limit=10, others_after=2, others_leave=1, others_reset_seconds=5)
+    told = spend(Limits(60), 100, 100, 101, 102, 106.1, 107, key=key)
+    assert [s.admitted for s in told] == [True, True, True, False, True, True]
+    assert [(s.remaining, s.reset_seconds) for s in told[2:]] == [(0, 5), (0, 4), (9, 60), (8, 59)]
 
 
 def test_oncalls_has_a_further_limit_and_shows_the_nearer_one() -> None:
