@@ -1,0 +1,26 @@
+"""Tasks for tests of the worker itself: `celery -A workers worker -I tests.integration.chores`."""
+
+import os
+import time
+
+from redis import Redis
+
+from workers.app import celery
+
+
+@celery.task(name="chores.note")
+def note(word: str) -> None:
+    """Write down that this process did something."""
+    _say(word)
+
+
+@celery.task(name="chores.dawdle")
+def dawdle(seconds: float) -> None:
+    """Say when it begins, and take its time."""
+    _say("began")
+    time.sleep(seconds)
+
+
+def _say(word: str) -> None:
+    with Redis.from_url(os.environ["CHORES_REDIS_URL"]) as client:
+        client.rpush("chores", f"{word} {os.getpid()}")

@@ -1,0 +1,53 @@
+"""Real processes for tests: started with a log of their own, ended with their block."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """Return this process's environment without settings of ours, then with *settings*: `redis_url="..."`."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PAGETRAIL_")}
+    return env | {f"PAGETRAIL_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def celery(*arguments: str) -> list[str]:
+    """Return the command line of a process of the fleet."""
+    return [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *arguments]
+
+
+@contextmanager
+def running(
+    argv: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program for the length of the block; what it says goes to *log*."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(argv, env=env, stdout=output, stderr=output, cwd=cwd)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 30.0) -> int:
+    """Tell *process* to end, insist after *seconds*, and return its exit code."""
+    process.terminate()
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def wait_for(happened: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    """Return when *happened* says so; AssertionError names *what* never did."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"{what}, not within {seconds:g} s"
+        time.sleep(0.05)
