@@ -106,6 +106,8 @@ def run(arguments: Sequence[str]) -> int:
     except Fault as fault:
         return _say(str(fault), fault.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        if sys.stderr.isatty():
+            click.echo(err=True)  # the terminal shows ^C, or an unanswered question, on this line
         return _say(INTERRUPTED, 1)
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for a person
         return _say(_unexpected(error), 1)

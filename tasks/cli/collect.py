@@ -75,7 +75,7 @@ def _progress(source: str) -> Iterator[Show]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(14),
         MofNCompleteColumn(),
         TextColumn("pages  {task.fields[words]}"),
         TimeElapsedColumn(),

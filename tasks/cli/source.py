@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
-from tasks.cli import connections, output, parse
+from tasks.cli import connections, output, parse, portraits
 from tasks.cli.connections import Wishes
 from tasks.cli.keys import key_file_option, read_key
 from tasks.probe import Verdict, probe
 from workers.runtime import Runtime, runtime
-from workers.sources import Source, State
+from workers.sources import Source
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask for confirmation.")
 user_key_option = click.option(
@@ -84,7 +83,7 @@ def connect(
     verdict = _probe(fleet, region, key, share, resources)
     connections.refuse_user_key(verdict.identity, allowed=allow_user_key)
     if not as_json:
-        _show_access(verdict)
+        portraits.show_access(verdict)
     who = verdict.identity
     output.confirm(
         f"Connect {source} to the account {who.subdomain} in region {who.region}?", yes=yes
@@ -92,7 +91,7 @@ def connect(
     wishes = Wishes(since, every, resources, reserve, allow_user_key)
     made = connections.connect(fleet, source, key, verdict, wishes)
     if as_json:
-        output.emit(_document(made))
+        output.emit(portraits.document(made))
         return
     due = f"its first run is due in {output.span(every)}, " if every else ""
     output.say(f"Connected {source}: {due}`pagetrail collect {source} --wait` starts one now.")
@@ -107,10 +106,12 @@ def list_(as_json: bool) -> None:
     ages = {each.id: (datetime.now(UTC) - each.keyed_at).days for each in rows}
     due = [each.id for each in rows if each.sealed_key and ages[each.id] >= most]
     if as_json:
-        output.emit({"sources": [_row(each, ages[each.id], each.id in due) for each in rows]})
+        output.emit(
+            {"sources": [portraits.row(each, ages[each.id], each.id in due) for each in rows]}
+        )
     elif rows:
         columns = ("SOURCE", "ACCOUNT", "REGION", "STATE", "KEY", "#KEY AGE", "EVERY", "SINCE")
-        output.table(columns, (_cells(each, ages[each.id]) for each in rows))
+        output.table(columns, (portraits.cells(each, ages[each.id]) for each in rows))
     else:
         output.say("There is no source yet: `pagetrail source connect TENANT/NAME` makes one.")
     for each in due:
@@ -128,10 +129,10 @@ def show(source: str, as_json: bool) -> None:
     fleet = runtime()
     found = fleet.sources.get(source)
     if as_json:
-        output.emit(_document(found))
+        output.emit(portraits.document(found))
         return
-    output.facts(_facts(fleet, found))
-    output.table(("RESOURCE", "READABLE", "REASON"), _access_rows(found))
+    output.facts(portraits.facts(fleet, found))
+    output.table(("RESOURCE", "READABLE", "REASON"), portraits.access_rows(found))
 
 
 @source.command()
@@ -145,9 +146,9 @@ def check(source: str, as_json: bool) -> None:
     verdict = _probe(fleet, found.region, key, found.reserve, found.resources)
     found = connections.record_access(fleet, found, verdict)
     if as_json:
-        output.emit(_document(found))
+        output.emit(portraits.document(found))
     else:
-        _show_access(verdict)
+        portraits.show_access(verdict)
 
 
 @source.command()
@@ -192,7 +193,7 @@ def rotate(source: str, key_file: Path | None, allow_user_key: bool, as_json: bo
     connections.refuse_user_key(verdict.identity, allowed=allow_user_key or found.allow_user_key)
     rotated = connections.rotate(fleet, found, key, verdict)
     if not as_json:
-        _show_access(verdict)
+        portraits.show_access(verdict)
     _changed(rotated, as_json, f"Rotated the key of {source}: you may delete the old one now.")
 
 
@@ -218,77 +219,6 @@ def _probe(
 
 def _changed(source: Source, as_json: bool, sentence: str) -> None:
     if as_json:
-        output.emit(_document(source))
+        output.emit(portraits.document(source))
     else:
         output.say(sentence)
-
-
-def _document(source: Source) -> dict[str, Any]:
-    return {
-        "source": source.id,
-        "region": source.region,
-        "subdomain": source.subdomain,
-        "credential": source.credential,
-        "fingerprint": source.fingerprint,
-        "state": source.state,
-        "resources": {
-            name: {"readable": not reason, "reason": reason}
-            for name, reason in source.access.items()
-        },
-    }
-
-
-def _row(source: Source, age_days: int, rotation_due: bool) -> dict[str, Any]:
-    return {name: value for name, value in _document(source).items() if name != "resources"} | {
-        "since": source.since,
-        "every_seconds": source.every_seconds,
-        "resources": source.resources,
-        "reserve": source.reserve,
-        "connected_at": source.connected_at,
-        "key_age_days": age_days,
-        "rotation_due": rotation_due,
-    }
-
-
-def _cells(source: Source, age_days: int) -> tuple[object, ...]:
-    kind = source.credential if source.sealed_key else "destroyed"
-    age = f"{age_days} d" if source.sealed_key else "-"
-    every = output.span(source.every_seconds)
-    since = f"{source.since:%Y-%m-%d}"
-    return source.id, source.subdomain, source.region, source.state, kind, age, every, since
-
-
-def _facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
-    due_ms = fleet.ledger.progress(source.id)["due_at"]
-    due = datetime.fromtimestamp(due_ms / 1000, UTC) if due_ms else None
-    return [
-        ("source", source.id),
-        ("account", f"{source.subdomain} in region {source.region}"),
-        ("state", source.state),
-        ("key", f"{source.credential} key, fingerprint {source.fingerprint}"),
-        ("key since", output.moment(source.keyed_at if source.sealed_key else None)),
-        ("collects", ", ".join(source.resources or ("everything",))),
-        ("since", output.moment(source.since)),
-        ("every", output.span(source.every_seconds)),
-        ("next run", output.moment(due if source.state is State.ACTIVE else None)),
-        ("reserve", output.percent(source.reserve)),
-    ]
-
-
-def _access_rows(source: Source) -> list[tuple[str, str, str]]:
-    return [(name, "no" if reason else "yes", reason) for name, reason in source.access.items()]
-
-
-def _show_access(verdict: Verdict) -> None:
-    who = verdict.identity
-    kind = "General Access key" if who.credential == "account" else "user key"
-    output.say(f"Account {who.subdomain} in region {who.region}, {kind} {who.fingerprint}.")
-    output.table(
-        ("RESOURCE", "READABLE", "REASON", "PAGERDUTY SAYS"),
-        (
-            (name, "yes" if each.readable else "no", each.reason, each.words)
-            for name, each in verdict.resources.items()
-        ),
-    )
-    if missing := [name for name, each in verdict.resources.items() if not each.readable]:
-        output.say(f"This key can't read {', '.join(missing)}: runs will name that as missing.")

@@ -127,5 +127,6 @@ def progress_words(progress: Mapping[str, Any]) -> str:
     if hold := progress.get("hold"):
         return "suspended, the key is refused" if hold == "key" else str(hold)
     flying = progress["offered"] + progress["claimed"]
-    waiting = progress["pages"] - flying
-    return f"{requests_sent(progress)} requests, {flying} in flight, {waiting} waiting"
+    if not flying and progress.get("wait_until"):
+        return "waiting for budget"
+    return f"{flying} in flight, {progress['pages'] - flying} waiting"

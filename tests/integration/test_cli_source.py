@@ -125,6 +125,15 @@ def test_an_unknown_key_is_refused_and_not_shown(pagetrail: Pagetrail) -> None:
     assert "There is no source acme/main" in pagetrail.refused(1, "source", "show", "acme/main")
 
 
+@pytest.mark.parametrize("kind", ["status_503", "bare_429", "drop_middle", "cut_json"])
+def test_a_stumbling_pagerduty_is_asked_again(
+    pagetrail: Pagetrail, pagerduty: SimulatorProcess, kind: str
+) -> None:
+    pagerduty.fault(kind, account="acme", path="*/teams", next=1)
+    connected = pagetrail.json("source", "connect", "acme/main", key=ACME)
+    assert connected["resources"]["teams"] == {"readable": True, "reason": ""}
+
+
 def test_a_user_key_needs_consent(pagetrail: Pagetrail) -> None:
     sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=ACME_USER)
     assert "--allow-user-key" in sentence

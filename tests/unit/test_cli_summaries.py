@@ -49,7 +49,8 @@ def test_a_state_has_its_exit_code(state: str, code: int) -> None:
         ({"pages": 3, "verdict": "cancelled"}, "sealing"),
         ({"pages": 3, "hold": "key"}, "suspended, the key is refused"),
         ({"pages": 3, "hold": "paused"}, "paused"),
-        ({"pages": 9, "requests:teams": 2}, "2 requests, 4 in flight, 5 waiting"),
+        ({"pages": 9, "wait_until": 5}, "4 in flight, 5 waiting"),
+        ({"pages": 9, "wait_until": 5, "offered": 0, "claimed": 0}, "waiting for budget"),
     ],
 )
 def test_progress_is_told_in_a_few_words(fields: dict[str, Any], words: str) -> None:

@@ -1,0 +1,88 @@
+"""What commands show of a source: documents for programs, tables for people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.cli import output
+from tasks.probe import Verdict
+from workers.runtime import Runtime
+from workers.sources import Source, State
+
+
+def document(source: Source) -> dict[str, Any]:
+    """Return a source as connect, check and show print it with --json."""
+    return {
+        "source": source.id,
+        "region": source.region,
+        "subdomain": source.subdomain,
+        "credential": source.credential,
+        "fingerprint": source.fingerprint,
+        "state": source.state,
+        "resources": {
+            name: {"readable": not reason, "reason": reason}
+            for name, reason in source.access.items()
+        },
+    }
+
+
+def row(source: Source, age_days: int, rotation_due: bool) -> dict[str, Any]:
+    """Return a source as one entry of a list."""
+    return {name: value for name, value in document(source).items() if name != "resources"} | {
+        "since": source.since,
+        "every_seconds": source.every_seconds,
+        "resources": source.resources,
+        "reserve": source.reserve,
+        "connected_at": source.connected_at,
+        "key_age_days": age_days,
+        "rotation_due": rotation_due,
+    }
+
+
+def cells(source: Source, age_days: int) -> tuple[object, ...]:
+    """Return a source as one line of a table."""
+    kind = source.credential if source.sealed_key else "destroyed"
+    age = f"{age_days} d" if source.sealed_key else "-"
+    every = output.span(source.every_seconds)
+    since = f"{source.since:%Y-%m-%d}"
+    return source.id, source.subdomain, source.region, source.state, kind, age, every, since
+
+
+def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
+    """Return what is known of a source, name by name."""
+    due_ms = fleet.ledger.progress(source.id)["due_at"]
+    due = datetime.fromtimestamp(due_ms / 1000, UTC) if due_ms else None
+    return [
+        ("source", source.id),
+        ("account", f"{source.subdomain} in region {source.region}"),
+        ("state", source.state),
+        ("key", f"{source.credential} key, fingerprint {source.fingerprint}"),
+        ("key since", output.moment(source.keyed_at if source.sealed_key else None)),
+        ("collects", ", ".join(source.resources or ("everything",))),
+        ("since", output.moment(source.since)),
+        ("every", output.span(source.every_seconds)),
+        ("next run", output.moment(due if source.state is State.ACTIVE else None)),
+        ("reserve", output.percent(source.reserve)),
+    ]
+
+
+def access_rows(source: Source) -> list[tuple[str, str, str]]:
+    """Return what a source's key could read when it was last tried."""
+    return [(name, "no" if reason else "yes", reason) for name, reason in source.access.items()]
+
+
+def show_access(verdict: Verdict) -> None:
+    """Print whose key it is and what it can read."""
+    who = verdict.identity
+    kind = "General Access key" if who.credential == "account" else "user key"
+    output.say(f"Account {who.subdomain} in region {who.region}, {kind} {who.fingerprint}.")
+    output.table(
+        ("RESOURCE", "READABLE", "REASON", "PAGERDUTY SAYS"),
+        (
+            (name, "yes" if each.readable else "no", each.reason, each.words)
+            for name, each in verdict.resources.items()
+        ),
+    )
+    if missing := [name for name, each in verdict.resources.items() if not each.readable]:
+        output.say(f"This key can't read {', '.join(missing)}: runs will name that as missing.")
