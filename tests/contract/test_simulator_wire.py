@@ -22,13 +22,14 @@ ACCOUNT = {
     "subdomain": "wired", "incidents": 900, "days": 60, "services": 80, "users": 60, "teams": 4,
     "audit_records": 900, "keys": [{"key": KEY, "limit": 100_000}],
 }  # fmt: skip
+IMPATIENT = httpx.Timeout(60, read=0.2)
 BROKEN = (httpx.RemoteProtocolError, httpx.ReadError)
 
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[SimulatorProcess]:
     """One simulator for the module."""
-    with running_simulator([ACCOUNT], "--minute-seconds", "2") as running:
+    with running_simulator([ACCOUNT], "--minute-seconds", "600") as running:
         yield running
 
 
@@ -100,10 +101,10 @@ def test_late_answers(simulator: SimulatorProcess) -> None:
         assert get(simulator).content == whole
         simulator.fault(kind, next=1, seconds=30)
         with pytest.raises(httpx.ReadTimeout):
-            get(simulator, timeout=0.2)
+            get(simulator, timeout=IMPATIENT)
     simulator.fault("hang", next=1)
     with pytest.raises(httpx.ReadTimeout):
-        get(simulator, timeout=0.2)
+        get(simulator, timeout=IMPATIENT)
 
 
 def test_pages_other_than_expected(simulator: SimulatorProcess) -> None:
@@ -140,14 +141,14 @@ def test_every_answer_carries_its_headers(simulator: SimulatorProcess) -> None:
 
 def test_the_limit_is_the_keys_own_and_counts_are_told(simulator: SimulatorProcess) -> None:
     """A key of five a minute gets five; the others get theirs; the stats know both."""
-    simulator.control("POST", "keys", account="wired", key="five", limit=5, first_reset_seconds=2)
+    simulator.control("POST", "keys", account="wired", key="five", limit=5, first_reset_seconds=300)
     headers = {"Authorization": "Token token=five"}
     answers = [get(simulator, "/abilities", headers=headers) for _ in range(8)]
     assert [a.status_code for a in answers].count(200) == 5
     refused = answers[-1]
     assert refused.json() == {"error": {"message": "Rate Limit Exceeded", "code": 2020}}
     assert refused.headers["ratelimit-remaining"] == "0"
-    assert int(refused.headers["ratelimit-reset"]) <= 2
+    assert 0 < int(refused.headers["ratelimit-reset"]) <= 300
     assert get(simulator, "/abilities").status_code == 200
     stats = simulator.stats()
     assert stats["keys"]["five"]["refused"] == stats["buckets"]["wired/five"]["refused"] == 3
