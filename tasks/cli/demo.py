@@ -1,0 +1,255 @@
+"""`pagetrail demo`: everything on this machine, against the PagerDuty simulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tasks.cli import output, summaries
+from workers.embedded import free_port
+from workers.errors import Fault
+from workers.fleet import Fleet, fleet
+from workers.limiter import budget_name
+from workers.settings import PREFIX, load_settings
+from workers.supervisor import Child
+
+_KEPT = {f"{PREFIX}REDIS_SERVER"}
+"""The only setting the demo takes over: all else is its own, so that it touches nobody's fleet."""
+_LINE_SECONDS = 5.0
+_CONNECT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One of the demo's three customers."""
+
+    source: str
+    region: str
+    key: str
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+@output.json_option
+def demo(keep: bool, as_json: bool) -> None:
+    """Collect three tenants of a simulated PagerDuty on this machine, and prove what was collected.
+
+    Starts a Redis, a simulator, workers, beat and Flower on free loopback ports, in a directory of
+    its own below the data directory. Sends nothing to PagerDuty.
+    """
+    port = free_port()
+    directory = _directory(load_settings().data_dir, port)
+    began = time.monotonic()
+    output.say(f"Starting Redis, simulator, workers, beat and Flower in {directory} ...")
+    with fleet(load_settings()) as running:
+        running.supervisor.start(_simulator(port))
+        tenants = _tenants()
+        _connect(directory, tenants)
+        manifests = _collect(tenants)
+        _prove(directory, tenants)
+        document = _document(directory, running, tenants, manifests, time.monotonic() - began)
+        if as_json:
+            output.emit(document)
+        else:
+            _tell(document, running, keep=keep)
+        if keep:
+            running.supervisor.wait()
+
+
+def _directory(data_dir: Path, port: int) -> Path:
+    """Make the demo's directory and let every setting of this process and its children point there."""
+    directory = data_dir / "demo" / time.strftime("%Y%m%d-%H%M%S")
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise Fault(
+            f"{directory} can't be made ({error.strerror}): choose another place with "
+            "PAGETRAIL_DATA_DIR."
+        ) from None
+    regions = {name: f"http://127.0.0.1:{port}/{name}" for name in ("us", "eu")}
+    ours = {f"{PREFIX}DATA_DIR": str(directory), f"{PREFIX}REGIONS": json.dumps(regions)}
+    for name in [name for name in os.environ if name.startswith(PREFIX) and name not in _KEPT]:
+        del os.environ[name]
+    os.environ.update(ours)
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
+    (directory / "demo.env").write_text("".join(lines), "utf-8")
+    return directory
+
+
+def _simulator(port: int) -> Child:
+    def ready() -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(_CONNECT_SECONDS)
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    argv = [sys.executable, "-m", "simulator", "--demo", "--port", str(port)]
+    return Child("simulator", argv, ready=ready)
+
+
+def _tenants() -> list[Tenant]:
+    from simulator import demo_accounts
+
+    return [
+        Tenant(f"{account.subdomain}/main", account.region, account.keys[0].key)
+        for account in demo_accounts()
+    ]
+
+
+def _connect(directory: Path, tenants: list[Tenant]) -> None:
+    for tenant in tenants:
+        file = directory / f"{tenant.source.partition('/')[0]}.key"
+        file.touch(mode=0o600)
+        file.write_text(tenant.key, "ascii")
+        _run("source", "connect", tenant.source, "--region", tenant.region,
+             "--key-file", str(file), "--yes")  # fmt: skip
+        file.unlink()
+
+
+def _run(*arguments: str) -> None:
+    """Run a command as a person would, and show it."""
+    output.say(f"$ pagetrail {shlex.join(arguments)}")
+    done = subprocess.run([sys.executable, "-m", "tasks.cli", *arguments], check=False)
+    if done.returncode not in (0, 3):
+        raise Fault(
+            f"`pagetrail {arguments[0]}` ended with {done.returncode}: the demo stops here."
+        )
+
+
+def _collect(tenants: list[Tenant]) -> dict[str, list[dict[str, Any]]]:
+    """Collect all tenants side by side and return their manifests."""
+    from tasks.cli.following import Follower
+    from tasks.plan import collect_now
+    from workers.runtime import runtime
+
+    parts = runtime()
+    with _progress([tenant.source for tenant in tenants]) as show:
+
+        def follow(tenant: Tenant) -> list[dict[str, Any]]:
+            opened = collect_now(parts, parts.sources.get(tenant.source))
+            follower = Follower(parts, tenant.source, show(tenant.source), output.say)
+            return follower.follow(opened.run)
+
+        with ThreadPoolExecutor(len(tenants)) as followers:
+            results = followers.map(follow, tenants)
+            return dict(zip((tenant.source for tenant in tenants), results, strict=True))
+
+
+@contextmanager
+def _progress(sources: list[str]) -> Iterator[Any]:
+    """Show every source's pages: a bar each on a terminal, else a line now and then."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = output.console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("pages  {task.fields[words]}"),
+        TimeElapsedColumn(),
+    )
+    said: dict[str, float] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        rows = {source: bars.add_task(source, total=None, words="") for source in sources}
+
+        def show(source: str) -> Any:
+            def update(_run: str, progress: Mapping[str, Any]) -> None:
+                closed, words = progress.get("closed", 0), summaries.progress_words(progress)
+                total = closed + progress["pages"]
+                bars.update(rows[source], completed=closed, total=total, words=words)
+                if bars.disable and time.monotonic() - said.get(source, 0.0) > _LINE_SECONDS:
+                    said[source] = time.monotonic()
+                    output.say(f"{source}: {closed} of {total} pages {words}")
+
+            return update
+
+        yield show
+
+
+def _prove(directory: Path, tenants: list[Tenant]) -> None:
+    for tenant in tenants:
+        _run("verify", tenant.source)
+    file = directory / "incidents.csv"
+    _run("artifact", "export", tenants[0].source, "--resource", "incidents",
+         "--format", "csv", "--output", str(file))  # fmt: skip
+
+
+def _document(
+    directory: Path,
+    running: Fleet,
+    tenants: list[Tenant],
+    manifests: Mapping[str, list[dict[str, Any]]],
+    seconds: float,
+) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 1),
+        "longest_wait_seconds": max(map(_longest_wait, tenants)),
+        "data_dir": str(directory),
+        "artifacts": str(directory / "artifacts"),
+        "flower": running.flower,
+        "sources": {source: summaries.summary(found) for source, found in manifests.items()},
+    }
+
+
+def _longest_wait(tenant: Tenant) -> float:
+    """Return the longest time, in seconds, that a request waited for the tenant's budget."""
+    from workers.runtime import runtime
+
+    parts = runtime()
+    source = parts.sources.get(tenant.source)
+    state = parts.limiter.state(
+        budget_name(source.region, source.fingerprint), reserve_share=source.reserve
+    )
+    return round(state.longest_wait_seconds, 1)
+
+
+def _tell(document: Mapping[str, Any], running: Fleet, *, keep: bool) -> None:
+    rows = [
+        (
+            source,
+            found["state"],
+            sum(each["records"] for each in found["resources"].values()),
+            sum(each["requests"] for each in found["resources"].values()),
+            ", ".join(
+                f"{name} ({each['reason']})"
+                for name, each in found["resources"].items()
+                if each["state"] != "complete"
+            ),
+        )
+        for source, found in document["sources"].items()
+    ]
+    output.table(("source", "state", "#records", "#requests", "not complete"), rows)
+    click.echo()
+    flower = f"{running.flower} (user pagetrail, password {running.flower_password})"
+    output.facts(
+        [
+            ("took", f"{document['seconds']:.0f} s"),
+            ("longest wait for budget", f"{document['longest_wait_seconds']:.1f} s"),
+            ("artifacts", document["artifacts"]),
+            ("export", f"{document['data_dir']}/incidents.csv"),
+            ("Flower", flower if keep else f"{running.flower} (with --keep it stays)"),
+        ]
+    )
+    first = next(iter(document["sources"]))
+    click.echo("\nWhat to try next:")
+    click.echo(f"  . {document['data_dir']}/demo.env")
+    click.echo(f"  pagetrail verify {first}")
+    click.echo(f"  pagetrail artifact list {first}")
+    if keep:
+        click.echo(f"  pagetrail collect {first} --wait")
+        click.echo("  pagetrail status --watch")
+        click.echo("\nEverything runs until Ctrl-C.")
+    else:
+        click.echo("  make demo KEEP=1                  the same, and it stays")
