@@ -59,8 +59,8 @@ class Lease:
     """The right to seal a run, renewed while there is work to do."""
 
     def __init__(self, fleet: Runtime, source: str, run: str) -> None:
-        self._take = lambda: fleet.ledger.seal(source, run, self._token)
-        self._token = secrets.token_hex(8)
+        token = secrets.token_hex(8)
+        self._take = lambda: fleet.ledger.seal(source, run, token)
         self._renewed_at = time.monotonic()
 
     def renew(self) -> bool:

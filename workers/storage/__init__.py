@@ -39,6 +39,9 @@ class Storage(Protocol):
     a directory can't hold both.
     """
 
+    def __hash__(self) -> int:
+        """Return the same for one storage only: what is cached per storage relies on it."""
+
     def put_new(self, key: str, data: bytes) -> bool:
         """Store *data* durably unless the key is taken; say whether this call stored it.
 
