@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kombu.exceptions import OperationalError
+
 from tasks.pages import Page
 from workers.app import celery
+from workers.errors import RedisUnreachable
 from workers.ledger import Opening, Outcome
 
 _PASS_DELAYS = {2: 1.0, 3: 5.0}
@@ -27,21 +30,31 @@ def openings(pages: Iterable[Page]) -> list[Opening]:
 
 
 def publish(source: str, run: str, outcome: Outcome) -> None:
-    """Send what a step of the ledger asked for; the tick repeats what gets lost here."""
+    """Send what a step of the ledger asked for; the tick repeats what gets lost here.
+
+    Raises `RedisUnreachable`.
+    """
     for offer in outcome.offers:
         first = offer.page.endswith(".1/000000")
-        celery.send_task(
-            "tasks.fetch.fetch_resource" if first else "tasks.fetch.fetch_page",
-            (source, run, offer.page, offer.number, outcome.queue),
-            queue=outcome.queue,
-        )
+        task = "tasks.fetch.fetch_resource" if first else "tasks.fetch.fetch_page"
+        _send(task, outcome.queue, source, run, offer.page, offer.number, outcome.queue)
     if outcome.seal or outcome.task == "seal":
-        celery.send_task("tasks.seal.seal_run", (source, run), queue="seal")
+        _send("tasks.seal.seal_run", "seal", source, run)
     elif outcome.task == "plan":
-        celery.send_task("tasks.plan.plan_run", (source,), queue="plan")
+        _send("tasks.plan.plan_run", "plan", source)
     elif outcome.task == "probe":
-        celery.send_task("tasks.plan.probe_source", (source, run), queue="plan")
+        _send("tasks.plan.probe_source", "plan", source, run)
 
 
 def recover() -> None:
-    celery.send_task("tasks.plan.recover", (), queue="plan")
+    """Send the one task that puts back what Redis lost."""
+    _send("tasks.plan.recover", "plan")
+
+
+def _send(task: str, queue: str, *args: str | int) -> None:
+    try:
+        celery.send_task(task, args, queue=queue)
+    except OperationalError:
+        raise RedisUnreachable(
+            "Redis went away before the fleet could be told: it looks by itself once Redis is back."
+        ) from None

@@ -154,7 +154,8 @@ def restore(fleet: Runtime) -> int:
     Repeatable, and harmless while the fleet works: what Redis knows better stays.
     """
     marker = _marker(fleet)
-    fleet.sources.restore()
+    if unreadable := fleet.sources.restore().unreadable:
+        log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
     with ThreadPoolExecutor(8) as readers:
         reopened = sum(readers.map(lambda source: _restore(fleet, source), fleet.sources.list()))
     fleet.redis.set(f"{fleet.settings.key_prefix}:marker", marker)

@@ -6,7 +6,7 @@ import logging
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,7 +60,7 @@ class Lease:
 
     def __init__(self, fleet: Runtime, source: str, run: str) -> None:
         token = secrets.token_hex(8)
-        self._take = lambda: fleet.ledger.seal(source, run, token)
+        self._take: Callable[[], bool] = lambda: fleet.ledger.seal(source, run, token)
         self._renewed_at = time.monotonic()
 
     def renew(self) -> bool:
