@@ -276,12 +276,15 @@ def write_parts(
     lines: Iterator[bytes], open_part: Callable[[int], BinaryIO], most_bytes: int = PART_BYTES
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Write *lines* into as many parts as they need; yield each part's number and account."""
-    number = 0
-    part = Part(open_part(number))
-    for line in lines:
-        part.add(line)
-        if part.bytes >= most_bytes:
-            yield number, part.close()
-            number += 1
-            part = Part(open_part(number))
-    yield number, part.close()
+    number, goes_on = 0, True
+    while goes_on:
+        with open_part(number) as file:
+            part, goes_on = Part(file), False
+            for line in lines:
+                part.add(line)
+                if part.bytes >= most_bytes:
+                    goes_on = True
+                    break
+            account = part.close()
+        yield number, account
+        number += 1
