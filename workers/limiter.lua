@@ -186,8 +186,7 @@ end
 local function learn(state, ticket, limit, remaining, reset, jitter)
   local used, turn = limit - remaining, now + math.min(reset, WINDOW)
   if now >= state.turn or turn > state.turn + TURN_MS or limit ~= state.limit then
-    local follows = now < state.turn + WINDOW and limit == state.limit
-    state.before = follows and state.rate or 0
+    state.before = now < state.turn + WINDOW and state.rate or 0
     state.turn, state.base_at, state.base_used, state.base_ticket = turn, now, used, ticket
   elseif turn < state.turn - TURN_MS then
     return
@@ -275,8 +274,10 @@ end
 function verbs.observe(ticket, status, limit, remaining, reset, jitter)
   local state = load()
   local ours = ticket <= state.n -- else it was given out before this state was lost
-  state.seed = 0
-  if status > 0 then state.news = now end
+  if ours then
+    state.seed = 0
+    if status > 0 then state.news = now end
+  end
   if status == 429 then
     refuse(state, ticket, reset, jitter)
   elseif status >= 200 and status < 300 and ticket > state.struck and ours then

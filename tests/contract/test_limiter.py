@@ -110,9 +110,9 @@ class Model:
         self, now: int, ticket: int, status: int, headers: tuple[int, int, int] | None, jitter: int
     ) -> None:
         self.cut(now)
-        self.seed = 0
-        if status:
-            self.news = now
+        if ticket <= self.given:
+            self.seed = 0
+            self.news = now if status else self.news
         if status == 429:
             if ticket > self.struck:
                 self.strikes, self.struck = self.strikes + 1, self.given
@@ -130,8 +130,7 @@ class Model:
     ) -> None:
         used, turn = limit - remaining, now + min(reset, WINDOW)
         if now >= self.turn or turn > self.turn + 2000 or limit != self.limit:
-            follows = now < self.turn + WINDOW and limit == self.limit
-            self.before = self.rate if follows else 0
+            self.before = self.rate if now < self.turn + WINDOW else 0
             self.turn, self.base = turn, (now, used, ticket)
         elif turn < self.turn - 2000:
             return

@@ -234,8 +234,12 @@ def test_a_ticket_from_before_redis_was_emptied_teaches_nothing(desk: Desk, redi
     desk.seeded()
     old = [desk.reserve() for _ in range(50)][-1]
     redis.flushall()
-    desk.seeded()
     desk.answer(old, 201, 960, 1, 60)
+    assert desk.reserve().reason == "seed"
+    desk.answer(old, 201, 960, 1, 60)
+    assert not desk.reserve().granted
+    desk.now += 3
+    desk.seeded()
     desk.answer(desk.reserve(), 201, 960, 900, 60)
     state = desk.limiter.state("b", reserve_share=0)
     assert (state.foreign, state.paused_seconds) == (58, 0)
