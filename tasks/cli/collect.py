@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
-
 import click
 
 from tasks.cli import output, parse, summaries
+from tasks.cli.bars import bars
 from tasks.cli.following import ASLEEP_SECONDS, Follower
 from tasks.cli.run import show_summary
 from tasks.plan import collect_now
 from workers.errors import Fault
 from workers.runtime import Runtime, runtime
-
-Show = Callable[[str, Mapping[str, Any]], None]
 
 
 @click.command()
@@ -41,8 +36,8 @@ def collect(source: str, wait: bool, as_json: bool) -> None:
         _say_opened(fleet, source, opened.run, joined=opened.joined)
         return
     try:
-        with _progress(source) as show:
-            manifests = Follower(fleet, source, show, output.say).follow(opened.run)
+        with bars([source]) as show_of:
+            manifests = Follower(fleet, source, show_of(source), output.say).follow(opened.run)
     except KeyboardInterrupt:
         raise Fault(
             f"Interrupted: run {opened.run} of {source} goes on; `pagetrail collect {source} "
@@ -62,35 +57,3 @@ def _say_opened(fleet: Runtime, source: str, run: str, *, joined: bool) -> None:
     clock = fleet.ledger.time()
     if clock.now_ms - (clock.tick_ms or 0) > ASLEEP_SECONDS * 1000:
         output.say("No fleet is at work, so the run waits: start it with `pagetrail up`.")
-
-
-@contextmanager
-def _progress(source: str) -> Iterator[Show]:
-    """Show a run's pages as they are closed, where there is a person to see it."""
-    console = output.console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _run, _progress: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(14),
-        MofNCompleteColumn(),
-        TextColumn("pages  {task.fields[words]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task(source, total=None, words="")
-
-        def show(run: str, progress: Mapping[str, Any]) -> None:
-            closed = progress.get("closed", 0)
-            bars.update(
-                bar,
-                description=f"{source} {run}",
-                completed=closed,
-                total=closed + progress["pages"],
-                words=summaries.progress_words(progress),
-            )
-
-        yield show

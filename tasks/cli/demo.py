@@ -9,9 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from typing import Any
 import click
 
 from tasks.cli import output, summaries
+from tasks.cli.bars import bars
+from tasks.cli.up import until_signalled
 from workers.embedded import free_port
 from workers.errors import Fault
 from workers.fleet import Fleet, fleet
@@ -28,7 +29,6 @@ from workers.supervisor import Child
 
 _KEPT = {f"{PREFIX}REDIS_SERVER"}
 """The only setting the demo takes over: all else is its own, so that it touches nobody's fleet."""
-_LINE_SECONDS = 5.0
 _CONNECT_SECONDS = 1.0
 
 
@@ -66,7 +66,8 @@ def demo(keep: bool, as_json: bool) -> None:
         else:
             _tell(document, running, keep=keep)
         if keep:
-            running.supervisor.wait()
+            with until_signalled():
+                running.supervisor.wait()
 
 
 def _directory(data_dir: Path, port: int) -> Path:
@@ -135,47 +136,16 @@ def _collect(tenants: list[Tenant]) -> dict[str, list[dict[str, Any]]]:
     from workers.runtime import runtime
 
     parts = runtime()
-    with _progress([tenant.source for tenant in tenants]) as show:
+    with bars([tenant.source for tenant in tenants], lines=True) as show_of:
 
         def follow(tenant: Tenant) -> list[dict[str, Any]]:
             opened = collect_now(parts, parts.sources.get(tenant.source))
-            follower = Follower(parts, tenant.source, show(tenant.source), output.say)
+            follower = Follower(parts, tenant.source, show_of(tenant.source), output.say)
             return follower.follow(opened.run)
 
         with ThreadPoolExecutor(len(tenants)) as followers:
             results = followers.map(follow, tenants)
             return dict(zip((tenant.source for tenant in tenants), results, strict=True))
-
-
-@contextmanager
-def _progress(sources: list[str]) -> Iterator[Any]:
-    """Show every source's pages: a bar each on a terminal, else a line now and then."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = output.console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("pages  {task.fields[words]}"),
-        TimeElapsedColumn(),
-    )
-    said: dict[str, float] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        rows = {source: bars.add_task(source, total=None, words="") for source in sources}
-
-        def show(source: str) -> Any:
-            def update(_run: str, progress: Mapping[str, Any]) -> None:
-                closed, words = progress.get("closed", 0), summaries.progress_words(progress)
-                total = closed + progress["pages"]
-                bars.update(rows[source], completed=closed, total=total, words=words)
-                if bars.disable and time.monotonic() - said.get(source, 0.0) > _LINE_SECONDS:
-                    said[source] = time.monotonic()
-                    output.say(f"{source}: {closed} of {total} pages {words}")
-
-            return update
-
-        yield show
 
 
 def _prove(directory: Path, tenants: list[Tenant]) -> None:

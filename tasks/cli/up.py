@@ -41,7 +41,7 @@ def up(workers: int, flower: bool, flower_port: int | None, as_json: bool) -> No
     """
     settings = load_settings()
     configure_logging(settings)
-    with _until_signalled():
+    with until_signalled():
         port = (flower_port or 0) if flower else None
         with fleet(settings, workers=workers, flower_port=port) as running:
             _tell(running, settings, as_json=as_json)
@@ -49,7 +49,7 @@ def up(workers: int, flower: bool, flower_port: int | None, as_json: bool) -> No
 
 
 @contextmanager
-def _until_signalled() -> Iterator[None]:
+def until_signalled() -> Iterator[None]:
     """Leave the block at the first signal to end; further ones change nothing, since all is ending already."""
 
     def end(*_: object) -> NoReturn:

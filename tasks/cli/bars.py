@@ -1,0 +1,52 @@
+"""Runs shown as they are read: a bar per source on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tasks.cli import output, summaries
+
+Show = Callable[[str, Mapping[str, Any]], None]
+"""Shows how far a run of one source is: the run, and the ledger's progress."""
+_LINE_SECONDS = 5.0
+
+
+@contextmanager
+def bars(sources: Sequence[str], *, lines: bool = False) -> Iterator[Callable[[str], Show]]:
+    """Show the runs of *sources* for the length of the block; yields what gives each its `Show`.
+
+    Where there is no terminal nothing is shown, or with *lines* one line now and then.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = output.console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("pages  {task.fields[words]}"),
+        TimeElapsedColumn(),
+    )
+    said: dict[str, float] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        rows = {source: progress.add_task(source, total=None, words="") for source in sources}
+
+        def show_of(source: str) -> Show:
+            def show(_run: str, of_run: Mapping[str, Any]) -> None:
+                closed = int(of_run.get("closed", 0))
+                total, words = closed + of_run["pages"], summaries.progress_words(of_run)
+                progress.update(rows[source], completed=closed, total=total, words=words)
+                if (
+                    lines
+                    and progress.disable
+                    and time.monotonic() - said.get(source, 0.0) > _LINE_SECONDS
+                ):
+                    said[source] = time.monotonic()
+                    output.say(f"{source}: {closed} of {total} pages, {words}")
+
+            return show
+
+        yield show_of
