@@ -1,7 +1,8 @@
 """Which records an export gives."""
 
-import io
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -40,11 +41,13 @@ class Runs:
         self.storage.put_new(manifest_key(SOURCE, run), orjson.dumps(manifest))
 
     def _store(self, key: str, found: Sequence[Record]) -> Record:
-        file = io.BytesIO()
         lines = (orjson.dumps(record) + b"\n" for record in found)
-        ((_, account),) = write_parts(lines, lambda _: file)
-        self.storage.put_new(key, file.getvalue())
-        assert account["sha256"] == sha256(file.getvalue())
+        with tempfile.TemporaryDirectory() as directory:
+            part = Path(directory) / "part"
+            ((_, account),) = write_parts(lines, lambda _: part.open("w+b"))
+            blob = part.read_bytes()
+        self.storage.put_new(key, blob)
+        assert account["sha256"] == sha256(blob)
         return {"key": key, **account}
 
     def export(self, run: str | None = None) -> dict[str, Any]:
