@@ -1,0 +1,367 @@
+"""A run told step by step, with everything that can go wrong between two steps.
+
+Real Redis, a real simulator process, real storage. Only the transport of messages is replaced: what
+would lie in Celery's lists lies in a deque here, and each step runs one message. The ledger's clock
+is set by the test, so nothing waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from redis import Redis
+
+from tasks import fetch, plan, seal
+from tasks.artifacts import manifest_key, plan_key
+from tasks.verify import verify
+from tests.simulator_process import SimulatorProcess, running_simulator
+from workers.app import celery
+from workers.pagerduty import fingerprint
+from workers.runtime import Runtime, build
+from workers.settings import Settings
+from workers.sources import Source
+from workers.storage import Storage
+
+SOURCE, RUN, KEY = "acme/main", "00000001", "k" * 20
+ACCOUNT = {
+    "subdomain": "acme",
+    "incidents": 250,
+    "days": 110,
+    "log_entries_per_incident": 2,
+    "services": 220,
+    "users": 12,
+    "teams": 5,
+    "schedules": 3,
+    "shift_schedules": 2,
+    "audit_records": 150,
+    "keys": [{"key": KEY, "limit": 100_000}],
+}
+MOST_STEPS = 40_000
+Message = tuple[str, tuple[Any, ...]]
+
+
+class Died(BaseException):
+    """The worker is gone in the middle of its step."""
+
+
+class Noticed:
+    """A storage that tells when it took an object that wasn't there."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.stored: Callable[[str], None] = lambda _key: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        new = self._storage.put_new(key, data)
+        if new:
+            self.stored(key)
+        return new
+
+    def put_new_file(self, key: str, path: Path) -> bool:
+        new = self._storage.put_new_file(key, path)
+        if new:
+            self.stored(key)
+        return new
+
+
+@dataclass
+class Fleet:
+    """A fleet of one worker that does one step at a time."""
+
+    runtime: Runtime
+    redis: Redis
+    storage: Noticed
+    messages: deque[Message] = field(default_factory=deque)
+    steps: int = 0
+
+    def connect(self) -> Source:
+        """Register the account as a source."""
+        now = datetime.now(UTC)
+        source = Source(
+            id=SOURCE,
+            region="us",
+            subdomain="acme",
+            credential="account",
+            fingerprint=fingerprint("us", KEY),
+            sealed_key=self.runtime.sources.seal(SOURCE, KEY),
+            keyed_at=now,
+            connected_at=now,
+            since=now - timedelta(days=120),
+            every_seconds=86_400,
+            reserve=0.0,
+        )
+        return self.runtime.sources.add(source)
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        text = self.storage.get(manifest_key(SOURCE, RUN))
+        return orjson.loads(text) if text else None
+
+    @property
+    def ended(self) -> bool:
+        return self.manifest is not None and not self.redis.exists(f"pagetrail:run:{SOURCE}")
+
+    def step(self, which: int = 0) -> None:
+        """Do what one message says; a worker that dies in it leaves it undone."""
+        self.steps += 1
+        assert self.steps < MOST_STEPS, "the run is stuck, or as good as"
+        self.messages.rotate(-which)
+        name, arguments = self.messages.popleft()
+        self.messages.rotate(which)
+        with contextlib.suppress(Died):
+            celery.tasks[name](*arguments)
+
+    def idle(self) -> None:
+        """Let time go by until something is due, and let beat tick."""
+        ledger = self.runtime.ledger
+        assert ledger.now_ms is not None
+        due = self.redis.zrange("pagetrail:due", 0, 0, withscores=True)
+        ledger.now_ms = max(ledger.now_ms + 1, int(due[0][1]) if due else 0)
+        plan.tick()
+
+    def lose_redis(self) -> None:
+        """Empty Redis, and with it every message on its way."""
+        self.redis.flushall()
+        self.messages.clear()
+
+    def live(self) -> None:
+        """Do steps until the run has ended."""
+        while not self.ended:
+            if self.messages:
+                self.step()
+            else:
+                self.idle()
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[SimulatorProcess]:
+    with running_simulator([ACCOUNT]) as process:
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def no_faults(simulator: SimulatorProcess) -> Iterator[None]:
+    yield
+    simulator.clear_faults()
+
+
+@pytest.fixture
+def make(
+    simulator: SimulatorProcess, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Path], Fleet]]:
+    """Give what makes a fleet on an emptied Redis and a data directory."""
+
+    monkeypatch.setenv("PAGETRAIL_REDIS_URL", redis_url)  # Celery's settings ask for it
+    fleets: list[Fleet] = []
+
+    def made(data_dir: Path) -> Fleet:
+        redis.flushall()
+        data_dir.mkdir(exist_ok=True)
+        settings = Settings(
+            data_dir=data_dir,
+            redis_url=redis_url,
+            regions={"us": simulator.region("us"), "eu": simulator.region("eu")},
+            request_timeout_seconds=5,
+            lanes_start=3,
+            lanes_max=4,
+        )
+        runtime = build(settings)
+        storage = Noticed(runtime.storage)
+        fleet = Fleet(replace(runtime, storage=storage), redis, storage)
+        fleets.append(fleet)
+        fleet.runtime.ledger.now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        for module in (plan, fetch, seal):
+            monkeypatch.setattr(module, "runtime", lambda: fleet.runtime)
+
+        def send_task(name: str, args: tuple[Any, ...], queue: str) -> None:
+            fleet.messages.append((name, args))
+
+        monkeypatch.setattr(celery, "send_task", send_task)
+        return fleet
+
+    yield made
+    for fleet in fleets:
+        fleet.runtime.pagerduty.close()
+        fleet.runtime.redis.close()
+
+
+@dataclass
+class Reference:
+    """A run nothing happened to: its plan, to run it again, and what it came to."""
+
+    plan: bytes
+    manifest: dict[str, Any]
+    steps: int
+
+
+@pytest.fixture
+def reference(make: Callable[[Path], Fleet], tmp_path: Path) -> Reference:
+    fleet = make(tmp_path / "reference")
+    plan.collect_now(fleet.runtime, fleet.connect())
+    fleet.live()
+    text = fleet.storage.get(plan_key(SOURCE, RUN))
+    assert text
+    assert fleet.manifest
+    return Reference(text, fleet.manifest, fleet.steps)
+
+
+def again(make: Callable[[Path], Fleet], data_dir: Path, reference: Reference) -> Fleet:
+    """Return a fleet that finds the reference's run open in storage, and nothing in Redis."""
+    fleet = make(data_dir)
+    fleet.connect()
+    fleet.storage.put_new(plan_key(SOURCE, RUN), reference.plan)
+    fleet.lose_redis()
+    return fleet
+
+
+def essence(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return all of a manifest but times, request counts, and the digests they are part of."""
+    rest = {k: v for k, v in manifest.items() if k not in ("sealed_at", "sha256")}
+    rest["resources"] = {
+        name: {
+            **{k: v for k, v in account.items() if k != "requests"},
+            "windows": [
+                {**window, "pages": [[number, new] for number, _, _, new in window["pages"]]}
+                for window in account["windows"]
+            ],
+        }
+        for name, account in manifest["resources"].items()
+    }
+    return rest
+
+
+def check(fleet: Fleet, reference: Reference) -> None:
+    manifest = fleet.manifest
+    assert manifest
+    assert essence(manifest) == essence(reference.manifest)
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok
+    assert [difference.kind for difference in report.differences] == []
+    plan.tick()
+    while fleet.messages:
+        fleet.step()
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "the next run is due some day"
+
+
+def test_a_run_nothing_happens_to_reads_all_there_is_with_the_fewest_requests(
+    reference: Reference,
+) -> None:
+    manifest = reference.manifest
+    assert manifest["state"] == "complete"
+    assert {name: r["state"] for name, r in manifest["resources"].items()} == dict.fromkeys(
+        manifest["resources"], "complete"
+    )
+    records = {name: r["records"] for name, r in manifest["resources"].items()}
+    assert (records["incidents"], records["services"], records["schedules"]) == (250, 220, 5)
+    requests = {name: r["requests"] for name, r in manifest["resources"].items()}
+    assert (requests["incidents"], requests["services"], requests["schedules"]) == (3, 3, 2 + 5)
+
+
+def test_redis_emptied_after_every_step_that_stored_something(
+    make: Callable[[Path], Fleet], tmp_path: Path, reference: Reference
+) -> None:
+    """Any other step would, repeated for ever, keep every run from getting anywhere."""
+    fleet = again(make, tmp_path / "again", reference)
+    new: list[str] = []
+    fleet.storage.stored = new.append
+    while not fleet.ended:
+        known = len(new)
+        while len(new) == known and not fleet.ended:
+            if fleet.messages:
+                fleet.step()
+            else:
+                fleet.idle()
+        fleet.lose_redis()
+    assert len(new) > reference.steps, "each page, artifact and the manifest was a step of its own"
+    check(fleet, reference)
+
+
+def test_redis_emptied_once_after_any_step_whatever(
+    make: Callable[[Path], Fleet], tmp_path: Path, reference: Reference
+) -> None:
+    for moment in range(1, reference.steps + 1):
+        fleet = again(make, tmp_path / f"{moment}", reference)
+        while not fleet.ended:
+            if fleet.messages:
+                fleet.step()
+            else:
+                fleet.idle()
+            if fleet.steps == moment:
+                fleet.lose_redis()
+                fleet.idle()
+        check(fleet, reference)
+
+
+def test_every_worker_dies_right_after_it_stored_something(
+    make: Callable[[Path], Fleet], tmp_path: Path, reference: Reference
+) -> None:
+    """Nobody hears of what it stored: the lease ends, and another worker finds it."""
+    fleet = again(make, tmp_path / "again", reference)
+
+    def die(key: str) -> None:
+        raise Died(key)
+
+    fleet.storage.stored = die
+    fleet.live()
+    check(fleet, reference)
+
+
+def test_every_worker_dies_right_after_it_stored_something_and_redis_is_emptied(
+    make: Callable[[Path], Fleet], tmp_path: Path, reference: Reference
+) -> None:
+    fleet = again(make, tmp_path / "again", reference)
+
+    def die(key: str) -> None:
+        fleet.lose_redis()
+        raise Died(key)
+
+    fleet.storage.stored = die
+    fleet.live()
+    check(fleet, reference)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_anything_at_any_time(
+    make: Callable[[Path], Fleet],
+    tmp_path: Path,
+    reference: Reference,
+    simulator: SimulatorProcess,
+    seed: int,
+) -> None:
+    """Messages lost, doubled and late, errors and cut answers, deaths, an emptied Redis."""
+    dice = random.Random(seed)
+    random.seed(seed)  # for the jitter between attempts
+    simulator.fault("status_503", probability=0.05, seed=seed)
+    simulator.fault("cut_json", probability=0.05, seed=seed)
+    fleet = again(make, tmp_path / "again", reference)
+
+    def stored(key: str) -> None:
+        if dice.random() < 0.05:
+            raise Died(key)
+
+    fleet.storage.stored = stored
+    while not fleet.ended:
+        what = dice.random()
+        if not fleet.messages or what < 0.02:
+            fleet.idle()
+        elif what < 0.05:
+            fleet.messages.popleft()
+        elif what < 0.15:
+            fleet.messages.append(dice.choice(fleet.messages))
+        elif what < 0.155:
+            fleet.redis.flushall()  # while some messages are with workers already
+        else:
+            fleet.step(dice.randrange(len(fleet.messages)))
+    check(fleet, reference)
