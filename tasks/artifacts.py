@@ -21,6 +21,7 @@ LEVEL = 3
 PART_BYTES = 1 << 30
 REDACTED = "[redacted]"
 _CHUNK_BYTES = 1 << 20
+_NEEDED = ("run", "page", "fetched_at", "fingerprint", "requests", "redacted")
 _local = threading.local()
 
 
@@ -105,6 +106,8 @@ def decode_page(blob: bytes) -> Answer:
         date = envelope["date"]
         if rest or sha256(body) != envelope["stored_sha256"]:
             raise ValueError("the stored body isn't the one that was stored")
+        if missing := [name for name in _NEEDED if name not in envelope]:
+            raise ValueError(f"its recipe lacks {', '.join(missing)}")
         return Answer(
             envelope["status"], moment(date) if date else None, orjson.loads(body), envelope
         )
@@ -133,7 +136,7 @@ def decompress(blob: bytes) -> bytes:
 def _compressor() -> zstandard.ZstdCompressor:
     """Return this thread's compressor: it holds state, and making one costs more than a page."""
     if not hasattr(_local, "compressor"):
-        _local.compressor = zstandard.ZstdCompressor(level=LEVEL)
+        _local.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
     compressor: zstandard.ZstdCompressor = _local.compressor
     return compressor
 
@@ -196,7 +199,7 @@ class Part:
         self._digest = hashlib.sha256()
         self._blob = hashlib.sha256()
         self._file = file
-        self._stream = zstandard.ZstdCompressor(level=LEVEL).compressobj()
+        self._stream = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self.bytes = 0
         self.records = 0
 

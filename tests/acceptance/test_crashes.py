@@ -1,0 +1,105 @@
+"""Whatever is killed or emptied in the middle of a run: it ends complete, nothing lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from tests.acceptance.evidence import assert_all_true
+from tests.acceptance.fleet import Fleet, account, fleet_of, requests_of
+from tests.simulator_process import SimulatorProcess
+
+SLOW = {"latency_ms": 120, "jitter_ms": 40}
+MIDDLE = 40  # requests after which something happens, of about 130
+
+
+@pytest.fixture
+def own_fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet of this test's own, to be broken."""
+    with fleet_of(tmp_path / "data", pagerduty) as fleet:
+        yield fleet
+
+
+def begin(fleet: Fleet, simulator: SimulatorProcess, name: str) -> Any:
+    """Start collecting a slow account of several pages of everything; return the waiting command."""
+    key = f"{name}-Key-{'0' * 12}"
+    simulator.control(
+        "POST",
+        "accounts",
+        **account(name, [key], incidents=2_600, services=130, teams=12, habits=SLOW),
+    )
+    fleet.connect(f"{name}/main", key)
+    before = requests_of(simulator, key)
+    waiting = fleet.begin("collect", f"{name}/main", "--wait", "--json")
+    fleet.until(lambda: requests_of(simulator, key) - before > MIDDLE, 60, "reach the middle")
+    assert fleet.ask("run", "show", f"{name}/main")["state"] == "open", "it is over already"
+    return waiting
+
+
+def end(fleet: Fleet, simulator: SimulatorProcess, name: str, waiting: Any) -> None:
+    """Assert that the run ends complete, and that what it holds is the truth, each record once."""
+    ran = fleet.end(waiting, timeout=150)
+    assert ran.code == 0, f"{ran.err}{ran.out}{fleet.tail()}"
+    assert ran.document["state"] == "complete"
+    assert_all_true(fleet, simulator, fleet.runs, f"{name}/main", name)
+    assert fleet.verify(f"{name}/main")["differences"] == []
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_killed_in_the_middle_costs_nothing(
+    own_fleet: Fleet, pagerduty: SimulatorProcess
+) -> None:
+    """The only worker is killed with -9; another one takes its pages."""
+    waiting = begin(own_fleet, pagerduty, "killed")
+    [worker] = own_fleet.workers()
+    worker.kill()
+    own_fleet.until(lambda: not worker.is_running(), 10, "see the worker gone")
+    end(own_fleet, pagerduty, "killed", waiting)
+
+
+@pytest.mark.timeout(240)
+def test_redis_emptied_in_the_middle_costs_nothing(
+    own_fleet: Fleet, pagerduty: SimulatorProcess
+) -> None:
+    """FLUSHALL takes queues, ledger, limiter and sources; storage brings them back."""
+    waiting = begin(own_fleet, pagerduty, "emptied")
+    with redis.Redis.from_url((own_fleet.data / "redis.url").read_text().strip()) as client:
+        assert client.exists("pagetrail:run:emptied/main") == 1
+        client.flushall()
+    end(own_fleet, pagerduty, "emptied", waiting)
+    assert "emptied" in own_fleet.tail()
+
+
+@pytest.mark.timeout(240)
+def test_up_killed_in_the_middle_and_started_again_costs_nothing(
+    own_fleet: Fleet, pagerduty: SimulatorProcess
+) -> None:
+    """Its children end by themselves, and the next `up` goes on with the open run."""
+    waiting = begin(own_fleet, pagerduty, "fallen")
+    children = own_fleet.kill()
+    assert len(children) >= 3
+    _, left = psutil.wait_procs(children, timeout=40)
+    assert left == [], "children outlive `up`"
+    own_fleet.start("--workers", "1", "--no-flower")
+    end(own_fleet, pagerduty, "fallen", waiting)
+
+
+@pytest.mark.timeout(120)
+def test_a_frozen_worker_that_thaws_adds_nothing(
+    pagerduty: SimulatorProcess, tmp_path: Path
+) -> None:
+    """Its pages went to another worker when its leases ended; what it does then is in vain."""
+    with fleet_of(tmp_path / "data", pagerduty, "--workers", "2", "--no-flower") as fleet:
+        waiting = begin(fleet, pagerduty, "frozen")
+        frozen = fleet.workers()[0]
+        os.kill(frozen.pid, signal.SIGSTOP)
+        fleet.until(lambda: waiting.poll() is not None, 90, "end without the frozen worker")
+        os.kill(frozen.pid, signal.SIGCONT)
+        end(fleet, pagerduty, "frozen", waiting)

@@ -1,0 +1,112 @@
+"""`pagetrail verify` finds whatever is done to evidence, from storage alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.fleet import CommandLine, Fleet, account, settings_for
+from tests.simulator_process import SimulatorProcess
+
+SOURCE = "proof/main"
+
+
+@pytest.fixture(scope="module")
+def sealed(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> Path:
+    """Two sealed runs of one source: where they lie."""
+    key = "proof-Key-0000000001"
+    pagerduty.control("POST", "accounts", **account("proof", [key], incidents=250))
+    shared_fleet.connect(SOURCE, key)
+    shared_fleet.collect(SOURCE)
+    shared_fleet.collect(SOURCE)
+    return shared_fleet.runs
+
+
+@pytest.fixture
+def auditor(sealed: Path, pagerduty: SimulatorProcess, tmp_path: Path) -> CommandLine:
+    """Somebody with a copy of the evidence alone: no Redis, no fleet, no vault key."""
+    shutil.copytree(sealed / SOURCE, tmp_path / "copy" / SOURCE)
+    storage = {"PAGETRAIL_STORAGE_URL": f"file://{tmp_path / 'copy'}"}
+    return CommandLine(settings_for(tmp_path / "nothing", pagerduty, storage))
+
+
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "copy" / SOURCE / "runs"
+
+
+def flip(path: Path) -> None:
+    """Flip one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None], *, sign: bool = False) -> None:
+    """Edit a manifest; with *sign* its own digest is made to fit again."""
+    manifest = json.loads(path.read_text("utf-8"))
+    change(manifest)
+    if sign:
+        rest = {name: value for name, value in manifest.items() if name != "sha256"}
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        manifest["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    path.chmod(0o600)
+    path.write_text(json.dumps(manifest), "utf-8")
+
+
+def test_untouched_evidence_is_as_it_was_sealed(auditor: CommandLine) -> None:
+    report = auditor.verify(SOURCE)
+    assert report["runs"] == ["00000001", "00000002"]
+    assert report["objects"] > 50
+    assert report["differences"] == []
+
+
+@pytest.mark.parametrize("what", ["pages/incidents", "pages/team_members", "artifacts"])
+def test_one_flipped_bit_is_found(auditor: CommandLine, tmp_path: Path, what: str) -> None:
+    path = sorted((runs(tmp_path) / "00000001" / what).rglob("*.zst"))[0]
+    flip(path)
+    report = auditor.verify(SOURCE, code=3)
+    found = [(d["run"], d["key"], d["kind"]) for d in report["differences"]]
+    assert found == [("00000001", str(path.relative_to(tmp_path / "copy")), "changed")]
+
+
+@pytest.mark.parametrize("what", ["pages/services", "artifacts"])
+def test_one_removed_object_is_found(auditor: CommandLine, tmp_path: Path, what: str) -> None:
+    path = sorted((runs(tmp_path) / "00000002" / what).rglob("*.zst"))[-1]
+    path.unlink()
+    report = auditor.verify(SOURCE, code=3)
+    found = [(d["run"], d["key"], d["kind"]) for d in report["differences"]]
+    assert found == [("00000002", str(path.relative_to(tmp_path / "copy")), "missing")]
+
+
+def test_an_edited_manifest_is_found(auditor: CommandLine, tmp_path: Path) -> None:
+    path = runs(tmp_path) / "00000001" / "manifest.json"
+    edit(path, lambda manifest: manifest["resources"]["incidents"].update(records=249))
+    kinds = {d["kind"] for d in auditor.verify(SOURCE, code=3)["differences"]}
+    assert "manifest" in kinds
+
+
+def test_a_manifest_edited_with_its_digest_is_found_by_its_pages_and_its_follower(
+    auditor: CommandLine, tmp_path: Path
+) -> None:
+    path = runs(tmp_path) / "00000001" / "manifest.json"
+    edit(path, lambda m: m["resources"]["incidents"].update(records=249), sign=True)
+    found = {(d["run"], d["kind"]) for d in auditor.verify(SOURCE, code=3)["differences"]}
+    assert found == {("00000001", "count"), ("00000002", "chain")}
+
+
+def test_an_object_nobody_listed_is_found(auditor: CommandLine, tmp_path: Path) -> None:
+    path = runs(tmp_path) / "00000001" / "artifacts" / "secrets.000.jsonl.zst"
+    path.write_bytes(b"what is this?")
+    report = auditor.verify(SOURCE, code=3)
+    assert [d["kind"] for d in report["differences"]] == ["extra"]
+
+
+def test_a_run_there_is_not_is_named(auditor: CommandLine) -> None:
+    assert "00000009" in auditor.refused(1, "verify", SOURCE, "--run", "9")
