@@ -41,7 +41,7 @@ class Evidence:
     def __init__(self, plan: Plan, storage: Storage, files: ExitStack) -> None:
         self.plan = plan
         self.resources = {
-            name: Gathered(name, Collation(files.enter_context(tempfile.TemporaryFile())))
+            name: Gathered(name, Collation(files.enter_context(tempfile.TemporaryFile())))  # noqa: SIM115 - the stack closes it
             for name in plan.resources
         }
         self.objects: dict[str, tuple[str, int]] = {}  # page id -> sha256, bytes

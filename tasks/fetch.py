@@ -249,7 +249,7 @@ def plan_of(storage: Storage, source: str, run: str) -> Plan:
 def backoff_seconds(sent: int) -> float:
     """Return how long a page waits after a failure, *sent* requests having been sent for it."""
     longest = min(_BACKOFF_MOST, _BACKOFF_SECONDS * 2 ** min(sent, 10))
-    return random.uniform(longest / 2, longest)
+    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, hides nothing
 
 
 def _well_formed(page: Page, reply: Reply) -> bool:

@@ -39,9 +39,9 @@ def run_state(resources: Mapping[str, Mapping[str, Any]], credential: str, verdi
     """Return complete, partial, failed or cancelled. *verdict* is how the run was ended early."""
     if verdict == "cancelled":
         return verdict
-    if all(r["state"] in ("failed", "unavailable") for r in resources.values()):
-        if any(r["reason"] != "plan" for r in resources.values()):
-            return "failed"
+    nothing = all(r["state"] in ("failed", "unavailable") for r in resources.values())
+    if nothing and any(r["reason"] != "plan" for r in resources.values()):
+        return "failed"
     whole = all(
         r["state"] == "complete" or (r["state"] == "unavailable" and r["reason"] == "plan")
         for r in resources.values()

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from urllib.parse import quote
 
 OVERLAP = timedelta(minutes=10)
@@ -81,7 +82,7 @@ def split(period: Period, parts: int) -> list[Period]:
     seconds = int((period.until - period.since) / SECOND)
     parts = min(max(parts, 2), seconds)
     edges = [period.since + timedelta(seconds=seconds * n // parts) for n in range(parts + 1)]
-    return [Period(*pair) for pair in reversed(list(zip(edges, edges[1:], strict=False)))]
+    return [Period(*pair) for pair in reversed(list(pairwise(edges)))]
 
 
 def merged(periods: Iterable[Period]) -> list[Period]:
