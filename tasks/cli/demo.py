@@ -122,7 +122,11 @@ def _connect(directory: Path, tenants: list[Tenant]) -> None:
 def _run(*arguments: str) -> None:
     """Run a command as a person would, and show it."""
     output.say(f"$ pagetrail {shlex.join(arguments)}")
-    done = subprocess.run([sys.executable, "-m", "tasks.cli", *arguments], check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.cli", *arguments],
+        stdout=sys.stderr,  # our own output may be one JSON document
+        check=False,
+    )
     if done.returncode not in (0, 3):
         raise Fault(
             f"`pagetrail {arguments[0]}` ended with {done.returncode}: the demo stops here."

@@ -17,7 +17,7 @@ from tests.simulator_process import SimulatorProcess
 SOURCE = "proof/main"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sealed(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> Path:
     """Two sealed runs of one source: where they lie."""
     key = "proof-Key-0000000001"
