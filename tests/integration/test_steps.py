@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 from redis import Redis
 
 from tasks import fetch, plan, seal
@@ -171,7 +172,7 @@ def make(
         data_dir.mkdir(exist_ok=True)
         settings = Settings(
             data_dir=data_dir,
-            redis_url=redis_url,
+            redis_url=SecretStr(redis_url),
             regions={"us": simulator.region("us"), "eu": simulator.region("eu")},
             request_timeout_seconds=5,
             lanes_start=3,
@@ -332,7 +333,7 @@ def test_every_worker_dies_right_after_it_stored_something_and_redis_is_emptied(
     check(fleet, reference)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(5))
 def test_anything_at_any_time(
     make: Callable[[Path], Fleet],
     tmp_path: Path,
