@@ -136,8 +136,8 @@ def demo_accounts() -> tuple[AccountSpec, ...]:
             "northwind", "us", seed=11, days=90, dense_days=5, dense_share=0.88,
             incidents=12_600, log_entries_per_incident=2, services=60, users=45, teams=9,
             escalation_policies=24, schedules=10, shift_schedules=5, audit_records=2_400,
-            # The customer's own tools spend most of a minute: whoever collects has to wait.
-            keys=(KeySpec("demo-northwind-key+1", others_after=150),),
+            # The customer's own tools spend the rest of a minute: whoever collects has to wait.
+            keys=(KeySpec("demo-northwind-key+1", others_after=150, others_leave=0),),
             habits=Habits(latency_ms=40, jitter_ms=30),
         ),
         AccountSpec(

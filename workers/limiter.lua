@@ -209,6 +209,7 @@ local function refuse(state, ticket, reset, jitter)
   end
   local backoff = math.min(BACKOFF_MS, 1000 * 2 ^ (state.strikes - 1))
   extend_pause(state, now + (reset > 0 and reset or backoff) + jitter)
+  state.longest = math.max(state.longest, math.ceil(state.pause - now)) -- what was refused waits too
 end
 
 local verbs = {}
@@ -288,7 +289,7 @@ function verbs.observe(ticket, status, limit, remaining, reset, jitter)
   elseif status > 0 and now >= state.turn then
     state.foreign = 0 -- the server turned its window and said nothing of the new one
   end
-  save(state, 'news', 'seed', 'strikes', 'struck', 'pause', 'limit', 'turn', 'seen',
+  save(state, 'news', 'seed', 'strikes', 'struck', 'pause', 'longest', 'limit', 'turn', 'seen',
     'base_at', 'base_used', 'base_ticket', 'rate', 'before', 'foreign')
 end
 

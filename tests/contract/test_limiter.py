@@ -118,6 +118,7 @@ class Model:
                 self.strikes, self.struck = self.strikes + 1, self.given
             reset = headers[2] if headers else 0
             self.extend(now, now + (reset or min(60_000, 1000 * 2 ** (self.strikes - 1))) + jitter)
+            self.longest = max(self.longest, math.ceil(self.pause - now))
         elif 200 <= status < 300 and self.struck < ticket <= self.given:
             self.strikes = 0
         if headers and self.seen < ticket <= self.given:

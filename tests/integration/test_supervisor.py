@@ -27,12 +27,10 @@ supervisor.wait()
 """
 
 
-def descendants() -> list[psutil.Process]:
-    mine = psutil.Process().children(recursive=True)  # among them the Redis of other tests
+def descendants(directory: Path) -> list[psutil.Process]:
+    """Return what runs in *directory*: a supervisor's children do, other tests' processes don't."""
     return [
-        each
-        for each in mine
-        if not any(each.name().endswith(n) for n in ("valkey-server", "redis-server"))
+        each for each in psutil.Process().children(recursive=True) if Path(each.cwd()) == directory
     ]
 
 
@@ -43,7 +41,7 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
         assert before
         os.kill(before, 9)
         wait_for(lambda: supervisor.pid("sleeper") not in (None, before), "it starts again")
-    assert descendants() == []
+    assert descendants(tmp_path) == []
 
 
 def test_a_child_that_never_gets_ready_is_one_sentence_with_its_last_words(tmp_path: Path) -> None:
@@ -53,13 +51,13 @@ def test_a_child_that_never_gets_ready_is_one_sentence_with_its_last_words(tmp_p
         pytest.raises(Fault, match=r"broken ended at once; .*broken\.log is: no luck"),
     ):
         supervisor.start(Child("broken", argv, ready=lambda: False))
-    assert descendants() == []
+    assert descendants(tmp_path) == []
 
 
 def test_a_child_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(Child("stubborn", STUBBORN, grace_seconds=0.5))
-    assert descendants() == []
+    assert descendants(tmp_path) == []
 
 
 def test_the_last_child_ends_after_all_others(tmp_path: Path) -> None:

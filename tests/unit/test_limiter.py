@@ -322,6 +322,12 @@ def test_the_longest_wait_told_is_remembered(desk: Desk) -> None:
     assert desk.limiter.state("b", reserve_share=0).longest_wait_seconds == told
 
 
+def test_a_refused_request_waits_as_long_as_the_refusal_says(desk: Desk) -> None:
+    desk.seeded()
+    desk.answer(desk.reserve(), 429, 960, 0, 30)
+    assert desk.limiter.state("b", reserve_share=0).longest_wait_seconds >= 30
+
+
 def test_what_a_budget_remembers_ends_by_itself(desk: Desk, redis: Redis) -> None:
     desk.seeded().reserve()
     keys = redis.keys("p:limiter:*")
