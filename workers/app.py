@@ -7,7 +7,7 @@ from celery import Celery
 from kombu import Queue
 from kombu.transport.redis import Channel, Transport
 
-from workers import observability
+from workers import metrics, observability
 from workers.errors import Fault
 from workers.heartbeat import Heartbeat
 from workers.schedule import PLAN_QUEUE, schedule
@@ -98,3 +98,4 @@ celery = Celery(
 celery.add_defaults(configuration)
 celery.steps["consumer"].add(Heartbeat)
 observability.watch()
+metrics.watch()

@@ -1,16 +1,17 @@
 """The whole fleet on one machine: Redis unless there is one, workers, beat and Flower, under one supervisor."""
 
+import json
 import os
 import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from workers.embedded import free_port, start_redis, write_private
+from workers.embedded import free_port, free_ports, start_redis, write_private
 from workers.errors import redis_faults
 from workers.settings import SECRETS_DIR, Settings
 from workers.supervisor import Child, Supervisor
@@ -29,6 +30,8 @@ class Fleet:
     workers: int
     flower: str | None
     flower_password: str | None
+    metrics: Mapping[str, str]
+    """Where each process answers Prometheus; what concerns the whole fleet is at beat's address."""
 
 
 @contextmanager
@@ -44,8 +47,10 @@ def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) 
             start_redis(supervisor, settings)
         _check(settings)
         env = _environment(settings)
-        children = [_worker(number, workers, env) for number in range(1, workers + 1)]
-        children.append(Child("beat", [*_celery("beat")], env))
+        children = [Child("beat", _celery("beat"), env)]
+        children += [_worker(number, workers, env) for number in range(1, workers + 1)]
+        children, metrics = _measured(children, settings)
+        write_private(data_dir / "metrics.json", _targets(metrics))
         flower = password = None
         if flower_port is not None:
             password = _flower_password(data_dir)
@@ -55,7 +60,7 @@ def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) 
         supervisor.start(*children)
         url = urlsplit(settings.redis_url_or_embedded())
         shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
-        yield Fleet(supervisor, shown, workers, flower, password)
+        yield Fleet(supervisor, shown, workers, flower, password, metrics)
 
 
 def queues_of(number: int, workers: int) -> str:
@@ -97,6 +102,25 @@ def _takes_work(node: str) -> bool:
         return bool(celery.control.ping([node], timeout=1.0))
     except OperationalError:
         return False
+
+
+def _measured(children: list[Child], settings: Settings) -> tuple[list[Child], dict[str, str]]:
+    """Return *children* with a metrics port each, and their addresses by name."""
+    first, host = settings.metrics_port, settings.metrics_host
+    count = len(children)
+    ports = range(first, first + count) if first else free_ports(count)
+    pairs = list(zip(children, ports, strict=True))
+    return (
+        [replace(c, env={**c.env, "PAGETRAIL_METRICS_PORT": str(port)}) for c, port in pairs],
+        {c.name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for c, port in pairs},
+    )
+
+
+def _targets(metrics: Mapping[str, str]) -> str:
+    """Return the addresses as a file of Prometheus's file_sd_configs."""
+    return json.dumps(
+        [{"targets": [address], "labels": {"process": name}} for name, address in metrics.items()]
+    )
 
 
 def _flower(port: int, password: str, env: Mapping[str, str]) -> Child:

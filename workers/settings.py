@@ -198,6 +198,20 @@ class Settings(BaseSettings):
         24.0, "A run without any success for so long is sealed as it stands", 0.001, 8760
     )
     worker_slots: int = _number(50, "Tasks one worker process does at a time", 1, 80)
+    metrics_port: int | None = _setting(
+        None,
+        "Port where each process answers GET /metrics for Prometheus; unset: nowhere, "
+        "but on free ports under `pagetrail up`",
+        "a whole number from 1 to 65535",
+        ge=1,
+        le=65535,
+    )
+    metrics_host: str = _setting(
+        "127.0.0.1",
+        "Address on which it does so; in a container 0.0.0.0",
+        "an IP address or a host name",
+        pattern=r"^[A-Za-z0-9.:-]{1,253}$",
+    )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),

@@ -11,6 +11,7 @@ import click
 import orjson
 
 from tasks.cli import output
+from workers import metrics
 from workers.fleet import FLOWER_USER, Fleet, fleet
 from workers.observability import configure_logging
 from workers.settings import Settings, load_settings
@@ -67,12 +68,17 @@ def until_signalled() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _scraped(address: str) -> str:
+    return f"http://{address}{metrics.PATH}"
+
+
 def _tell(running: Fleet, settings: Settings, *, as_json: bool) -> None:
     if as_json:
         document = {
             "ready": True,
             "redis": running.redis,
             "flower": running.flower,
+            "metrics": {name: _scraped(address) for name, address in running.metrics.items()},
             "workers": running.workers,
             "data_dir": str(settings.data_dir),
         }
@@ -87,5 +93,7 @@ def _tell(running: Fleet, settings: Settings, *, as_json: bool) -> None:
     if running.flower:
         login = f"user {FLOWER_USER}, password {running.flower_password}"
         pairs.append(("Flower", f"{running.flower} ({login})"))
+    fleet_wide = _scraped(running.metrics["beat"])
+    pairs.append(("Metrics", f"{fleet_wide} (all: {settings.data_dir / 'metrics.json'})"))
     output.facts(pairs)
     click.echo("The fleet takes work. Ctrl-C ends it.")

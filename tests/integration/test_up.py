@@ -94,6 +94,13 @@ def test_it_says_one_line_when_it_takes_work_and_a_signal_ends_all_of_it(
             assert flower.get("/workers").status_code == 401
             flower.auth = httpx.BasicAuth("pagetrail", password)
             wait_for(lambda: "worker1@" in flower.get("/workers").text, "Flower sees the workers")
+        assert set(fleet.said["metrics"]) == {"beat", "worker1", "worker2"}
+        for name, address in fleet.said["metrics"].items():
+            assert f'node="{name}' in httpx.get(address).text
+        targets = json.loads((tmp_path / "data" / "metrics.json").read_text())
+        assert [f"http://{each['targets'][0]}/metrics" for each in targets] == list(
+            fleet.said["metrics"].values()
+        )
         fleet.process.send_signal(number)
         assert fleet.process.wait(60) == 0
         assert fleet.process.stdout
