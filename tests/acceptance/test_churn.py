@@ -1,0 +1,105 @@
+"""Accounts that change while they are read: nothing that stayed is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.acceptance.evidence import Evidence, assert_all_true, states
+from tests.acceptance.fleet import COLLECT_SECONDS, Fleet, account
+from tests.acceptance.lives import Span, assert_as_it_was
+from tests.simulator_process import SimulatorProcess
+
+SLOW = {"latency_ms": 20, "jitter_ms": 30}
+CHANGING = (
+    "incidents",
+    "log_entries",
+    "services",
+    "schedules",
+    "teams",
+    "team_members",
+    "users",
+    "audit_records",
+)
+INCIDENTS = ("create_incident", "resolve_incident", "acknowledge_incident", "reopen_incident")
+SETTINGS = tuple(
+    f"{verb}_{noun}"
+    for noun in ("service", "user", "schedule")
+    for verb in ("create", "rename", "delete")
+)
+# Names of teams stay: a member is put together from two answers, and both would have to be of one moment.
+TEAMS = ("create_team", "delete_team", "add_member", "remove_member", "upgrade_schedule")
+CHANGES = 70  # of about 100 requests: the third reading of a list can succeed
+EXPORTERS = 3
+
+
+def churning(simulator: SimulatorProcess, operations: Sequence[str], count: int, name: str) -> None:
+    """Let an account change with each of its next requests."""
+    simulator.churn(name, operations, count, every_requests=1, seed=7)
+
+
+def made(simulator: SimulatorProcess, name: str) -> int:
+    """Return how many changes the churn of an account has made, and end it."""
+    [found] = [each for each in simulator.control("GET", "churn") if each["account"] == name]
+    simulator.control("DELETE", "churn")
+    return int(found["made"])
+
+
+@pytest.mark.timeout(240)
+def test_what_stays_is_collected_once_while_all_around_it_changes(
+    fleet: Fleet, pagerduty: SimulatorProcess
+) -> None:
+    """Records come, go and move between the pages that list them, until the list rests."""
+    key = "churn-Key-0000000006"
+    sizes = {"incidents": 900, "services": 420, "users": 250, "teams": 12, "schedules": 12}
+    pagerduty.control("POST", "accounts", **account("churn", [key], habits=SLOW, **sizes))
+    fleet.connect("churn/main", key, "--resources", ",".join(CHANGING))
+    began = datetime.now(UTC)
+    churning(pagerduty, (*INCIDENTS, *SETTINGS * 2, *TEAMS), CHANGES, "churn")
+    ran = fleet.run("collect", "churn/main", "--wait", "--json", timeout=COLLECT_SECONDS)
+    during = Span.since(began)
+    assert made(pagerduty, "churn") > CHANGES / 2
+    found = states(ran.document)
+    assert ran.code == (0 if set(found.values()) == {("complete", "")} else 3), ran.err
+    assert set(found.values()) <= {("complete", ""), ("partial", "unproved")}, found
+
+    def compare(name: str) -> int:
+        whole = found[name][0] == "complete"
+        return assert_as_it_was(fleet, pagerduty, "churn/main", name, during, all_of_it=whole)
+
+    with ThreadPoolExecutor(EXPORTERS) as exporters:
+        restless = dict(zip(CHANGING, exporters.map(compare, CHANGING), strict=True))
+    print(f"churn: {found}, changed meanwhile: {restless}")
+    assert min(restless[name] for name in ("incidents", "services", "users")) > 2, restless
+    windows = Evidence(fleet.runs, "churn/main").manifest()["resources"]["services"]["windows"]
+    assert windows[0]["state"] == "superseded"
+    assert found["incidents"] == found["log_entries"] == ("complete", ""), "a closed period rests"
+    assert fleet.verify("churn/main")["differences"] == []
+
+
+@pytest.mark.timeout(240)
+def test_a_list_that_never_rests_is_called_partial_and_made_up_for_later(
+    fleet: Fleet, pagerduty: SimulatorProcess
+) -> None:
+    """Each of three readings is disturbed: the run says so, and the next one has it all."""
+    key, source = "rush-Key-00000000007", "rush/main"
+    pagerduty.control("POST", "accounts", **account("rush", [key], services=420))
+    fleet.connect(source, key, "--resources", "services")
+    began = datetime.now(UTC)
+    churning(pagerduty, ["create_service"], 1_000, "rush")
+    summary = fleet.collect(source, code=3)
+    during = Span.since(began)
+    assert made(pagerduty, "rush") >= 3 * 5
+    assert states(summary) == {"services": ("partial", "unproved")}
+    windows = Evidence(fleet.runs, source).manifest()["resources"]["services"]["windows"]
+    assert [window["state"] for window in windows] == ["superseded", "superseded", "partial"]
+    # What is added moves others behind, where they are seen again: none can be missed.
+    assert assert_as_it_was(fleet, pagerduty, source, "services", during) >= 3 * 5
+    said = fleet.run("artifact", "export", source, "--resource", "services").err
+    assert "not known to be all" in said
+    assert states(fleet.collect(source)) == {"services": ("complete", "")}
+    assert_all_true(fleet, pagerduty, fleet.runs, source, "rush")
+    assert fleet.verify(source)["differences"] == []
