@@ -343,6 +343,19 @@ def load_settings() -> Settings:
         ) from None
 
 
+def secret_file(variable: str) -> str | None:
+    """Return what the secrets directory holds under *variable*, a name that is not ours; None: no such file."""
+    directory = _secrets_dir(os.environ.get(SECRETS_DIR))
+    if directory is None:
+        return None
+    try:
+        return (directory / variable).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError):
+        raise SettingsFault(f"{directory / variable} can't be read as text.") from None
+
+
 def _extra(name: str) -> dict[str, Any]:
     extra = Settings.model_fields[name].json_schema_extra
     return extra if isinstance(extra, dict) else {}

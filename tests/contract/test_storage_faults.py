@@ -119,6 +119,20 @@ def test_missing_credentials_are_told(s3_url: str, monkeypatch: pytest.MonkeyPat
     assert_plain(str(caught.value))
 
 
+def test_keys_may_be_files(
+    s3_url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The secrets directory may hold the cloud's own keys; the environment goes first."""
+    monkeypatch.setenv("PAGETRAIL_SECRETS_DIR", str(tmp_path))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+        (tmp_path / name).write_text(f"{s3.environment[name]}\n")
+    assert open_storage(s3_url).put_new("a", b"1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-key")
+    with pytest.raises(StorageUnreachable, match="credentials are refused"):
+        open_storage(s3_url).get("a")
+
+
 def test_plain_http_is_for_loopback(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint elsewhere is never spoken to in the clear, unless that was asked for."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://storage.invalid:80")

@@ -14,6 +14,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import MemoryStore, from_url
 
 from workers.errors import StorageUnreachable
+from workers.settings import secret_file
 from workers.storage import HIDDEN, Names, Stored, Version, below, checked
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ _ENDPOINTS = (
     "AZURE_STORAGE_ENDPOINT",
     "AZURE_ENDPOINT",
 )
+_KEYS = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY",),
+    "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_CLIENT_SECRET"),
+}
+"""What may also be a file in the secrets directory; the environment goes first."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 # obstore tells these apart in its words only; nothing is decided by them but what a person reads.
@@ -59,7 +66,8 @@ _ERROR_CODE = re.compile(r"<Code>(\w{1,60})</Code>|status code: (\d{3})")
 class ObjectStorage:
     """Storage in a bucket; see `Storage` for what its methods promise.
 
-    Credentials and endpoint come from the cloud's own standard environment, never from the URL.
+    Credentials and endpoint come from the cloud's own standard environment (keys also from files of
+    these names), never from the URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -197,7 +205,15 @@ def _connect(url: str, timeout: timedelta) -> "ObjectStore":
     on_loopback = endpoints and all(urlsplit(one).hostname in _LOOPBACK for one in endpoints)
     if on_loopback or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1"):
         options["allow_http"] = True
-    return from_url(url, client_options=options, retry_config=_RETRY)
+    keys: Any = _keys(url)  # whose options these are depends on the URL
+    return from_url(url, config=keys, client_options=options, retry_config=_RETRY)
+
+
+def _keys(url: str) -> dict[str, str]:
+    """Return the keys that stand in files, as options of the store that *url* names."""
+    names = _KEYS.get(urlsplit(url).scheme, ())
+    files = {name.lower(): secret_file(name) for name in names if name not in os.environ}
+    return {name: key for name, key in files.items() if key}
 
 
 def _refuse_missing_bucket(error: FileNotFoundError) -> None:
