@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +36,7 @@ def running(
         end(process)
 
 
-def end(process: subprocess.Popen[bytes], seconds: float = 30.0) -> int:
+def end(process: subprocess.Popen[Any], seconds: float = 30.0) -> int:
     """Tell *process* to end, insist after *seconds*, and return its exit code."""
     process.terminate()
     try:

@@ -1,11 +1,13 @@
 """The Celery app: its queues, its routes and the one promise of delivery."""
 
+import ssl
 from typing import Any
 
 import redis
 from celery import Celery
 from kombu import Queue
 from kombu.transport.redis import Channel, Transport
+from kombu.utils.url import parse_url
 
 from workers import metrics, observability
 from workers.errors import Fault
@@ -50,6 +52,7 @@ def configuration() -> dict[str, Any]:
         raise SystemExit(str(fault)) from None
     return {
         "broker_url": url,
+        **_tls(url),
         "broker_transport_options": {
             "global_keyprefix": f"{settings.key_prefix}:",
             "visibility_timeout": VISIBILITY_SECONDS,
@@ -90,6 +93,16 @@ def configuration() -> dict[str, Any]:
         "beat_max_loop_interval": 1,
         "enable_utc": True,
     }
+
+
+def _tls(url: str) -> dict[str, Any]:
+    """Return what makes everybody check the certificate of a rediss:// server.
+
+    By itself kombu checks none unless the URL has options, and Flower doesn't look at the URL for them.
+    """
+    if not url.startswith("rediss://"):
+        return {}
+    return {"broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED, **parse_url(url).get("ssl", {})}}
 
 
 celery = Celery(

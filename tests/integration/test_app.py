@@ -12,6 +12,7 @@ from redis import Redis
 
 from tests.processes import ROOT, celery, end, environment, running, wait_for
 from tests.redis_process import free_port, redis_server
+from tests.tls_process import tls_relay
 from workers.app import QUEUES
 
 WORKER = ["worker", "--without-gossip", "--without-mingle", "-I", "tests.integration.chores"]
@@ -117,6 +118,9 @@ def test_a_worker_waits_for_a_redis_that_is_not_there_yet(diary: str, tmp_path: 
     port = free_port()
     env = fleet_environment(f"redis://127.0.0.1:{port}/0", diary, tmp_path)
     log = tmp_path / "early.log"
+    left = tmp_path / f"pagetrail-{os.getuid()}" / "early@test.ready"
+    left.parent.mkdir(mode=0o700)
+    left.touch()  # by a worker of that name which was killed
     with running(celery(*WORKER, "-n", "early@test"), env, log) as process:
         wait_for(lambda: "Cannot connect" in log.read_text(), "the worker tries")
         assert health(env, "live", "early@test") == ""
@@ -136,6 +140,24 @@ def health(env: dict[str, str], *question: str) -> str:
     )  # fmt: skip
     assert (answer.returncode == 0) == (not answer.stderr)
     return answer.stderr
+
+
+def test_a_redis_behind_tls_has_to_show_a_certificate_that_is_known(
+    redis: Redis, redis_url: str, diary: str, tmp_path: Path
+) -> None:
+    """kombu alone takes any certificate where the URL says nothing about it."""
+    port = redis.connection_pool.connection_kwargs["port"]
+    with tls_relay(port, tmp_path) as (tls_port, certificate):
+        stranger = fleet_environment(f"rediss://127.0.0.1:{tls_port}/0", diary, tmp_path)
+        refused = subprocess.run(
+            [sys.executable, "-c", PUBLISH, "chores.note", "fetch", "unheard"],
+            env=stranger, cwd=ROOT, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
+        env = stranger | {"SSL_CERT_FILE": str(certificate)}
+        with worker(env, tmp_path):
+            publish(env, "chores.note", "fetch", "heard")
+            assert said(diary, 1)[0].startswith("heard ")
 
 
 def test_beat_publishes_one_tick_and_no_pile(
