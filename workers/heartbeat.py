@@ -21,6 +21,7 @@ class Heartbeat(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **_: Any) -> None:
         self._node: str = parent.hostname
         self._connected = Event()
+        health.set_ready(self._node, ready=False)  # a container that was killed left its files
         self._wait_for_connection()
 
     def start(self, parent: Any) -> None:
