@@ -15,6 +15,7 @@ SECOND = timedelta(seconds=1)
 _STAMP = "%Y%m%dT%H%M%SZ"
 ALL = "all"
 _LONGEST_ID = 120  # a storage key segment stays under the 255 bytes of file systems
+_HASHED = "sha256-"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,19 +48,25 @@ class Period:
 
 def rfc3339(when: datetime) -> str:
     """Return *when* as PagerDuty takes it: UTC, whole seconds, `Z`."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _utc(when).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def moment(text: str) -> datetime:
     """Return the aware UTC time that *text* (RFC 3339) names."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    return _utc(datetime.fromisoformat(text))
+
+
+def _utc(when: datetime) -> datetime:
+    if when.tzinfo is None:  # Python would take it for the time of this machine's place
+        raise ValueError(f"{when} has no zone")
+    return when.astimezone(UTC)
 
 
 def of(parent_id: str) -> str:
     """Return the window name of what is read once for the record *parent_id*."""
     escaped = quote(parent_id, safe="").replace(".", "%2E").replace("~", "%7E")
-    if len(escaped) > _LONGEST_ID:
-        escaped = "sha256-" + hashlib.sha256(parent_id.encode()).hexdigest()
+    if len(escaped) > _LONGEST_ID or escaped.startswith(_HASHED):
+        escaped = _HASHED + hashlib.sha256(parent_id.encode()).hexdigest()
     return f"of-{escaped}"
 
 
