@@ -1,0 +1,191 @@
+"""A fleet of one worker that does one message at a time, for runs told step by step.
+
+Real Redis, a real simulator process, real storage. Only the transport of messages is replaced: what
+would lie in Celery's lists lies in a deque here, and each step runs one message. The ledger's clock
+is set by the test, so nothing waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+from tasks import fetch, plan, seal
+from tasks.artifacts import manifest_key
+from tests.simulator_process import SimulatorProcess, running_simulator
+from workers.app import celery
+from workers.pagerduty import fingerprint
+from workers.runtime import Runtime, build
+from workers.settings import Settings
+from workers.sources import Source
+from workers.storage import Storage
+
+SOURCE, RUN, KEY = "acme/main", "00000001", "k" * 20
+ACCOUNT = {
+    "subdomain": "acme",
+    "incidents": 250,
+    "days": 110,
+    "log_entries_per_incident": 2,
+    "services": 220,
+    "users": 12,
+    "teams": 5,
+    "schedules": 3,
+    "shift_schedules": 2,
+    "audit_records": 150,
+    "keys": [{"key": KEY, "limit": 100_000}],
+}
+MOST_STEPS = 40_000
+Message = tuple[str, tuple[Any, ...]]
+
+
+class Died(BaseException):
+    """The worker is gone in the middle of its step."""
+
+
+class Noticed:
+    """A storage that tells when it took an object that wasn't there."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.stored: Callable[[str], None] = lambda _key: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        new = self._storage.put_new(key, data)
+        if new:
+            self.stored(key)
+        return new
+
+    def put_new_file(self, key: str, path: Path) -> bool:
+        new = self._storage.put_new_file(key, path)
+        if new:
+            self.stored(key)
+        return new
+
+
+@dataclass
+class Fleet:
+    """A fleet of one worker that does one step at a time."""
+
+    runtime: Runtime
+    redis: Redis
+    storage: Noticed
+    messages: deque[Message] = field(default_factory=deque)
+    steps: int = 0
+
+    def connect(self) -> Source:
+        """Register the account as a source."""
+        now = datetime.now(UTC)
+        source = Source(
+            id=SOURCE,
+            region="us",
+            subdomain="acme",
+            credential="account",
+            fingerprint=fingerprint("us", KEY),
+            sealed_key=self.runtime.sources.seal(SOURCE, KEY),
+            keyed_at=now,
+            connected_at=now,
+            since=now - timedelta(days=120),
+            every_seconds=86_400,
+            reserve=0.0,
+        )
+        return self.runtime.sources.add(source)
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        text = self.storage.get(manifest_key(SOURCE, RUN))
+        return orjson.loads(text) if text else None
+
+    @property
+    def ended(self) -> bool:
+        return self.manifest is not None and not self.redis.exists(f"pagetrail:run:{SOURCE}")
+
+    def step(self, which: int = 0) -> None:
+        """Do what one message says; a worker that dies in it leaves it undone."""
+        self.steps += 1
+        assert self.steps < MOST_STEPS, "the run is stuck, or as good as"
+        self.messages.rotate(-which)
+        name, arguments = self.messages.popleft()
+        self.messages.rotate(which)
+        with contextlib.suppress(Died):
+            celery.tasks[name](*arguments)
+
+    def idle(self) -> None:
+        """Let time go by until something is due, and let beat tick."""
+        ledger = self.runtime.ledger
+        assert ledger.now_ms is not None
+        due = self.redis.zrange("pagetrail:due", 0, 0, withscores=True)
+        ledger.now_ms = max(ledger.now_ms + 1, int(due[0][1]) if due else 0)
+        plan.tick()
+
+    def lose_redis(self) -> None:
+        """Empty Redis, and with it every message on its way."""
+        self.redis.flushall()
+        self.messages.clear()
+
+    def live(self) -> None:
+        """Do steps until the run has ended."""
+        while not self.ended:
+            if self.messages:
+                self.step()
+            else:
+                self.idle()
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[SimulatorProcess]:
+    with running_simulator([ACCOUNT]) as process:
+        yield process
+
+
+@pytest.fixture
+def make(
+    simulator: SimulatorProcess, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Path], Fleet]]:
+    """Give what makes a fleet on an emptied Redis and a data directory."""
+
+    monkeypatch.setenv("PAGETRAIL_REDIS_URL", redis_url)  # Celery's settings ask for it
+    fleets: list[Fleet] = []
+
+    def made(data_dir: Path) -> Fleet:
+        redis.flushall()
+        data_dir.mkdir(exist_ok=True)
+        settings = Settings(
+            data_dir=data_dir,
+            redis_url=SecretStr(redis_url),
+            regions={"us": simulator.region("us"), "eu": simulator.region("eu")},
+            request_timeout_seconds=5,
+            lanes_start=3,
+            lanes_max=4,
+        )
+        runtime = build(settings)
+        storage = Noticed(runtime.storage)
+        fleet = Fleet(replace(runtime, storage=storage), redis, storage)
+        fleets.append(fleet)
+        fleet.runtime.ledger.now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        for module in (plan, fetch, seal):
+            monkeypatch.setattr(module, "runtime", lambda: fleet.runtime)
+
+        def send_task(name: str, args: tuple[Any, ...], queue: str) -> None:
+            fleet.messages.append((name, args))
+
+        monkeypatch.setattr(celery, "send_task", send_task)
+        return fleet
+
+    yield made
+    simulator.clear_faults()
+    for fleet in fleets:
+        fleet.runtime.pagerduty.close()
+        fleet.runtime.redis.close()
