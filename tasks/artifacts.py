@@ -15,6 +15,7 @@ import zstandard
 from tasks.catalog import CATALOG, resource_of
 from tasks.pages import Answer, Page, Request
 from tasks.windows import moment
+from workers import exact
 
 LEVEL = 3
 """zstd level: higher ones cost many times the CPU for a few per cent."""
@@ -109,7 +110,7 @@ def decode_page(blob: bytes) -> Answer:
         if missing := [name for name in _NEEDED if name not in envelope]:
             raise ValueError(f"its recipe lacks {', '.join(missing)}")
         return Answer(
-            envelope["status"], moment(date) if date else None, orjson.loads(body), envelope
+            envelope["status"], moment(date) if date else None, exact.loads(body), envelope
         )
     except (zstandard.ZstdError, KeyError, TypeError) as error:
         raise ValueError(f"not a stored page: {error}") from None
@@ -149,7 +150,7 @@ def _storable(page: Page, body: bytes, data: Any) -> tuple[bytes, list[str]]:
     if _mentions(names, body):
         data = _redact(data, names, "", pointers)
     if pointers or b"\n" in body or b"\r" in body:
-        return orjson.dumps(data), pointers
+        return exact.dumps(data), pointers
     return body, pointers
 
 

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 import zstandard
 
 from tasks.artifacts import Collation, decode_page, page_key, sha256
@@ -18,6 +17,7 @@ from tasks.pages import Answer, Page, identity, records_of, served
 from tasks.proofs import Reading, State, Verdict, walk
 from tasks.runs import Plan
 from tasks.windows import Period, merged, period_in
+from workers import exact
 from workers.storage import Storage
 
 
@@ -73,7 +73,7 @@ class Evidence:
         self.fingerprints.add(answer.envelope["fingerprint"])
         fetched_at = answer.envelope["fetched_at"]
         for record in records_of(page, answer):
-            line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+            line = exact.dumps(record) + b"\n"
             gathered.collation.add(identity(page.segment, record), fetched_at, line)
         if page.feed.settled:
             self._follow(gathered, page, answer, fetched_at)

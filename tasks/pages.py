@@ -13,6 +13,7 @@ import orjson
 from tasks.catalog import FEEDS, OFFSET_CAP, PAGE_LIMIT, Call, Feed, Paging, resource_of
 from tasks.runs import Plan
 from tasks.windows import ALL, of, period_in, rfc3339, split
+from workers import exact
 
 MAX_PASSES = 3
 _SPLIT_TARGET = 7_500
@@ -342,12 +343,14 @@ def records_of(page: Page, answer: Answer) -> list[dict[str, Any]]:
 
 def identity(segment: str, record: Mapping[str, Any]) -> str:
     """Return what makes *record* one record among those of its resource."""
-    parts = []
-    for name in resource_of(segment).key:
-        value: Any = record
-        for field_name in name.split("."):
-            value = value.get(field_name) if isinstance(value, Mapping) else None
-        if value is None:
-            return hashlib.sha256(orjson.dumps(record, option=orjson.OPT_SORT_KEYS)).hexdigest()
-        parts.append(str(value))
-    return "\x00".join(parts) or hashlib.sha256(orjson.dumps(record)).hexdigest()
+    parts = [_member(record, name) for name in resource_of(segment).key]
+    if not parts or None in parts:
+        return hashlib.sha256(exact.dumps(record, sort_keys=True)).hexdigest()
+    return "\x00".join(map(str, parts))
+
+
+def _member(record: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = record
+    for name in dotted.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

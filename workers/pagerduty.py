@@ -22,8 +22,8 @@ from urllib.parse import urlencode
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
-import orjson
 
+from workers import exact
 from workers.errors import SettingsFault, UsageFault
 from workers.urls import is_loopback
 
@@ -289,8 +289,8 @@ def _line(text: str, length: int) -> str:
 
 def _decoded(body: bytes) -> Any | None:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
+        return exact.loads(body)
+    except ValueError:
         return None
 
 

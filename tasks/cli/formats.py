@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-import orjson
-
+from workers import exact
 from workers.errors import Fault, UsageFault
 
 _ROWS = 5_000
@@ -106,12 +105,17 @@ def _spooled(lines: Iterable[bytes], spool: IO[bytes]) -> tuple[dict[str, type],
     count = 0
     for count, line in enumerate(lines, 1):  # noqa: B007 - the last number is the result
         spool.write(line + b"\n")
-        for name, value in orjson.loads(line).items():
+        for name, value in exact.loads(line).items():
             known = columns.setdefault(name, type(None))
             if value is not None and known is not str:
-                columns[name] = _common(known, type(value))
+                columns[name] = _common(known, _kind(value))
     spool.seek(0)
     return columns, count
+
+
+def _kind(value: Any) -> type:
+    """Return the type of a column that holds *value*: what is wider than one of integers is text."""
+    return str if isinstance(value, int) and value.bit_length() > 63 else type(value)
 
 
 def _common(known: type, found: type) -> type:
@@ -122,7 +126,7 @@ def _common(known: type, found: type) -> type:
 
 def _records(spool: IO[bytes]) -> Iterator[dict[str, Any]]:
     for line in spool:
-        yield orjson.loads(line)
+        yield exact.loads(line)
 
 
 def _batches(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -139,7 +143,7 @@ def _batches(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    return orjson.dumps(value).decode()
+    return exact.dumps(value).decode()
 
 
 def _typed(value: Any, kind: type) -> Any:

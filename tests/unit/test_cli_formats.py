@@ -56,6 +56,29 @@ def test_parquet_has_typed_columns(tmp_path: Path) -> None:
     assert table.column("count").to_pylist() == [1.0, 2.5, None]
 
 
+WIDE = 123456789012345678901234567890
+WIDE_LINES = [
+    b'{"id":"P1","count":1,"trace":{"id":%d}}' % WIDE,
+    b'{"id":"P2","count":%d}' % WIDE,
+    b'{"id":"P3","count":-9223372036854775808}',
+]
+
+
+def test_no_digit_of_a_long_number_is_lost(tmp_path: Path) -> None:
+    """They come from the events people send: 128-bit trace ids are common."""
+    out = io.BytesIO()
+    write_csv(WIDE_LINES, out)
+    rows = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
+    assert [row["count"] for row in rows] == ["1", str(WIDE), "-9223372036854775808"]
+    assert rows[0]["trace"] == f'{{"id":{WIDE}}}'
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "records.parquet"
+    with opened(path) as file:
+        write_parquet(WIDE_LINES, file)
+    counts = parquet.read_table(path).column("count").to_pylist()
+    assert counts == ["1", str(WIDE), "-9223372036854775808"]
+
+
 def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text("old")

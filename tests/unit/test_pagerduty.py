@@ -34,6 +34,8 @@ def response(status: int, body: bytes | object = b"", **headers: str) -> httpx.R
     [
         (200, {"incidents": []}, Outcome.OK, ""),
         (201, {"overrides": []}, Outcome.OK, ""),
+        (200, rb'{"incidents": [{"title": "cut \ud83d"}]}', Outcome.OK, ""),
+        (200, b'{"incidents": [{"title": "caf\xe9"}]}', Outcome.OK, ""),
         (200, b'{"incidents": [', Outcome.RETRY, "error"),
         (200, b"<html>busy</html>", Outcome.RETRY, "error"),
         (200, b"[]", Outcome.RETRY, "error"),
