@@ -9,7 +9,7 @@ from kombu import Queue
 from kombu.transport.redis import Channel, Transport
 from kombu.utils.url import parse_url
 
-from workers import metrics, observability
+from workers import flower, metrics, observability
 from workers.errors import Fault
 from workers.heartbeat import Heartbeat
 from workers.schedule import PLAN_QUEUE, schedule
@@ -112,3 +112,4 @@ celery.add_defaults(configuration)
 celery.steps["consumer"].add(Heartbeat)
 observability.watch()
 metrics.watch()
+flower.close()

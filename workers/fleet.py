@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,12 +12,9 @@ from urllib.parse import urlsplit
 
 from workers.embedded import free_port, free_ports, start_redis, write_private
 from workers.errors import redis_faults
+from workers.flower import password_of
 from workers.settings import SECRETS_DIR, Settings
 from workers.supervisor import Child, Supervisor
-
-FLOWER_USER = "pagetrail"
-_FLOWER_TASKS = 10_000
-"""Flower keeps what it shows in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +49,10 @@ def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) 
         write_private(data_dir / "metrics.json", _targets(metrics))
         flower = password = None
         if flower_port is not None:
-            password = _flower_password(data_dir)
+            password = password_of(settings)
             port = flower_port or free_port()
             flower = f"http://127.0.0.1:{port}"
-            children.append(_flower(port, password, env))
+            children.append(_flower(port, env))
         supervisor.start(*children)
         url = urlsplit(settings.redis_url_or_embedded())
         shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
@@ -123,23 +119,14 @@ def _targets(metrics: Mapping[str, str]) -> str:
     )
 
 
-def _flower(port: int, password: str, env: Mapping[str, str]) -> Child:
-    options = ["--address=127.0.0.1", f"--port={port}", f"--max_tasks={_FLOWER_TASKS}"]
-    secret = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"}  # a command line is no secret
+def _flower(port: int, env: Mapping[str, str]) -> Child:
     return Child(
         "flower",
-        _celery("flower", *options),
-        {**env, **secret},
+        _celery("flower", "--address=127.0.0.1", f"--port={port}"),
+        env,
         ready=lambda: _listens(port),
         grace_seconds=5.0,
     )
-
-
-def _flower_password(data_dir: Path) -> str:
-    path = data_dir / "flower.password"
-    if not path.exists():
-        write_private(path, secrets.token_urlsafe(12))
-    return path.read_text(encoding="utf-8").strip()
 
 
 def _listens(port: int) -> bool:

@@ -68,6 +68,11 @@ def _vault_keys(keys: str) -> None:
         raise ValueError(str(fault).partition(":")[0]) from None
 
 
+def _flower_password(password: str) -> None:
+    if len(password) < 8 or not (password.isascii() and password.isprintable()):
+        raise ValueError("it is too short or has another character")
+
+
 def _redis_server(path: Path) -> Path:
     if not (path.is_file() and os.access(path, os.X_OK)):
         raise ValueError(f"{path} is none")
@@ -149,6 +154,15 @@ class Settings(BaseSettings):
         "1 to 64 characters",
         min_length=1,
         max_length=64,
+    )
+    flower_password: Annotated[SecretStr, _secretly(_flower_password)] | None = _setting(
+        None,
+        "Password of Flower's user pagetrail; unset: the file flower.password in the data directory",
+        "8 or more printable ASCII characters",
+        shown=False,
+    )
+    flower_open_metrics: bool = _setting(
+        False, "Let Flower's /metrics and /healthcheck answer without a login", "true or false"
     )
     key_prefix: str = _setting(
         "pagetrail",

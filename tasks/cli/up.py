@@ -12,7 +12,8 @@ import orjson
 
 from tasks.cli import output
 from workers import metrics
-from workers.fleet import FLOWER_USER, Fleet, fleet
+from workers.fleet import Fleet, fleet
+from workers.flower import USER
 from workers.observability import configure_logging
 from workers.settings import Settings, load_settings
 
@@ -91,7 +92,7 @@ def _tell(running: Fleet, settings: Settings, *, as_json: bool) -> None:
         ("Logs", settings.data_dir / "logs"),
     ]
     if running.flower:
-        login = f"user {FLOWER_USER}, password {running.flower_password}"
+        login = f"user {USER}, password {running.flower_password}"
         pairs.append(("Flower", f"{running.flower} ({login})"))
     fleet_wide = _scraped(running.metrics["beat"])
     pairs.append(("Metrics", f"{fleet_wide} (all: {settings.data_dir / 'metrics.json'})"))

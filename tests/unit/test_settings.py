@@ -119,6 +119,8 @@ def test_settings_do_not_change() -> None:
         ("VAULT_KEYS", PASSWORD, "32 bytes of URL-safe base64"),
         ("VAULT_KEYS", f"{GOOD_KEY},{PASSWORD}", "Vault key 2"),
         ("VAULT_KEYS", " , ", "no key"),
+        ("FLOWER_PASSWORD", f"{PASSWORD}\u00e9", "8 or more printable ASCII characters"),
+        ("FLOWER_PASSWORD", "short", "8 or more printable ASCII characters"),
         ("REGIONS", "us=https://host", "it is not JSON"),
         ("REGIONS", "[1]", "JSON that gives each region"),
         ("REGIONS", '{"us": 1}', "JSON that gives each region"),
