@@ -106,7 +106,9 @@ def _tls(url: str) -> dict[str, Any]:
 
 
 celery = Celery(
-    "pagetrail", include=["tasks.plan", "tasks.fetch", "tasks.seal"], set_as_current=True
+    "pagetrail",
+    include=["tasks.plan", "tasks.fetch", "tasks.seal"],
+    set_as_current=False,  # a backend that imports us may have an app of its own
 )
 celery.add_defaults(configuration)
 celery.steps["consumer"].add(Heartbeat)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from tasks.cli import output, parse, summaries
+from tasks import api
+from tasks.cli import output, parse
 from tasks.cli.formats import FORMATS, opened
 from tasks.cli.parse import ResourceName
-from tasks.exports import Choice, Reading, choose, records, sealed
+from tasks.exports import Choice, Reading
 from workers.errors import UsageFault
 from workers.settings import load_settings
 from workers.storage import Storage, open_storage
@@ -27,17 +28,16 @@ def artifact() -> None:
 @output.json_option
 def list_(source: str, run: str | None, as_json: bool) -> None:
     """List the artifacts of a sealed run."""
-    manifest = next(sealed(_storage(), source, run))
-    rows = summaries.artifact_rows(manifest)
+    sealed, artifacts = api.artifacts(_storage(), source, run)
     if as_json:
-        output.emit({"run": manifest["run"], "artifacts": rows})
+        output.emit({"run": sealed.run, "artifacts": artifacts})
         return
-    output.say(f"Run {manifest['run']} of {source} is {manifest['state']}.")
+    output.say(f"Run {sealed.run} of {source} is {sealed.state}.")
     output.table(
         ("RESOURCE", "#RECORDS", "#SIZE", "SHA-256", "KEY"),
         (
-            (row["resource"], row["records"], output.size(row["bytes"]), row["sha256"], row["key"])
-            for row in rows
+            (each.resource, each.records, output.size(each.bytes), each.sha256, each.key)
+            for each in artifacts
         ),
     )
 
@@ -80,12 +80,12 @@ def export(
         raise UsageFault(f"--json gives one record per line: leave --json or --format {kind} out.")
     if kind == "parquet" and path is None and sys.stdout.isatty():
         raise UsageFault("Parquet is no text: add --output FILE.")
-    storage = _storage()
-    choice = choose(sealed(storage, source, run), source, resource)
+    found = api.export(_storage(), source, resource, run)
+    choice = found.choice
     if not choice.readings:
         _explain_nothing(source, choice)
     with output.waiting(f"Exporting {resource}"), opened(path) as out:
-        count = FORMATS[kind](records(storage, choice), out)
+        count = FORMATS[kind](found.records, out)
     if not choice.whole:
         output.say(f"These {resource} are not known to be all: {_why(choice)}.")
     if path:

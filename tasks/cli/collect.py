@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from tasks import api
 from tasks.cli import output, parse, summaries
 from tasks.cli.bars import bars
 from tasks.cli.following import ASLEEP_SECONDS, Follower
 from tasks.cli.run import show_summary
-from tasks.plan import collect_now
+from tasks.outcomes import sealed_outcome
 from workers.errors import Fault
 from workers.runtime import Runtime, runtime
 
@@ -29,7 +30,7 @@ def collect(source: str, wait: bool, as_json: bool) -> None:
       pagetrail collect acme/main --wait
     """
     fleet = runtime()
-    opened = collect_now(fleet, fleet.sources.get(source))
+    opened = api.collect(fleet, source)
     if not wait:
         if as_json:
             output.emit({"run": opened.run, "state": "open", "joined": opened.joined})
@@ -43,7 +44,7 @@ def collect(source: str, wait: bool, as_json: bool) -> None:
             f"Interrupted: run {opened.run} of {source} goes on; `pagetrail collect {source} "
             f"--wait` follows it again, `pagetrail run cancel {source}` ends it."
         ) from None
-    document = summaries.summary(manifests)
+    document = summaries.summary([sealed_outcome(each) for each in manifests])
     if as_json:
         output.emit(document)
     else:

@@ -17,9 +17,11 @@ from typing import Any
 
 import click
 
+from tasks import api
 from tasks.cli import output, summaries
 from tasks.cli.bars import bars
 from tasks.cli.up import until_signalled
+from tasks.outcomes import sealed_outcome
 from workers.embedded import free_port
 from workers.errors import Fault
 from workers.fleet import Fleet, fleet
@@ -136,14 +138,13 @@ def _run(*arguments: str) -> None:
 def _collect(tenants: list[Tenant]) -> dict[str, list[dict[str, Any]]]:
     """Collect all tenants side by side and return their manifests."""
     from tasks.cli.following import Follower
-    from tasks.plan import collect_now
     from workers.runtime import runtime
 
     parts = runtime()
     with bars([tenant.source for tenant in tenants], lines=True) as show_of:
 
         def follow(tenant: Tenant) -> list[dict[str, Any]]:
-            opened = collect_now(parts, parts.sources.get(tenant.source))
+            opened = api.collect(parts, tenant.source)
             follower = Follower(parts, tenant.source, show_of(tenant.source), output.say)
             return follower.follow(opened.run)
 
@@ -173,7 +174,10 @@ def _document(
         "data_dir": str(directory),
         "artifacts": str(directory / "artifacts"),
         "flower": running.flower,
-        "sources": {source: summaries.summary(found) for source, found in manifests.items()},
+        "sources": {
+            source: summaries.summary([sealed_outcome(each) for each in found])
+            for source, found in manifests.items()
+        },
     }
 
 

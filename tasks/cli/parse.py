@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,16 +97,6 @@ def run_id(text: str) -> str:
     if not _RUN.fullmatch(text) or int(text) == 0:
         raise UsageFault(f"{text[:40]!r} is no run: write its number, like 00000001.")
     return f"{int(text):08d}"
-
-
-def region(text: str, known: Iterable[str]) -> str:
-    """Return *text* if it names one of the regions *known*."""
-    if text not in known:
-        raise UsageFault(
-            f"{text[:40]!r} is no region: choose from {', '.join(known)}, or add it to "
-            "PAGETRAIL_REGIONS."
-        )
-    return text
 
 
 class Parsed(click.ParamType[Any]):

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import click
 
-from tasks import messages
+from tasks import api
 from tasks.cli import output, parse, summaries
-from tasks.manifests import read_manifest, read_plan, runs_of, sealed_runs
-from tasks.plan import reopen
-from workers.errors import Fault, NotFound
-from workers.runtime import Runtime, runtime
-
-_READERS = 8
+from tasks.outcomes import RunOutcome
+from workers.runtime import runtime
 
 
 @click.group()
@@ -27,24 +22,15 @@ def run() -> None:
 @output.json_option
 def list_(source: str, as_json: bool) -> None:
     """List the runs of a source, oldest first."""
-    fleet = runtime()
-    fleet.sources.get(source)
-    with ThreadPoolExecutor(_READERS) as readers:
-        rows = list(
-            readers.map(lambda run: _row(fleet, source, run), runs_of(fleet.storage, source))
-        )
+    runs = api.runs(runtime(), source)
     if as_json:
-        output.emit({"source": source, "runs": rows})
+        output.emit({"source": source, "runs": [summaries.run_row(each) for each in runs]})
         return
-    if not rows:
+    if not runs:
         output.say(f"{source} has no run yet: `pagetrail collect {source}` starts one.")
         return
     columns = ("RUN", "STATE", "SINCE", "UNTIL", "SEALED", "#RECORDS", "#REQUESTS", "BACKLOG")
-    names = ("run", "state", "since", "until", "sealed_at", "records", "requests")
-    output.table(
-        columns,
-        ([*(row[name] for name in names), "yes" if row["backlog"] else ""] for row in rows),
-    )
+    output.table(columns, map(_cells, runs))
 
 
 @run.command()
@@ -53,9 +39,7 @@ def list_(source: str, as_json: bool) -> None:
 @output.json_option
 def show(source: str, run: str | None, as_json: bool) -> None:
     """Show what a run read of every resource."""
-    fleet = runtime()
-    chosen = _newest(fleet, source, run)
-    document = _summary(fleet, source, chosen)
+    document = summaries.summary([api.run(runtime(), source, run)])
     if as_json:
         output.emit(document)
     else:
@@ -68,12 +52,7 @@ def show(source: str, run: str | None, as_json: bool) -> None:
 @output.json_option
 def cancel(source: str, run: str | None, as_json: bool) -> None:
     """End the open run of a source; what it has read is sealed as cancelled."""
-    fleet = runtime()
-    chosen = _newest(fleet, source, run)
-    if read_manifest(fleet.storage, source, chosen):
-        raise Fault(f"Run {chosen} of {source} is sealed: there is nothing to cancel.")
-    reopen(fleet, fleet.sources.get(source), chosen)  # Redis may have lost it
-    messages.publish(source, chosen, fleet.ledger.cancel(source, chosen))
+    chosen = api.cancel(runtime(), source, run)
     if as_json:
         output.emit({"run": chosen, "state": "cancelled"})
     else:
@@ -91,29 +70,11 @@ def show_summary(source: str, document: dict[str, Any]) -> None:
     )
     runs = ", ".join(document["runs"])
     output.say(
-        f"{source}, run {runs}: {document['state']}, {document['since']} to {document['until']}."
+        f"{source}, run {runs}: {document['state']}, {output.moment(document['since'])} to "
+        f"{output.moment(document['until'])}."
     )
 
 
-def _newest(fleet: Runtime, source: str, run: str | None) -> str:
-    fleet.sources.get(source)
-    runs = sealed_runs(fleet.storage, source, run)
-    if not runs:
-        raise NotFound(f"{source} has no run yet: `pagetrail collect {source}` starts one.")
-    return runs[-1]
-
-
-def _row(fleet: Runtime, source: str, run: str) -> dict[str, Any]:
-    if manifest := read_manifest(fleet.storage, source, run):
-        return summaries.run_row(manifest)
-    plan = read_plan(fleet.storage, source, run)
-    assert plan, f"{run} was listed, so it has a plan"
-    return summaries.open_row(plan, fleet.ledger.progress(source))
-
-
-def _summary(fleet: Runtime, source: str, run: str) -> dict[str, Any]:
-    if manifest := read_manifest(fleet.storage, source, run):
-        return summaries.summary([manifest])
-    plan = read_plan(fleet.storage, source, run)
-    assert plan, f"{run} was listed, so it has a plan"
-    return summaries.open_summary(plan, fleet.ledger.progress(source))
+def _cells(run: RunOutcome) -> tuple[object, ...]:
+    times = map(output.moment, (run.since, run.until, run.sealed_at))
+    return run.run, run.state, *times, run.records, run.requests, "yes" if run.backlog else ""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from tasks.cli import connections, output, parse, portraits
-from tasks.cli.connections import Wishes
+from tasks import api
+from tasks.cli import output, parse, portraits
 from tasks.cli.keys import key_file_option, read_key
-from tasks.probe import Verdict, probe
-from workers.runtime import Runtime, runtime
+from tasks.probe import Verdict
+from workers.runtime import runtime
 from workers.sources import Source
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask for confirmation.")
@@ -76,20 +78,26 @@ def connect(
       pagetrail source connect acme/audit --resources audit_records,users --every never
     """
     fleet = runtime()
-    parse.region(region, fleet.settings.regions)
-    connections.refuse_taken(fleet, source)
+    api.refuse_taken(fleet, source)
     key = read_key(key_file)
-    share = fleet.settings.reserve if reserve is None else reserve
-    verdict = _probe(fleet, region, key, share, resources)
-    connections.refuse_user_key(verdict.identity, allowed=allow_user_key)
-    if not as_json:
-        portraits.show_access(verdict)
-    who = verdict.identity
-    output.confirm(
-        f"Connect {source} to the account {who.subdomain} in region {who.region}?", yes=yes
+    wishes = api.Wishes(
+        region=region,
+        since=since,
+        every_seconds=every,
+        resources=resources,
+        reserve=reserve,
+        allow_user_key=allow_user_key,
     )
-    wishes = Wishes(since, every, resources, reserve, allow_user_key)
-    made = connections.connect(fleet, source, key, verdict, wishes)
+
+    def agree(verdict: Verdict) -> None:
+        waiting.close()
+        if not as_json:
+            portraits.show_access(verdict)
+        account = verdict.identity.subdomain
+        output.confirm(f"Connect {source} to the account {account} in region {region}?", yes=yes)
+
+    with _asking(region) as waiting:
+        made = api.connect(fleet, source, key, wishes, agree=agree)
     if as_json:
         output.emit(portraits.document(made))
         return
@@ -102,7 +110,7 @@ def connect(
 def list_(as_json: bool) -> None:
     """List the sources, and warn where a key should be rotated."""
     fleet = runtime()
-    most, rows = fleet.settings.key_max_age_days, fleet.sources.list()
+    most, rows = fleet.settings.key_max_age_days, api.sources(fleet)
     ages = {each.id: (datetime.now(UTC) - each.keyed_at).days for each in rows}
     due = [each.id for each in rows if each.sealed_key and ages[each.id] >= most]
     if as_json:
@@ -127,7 +135,7 @@ def list_(as_json: bool) -> None:
 def show(source: str, as_json: bool) -> None:
     """Show what is known of a source; sends nothing."""
     fleet = runtime()
-    found = fleet.sources.get(source)
+    found = api.get(fleet, source)
     if as_json:
         output.emit(portraits.document(found))
         return
@@ -141,10 +149,8 @@ def show(source: str, as_json: bool) -> None:
 def check(source: str, as_json: bool) -> None:
     """Try a source's key again, and keep what it can read now."""
     fleet = runtime()
-    found = fleet.sources.get(source)
-    key = fleet.sources.key_of(found)
-    verdict = _probe(fleet, found.region, key, found.reserve, found.resources)
-    found = connections.record_access(fleet, found, verdict)
+    with _asking(api.get(fleet, source).region):
+        found, verdict = api.check(fleet, source)
     if as_json:
         output.emit(portraits.document(found))
     else:
@@ -156,8 +162,7 @@ def check(source: str, as_json: bool) -> None:
 @output.json_option
 def pause(source: str, as_json: bool) -> None:
     """Send nothing for a source until it is resumed; its open run waits."""
-    fleet = runtime()
-    paused = connections.pause(fleet, fleet.sources.get(source))
+    paused = api.pause(runtime(), source)
     _changed(paused, as_json, f"Paused {source}: `pagetrail source resume {source}` goes on.")
 
 
@@ -166,8 +171,7 @@ def pause(source: str, as_json: bool) -> None:
 @output.json_option
 def resume(source: str, as_json: bool) -> None:
     """Let a paused or suspended source go on."""
-    fleet = runtime()
-    resumed = connections.resume(fleet, fleet.sources.get(source))
+    resumed = api.resume(runtime(), source)
     _changed(resumed, as_json, f"Resumed {source}: an open run goes on, the next is scheduled.")
 
 
@@ -186,14 +190,16 @@ def rotate(source: str, key_file: Path | None, allow_user_key: bool, as_json: bo
       pagetrail source rotate acme/main --key-file new-key.txt
     """
     fleet = runtime()
-    found = fleet.sources.get(source)
-    connections.refuse_disconnected(found)
+    region = api.get_connected(fleet, source).region
     key = read_key(key_file)
-    verdict = _probe(fleet, found.region, key, found.reserve, found.resources)
-    connections.refuse_user_key(verdict.identity, allowed=allow_user_key or found.allow_user_key)
-    rotated = connections.rotate(fleet, found, key, verdict)
-    if not as_json:
-        portraits.show_access(verdict)
+
+    def agree(verdict: Verdict) -> None:
+        waiting.close()
+        if not as_json:
+            portraits.show_access(verdict)
+
+    with _asking(region) as waiting:
+        rotated = api.rotate(fleet, source, key, allow_user_key=allow_user_key, agree=agree)
     _changed(rotated, as_json, f"Rotated the key of {source}: you may delete the old one now.")
 
 
@@ -204,17 +210,18 @@ def rotate(source: str, key_file: Path | None, allow_user_key: bool, as_json: bo
 def disconnect(source: str, yes: bool, as_json: bool) -> None:
     """Destroy a source's key and schedule; its evidence stays."""
     fleet = runtime()
-    found = fleet.sources.get(source)
+    api.get(fleet, source)
     output.confirm(f"Destroy the key of {source} and end its collection?", yes=yes)
-    gone = connections.disconnect(fleet, found)
+    gone = api.disconnect(fleet, source)
     _changed(gone, as_json, f"Disconnected {source}: its key is destroyed, its evidence stays.")
 
 
-def _probe(
-    fleet: Runtime, region: str, key: str, share: float, resources: tuple[str, ...] | None
-) -> Verdict:
-    with output.waiting(f"Asking PagerDuty in region {region}"):
-        return probe(fleet, region, key, reserve=share, resources=resources)
+@contextmanager
+def _asking(region: str) -> Iterator[ExitStack]:
+    """Show that PagerDuty is being asked, until the block ends or what it is given is closed."""
+    with ExitStack() as waiting:
+        waiting.enter_context(output.waiting(f"Asking PagerDuty in region {region}"))
+        yield waiting
 
 
 def _changed(source: Source, as_json: bool, sentence: str) -> None:

@@ -1,12 +1,11 @@
-"""Manifests and the ledger's progress -> what commands print of runs; pure functions."""
+"""Runs and the ledger's progress -> what commands print of them; pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tasks.runs import Plan
-from tasks.windows import rfc3339
+from tasks.outcomes import ResourceOutcome, RunOutcome
 
 _WORST = ("complete", "unavailable", "partial", "failed", "cancelled", "open")
 """States from best to worst; of several runs the worst counts."""
@@ -14,86 +13,26 @@ _WORST = ("complete", "unavailable", "partial", "failed", "cancelled", "open")
 Document = dict[str, Any]
 
 
-def summary(manifests: Sequence[Mapping[str, Any]]) -> Document:
+def summary(runs: Sequence[RunOutcome]) -> Document:
     """Return one account of runs that belong together, oldest first: sums, and the worst state."""
-    last = manifests[-1]
+    last = runs[-1]
     return {
-        "run": manifests[0]["run"],
-        "runs": [manifest["run"] for manifest in manifests],
-        "state": _worst(manifest["state"] for manifest in manifests),
-        "since": min(manifest["period"][0] for manifest in manifests),
-        "until": max(manifest["period"][1] for manifest in manifests),
+        "run": runs[0].run,
+        "runs": [run.run for run in runs],
+        "state": _worst(run.state for run in runs),
+        "since": min(run.since for run in runs),
+        "until": max(run.until for run in runs),
         "resources": {
-            name: _resource([m["resources"][name] for m in manifests if name in m["resources"]])
-            for name in dict.fromkeys(name for m in [last, *manifests] for name in m["resources"])
+            name: _resource([run.resources[name] for run in runs if name in run.resources])
+            for name in dict.fromkeys(name for run in [last, *runs] for name in run.resources)
         },
     }
 
 
-def open_summary(plan: Plan, progress: Mapping[str, Any]) -> Document:
-    """Return the same of a run that is not sealed, as far as the ledger can tell."""
-    return {
-        "run": plan.run,
-        "runs": [plan.run],
-        "state": "open",
-        "since": rfc3339(plan.period.since),
-        "until": rfc3339(plan.period.until),
-        "resources": {
-            name: {
-                "state": "open",
-                "reason": "",
-                "records": 0,
-                "requests": progress.get(f"requests:{name}", 0),
-            }
-            for name in plan.resources
-        },
-    }
-
-
-def run_row(manifest: Mapping[str, Any]) -> Document:
+def run_row(run: RunOutcome) -> Document:
     """Return one line of a list of runs."""
-    resources = manifest["resources"].values()
-    return {
-        "run": manifest["run"],
-        "state": manifest["state"],
-        "since": manifest["period"][0],
-        "until": manifest["period"][1],
-        "opened_at": manifest["opened_at"],
-        "sealed_at": manifest["sealed_at"],
-        "records": sum(entry["records"] for entry in resources),
-        "requests": sum(entry["requests"] for entry in resources),
-        "backlog": bool(manifest["backlog"]),
-    }
-
-
-def open_row(plan: Plan, progress: Mapping[str, Any]) -> Document:
-    """Return the line of a run that is not sealed."""
-    return {
-        "run": plan.run,
-        "state": "open",
-        "since": rfc3339(plan.period.since),
-        "until": rfc3339(plan.period.until),
-        "opened_at": rfc3339(plan.opened_at),
-        "sealed_at": None,
-        "records": 0,
-        "requests": requests_sent(progress),
-        "backlog": False,
-    }
-
-
-def artifact_rows(manifest: Mapping[str, Any]) -> list[Document]:
-    """Return every artifact of a run."""
-    return [
-        {
-            "resource": name,
-            "key": artifact["key"],
-            "bytes": artifact["bytes"],
-            "sha256": artifact["sha256"],
-            "records": artifact["records"],
-        }
-        for name, entry in manifest["resources"].items()
-        for artifact in entry["artifacts"]
-    ]
+    names = ("run", "state", "since", "until", "opened_at", "sealed_at", "records", "requests")
+    return {name: getattr(run, name) for name in names} | {"backlog": run.backlog}
 
 
 def exit_code(state: str) -> int:
@@ -105,13 +44,13 @@ def _worst(states: Iterable[str]) -> str:
     return max(states, key=_WORST.index)
 
 
-def _resource(entries: Sequence[Mapping[str, Any]]) -> Document:
-    worst = max(entries, key=lambda entry: _WORST.index(entry["state"]))
+def _resource(found: Sequence[ResourceOutcome]) -> Document:
+    worst = max(found, key=lambda each: _WORST.index(each.state))
     return {
-        "state": worst["state"],
-        "reason": worst["reason"],
-        "records": sum(entry["records"] for entry in entries),
-        "requests": sum(entry["requests"] for entry in entries),
+        "state": worst.state,
+        "reason": worst.reason,
+        "records": sum(each.records for each in found),
+        "requests": sum(each.requests for each in found),
     }
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
-from tasks.cli import connections, output
+from tasks import api
+from tasks.cli import output
 from workers.runtime import runtime
 
 
@@ -28,11 +27,11 @@ def rotate(as_json: bool) -> None:
     """
     fleet = runtime()
     with output.waiting("Sealing"):
-        result = connections.reseal_all(fleet)
+        result = api.reseal_all(fleet)
     for source, why in result.failed.items():
         output.say(f"{source}: {why}")
     if as_json:
-        output.emit(asdict(result))
+        output.emit(result)
     elif not result.failed:
         output.say(
             f"Sealed {output.counted(result.resealed, 'key')} again; {result.already} needed no change."

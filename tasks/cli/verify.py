@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
+from tasks import api
 from tasks.cli import output, parse
 from tasks.verify import Report
-from tasks.verify import verify as verify_runs
-from workers.errors import NotFound
 from workers.settings import load_settings
 from workers.storage import open_storage
 
@@ -30,13 +29,8 @@ def verify(source: str, run: str | None, as_json: bool) -> None:
       pagetrail verify acme/main --run 7 --json
     """
     storage = open_storage(load_settings().storage_url_or_default)
-    report = Report()
     with output.waiting(f"Verifying {source}"):
-        for grown in verify_runs(storage, source, run):
-            report = grown
-    if not report.runs:
-        what = f"Run {run} of {source} is not sealed" if run else f"{source} has no sealed run"
-        raise NotFound(f"{what} yet: `pagetrail collect {source} --wait` waits for one.")
+        report = api.verify(storage, source, run)
     if as_json:
         output.emit(_document(report))
     else:

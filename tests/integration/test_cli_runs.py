@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.redis_process import redis_server
 from tests.simulator_process import SimulatorProcess, running_simulator
 
 WHOLE, PARTIAL, SLOW = "whole-key-0123456789", "partial-key-01234567", "slow-key-01234567890"
+ONE, NEXT = "backend-key-01234567", "backend-next-0123456"
 SMALL = {"incidents": 30, "days": 40, "audit_records": 40}
 ACCOUNTS = [
     {"subdomain": "whole", "abilities_off": ["audit"], "keys": [{"key": WHOLE}], **SMALL},
@@ -25,6 +28,7 @@ ACCOUNTS = [
         **SMALL,
     },
     {"subdomain": "slow", "keys": [{"key": SLOW}], **SMALL},
+    {"subdomain": "backend", "keys": [{"key": ONE}, {"key": NEXT}], **SMALL},
 ]
 
 
@@ -160,6 +164,19 @@ def test_a_paused_source_is_not_collected(pagetrail: Pagetrail) -> None:
     pagetrail.json("source", "pause", "acme/whole")
     assert "source resume acme/whole" in pagetrail.refused(1, "collect", "acme/whole")
     pagetrail.json("source", "resume", "acme/whole")
+
+
+def test_a_backend_does_the_same_through_functions(pagetrail: Pagetrail) -> None:
+    """It is a program of its own, as a Celery app of another name would be."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.backend"],
+        input=json.dumps({"key": ONE, "next": NEXT, "other": WHOLE}),
+        env=pagetrail.environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_status_shows_the_fleet_and_every_source(pagetrail: Pagetrail) -> None:

@@ -111,11 +111,6 @@ def test_another_run_is_refused(text: str) -> None:
     refused(parse.run_id, text)
 
 
-def test_a_region_is_one_of_those_set() -> None:
-    assert parse.region("eu", ["us", "eu"]) == "eu"
-    assert "us, eu" in refused(lambda text: parse.region(text, ["us", "eu"]), "mars")
-
-
 def refused(parser: Callable[[str], object], text: str) -> str:
     """Return the sentence with which *text* is refused."""
     with pytest.raises(UsageFault) as caught:

@@ -1,34 +1,41 @@
-"""What commands say of runs, as their manifests and the ledger's progress tell it."""
+"""What commands say of runs, and of the ledger's progress."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tasks.cli.summaries import exit_code, progress_words, requests_sent, summary
+from tasks.outcomes import RunOutcome, sealed_outcome
 
 
-def manifest(run: str, state: str, **resources: tuple[str, int]) -> dict[str, Any]:
-    return {
-        "run": run,
-        "state": state,
-        "period": [f"2026-01-0{run}T00:00:00Z", "2026-02-01T00:00:00Z"],
-        "resources": {
-            name: {"state": came, "reason": "" if came == "complete" else "role"}
-            | {"records": records, "requests": 1, "words": ""}
-            for name, (came, records) in resources.items()
-        },
-    }
+def outcome(run: str, state: str, **resources: tuple[str, int]) -> RunOutcome:
+    return sealed_outcome(
+        {
+            "run": run,
+            "state": state,
+            "period": [f"2026-01-0{run}T00:00:00Z", "2026-02-01T00:00:00Z"],
+            "opened_at": "2026-02-01T00:00:00Z",
+            "sealed_at": "2026-02-01T00:01:00Z",
+            "backlog": {},
+            "resources": {
+                name: {"state": came, "reason": "" if came == "complete" else "role"}
+                | {"records": records, "requests": 1, "words": ""}
+                for name, (came, records) in resources.items()
+            },
+        }
+    )
 
 
 def test_runs_that_belong_together_are_summed_and_the_worst_state_counts() -> None:
     told = summary(
         [
-            manifest("1", "partial", teams=("complete", 4), users=("unavailable", 0)),
-            manifest("2", "complete", teams=("complete", 6)),
+            outcome("1", "partial", teams=("complete", 4), users=("unavailable", 0)),
+            outcome("2", "complete", teams=("complete", 6)),
         ]
     )
     assert (told["run"], told["runs"], told["state"]) == ("1", ["1", "2"], "partial")
-    assert told["since"] == "2026-01-01T00:00:00Z"
+    assert told["since"] == datetime(2026, 1, 1, tzinfo=UTC)
     assert told["resources"] == {
         "teams": {"state": "complete", "reason": "", "records": 10, "requests": 2},
         "users": {"state": "unavailable", "reason": "role", "records": 0, "requests": 1},

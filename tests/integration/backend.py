@@ -1,0 +1,79 @@
+"""A backend that lives in Pagetrail's environment: what it does with `tasks.api`, as a program of its own.
+
+It reads {"key", "next", "other"} from stdin: two keys of one account and one of another. A fleet is at work.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from celery import Celery, current_app
+from pytest import raises  # noqa: PT013 - nothing else of pytest is used, this is no test
+
+from tasks import api
+from workers.errors import Busy, Exists, Fault, KeyRefused, NotFound, UsageFault
+from workers.runtime import runtime
+from workers.sources import State
+
+SOURCE = "backend/main"
+WRONG: list[dict[str, Any]] = [{"region": "mars"}, {"resources": ("nothing",)}, {"reserve": 2.0}]
+
+
+def main(keys: dict[str, str]) -> None:
+    """Take a source through its life; what isn't as promised ends the program."""
+    own = Celery("backend")
+    fleet = runtime()
+    wishes = api.Wishes(every_seconds=None, resources=("teams", "users"))
+    with raises(UsageFault):
+        api.connect(fleet, "../x", keys["key"], wishes)
+    for wrong in WRONG:
+        with raises(UsageFault):
+            api.connect(fleet, SOURCE, keys["key"], api.Wishes(**wrong))
+    with raises(Fault, match="not that one"):
+        api.connect(fleet, SOURCE, keys["key"], wishes, agree=refuse)
+    with raises(NotFound):
+        api.get(fleet, SOURCE)
+    connected = api.connect(fleet, SOURCE, keys["key"], wishes)
+    assert api.get(fleet, SOURCE) == connected
+    assert connected in api.sources(fleet)
+    with raises(Exists):
+        api.connect(fleet, SOURCE, keys["key"], wishes)
+
+    with raises(KeyRefused):
+        api.rotate(fleet, SOURCE, keys["other"])
+    assert api.rotate(fleet, SOURCE, keys["next"]).fingerprint != connected.fingerprint
+    assert api.pause(fleet, SOURCE).state is State.PAUSED
+    with raises(Busy):
+        api.collect(fleet, SOURCE)
+    assert api.resume(fleet, SOURCE).state is State.ACTIVE
+
+    opened = api.collect(fleet, SOURCE)
+    assert not opened.joined
+    while api.run(fleet, SOURCE).state == "open":
+        time.sleep(0.1)
+    [run] = api.runs(fleet, SOURCE)
+    assert (run.run, run.state, set(run.resources)) == (opened.run, "complete", {"teams", "users"})
+    assert run.records == sum(each.records for each in api.artifacts(fleet.storage, SOURCE)[1])
+    export = api.export(fleet.storage, SOURCE, "users")
+    assert len(list(export.records)) == run.resources["users"].records
+    assert export.choice.whole
+    assert api.verify(fleet.storage, SOURCE).ok
+    with raises(Fault, match="nothing to cancel"):
+        api.cancel(fleet, SOURCE)
+    with raises(NotFound):
+        api.export(fleet.storage, SOURCE, "teams", "00000077")
+
+    gone = api.disconnect(fleet, SOURCE)
+    assert (gone.state, gone.sealed_key) == (State.DISCONNECTED, None)
+    assert api.verify(fleet.storage, SOURCE).ok
+    assert current_app._get_current_object() is own, "the backend's own Celery app stays its own"
+
+
+def refuse(verdict: object) -> None:
+    raise Fault(f"not that one: {verdict}")
+
+
+main(json.load(sys.stdin))
