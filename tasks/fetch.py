@@ -7,6 +7,8 @@ import random
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from redis import RedisError
+
 from tasks import messages
 from tasks.artifacts import decode_page, encode_page, page_key, same_recipe
 from tasks.asking import Asked, ask, probe
@@ -15,7 +17,7 @@ from tasks.pages import Answer, Page, Step, decide, request_of, served, too_slow
 from tasks.proofs import Read, read_pass
 from tasks.runs import Plan
 from workers.app import celery
-from workers.errors import StorageConflict
+from workers.errors import Fault, StorageConflict
 from workers.ledger import Claim, Outcome
 from workers.pagerduty import Outcome as Came
 from workers.pagerduty import Reply
@@ -55,7 +57,7 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> None:
         # The page goes back, whatever went wrong; who looks after the fleet hears of it.
         log.exception("page failed", extra={"source": source, "run": run, "page": page})
         outcome = fleet.ledger.give_back(
-            claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource="", failed=True
+            claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource=""
         )
     messages.publish(source, run, outcome)
 
@@ -71,17 +73,36 @@ class Visit:
         self.request = request_of(self.page, self.plan)
         self.resource = self.page.segment.partition(".")[0]
         self.key = page_key(claim.source, claim.run, claim.page)
+        self.sent = 0
 
     def make(self) -> Outcome:
-        """Bring the page to its end, or back to the ledger; return what follows."""
+        """Bring the page to its end, or back to the ledger; return what follows.
+
+        What is wrong with the page itself, like an object under its key that can't be read, counts
+        as a failure of PagerDuty's does: in the end the page is given up and holds up no run. That
+        storage, vault or Redis are away costs no page an attempt: the run waits for them.
+        """
+        try:
+            return self._visit()
+        except StorageConflict as conflict:
+            log.error("%s", conflict, extra=self._ids())
+        except (Fault, RedisError):
+            log.exception("page given back", extra=self._ids())
+            return self._back("error", _OWN_FAULT_SECONDS)
+        except Exception:
+            log.exception("page failed", extra=self._ids())
+        return self._failed(timed_out=False)
+
+    def _visit(self) -> Outcome:
         if self.claim.stored and (answer := self._stored()):
-            return self._close(answer, sent=0)
+            return self._close(answer)
         if self.claim.attempts >= MAX_ATTEMPTS:
-            return self._give_up(sent=0)
+            return self._give_up()
         source = self.fleet.sources.get(self.claim.source)
         asked = ask(self.fleet, source, self.request.path, self.request.params)
         if asked.reply is None:
             return self._wait(asked)
+        self.sent = 1
         return self._judge(source, asked.reply)
 
     def _judge(self, source: Source, reply: Reply) -> Outcome:
@@ -95,7 +116,7 @@ class Visit:
         if reply.outcome is Came.OK and not _well_formed(self.page, reply):
             return self._failed(timed_out=False)
         answer = self._store(source, reply)
-        return self._close(answer, sent=1, date=reply.date)
+        return self._close(answer, date=reply.date)
 
     def _wait(self, asked: Asked) -> Outcome:
         return self.fleet.ledger.give_back(
@@ -104,7 +125,11 @@ class Visit:
 
     def _back(self, why: str, delay_seconds: float) -> Outcome:
         return self.fleet.ledger.give_back(
-            self.claim, why=why, delay_seconds=delay_seconds, resource=self.resource, sent=1
+            self.claim,
+            why=why,
+            delay_seconds=delay_seconds,
+            resource=self.resource,
+            sent=self.sent,
         )
 
     def _refused(self, source: Source) -> Outcome:
@@ -113,22 +138,23 @@ class Visit:
         if now.fingerprint != source.fingerprint:
             return self._back("key", 0.0)
         log.warning("key refused", extra={"source": source.id, "run": self.claim.run})
-        return self.fleet.ledger.refuse(self.claim, resource=self.resource, sent=1)
+        return self.fleet.ledger.refuse(self.claim, resource=self.resource, sent=self.sent)
 
     def _failed(self, timed_out: bool) -> Outcome:
         halves = too_slow(self.page, self.plan)
         if timed_out and halves and self.claim.attempts >= SLOW_ATTEMPTS:
-            return self._finish(halves, failed=True, sent=1)
+            return self._finish(halves, failed=True)
         outcome = self.fleet.ledger.give_back(
             self.claim,
             why="pagerduty",
             delay_seconds=backoff_seconds(self.claim.requests),
             resource=self.resource,
-            sent=1,
+            sent=self.sent,
             failed=True,
         )
         if outcome.status == "exhausted":
-            return self._give_up(sent=0)
+            self.sent = 0  # counted by now
+            return self._give_up()
         if outcome.status == "lonely":
             messages.publish(self.claim.source, self.claim.run, outcome)
             return self._probe()
@@ -181,19 +207,17 @@ class Visit:
             raise StorageConflict(f"{self.key} is taken, and yet there is nothing.")
         return first
 
-    def _give_up(self, sent: int) -> Outcome:
-        log.error("page given up", extra={"source": self.claim.source, "page": self.claim.page})
-        return self._finish(decide(self.page, None, self.plan), failed=True, sent=sent)
+    def _give_up(self) -> Outcome:
+        log.error("page given up", extra=self._ids())
+        return self._finish(decide(self.page, None, self.plan), failed=True)
 
-    def _close(self, answer: Answer, *, sent: int, date: datetime | None = None) -> Outcome:
-        step = decide(self.page, answer, self.plan)
-        return self._finish(step, answer=answer, sent=sent, date=date)
+    def _close(self, answer: Answer, *, date: datetime | None = None) -> Outcome:
+        return self._finish(decide(self.page, answer, self.plan), answer=answer, date=date)
 
     def _finish(
         self,
         step: Step,
         *,
-        sent: int,
         answer: Answer | None = None,
         failed: bool = False,
         date: datetime | None = None,
@@ -205,7 +229,7 @@ class Visit:
                 self.claim,
                 messages.openings(step.onward + pages),
                 resource=self.resource,
-                sent=sent,
+                sent=self.sent,
                 settle=settle,
                 supersede=bool(step.ended),
                 failed=failed,
@@ -226,15 +250,26 @@ class Visit:
         return Page(self.page.segment, self.page.window, parent=self.page.parent).payload()
 
     def _reader(self, answer: Answer | None) -> Read:
-        """Return how to read the pages of this pass: this one from memory."""
+        """Return how to read the pages of this pass: this one from memory.
+
+        One that can't be read counts as none, as it does when the run is sealed.
+        """
 
         def read(page: Page) -> Answer | None:
             if page.id == self.page.id:
                 return answer
-            blob = self.fleet.storage.get(page_key(self.claim.source, self.claim.run, page.id))
-            return decode_page(blob) if blob else None
+            key = page_key(self.claim.source, self.claim.run, page.id)
+            blob = self.fleet.storage.get(key)
+            try:
+                return decode_page(blob) if blob is not None else None
+            except ValueError as error:
+                log.error("%s can't be read: %s", key, error, extra=self._ids())
+                return None
 
         return read
+
+    def _ids(self) -> dict[str, str]:
+        return {"source": self.claim.source, "run": self.claim.run, "page": self.claim.page}
 
 
 @lru_cache(maxsize=512)

@@ -24,7 +24,8 @@ from tasks import fetch, plan, seal
 from tasks.artifacts import manifest_key
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.app import celery
-from workers.pagerduty import fingerprint
+from workers.ledger import Ledger
+from workers.pagerduty import PagerDuty, Reply, fingerprint
 from workers.runtime import Runtime, build
 from workers.settings import Settings
 from workers.sources import Source
@@ -75,6 +76,23 @@ class Noticed:
         return new
 
 
+class Timed:
+    """PagerDuty as it is, but for the answers a test changes; each takes a moment of the ledger's clock."""
+
+    def __init__(self, pagerduty: PagerDuty, ledger: Ledger) -> None:
+        self._pagerduty = pagerduty
+        self._ledger = ledger
+        self.answer: Callable[[str, Reply], Reply] = lambda _path, reply: reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pagerduty, name)
+
+    def get(self, region: str, path: str, params: Any, key: str, **options: Any) -> Reply:
+        assert self._ledger.now_ms is not None
+        self._ledger.now_ms += 1
+        return self.answer(path, self._pagerduty.get(region, path, params, key, **options))
+
+
 @dataclass
 class Fleet:
     """A fleet of one worker that does one step at a time."""
@@ -82,6 +100,7 @@ class Fleet:
     runtime: Runtime
     redis: Redis
     storage: Noticed
+    pagerduty: Timed
     messages: deque[Message] = field(default_factory=deque)
     steps: int = 0
 
@@ -102,6 +121,11 @@ class Fleet:
             reserve=0.0,
         )
         return self.runtime.sources.add(source)
+
+    @property
+    def now_ms(self) -> int:
+        assert self.runtime.ledger.now_ms is not None
+        return self.runtime.ledger.now_ms
 
     @property
     def manifest(self) -> dict[str, Any] | None:
@@ -172,7 +196,9 @@ def make(
         )
         runtime = build(settings)
         storage = Noticed(runtime.storage)
-        fleet = Fleet(replace(runtime, storage=storage), redis, storage)
+        pagerduty = Timed(runtime.pagerduty, runtime.ledger)
+        runtime = replace(runtime, storage=storage, pagerduty=pagerduty)
+        fleet = Fleet(runtime, redis, storage, pagerduty)
         fleets.append(fleet)
         fleet.runtime.ledger.now_ms = int(datetime.now(UTC).timestamp() * 1000)
         for module in (plan, fetch, seal):

@@ -1,0 +1,76 @@
+"""Whatever one page, one source or one object is: the run it belongs to ends, and no other one waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks import plan
+from tasks.artifacts import page_key
+from tasks.verify import verify
+from tests.integration.steps import RUN, SOURCE, Fleet
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
+    """A fleet that has opened a run, nothing of which is read yet."""
+    fleet = make(tmp_path / "data")
+    plan.collect_now(fleet.runtime, fleet.connect())
+    return fleet
+
+
+def damage(fleet: Fleet, page: str) -> str:
+    """Spoil a page's object as soon as it is stored; return its key."""
+    damaged = page_key(SOURCE, RUN, page)
+
+    def spoil(key: str) -> None:
+        if key == damaged:
+            path = fleet.runtime.settings.data_dir / "artifacts" / key
+            path.chmod(0o600)
+            path.write_bytes(b"no page")
+
+    fleet.storage.stored = spoil
+    return damaged
+
+
+def ended_within(fleet: Fleet, hours: float) -> bool:
+    """Let the run go on to its end; return whether it came soon enough, by the ledger's clock."""
+    began = fleet.now_ms
+    fleet.live()
+    return fleet.now_ms - began < hours * HOUR_MS
+
+
+def states(fleet: Fleet) -> dict[str, tuple[str, str]]:
+    """Return state and reason of the resources that are not complete."""
+    assert fleet.manifest
+    return {
+        name: (account["state"], account["reason"])
+        for name, account in fleet.manifest["resources"].items()
+        if account["state"] != "complete"
+    }
+
+
+def test_an_object_that_is_no_page_is_given_up_and_named(fleet: Fleet) -> None:
+    """Nothing is overwritten, though the page is the last one that is left."""
+    key = page_key(SOURCE, RUN, "users/all.1/000000")
+    fleet.storage.put_new(key, b"no page")
+    assert ended_within(fleet, 1)
+    assert states(fleet) == {"users": ("failed", "error")}
+    assert fleet.manifest
+    assert (fleet.manifest["state"], fleet.manifest["unreadable"]) == ("partial", [key])
+    assert fleet.storage.get(key) == b"no page"
+
+
+def test_a_page_spoilt_after_it_was_stored_costs_only_the_proof(fleet: Fleet) -> None:
+    """Whoever closes the last page of its pass can't read it back."""
+    key = damage(fleet, "services/all.1/000099")
+    assert ended_within(fleet, 1)
+    assert states(fleet) == {"services": ("partial", "error")}
+    assert fleet.manifest
+    assert fleet.manifest["unreadable"] == [key]
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok
