@@ -13,7 +13,7 @@ import orjson
 import zstandard
 
 from tasks.catalog import CATALOG, resource_of
-from tasks.pages import Answer, Page, Request
+from tasks.pages import Answer, Page, Request, well_formed
 from tasks.windows import moment
 from workers import exact
 
@@ -22,7 +22,15 @@ LEVEL = 3
 PART_BYTES = 1 << 30
 REDACTED = "[redacted]"
 _CHUNK_BYTES = 1 << 20
-_NEEDED = ("run", "page", "fetched_at", "fingerprint", "requests", "redacted")
+_NEEDED = {
+    "run": str,
+    "page": str,
+    "status": int,
+    "fetched_at": str,
+    "fingerprint": str,
+    "requests": int,
+    "redacted": list,
+}
 _local = threading.local()
 
 
@@ -107,11 +115,14 @@ def decode_page(blob: bytes) -> Answer:
         date = envelope["date"]
         if rest or sha256(body) != envelope["stored_sha256"]:
             raise ValueError("the stored body isn't the one that was stored")
-        if missing := [name for name in _NEEDED if name not in envelope]:
-            raise ValueError(f"its recipe lacks {', '.join(missing)}")
-        return Answer(
-            envelope["status"], moment(date) if date else None, exact.loads(body), envelope
-        )
+        wrong = [name for name, kind in _NEEDED.items() if not isinstance(envelope[name], kind)]
+        if wrong:
+            raise ValueError(f"its recipe has no right {', '.join(wrong)}")
+        date = moment(date) if date else None
+        answer = Answer(envelope["status"], date, exact.loads(body), envelope)
+        if not well_formed(Page.parse(envelope["page"]), answer):
+            raise ValueError("its body isn't what its page asks for")
+        return answer
     except (zstandard.ZstdError, KeyError, TypeError) as error:
         raise ValueError(f"not a stored page: {error}") from None
 

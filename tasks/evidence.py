@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import zstandard
-
 from tasks.artifacts import Collation, decode_page, page_key, sha256
 from tasks.catalog import CATALOG, FEEDS
 from tasks.pages import Answer, Page, identity, records_of, served
@@ -60,10 +58,13 @@ class Evidence:
             return None
         self.objects[page.id] = (sha256(blob), len(blob))
         try:
-            return decode_page(blob)
-        except (ValueError, zstandard.ZstdError):
-            self.unreadable.append(key)
-            return None
+            answer = decode_page(blob)
+            if (answer.envelope["run"], answer.envelope["page"]) == (self.plan.run, page.id):
+                return answer
+        except ValueError:
+            pass
+        self.unreadable.append(key)
+        return None
 
     def use(self, page: Page, answer: Answer) -> None:
         """Take the records of an answer into its resource."""

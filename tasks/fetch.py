@@ -13,7 +13,7 @@ from tasks import messages
 from tasks.artifacts import decode_page, encode_page, page_key, same_recipe
 from tasks.asking import Asked, ask, probe
 from tasks.manifests import read_plan
-from tasks.pages import Answer, Page, Step, decide, request_of, served, too_slow
+from tasks.pages import Answer, Page, Step, decide, request_of, too_slow, well_formed
 from tasks.proofs import Read, read_pass
 from tasks.runs import Plan
 from workers.app import celery
@@ -113,9 +113,11 @@ class Visit:
                 return self._back("budget", max(1.0, float(reply.reset_seconds or 0)))
             case Came.RETRY:
                 return self._failed(reply.timed_out)
-        if reply.outcome is Came.OK and not _well_formed(self.page, reply):
+        assert reply.status is not None
+        answer = Answer(reply.status, reply.date, reply.data, {"words": reply.words})
+        if not well_formed(self.page, answer):
             return self._failed(timed_out=False)
-        answer = self._store(source, reply)
+        answer = self._store(source, reply, answer)
         return self._close(answer, date=reply.date)
 
     def _wait(self, asked: Asked) -> Outcome:
@@ -180,15 +182,14 @@ class Visit:
             raise StorageConflict(f"{self.key} holds the answer to another request.")
         return answer
 
-    def _store(self, source: Source, reply: Reply) -> Answer:
-        """Store the reply, or adopt the one that was stored first."""
-        assert reply.status is not None
+    def _store(self, source: Source, reply: Reply, answer: Answer) -> Answer:
+        """Store the reply, whose *answer* is ours, or adopt the one that was stored first."""
         blob = encode_page(
             source=source.id,
             run=self.claim.run,
             page=self.page,
             request=self.request,
-            status=reply.status,
+            status=answer.status,
             body=reply.body,
             data=reply.data,
             words=reply.words,
@@ -201,7 +202,7 @@ class Visit:
             fetched_at=datetime.now(UTC),
         )
         if self.fleet.storage.put_new(self.key, blob):
-            return Answer(reply.status, reply.date, reply.data, {"words": reply.words})
+            return answer
         first = self._stored()
         if first is None:
             raise StorageConflict(f"{self.key} is taken, and yet there is nothing.")
@@ -285,12 +286,3 @@ def backoff_seconds(sent: int) -> float:
     """Return how long a page waits after a failure, *sent* requests having been sent for it."""
     longest = min(_BACKOFF_MOST, _BACKOFF_SECONDS * 2 ** min(sent, 10))
     return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, hides nothing
-
-
-def _well_formed(page: Page, reply: Reply) -> bool:
-    """Whether the body holds what the call wraps its records in."""
-    try:
-        found = served(page, Answer(200, None, reply.data, {}))
-    except (KeyError, TypeError):
-        return False
-    return all(isinstance(record, dict) for record in found)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -54,7 +55,8 @@ class Page:
     @property
     def call(self) -> Call:
         call = self.feed.each if self.window.startswith("of-") else self.feed.list
-        assert call, f"{self.segment} has no call for {self.window}"
+        if call is None:
+            raise KeyError(f"{self.segment} has no call for {self.window}")
         return call
 
     def payload(self) -> str:
@@ -126,7 +128,8 @@ def request_of(page: Page, plan: Plan) -> Request:
         params.append(("limit", str(PAGE_LIMIT)))
         if page.cursor:
             params.append(("cursor", page.cursor))
-    return Request(call.path.replace("{id}", str(parent.get("id", ""))), tuple(params))
+    path = call.path.replace("{id}", quote(str(parent.get("id", "")), safe=""))
+    return Request(path, tuple(params))
 
 
 def first_pages(plan: Plan) -> list[Page]:
@@ -198,6 +201,24 @@ def served(page: Page, answer: Answer) -> list[dict[str, Any]]:
         return []
     found = answer.data[page.call.wrapper]
     return [found] if page.call.paging is Paging.SINGLE else found
+
+
+def well_formed(page: Page, answer: Answer) -> bool:
+    """Whether *answer* has the shape that everything decided from it relies on."""
+    if not answer.ok:
+        return True
+    data, call = answer.data, page.call
+    if not isinstance(data, dict) or call.wrapper not in data:
+        return False
+    found = [data[call.wrapper]] if call.paging is Paging.SINGLE else data[call.wrapper]
+    has_id = "id" in resource_of(page.segment).key
+    return (
+        isinstance(found, list)
+        and all(isinstance(record, dict) for record in found)
+        and all(record.get("id") and isinstance(record["id"], str) for record in found if has_id)
+        and isinstance(data.get("total"), int | None)
+        and isinstance(data.get("next_cursor"), str | None)
+    )
 
 
 def _next_window(page: Page, answer: Answer | None, plan: Plan) -> tuple[Page, ...]:

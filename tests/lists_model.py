@@ -1,0 +1,161 @@
+"""PagerDuty's lists, and a fleet that reads them: a model without time, network or storage.
+
+The lists follow what PagerDuty documents of its pagination, and nothing that our code says of it. The
+fleet does what the ledger and the fetch task do together: pages are asked in any order, the held
+one last, whoever closes the last page of a pass settles it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tasks.pages import Answer, Page, Request, decide, first_pages, request_of
+from tasks.proofs import Reading, State, read_pass, walk
+from tasks.runs import Plan, make_plan
+
+Record = dict[str, Any]
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+CAP = 10_000
+
+
+def make(*resources: str, days: float = 100, budget: int = 10_000, **more: Any) -> Plan:
+    """Return the plan of a run over the last *days* days."""
+    values: dict[str, Any] = {
+        "source": "acme/main",
+        "resources": resources or None,
+        "since": NOW - timedelta(days=days),
+        "until": NOW,
+        "opened_at": NOW + timedelta(seconds=3),
+        "page_budget": budget,
+        "region": "us",
+        "subdomain": "acme",
+        "credential": "account",
+        "backfill": False,
+        "last": None,
+        "newest": None,
+        **more,
+    }
+    return make_plan(**values)
+
+
+def answer_to(page: Page, status: int = 200, **data: Any) -> Answer:
+    """Return an answer of PagerDuty's, whose `Date` is just after the run's end."""
+    return Answer(status, NOW + timedelta(seconds=5), data, {"words": f"said {status}"})
+
+
+def record(number: int, **more: Any) -> Record:
+    """Return a record whose name sorts like its number, made a minute before the one before it."""
+    made = NOW - timedelta(minutes=1 + number)
+    return {"id": f"P{number}", "type": "thing", "name": f"n{number:06d}", "made": made, **more}
+
+
+@dataclass
+class Lists:
+    """The lists of an account by path; windowed ones in the order of `made`, others of `name`."""
+
+    records: dict[str, list[Record]]
+    served: int = 100  # records per page at most, whatever is asked
+    totals: bool = True  # whether `total` is given where it is asked for
+    requests: Counter[str] = field(default_factory=Counter)
+
+    def answer(self, page: Page, request: Request) -> Answer:
+        """Return what PagerDuty would, now."""
+        self.requests[request.path] += 1
+        params = dict(request.params)
+        found = self.records.get(request.path)
+        if found is None:
+            return self._one(page, request.path)
+        if "since" in params:
+            since, until = (datetime.fromisoformat(params[name]) for name in ("since", "until"))
+            found = [r for r in found if since <= r["made"] < until]
+        else:
+            found = sorted(found, key=lambda r: (r["name"], r["id"]))
+        if "offset" not in params:
+            return self._behind_cursor(page, found, params)
+        return self._at_offset(page, found, params)
+
+    def _one(self, page: Page, path: str) -> Answer:
+        above, _, record_id = path.rpartition("/")
+        for each in self.records.get(above, ()):
+            if each["id"] == record_id:
+                return answer_to(page, **{page.call.wrapper: each})
+        return answer_to(page, 404)
+
+    def _at_offset(self, page: Page, found: list[Record], params: dict[str, str]) -> Answer:
+        limit, offset = int(params["limit"]), int(params["offset"])
+        if not (0 < limit <= 100 and offset >= 0 and offset + limit <= CAP):
+            return answer_to(page, 400)
+        end = offset + min(limit, self.served)
+        total = len(found) if self.totals and params.get("total") == "true" else None
+        records = {page.call.wrapper: found[offset:end]}
+        return answer_to(page, **records, more=end < len(found), total=total)
+
+    def _behind_cursor(self, page: Page, found: list[Record], params: dict[str, str]) -> Answer:
+        start = int(params.get("cursor", "0"))
+        end = start + min(int(params["limit"]), self.served)
+        following = str(end) if end < len(found) else None
+        return answer_to(page, **{page.call.wrapper: found[start:end]}, next_cursor=following)
+
+
+@dataclass
+class Fleet:
+    """Reads a run: pages in any order, each answer kept as the one that was stored first."""
+
+    plan: Plan
+    ask: Callable[[Page, Request], Answer | None]  # None: the page kept failing
+    dice: random.Random = field(default_factory=random.Random)
+    stored: dict[str, Answer] = field(default_factory=dict)
+    open: list[Page] = field(default_factory=list)
+    asked: list[tuple[Page, Request]] = field(default_factory=list)
+
+    def run(self) -> Fleet:
+        """Read until no page is open."""
+        self.open = first_pages(self.plan)
+        while self.open:
+            self._visit(self._any())
+            assert len(self.asked) < 5_000, "this doesn't end"
+        return self
+
+    def read(self, page: Page) -> Answer | None:
+        return self.stored.get(page.id)
+
+    @property
+    def readings(self) -> list[Reading]:
+        """What the stored answers amount to, as the sealer sees it."""
+        return list(walk(self.plan, self.read, lambda _page, _answer: None))
+
+    @property
+    def settled(self) -> list[Reading]:
+        return [r for r in self.readings if r.verdict.state is not State.SUPERSEDED]
+
+    def records(self, reading: Reading) -> list[str]:
+        """The ids of all records of a reading, as often as they were served."""
+        return [key for _, seen in reading.pages if seen for key in seen.keys]
+
+    def _any(self) -> Page:
+        groups = Counter(page.group for page in self.open)
+        ready = [page for page in self.open if not page.held or groups[page.group] == 1]
+        page = self.dice.choice(ready)
+        self.open.remove(page)
+        return Page.parse(page.id, page.payload())
+
+    def _visit(self, page: Page) -> None:
+        request = request_of(page, self.plan)
+        self.asked.append((page, request))
+        answer = self.ask(page, request)
+        assert page.id not in self.stored, "nothing is asked twice"
+        if answer is not None:
+            self.stored[page.id] = answer
+        step = decide(page, answer, self.plan)
+        if step.ended:
+            self.open = [each for each in self.open if each.group != page.group]
+        self.open += [*step.onward, *step.followers]
+        superseded = step.ended and step.followers
+        if not superseded and all(each.group != page.group for each in self.open):
+            first = Page(page.segment, page.window, page.pass_, parent=page.parent)
+            self.open += read_pass(first, self.plan, self.read).followers
