@@ -276,13 +276,13 @@ def _after_first(page: Page, answer: Answer) -> Step:
 def _chained(page: Page, count: int) -> Step:
     """Go on behind the records served, the last of them again; `total` is asked for each time."""
     held = page.call.paging is Paging.CLASSIC
-    return _further(replace(page, held=held, chain=None), max(1, count - 1))
+    return _further(replace(page, held=held, chain=None), count, overlap=1)
 
 
-def _further(page: Page, stride: int) -> Step:
-    """Go on *stride* behind where *page* began; in smaller windows where no offset goes so far."""
-    start = page.number + stride
-    if start < OFFSET_CAP:
+def _further(page: Page, count: int, *, overlap: int) -> Step:
+    """Go on behind the *count* records served; in smaller windows where no offset goes so far."""
+    if page.number + count < OFFSET_CAP:
+        start = page.number + max(1, count - overlap)
         return Step((replace(page, number=start, end=min(start + PAGE_LIMIT, OFFSET_CAP)),))
     period = period_in(page.window)
     return halved(page) if period and period.splittable else Step()
@@ -296,12 +296,12 @@ def _after_offset(page: Page, answer: Answer) -> Step:
         return again(page)
     if page.call.paging is Paging.CHAIN or (page.held and answer.data.get("total") is None):
         return _chained(page, count)
-    stride = max(1, count - 1) if page.feed.changing else count
+    overlap = int(page.feed.changing)
     if page.held and count >= page.end - page.number:
-        return _further(page, stride)
+        return _further(page, count, overlap=overlap)
     # A short page: the rest of its own range, no more. Where pages overlap, its last record
     # is the next page's.
-    start, end = page.number + stride, page.end - page.feed.changing
+    start, end = page.number + max(1, count - overlap), page.end - overlap
     if page.held or start < end:
         return Step((replace(page, number=start),))
     return Step()

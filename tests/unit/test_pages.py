@@ -1,0 +1,551 @@
+"""What is asked for a page, and what follows each kind of answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.catalog import FEEDS, OFFSET_CAP, Paging, children_of
+from tasks.pages import (
+    MAX_PASSES,
+    Answer,
+    Page,
+    Step,
+    again,
+    child_pages,
+    decide,
+    first_pages,
+    halved,
+    identity,
+    records_of,
+    request_of,
+    served,
+    too_slow,
+    well_formed,
+)
+from tasks.windows import ALL, Period, of, period_in
+from tests.lists_model import NOW, answer_to, make
+
+PLAN = make()
+SECOND = "20260101T000000Z_20260101T000001Z"
+
+WINDOWED = Page("log_entries", str(PLAN.windows["log_entries"][0]))  # nothing moves in it
+SNAPSHOT = Page("teams", ALL)  # can change while it is read: pages overlap by a record
+CHAIN = Page("schedules.shift", ALL)  # never a total
+CURSOR = Page("audit_records", str(PLAN.windows["audit_records"][0]))
+DETAIL = Page("schedules", of("P1"), parent={"id": "P1"})
+
+Rows = list[tuple[int, int, str]]
+
+
+def at(page: Page, number: int, end: int, held: str = "") -> Page:
+    """Return another page of the same pass."""
+    return replace(page, number=number, end=end, held=bool(held))
+
+
+def listed(page: Page, count: int, more: bool, total: int | None = None) -> Answer:
+    found = [{"id": f"P{page.number + n}"} for n in range(count)]
+    return answer_to(page, **{page.call.wrapper: found}, more=more, total=total)
+
+
+def rows(step: Step) -> Rows:
+    """Return the followers as (offset, end, "held" or ""), the first three and the last two."""
+    found = [(p.number, p.end, "held" if p.held else "") for p in step.followers]
+    return found if len(found) < 6 else [*found[:3], *found[-2:]]
+
+
+@pytest.mark.parametrize(
+    ("page", "count", "more", "total", "following"),
+    [
+        (WINDOWED, 0, False, 0, []),
+        (WINDOWED, 100, False, 100, []),
+        (WINDOWED, 7, False, None, []),
+        (WINDOWED, 100, True, 101, [(100, 200, "held")]),
+        (WINDOWED, 100, True, 200, [(100, 200, "held")]),
+        (WINDOWED, 100, True, 201, [(100, 200, ""), (200, 300, "held")]),
+        (WINDOWED, 25, True, 60, [(25, 50, ""), (50, 75, "held")]),
+        (WINDOWED, 1, True, 3, [(1, 2, ""), (2, 3, "held")]),
+        (WINDOWED, 100, True, 40, [(100, 200, "held")]),
+        (
+            WINDOWED, 100, True, 10_000,
+            [(100, 200, ""), (200, 300, ""), (300, 400, ""), (9800, 9900, ""), (9900, 10_000, "held")],
+        ),
+        (
+            WINDOWED, 99, True, 10_000,
+            [(99, 198, ""), (198, 297, ""), (297, 396, ""), (9900, 9999, ""), (9999, 10_000, "held")],
+        ),
+        (WINDOWED, 100, True, None, [(99, 199, "held")]),
+        (SNAPSHOT, 100, True, 101, [(99, 199, "held")]),
+        (SNAPSHOT, 100, True, 199, [(99, 199, "held")]),
+        (SNAPSHOT, 100, True, 200, [(99, 199, ""), (198, 298, "held")]),
+        (SNAPSHOT, 1, True, 3, [(1, 2, ""), (2, 3, "held")]),
+        (SNAPSHOT, 2, True, 4, [(1, 3, ""), (2, 4, "held")]),
+        (
+            SNAPSHOT, 100, True, 10_000,
+            [(99, 199, ""), (198, 298, ""), (297, 397, ""), (9801, 9901, ""), (9900, 10_000, "held")],
+        ),
+        (
+            SNAPSHOT, 100, True, 12_345,
+            [(99, 199, ""), (198, 298, ""), (297, 397, ""), (9801, 9901, ""), (9900, 10_000, "held")],
+        ),
+        (SNAPSHOT, 100, True, None, [(99, 199, "held")]),
+        (CHAIN, 100, True, None, [(99, 199, "")]),
+        (CHAIN, 40, True, None, [(39, 139, "")]),
+        (CHAIN, 1, True, None, [(1, 101, "")]),
+        (CHAIN, 100, True, 250, [(99, 199, "")]),
+        (CHAIN, 12, False, None, []),
+    ],
+)  # fmt: skip
+def test_a_first_page_tells_the_rest_of_its_list(
+    page: Page, count: int, more: bool, total: int | None, following: Rows
+) -> None:
+    step = decide(page, listed(page, count, more, total), PLAN)
+    assert (step.ended, rows(step)) == ("", following)
+
+
+@pytest.mark.parametrize(
+    ("page", "count", "more", "total", "following"),
+    [
+        (at(WINDOWED, 100, 200), 100, True, None, []),
+        (at(WINDOWED, 100, 200), 40, True, None, [(140, 200, "")]),
+        (at(WINDOWED, 100, 200), 99, True, None, [(199, 200, "")]),
+        (at(WINDOWED, 100, 200), 40, False, None, []),
+        (at(WINDOWED, 100, 200), 0, False, None, []),
+        (at(WINDOWED, 200, 300, "held"), 50, False, 250, []),
+        (at(WINDOWED, 200, 300, "held"), 100, True, 320, [(300, 400, "held")]),
+        (at(WINDOWED, 200, 300, "held"), 60, True, 320, [(260, 300, "held")]),
+        (at(WINDOWED, 200, 300, "held"), 100, True, None, [(299, 399, "held")]),
+        (at(WINDOWED, 9850, 9950, "held"), 100, True, 9999, [(9950, 10_000, "held")]),
+        (at(WINDOWED, 9900, 10_000, "held"), 100, False, 10_000, []),
+        (at(replace(WINDOWED, window=SECOND), 9900, 10_000, "held"), 100, True, 10_400, []),
+        (at(SNAPSHOT, 99, 199), 100, True, None, []),
+        (at(SNAPSHOT, 99, 199), 99, True, None, [(197, 199, "")]),
+        (at(SNAPSHOT, 99, 199), 50, True, None, [(148, 199, "")]),
+        (at(SNAPSHOT, 99, 199), 1, True, None, [(100, 199, "")]),
+        (at(SNAPSHOT, 198, 298, "held"), 52, False, 250, []),
+        (at(SNAPSHOT, 198, 298, "held"), 100, True, 350, [(297, 397, "held")]),
+        (at(SNAPSHOT, 198, 298, "held"), 20, True, 350, [(217, 298, "held")]),
+        (at(SNAPSHOT, 9801, 9901, "held"), 100, True, 9950, [(9900, 10_000, "held")]),
+        (at(SNAPSHOT, 9900, 10_000, "held"), 100, True, 10_001, []),
+        (at(CHAIN, 99, 199), 100, True, None, [(198, 298, "")]),
+        (at(CHAIN, 99, 199), 3, True, None, [(101, 201, "")]),
+        (at(CHAIN, 9801, 9901), 100, True, None, [(9900, 10_000, "")]),
+        (at(CHAIN, 9850, 9950), 100, True, None, [(9949, 10_000, "")]),
+        (at(CHAIN, 9900, 10_000), 100, True, None, []),
+        (at(CHAIN, 9900, 10_000), 100, False, None, []),
+    ],
+)
+def test_a_later_page_asks_for_the_rest_of_its_own_range_and_the_held_one_goes_on(
+    page: Page, count: int, more: bool, total: int | None, following: Rows
+) -> None:
+    step = decide(page, listed(page, count, more, total), PLAN)
+    assert (step.ended, rows(step)) == ("", following)
+
+
+@pytest.mark.parametrize(
+    ("page", "total", "parts"),
+    [
+        (WINDOWED, 10_001, 2),
+        (WINDOWED, 15_000, 2),
+        (WINDOWED, 15_001, 3),
+        (WINDOWED, 25_000, 4),
+        (replace(WINDOWED, window="20260101T000000Z_20260101T000003Z"), 90_000, 3),
+    ],
+)
+def test_a_window_over_the_cap_is_replaced_by_parts_that_cover_it(
+    page: Page, total: int, parts: int
+) -> None:
+    step = decide(page, listed(page, 100, True, total), PLAN)
+    assert (step.ended, len(step.followers)) == ("split", parts)
+    whole = period_in(page.window)
+    assert whole
+    edges = [period_in(p.window) for p in step.followers]
+    assert [p.pass_ for p in step.followers] == [1] * parts
+    assert [e.until for e in edges if e] == [whole.until, *(e.since for e in edges[:-1] if e)]
+    assert edges[-1]
+    assert edges[-1].since == whole.since
+
+
+def test_a_second_over_the_cap_is_read_as_far_as_it_goes() -> None:
+    page = replace(WINDOWED, window=SECOND)
+    step = decide(page, listed(page, 100, True, 10_001), PLAN)
+    assert (step.ended, rows(step)[-1]) == ("", (9900, 10_000, "held"))
+
+
+@pytest.mark.parametrize(("page", "total"), [(WINDOWED, 10_100), (WINDOWED, None)])
+def test_a_window_that_grows_past_the_cap_while_it_is_read_is_halved(
+    page: Page, total: int | None
+) -> None:
+    last = at(page, 9900, 10_000, "held")
+    step = decide(last, listed(last, 100, True, total), PLAN)
+    assert (step.ended, len(step.followers)) == ("split", 2)
+
+
+@pytest.mark.parametrize("page", [WINDOWED, SNAPSHOT, CHAIN, at(SNAPSHOT, 99, 199, "held")])
+def test_an_empty_page_that_promises_more_ends_its_pass(page: Page) -> None:
+    for pass_ in range(1, MAX_PASSES + 1):
+        step = decide(replace(page, pass_=pass_), listed(page, 0, True, 10), PLAN)
+        passes = [(p.pass_, p.number) for p in step.followers]
+        assert (step.ended, passes) == ("again", [(pass_ + 1, 0)] if pass_ < MAX_PASSES else [])
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 404])
+def test_an_error_ends_the_list_at_its_first_page_and_the_pass_later(status: int) -> None:
+    for page in (WINDOWED, SNAPSHOT, CHAIN, CURSOR, DETAIL):
+        assert decide(page, answer_to(page, status), PLAN) == Step()
+        later = replace(page, number=1, cursor="x")
+        step = decide(later, answer_to(later, status), PLAN)
+        assert step.ended == "again"
+        (restart,) = step.followers
+        assert restart == Page(page.segment, page.window, 2, parent=page.parent)
+
+
+def test_nothing_follows_a_detail_or_a_page_that_kept_failing() -> None:
+    assert decide(DETAIL, answer_to(DETAIL, schedule={"id": "P1"}), PLAN) == Step()
+    for page in (WINDOWED, at(SNAPSHOT, 99, 199), CHAIN, CURSOR, DETAIL):
+        assert decide(page, None, PLAN) == Step()
+
+
+def cursors(page: Page, cursor: str | None) -> Step:
+    return decide(page, answer_to(page, records=[{"id": "A"}], next_cursor=cursor), PLAN)
+
+
+def test_cursor_pages_follow_each_other_by_ordinal() -> None:
+    (second,) = cursors(CURSOR, "aaa").followers
+    (third,) = cursors(second, "bbb").followers
+    assert [(p.number, p.cursor, p.held) for p in (second, third)] == [
+        (1, "aaa", False),
+        (2, "bbb", False),
+    ]
+    assert second.id == f"{CURSOR.group}/000001"
+    assert cursors(third, None) == Step()
+    assert cursors(third, "bbb").ended == "again"
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_a_circle_of_cursors_is_met_whatever_its_length(tail: int, circle: int) -> None:
+    page, asked = CURSOR, 1
+    while step := cursors(page, f"c{asked if asked < tail else tail + (asked - tail) % circle}"):
+        if step.ended:
+            break
+        (page,) = step.followers
+        page = Page.parse(page.id, page.payload())
+        asked += 1
+        assert asked <= 4 * (tail + circle) + 2
+    assert step.ended == "again"
+
+
+@given(st.integers(1, 300))
+def test_cursors_that_never_repeat_are_never_taken_for_a_circle(length: int) -> None:
+    page = CURSOR
+    for number in range(1, length):
+        step = cursors(page, f"c{number}")
+        assert not step.ended
+        (page,) = step.followers
+    assert cursors(page, None) == Step()
+
+
+def test_a_window_nobody_can_wait_for_is_halved_as_long_as_it_can_be() -> None:
+    slow = too_slow(replace(at(WINDOWED, 300, 400), chain=None), PLAN)
+    assert slow
+    assert slow.ended == "split"
+    assert [p.number for p in slow.followers] == [0, 0]
+    assert too_slow(replace(WINDOWED, window=SECOND), PLAN) is None
+    assert too_slow(SNAPSHOT, PLAN) is None
+    assert too_slow(DETAIL, PLAN) is None
+    assert halved(SNAPSHOT) == again(SNAPSHOT)
+
+
+LONG = make(days=365, budget=300)  # 100 pages for each of three feeds
+FIRST = Page("audit_records", str(LONG.windows["audit_records"][0]), chain=(0, 0))
+LOGS = Page("log_entries", str(LONG.windows["log_entries"][0]), chain=(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("page", "answer", "following"),
+    [
+        (LOGS, listed(LOGS, 100, True, 250), (1, 3)),
+        (LOGS, listed(LOGS, 0, False, 0), (1, 1)),
+        (LOGS, listed(LOGS, 50, False, None), (1, 1)),
+        (LOGS, listed(LOGS, 100, True, 9_900), (1, 99)),
+        (LOGS, listed(LOGS, 100, True, 9_901), None),
+        (LOGS, listed(LOGS, 100, True, 30_000), None),
+        (replace(LOGS, chain=(4, 99)), listed(LOGS, 5, False, 5), None),
+        (replace(LOGS, chain=(4, 98)), listed(LOGS, 5, False, 5), (5, 99)),
+        (replace(LOGS, chain=(11, 0)), listed(LOGS, 5, False, 5), None),
+        (replace(LOGS, chain=None), listed(LOGS, 5, False, 5), None),
+        (LOGS, None, (1, 1)),
+        (LOGS, answer_to(LOGS, 400), (1, 1)),
+        (LOGS, answer_to(LOGS, 402), None),
+        (LOGS, answer_to(LOGS, 403), None),
+        (LOGS, answer_to(LOGS, 404), None),
+        (FIRST, answer_to(FIRST, records=[], next_cursor="more"), (1, 1)),
+    ],
+)
+def test_the_next_window_opens_while_the_pages_planned_are_below_the_budget(
+    page: Page, answer: Answer | None, following: tuple[int, int] | None
+) -> None:
+    onward = decide(page, answer, LONG).onward
+    assert [p.chain for p in onward] == ([following] if following else [])
+    for each in onward:
+        assert each.chain
+        assert each.window == str(LONG.windows[page.segment][each.chain[0]])
+        assert each.first
+
+
+def test_only_the_first_page_of_a_window_opens_the_next() -> None:
+    """Whatever becomes of it: also when it is split or too slow, but not again by its followers."""
+    for answer in (listed(LOGS, 100, True, 9_000), listed(LOGS, 0, True, 9_000)):
+        step = decide(LOGS, answer, LONG)
+        assert len(step.onward) == 1
+        assert all(p.chain is None for p in step.followers)
+    slow = too_slow(LOGS, LONG)
+    assert slow
+    assert [p.chain for p in slow.onward] == [(1, 1)]
+    assert all(p.chain is None for p in slow.followers)
+
+
+def test_a_run_opens_with_every_list_and_what_is_read_again() -> None:
+    last = {
+        "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
+        "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ["P1", "P/2"], "old": ["X"]},
+    }  # fmt: skip
+    plan = make(last=last)
+    ids = [page.id for page in first_pages(plan)]
+    lists = [f"{s}/{plan.windows[s][0] if s in plan.windows else ALL}.1/000000" for s in FEEDS
+             if FEEDS[s].list]  # fmt: skip
+    assert ids == [*lists, "incidents/of-P1.1/000000", "incidents/of-P%2F2.1/000000"]
+    assert [p.id for p in first_pages(make(last=last, backfill=True))] == lists
+    assert [p.chain for p in first_pages(plan) if p.segment in plan.windows][:3] == [(0, 0)] * 3
+
+
+@pytest.mark.parametrize(
+    ("page", "path", "params"),
+    [
+        (
+            Page("incidents", SECOND),
+            "/incidents",
+            "sort_by=incident_number:asc time_zone=UTC since=2026-01-01T00:00:00Z "
+            "until=2026-01-01T00:00:01Z limit=100 offset=0 total=true",
+        ),
+        (at(SNAPSHOT, 99, 199), "/teams", "limit=100 offset=99"),
+        (at(SNAPSHOT, 197, 199), "/teams", "limit=2 offset=197"),
+        (at(SNAPSHOT, 9999, 10_000, "held"), "/teams", "limit=1 offset=9999 total=true"),
+        (CHAIN, "/v3/schedules", "limit=100 offset=0"),
+        (
+            Page("audit_records", SECOND),
+            "/audit/records",
+            "since=2026-01-01T00:00:00Z until=2026-01-01T00:00:01Z limit=100",
+        ),
+        (
+            Page("audit_records", SECOND, number=4, cursor="a=&b"),
+            "/audit/records",
+            "since=2026-01-01T00:00:00Z until=2026-01-01T00:00:01Z limit=100 cursor=a=&b",
+        ),
+        (
+            DETAIL,
+            "/schedules/P1",
+            "time_zone=UTC since=2025-11-21T00:00:00Z until=2026-03-01T00:00:00Z",
+        ),
+        (Page("incidents", of("Q9"), parent={"id": "Q9"}), "/incidents/Q9", ""),
+        (
+            Page("team_members", of("../a?b#c"), parent={"id": "../a?b#c"}),
+            "/teams/..%2Fa%3Fb%23c/members",
+            "limit=100 offset=0 total=true",
+        ),
+    ],
+)
+def test_a_request_is_what_pagerduty_documents(page: Page, path: str, params: str) -> None:
+    request = request_of(page, PLAN)
+    assert request.path == path
+    assert " ".join(f"{name}={value}" for name, value in request.params) == params
+
+
+OFFSETS = st.sampled_from([WINDOWED, replace(WINDOWED, window=SECOND), SNAPSHOT, CHAIN])
+
+
+@given(st.data())
+def test_whatever_is_answered_no_request_goes_past_the_cap(data: st.DataObject) -> None:
+    """And none is empty, asks for what its page doesn't own, or says a time without a zone."""
+    page = data.draw(OFFSETS)
+    for _ in range(8):
+        params = dict(request_of(page, PLAN).params)
+        limit, offset = int(params["limit"]), int(params["offset"])
+        assert 1 <= limit <= 100
+        assert 0 <= offset <= offset + limit <= OFFSET_CAP
+        assert (offset, offset + limit) == (page.number, page.end)
+        assert ("total" in params) == (
+            page.call.paging is Paging.CLASSIC and (page.held or not offset)
+        )
+        for name in {"since", "until"} & params.keys():
+            assert datetime.fromisoformat(params[name]).tzinfo
+        count = data.draw(st.integers(0, limit) | st.just(limit))
+        total = data.draw(st.none() | st.integers(0, 40_000) | st.integers(9_990, 10_010))
+        step = decide(
+            page, listed(page, count, data.draw(st.booleans() | st.just(True)), total), PLAN
+        )
+        if not step.followers:
+            break
+        later = [p for p in step.followers if p.group == page.group]
+        assert all(p.number > page.number for p in later), "a page goes on behind itself"
+        assert len({p.number for p in later}) == len(later)
+        assert sum(p.held for p in later) <= 1
+        page = data.draw(st.sampled_from([step.followers[0], step.followers[-1]]))
+
+
+WINDOWS = st.just(ALL) | st.just(SECOND) | st.text(max_size=40).map(of)
+PARENTS = st.none() | st.dictionaries(
+    st.sampled_from(["id", "type", "summary"]), st.text() | st.none()
+)
+PAGES = st.builds(
+    Page,
+    segment=st.sampled_from(list(FEEDS)),
+    window=WINDOWS,
+    pass_=st.integers(1, 3),
+    number=st.integers(0, 999_999),
+    end=st.integers(1, OFFSET_CAP),
+    held=st.booleans(),
+    cursor=st.none() | st.text(),
+    mark=st.none() | st.text("0123456789abcdef", min_size=16, max_size=16),
+    parent=PARENTS,
+    chain=st.none() | st.tuples(st.integers(0, 99), st.integers(0, 10**6)),
+)  # fmt: skip
+
+
+@given(PAGES)
+def test_a_page_is_read_back_from_its_id_and_payload(page: Page) -> None:
+    assert Page.parse(page.id, page.payload()) == page
+    assert page.id.startswith(f"{page.group}/")
+    assert page.id.count("/") == 2
+
+
+@given(PAGES)
+def test_most_pages_need_no_payload(page: Page) -> None:
+    plain = Page(page.segment, page.window, page.pass_, page.number)
+    assert plain.payload() == ""
+    assert (page == plain) == (page.payload() == "")
+
+
+GOOD: dict[str, Any] = {"teams": [{"id": "P1"}, {"id": "P2"}], "more": False}
+
+
+@pytest.mark.parametrize(
+    ("page", "data"),
+    [
+        (SNAPSHOT, None),
+        (SNAPSHOT, []),
+        (SNAPSHOT, "teams"),
+        (SNAPSHOT, {}),
+        (SNAPSHOT, {"team": []}),
+        (SNAPSHOT, {"teams": None}),
+        (SNAPSHOT, {"teams": {}}),
+        (SNAPSHOT, {"teams": {"id": "P1"}}),
+        (SNAPSHOT, {"teams": "P1"}),
+        (SNAPSHOT, {"teams": [None]}),
+        (SNAPSHOT, {"teams": [["P1"]]}),
+        (SNAPSHOT, {"teams": [{"name": "no id"}]}),
+        (SNAPSHOT, {"teams": [{"id": None}]}),
+        (SNAPSHOT, {"teams": [{"id": ""}]}),
+        (SNAPSHOT, {"teams": [{"id": 7}]}),
+        (SNAPSHOT, GOOD | {"total": "many"}),
+        (SNAPSHOT, GOOD | {"total": 2.0}),
+        (SNAPSHOT, GOOD | {"total": [2]}),
+        (CURSOR, {"records": [], "next_cursor": 5}),
+        (CURSOR, {"records": [], "next_cursor": {}}),
+        (DETAIL, {"schedule": None}),
+        (DETAIL, {"schedule": [{"id": "P1"}]}),
+        (DETAIL, {"schedule": {}}),
+    ],
+)
+def test_an_answer_of_another_shape_is_none(page: Page, data: Any) -> None:
+    assert not well_formed(page, Answer(200, NOW, data, {}))
+    assert well_formed(page, Answer(404, NOW, data, {})), "errors come in any shape"
+
+
+MEMBERS = Page("team_members", of("T"), parent={"id": "T"})
+
+
+@pytest.mark.parametrize(
+    ("page", "data"),
+    [
+        (SNAPSHOT, GOOD),
+        (SNAPSHOT, {"teams": []}),
+        (SNAPSHOT, GOOD | {"total": None, "unknown": object()}),
+        (SNAPSHOT, GOOD | {"total": 2, "more": None}),
+        (MEMBERS, {"members": [{"user": {"id": "U"}, "role": "manager"}]}),
+        (CURSOR, {"records": [{"id": "A"}], "next_cursor": "x"}),
+        (DETAIL, {"schedule": {"id": "P1"}}),
+    ],
+)
+def test_fields_that_nobody_relies_on_may_be_anything(page: Page, data: Any) -> None:
+    assert well_formed(page, Answer(200, NOW, data, {}))
+
+
+TEAM = {
+    "id": "T1", "type": "team", "name": "Ops", "summary": "Ops", "self": "https://x", "html_url": None,
+    "description": "not part of a reference",
+}  # fmt: skip
+REFERENCE = {
+    "id": "T1", "type": "team_reference", "summary": "Ops", "self": "https://x", "html_url": None,
+}  # fmt: skip
+
+
+def test_children_know_their_parent_and_carry_it_in_their_records() -> None:
+    feeds = children_of("teams", ["team_members"])
+    (page,) = child_pages(feeds, [TEAM])
+    assert (page.id, page.parent) == ("team_members/of-T1.1/000000", REFERENCE)
+    (again_,) = child_pages(feeds, [TEAM | {"type": "team_reference"}])
+    assert again_ == page
+    answer = answer_to(page, members=[{"user": {"id": "U1"}, "role": "manager"}])
+    (record,) = records_of(page, answer)
+    assert record == {"user": {"id": "U1"}, "role": "manager", "team": REFERENCE}
+    assert identity("team_members", record) == "T1\x00U1"
+
+
+def test_of_a_resource_with_details_only_the_details_are_records() -> None:
+    page = Page("schedules", ALL)
+    assert records_of(page, answer_to(page, schedules=[{"id": "P1"}])) == []
+    assert served(page, answer_to(page, schedules=[{"id": "P1"}])) == [{"id": "P1"}]
+    assert records_of(DETAIL, answer_to(DETAIL, schedule={"id": "P1"})) == [{"id": "P1"}]
+    assert records_of(DETAIL, answer_to(DETAIL, 404)) == []
+
+
+@pytest.mark.parametrize(
+    ("segment", "record", "key"),
+    [
+        ("teams", {"id": "T1", "name": "a"}, "T1"),
+        ("schedules", {"id": "P1", "type": "schedule"}, "schedule\x00P1"),
+        ("schedules.shift", {"id": "P1", "type": "schedule_v3"}, "schedule_v3\x00P1"),
+        ("team_members", {"team": {"id": "T"}, "user": {"id": "U"}}, "T\x00U"),
+    ],
+)
+def test_the_catalog_says_what_makes_a_record_one(
+    segment: str, record: dict[str, Any], key: str
+) -> None:
+    assert identity(segment, record) == key
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"team": {"id": "T"}, "user": None},
+        {"team": {"id": "T"}, "user": "U"},
+        {"team": {"id": "T"}},
+        {"team": {"id": None}, "user": {"id": "U"}, "n": 2**80},
+    ],
+)
+def test_a_record_without_its_key_is_one_by_its_content(record: dict[str, Any]) -> None:
+    key = identity("team_members", record)
+    assert len(key) == 64
+    assert identity("team_members", dict(reversed(record.items()))) == key
+    assert identity("team_members", record | {"role": "manager"}) != key
+
+
+def test_pages_of_a_period_are_named_as_the_storage_layout_says() -> None:
+    page = Page("incidents", str(Period.parse("20260801T000000Z_20260901T000000Z")), 2, 100)
+    assert page.id == "incidents/20260801T000000Z_20260901T000000Z.2/000100"
