@@ -12,7 +12,7 @@ from tasks.artifacts import manifest_key, plan_key, sha256
 from tasks.evidence import Evidence, describe, states
 from tasks.runs import Plan
 from tasks.windows import rfc3339
-from workers.errors import NotFound
+from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
 
 
@@ -104,15 +104,31 @@ def runs_of(storage: Storage, source: str) -> list[str]:
 
 
 def read_plan(storage: Storage, source: str, run: str) -> Plan | None:
-    text = storage.get(plan_key(source, run))
-    return Plan.from_json(text) if text else None
+    """Return the plan of a run; `StorageConflict` if something else lies in its place."""
+    key = plan_key(source, run)
+    text = storage.get(key)
+    try:
+        return Plan.from_json(text) if text is not None else None
+    except (ValueError, TypeError, KeyError):
+        raise _damaged(source, key) from None
 
 
 def read_manifest(storage: Storage, source: str, run: str) -> dict[str, Any] | None:
-    """Return the manifest of a run, or None while it is open."""
-    text = storage.get(manifest_key(source, run))
-    manifest: dict[str, Any] | None = orjson.loads(text) if text else None
+    """Return the manifest of a run, or None while it is open; `StorageConflict` if it is none."""
+    key = manifest_key(source, run)
+    text = storage.get(key)
+    try:
+        manifest: dict[str, Any] | None = orjson.loads(text) if text is not None else None
+    except ValueError:
+        raise _damaged(source, key) from None
     return manifest
+
+
+def _damaged(source: str, key: str) -> StorageConflict:
+    return StorageConflict(
+        f"{key} can't be read: `pagetrail verify {source}` tells what else is wrong; restore it "
+        "from a copy of the storage."
+    )
 
 
 def sealed_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:

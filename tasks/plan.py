@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from redis import RedisError, ResponseError
+
 from tasks import messages
 from tasks.artifacts import plan_key
 from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, probe
@@ -15,7 +17,7 @@ from tasks.pages import first_pages
 from tasks.runs import Plan, make_plan, next_due
 from tasks.seal import finish
 from workers.app import celery
-from workers.errors import Busy
+from workers.errors import Busy, StorageUnreachable
 from workers.limiter import budget_name
 from workers.runtime import Runtime, runtime
 from workers.sources import Source, State
@@ -39,8 +41,12 @@ def tick() -> None:
     fleet = runtime()
     _notice_loss(fleet)
     for source in fleet.ledger.take(BATCH):
-        outcome = fleet.ledger.tend(source)
-        messages.publish(source, outcome.run, outcome)
+        try:
+            outcome = fleet.ledger.tend(source)
+        except ResponseError:  # its keys are damaged: no reason to leave the others untended
+            log.exception("can't be tended", extra={"source": source})
+        else:
+            messages.publish(source, outcome.run, outcome)
 
 
 @celery.task(name="tasks.plan.plan_run")
@@ -157,10 +163,21 @@ def restore(fleet: Runtime) -> int:
     if unreadable := fleet.sources.restore().unreadable:
         log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
     with ThreadPoolExecutor(8) as readers:
-        reopened = sum(readers.map(lambda source: _restore(fleet, source), fleet.sources.list()))
+        reopened = sum(readers.map(lambda source: _tried(fleet, source), fleet.sources.list()))
     fleet.redis.set(f"{fleet.settings.key_prefix}:marker", marker)
     log.info("recovered %d open runs", reopened)
     return reopened
+
+
+def _tried(fleet: Runtime, source: Source) -> bool:
+    """Restore one source; what is wrong with it alone is logged and stops none of the others."""
+    try:
+        return _restore(fleet, source)
+    except (StorageUnreachable, RedisError):
+        raise
+    except Exception:
+        log.exception("can't be restored", extra={"source": source.id})
+        return False
 
 
 def _restore(fleet: Runtime, source: Source) -> bool:

@@ -135,7 +135,7 @@ class RunCheck:
         text = self._storage.get(key)
         if text is None:
             self._differs(key, "chain", f"run {self._run} follows it, and it is gone")
-        elif orjson.loads(text).get("sha256") != previous["sha256"]:
+        elif _own_digest(text) != previous["sha256"]:
             self._differs(key, "chain", f"it isn't the manifest that run {self._run} follows")
 
     def _artifacts(self, manifest: Mapping[str, Any]) -> None:
@@ -214,6 +214,14 @@ class RunCheck:
             return False
         named = page_key(str(envelope.get("source")), str(envelope.get("run")), envelope["page"])
         return named == key
+
+
+def _own_digest(text: bytes) -> object:
+    """Return the digest that a manifest names as its own; None if it isn't one."""
+    try:
+        return orjson.loads(text)["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def listed_pages(manifest: Mapping[str, Any]) -> dict[str, tuple[str, int]]:

@@ -92,6 +92,16 @@ def test_an_edited_manifest_is_found(auditor: CommandLine, tmp_path: Path) -> No
     assert "manifest" in kinds
 
 
+def test_a_manifest_cut_off_is_found_by_itself_and_its_follower(
+    auditor: CommandLine, tmp_path: Path
+) -> None:
+    path = runs(tmp_path) / "00000001" / "manifest.json"
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-9])
+    found = [(d["run"], d["kind"]) for d in auditor.verify(SOURCE, code=3)["differences"]]
+    assert found == [("00000001", "manifest"), ("00000002", "chain")]
+
+
 def test_a_manifest_edited_with_its_digest_is_found_by_its_pages_and_its_follower(
     auditor: CommandLine, tmp_path: Path
 ) -> None:

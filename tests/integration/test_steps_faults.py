@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks import plan
-from tasks.artifacts import page_key
+from tasks.artifacts import manifest_key, page_key
 from tasks.verify import verify
-from tests.integration.steps import RUN, SOURCE, Fleet
+from tests.integration.steps import KEY, RUN, SOURCE, Fleet
+from workers.sources import Source
 
+OTHER = "acme/other"
 HOUR_MS = 3_600_000
 
 
@@ -74,3 +77,34 @@ def test_a_page_spoilt_after_it_was_stored_costs_only_the_proof(fleet: Fleet) ->
     assert fleet.manifest["unreadable"] == [key]
     *_, report = verify(fleet.runtime.storage, SOURCE)
     assert report.ok
+
+
+def other_source(fleet: Fleet) -> Source:
+    """Connect another source of the same account, in order behind the first one."""
+    sources = fleet.runtime.sources
+    other = replace(sources.get(SOURCE), id=OTHER, sealed_key=sources.seal(OTHER, KEY))
+    return sources.add(other)
+
+
+def test_a_source_whose_evidence_is_damaged_keeps_none_from_being_restored(fleet: Fleet) -> None:
+    """Redis was emptied, and what one source has in storage can't be read."""
+    plan.collect_now(fleet.runtime, other_source(fleet))
+    fleet.storage.put_new(manifest_key(SOURCE, RUN), b"no manifest")
+    fleet.lose_redis()
+    fleet.idle()  # it notices
+    fleet.step()
+    assert fleet.redis.exists(f"pagetrail:run:{OTHER}")
+    fleet.messages.clear()
+    fleet.idle()
+    assert not [name for name, _ in fleet.messages if name == "tasks.plan.recover"]
+
+
+def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fleet) -> None:
+    """Some keys of a run are gone, as where a server drops keys for want of memory."""
+    plan.collect_now(fleet.runtime, other_source(fleet))
+    fleet.messages.clear()
+    fleet.redis.delete(f"pagetrail:pages:{SOURCE}")
+    fleet.redis.hset(f"pagetrail:pages:{SOURCE}", "another page", "{}")
+    for _ in range(3):
+        fleet.idle()
+    assert {arguments[0] for _, arguments in fleet.messages if len(arguments) == 5} == {OTHER}
