@@ -12,6 +12,8 @@ from workers.sources import Source
 
 CROWDED_SECONDS = 5.0
 """When to come back to a region whose share of this process's slots is taken."""
+PAUSED_SECONDS = 2.0
+"""When to come back while all requests are paused."""
 PROBE_PATH = "/users"
 PROBE_PARAMS = (("limit", "1"),)
 _ALIVE = {Outcome.OK, Outcome.UNAVAILABLE, Outcome.BAD_REQUEST}
@@ -23,11 +25,13 @@ class Asked:
 
     reply: Reply | None
     wait_seconds: float = 0.0
-    why: str = ""  # "budget" | "pagerduty"
+    why: str = ""  # "budget" | "pagerduty" | "paused"
 
 
 def ask(fleet: Runtime, source: Source, path: str, params: Sequence[tuple[str, str]]) -> Asked:
     """Send one GET with the source's key if its budget allows it within the limiter's patience."""
+    if fleet.switch.paused():
+        return Asked(None, PAUSED_SECONDS, "paused")
     with fleet.regions.slot(source.region) as allowed:
         if not allowed:
             return Asked(None, CROWDED_SECONDS, "pagerduty")

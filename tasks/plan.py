@@ -14,6 +14,7 @@ from tasks.artifacts import plan_key
 from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, probe
 from tasks.manifests import read_manifest, read_plan, runs_of
 from tasks.pages import first_pages
+from tasks.probe import refuse_paused
 from tasks.runs import Plan, make_plan, next_due
 from tasks.seal import finish
 from workers.app import celery
@@ -40,7 +41,8 @@ def tick() -> None:
     """Do what is due: for every source in the batch, a few small things."""
     fleet = runtime()
     _notice_loss(fleet)
-    for source in fleet.ledger.take(BATCH):
+    most = 0 if fleet.switch.paused() else BATCH  # to take none still says that the fleet works
+    for source in fleet.ledger.take(most):
         try:
             outcome = fleet.ledger.tend(source)
         except ResponseError:  # its keys are damaged: no reason to leave the others untended
@@ -114,6 +116,7 @@ def collect_now(fleet: Runtime, source: Source) -> Opened:
     if source.state is not State.ACTIVE:
         remedy = "resume" if source.state is State.PAUSED else "connect"
         raise Busy(f"{source.id} is {source.state}: `pagetrail source {remedy} {source.id}` first.")
+    refuse_paused(fleet)
     return open_run(fleet, source)
 
 
@@ -160,6 +163,7 @@ def restore(fleet: Runtime) -> int:
     Repeatable, and harmless while the fleet works: what Redis knows better stays.
     """
     marker = _marker(fleet)
+    fleet.switch.restore()
     if unreadable := fleet.sources.restore().unreadable:
         log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
     with ThreadPoolExecutor(8) as readers:

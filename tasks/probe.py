@@ -76,6 +76,7 @@ def asker(fleet: Runtime, key: str, reserve: float) -> Ask:
         mark = fingerprint(region, key)
         share = max(reserve, fleet.sources.reserve_for(mark))
         for attempt in range(1, ATTEMPTS + 1):
+            refuse_paused(fleet)
             permit = _permit(fleet, budget_name(region, mark), share, deadline)
             reply = fleet.pagerduty.get(
                 region, path, params, key, deadline_seconds=fleet.settings.request_timeout_seconds
@@ -88,6 +89,12 @@ def asker(fleet: Runtime, key: str, reserve: float) -> Ask:
         return reply
 
     return ask
+
+
+def refuse_paused(fleet: Runtime) -> None:
+    """Raise `Busy` while all requests are paused."""
+    if fleet.switch.paused():
+        raise Busy("All requests are paused: `pagetrail source resume --all` lets them go on.")
 
 
 def _permit(fleet: Runtime, budget: str, share: float, deadline: float) -> Any:

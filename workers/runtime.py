@@ -16,6 +16,7 @@ from workers.regions import RegionGate
 from workers.settings import Settings, load_settings
 from workers.sources import Sources
 from workers.storage import Storage, open_storage
+from workers.switch import Switch
 from workers.vault import Vault
 
 CONNECTIONS = 64
@@ -31,6 +32,7 @@ class Runtime:
     storage: Storage
     vault: Vault
     sources: Sources
+    switch: Switch
     limiter: Limiter
     pagerduty: PagerDuty
     ledger: Ledger
@@ -57,6 +59,7 @@ def build(settings: Settings) -> Runtime:
         storage=storage,
         vault=vault,
         sources=Sources(redis, storage, vault, prefix),
+        switch=Switch(redis, storage, prefix),
         limiter=Limiter(redis, prefix),
         pagerduty=PagerDuty(settings.regions),
         ledger=Ledger(redis, prefix, times),

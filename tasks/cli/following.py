@@ -18,6 +18,8 @@ ASLEEP_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
 """How long Redis or the fleet may be away: both may be being restarted."""
 
+ALL_PAUSED = "all requests are paused"
+
 Progress = Mapping[str, Any]
 
 
@@ -79,6 +81,8 @@ class Follower:
             with redis_faults():
                 clock = self._fleet.ledger.time()
                 progress = self._fleet.ledger.progress(self._source)
+                if self._fleet.switch.paused():
+                    progress["hold"] = ALL_PAUSED
         except RedisUnreachable as fault:
             self._wait_for("Redis is away, waiting for it.", fault)
             return None
@@ -115,6 +119,7 @@ class Follower:
         sentences = {
             "key": "PagerDuty refuses the key, so the run is suspended: `pagetrail source rotate "
             f"{self._source}` gives it another.",
+            ALL_PAUSED: "All requests are paused: `pagetrail source resume --all` lets them go on.",
             "paused": f"{self._source} is paused: `pagetrail source resume {self._source}`.",
         }
         if words != self._said:

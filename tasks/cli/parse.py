@@ -99,6 +99,12 @@ def run_id(text: str) -> str:
     return f"{int(text):08d}"
 
 
+def one_or_all(source: str | None, everything: bool) -> None:
+    """Raise `UsageFault` unless either one source is named or all are meant."""
+    if everything == (source is not None):
+        raise UsageFault("Name one source, TENANT/NAME, or give --all.")
+
+
 class Parsed(click.ParamType[Any]):
     """A parameter whose text goes through one of the functions above."""
 
@@ -151,6 +157,8 @@ def _known_ids() -> list[str]:
 
 
 source_argument = click.argument("source", metavar="TENANT/NAME", type=SourceId())
+source_or_none = click.argument("source", metavar="[TENANT/NAME]", type=SourceId(), required=False)
+all_option = click.option("--all", "everything", is_flag=True, help="All of them at once.")
 run_option = click.option(
     "--run", "run", metavar="RUN", type=Parsed("run", run_id), help="Its number; default: newest."
 )

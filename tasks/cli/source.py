@@ -158,19 +158,44 @@ def check(source: str, as_json: bool) -> None:
 
 
 @source.command()
-@parse.source_argument
+@parse.source_or_none
+@parse.all_option
 @output.json_option
-def pause(source: str, as_json: bool) -> None:
-    """Send nothing for a source until it is resumed; its open run waits."""
+def pause(source: str | None, everything: bool, as_json: bool) -> None:
+    """Send nothing for a source until it is resumed; its open run waits.
+
+    With --all no process of the fleet sends a request, whatever its source.
+
+    \b
+    Examples:
+      pagetrail source pause acme/main
+      pagetrail source pause --all
+    """
+    parse.one_or_all(source, everything)
+    if source is None:
+        api.pause_all(runtime())
+        sentence = "Paused all requests: `pagetrail source resume --all` lets them go on."
+        _switched(as_json, sentence, paused=True)
+        return
     paused = api.pause(runtime(), source)
     _changed(paused, as_json, f"Paused {source}: `pagetrail source resume {source}` goes on.")
 
 
 @source.command()
-@parse.source_argument
+@parse.source_or_none
+@parse.all_option
 @output.json_option
-def resume(source: str, as_json: bool) -> None:
-    """Let a paused or suspended source go on."""
+def resume(source: str | None, everything: bool, as_json: bool) -> None:
+    """Let a paused or suspended source go on.
+
+    With --all requests are sent again after `pause --all`; a source paused by itself stays so.
+    """
+    parse.one_or_all(source, everything)
+    if source is None:
+        api.resume_all(runtime())
+        sentence = "Requests go on; what was due meanwhile is done now."
+        _switched(as_json, sentence, paused=False)
+        return
     resumed = api.resume(runtime(), source)
     _changed(resumed, as_json, f"Resumed {source}: an open run goes on, the next is scheduled.")
 
@@ -227,5 +252,12 @@ def _asking(region: str) -> Iterator[ExitStack]:
 def _changed(source: Source, as_json: bool, sentence: str) -> None:
     if as_json:
         output.emit(portraits.document(source))
+    else:
+        output.say(sentence)
+
+
+def _switched(as_json: bool, sentence: str, *, paused: bool) -> None:
+    if as_json:
+        output.emit({"paused": paused})
     else:
         output.say(sentence)

@@ -53,6 +53,7 @@ def _document(fleet: Runtime) -> dict[str, Any]:
     return {
         "working": age is not None and age < ASLEEP_SECONDS,
         "tick_age_seconds": age,
+        "paused": fleet.switch.paused(),
         "queues": lengths,
         "sources": rows,
     }
@@ -88,6 +89,8 @@ def _show(document: dict[str, Any]) -> None:
     queues = ", ".join(f"{name} {count}" for name, count in document["queues"].items())
     working = "at work" if document["working"] else "not at work: start it with `pagetrail up`"
     click.echo(f"The fleet is {working}. Messages waiting: {queues}.")
+    if document["paused"]:
+        click.echo("All requests are paused: `pagetrail source resume --all` lets them go on.")
     output.table(
         ("SOURCE", "STATE", "NOW", "LAST RUN", "NEXT"), (_cells(row) for row in document["sources"])
     )

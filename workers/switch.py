@@ -1,0 +1,60 @@
+"""One switch for every request of the fleet: an object in storage, the truth, and a copy in Redis."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import orjson
+from redis import Redis
+
+from workers.errors import redis_faults
+from workers.storage import Storage
+
+PAUSED = ".fleet/paused.json"
+"""Exists while all requests are paused."""
+_REMEMBERED_SECONDS = 1.0
+
+
+class Switch:
+    """Whether requests may be sent at all. Safe to share between threads.
+
+    Every process knows within a second. A Redis that was emptied is filled from storage before anything is sent.
+    """
+
+    def __init__(self, redis: Redis, storage: Storage, prefix: str) -> None:
+        self._redis = redis
+        self._storage = storage
+        self._key = f"{prefix}:paused"
+        self._known = (False, -_REMEMBERED_SECONDS)
+
+    def paused(self) -> bool:
+        """Return whether all requests are paused; an answer is remembered for a second."""
+        answer, asked_at = self._known
+        if time.monotonic() - asked_at >= _REMEMBERED_SECONDS:
+            answer = self._look()
+            self._known = (answer, time.monotonic())
+        return answer
+
+    def pause(self) -> None:
+        """Let no process send a request until `resume`; those under way end by themselves. Repeatable."""
+        self._storage.put_new(PAUSED, orjson.dumps({"format": 1, "at": datetime.now(UTC)}))
+        self.restore()
+
+    def resume(self) -> None:
+        """Let requests be sent again. Repeatable."""
+        self._storage.delete(PAUSED)
+        self.restore()
+
+    def restore(self) -> bool:
+        """Copy the truth into Redis and return it."""
+        paused = self._storage.get(PAUSED) is not None
+        with redis_faults():
+            self._redis.set(self._key, int(paused))
+        self._known = (paused, time.monotonic())
+        return paused
+
+    def _look(self) -> bool:
+        with redis_faults():
+            known = self._redis.get(self._key)
+        return self.restore() if known is None else known == b"1"
