@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
+from workers import metrics
 from workers.limiter import budget_name
 from workers.pagerduty import Outcome, Reply
 from workers.runtime import Runtime
@@ -39,8 +41,10 @@ def ask(fleet: Runtime, source: Source, path: str, params: Sequence[tuple[str, s
             budget_name(source.region, source.fingerprint),
             reserve_share=fleet.sources.reserve_for(source.fingerprint),
         )
+        metrics.count_permit(permit)
         if not permit.granted:
             return Asked(None, permit.retry_after_seconds, "budget")
+        begun = perf_counter()
         reply = fleet.pagerduty.get(
             source.region,
             path,
@@ -48,6 +52,7 @@ def ask(fleet: Runtime, source: Source, path: str, params: Sequence[tuple[str, s
             fleet.sources.key_of(source),
             deadline_seconds=fleet.settings.request_timeout_seconds,
         )
+        metrics.count_reply(source.region, reply, perf_counter() - begun)
         fleet.limiter.observe(permit, reply)
         fleet.regions.answered(source.region, timed_out=reply.timed_out)
         return Asked(reply)

@@ -16,6 +16,7 @@ from tasks.manifests import read_plan
 from tasks.pages import Answer, Page, Step, decide, request_of, too_slow, well_formed
 from tasks.proofs import Read, read_pass
 from tasks.runs import Plan
+from workers import metrics
 from workers.app import celery
 from workers.errors import Fault, StorageConflict
 from workers.ledger import Claim, Outcome
@@ -83,7 +84,8 @@ class Visit:
         storage, vault or Redis are away costs no page an attempt: the run waits for them.
         """
         try:
-            return self._visit()
+            with metrics.Faults("tasks.fetch.fetch_page"):
+                return self._visit()
         except StorageConflict as conflict:
             log.error("%s", conflict, extra=self._ids())
         except (Fault, RedisError):

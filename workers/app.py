@@ -108,6 +108,7 @@ def _tls(url: str) -> dict[str, Any]:
 celery = Celery(
     "pagetrail",
     include=["tasks.plan", "tasks.fetch", "tasks.seal"],
+    task_cls=metrics.TimedTask,
     set_as_current=False,  # a backend that imports us may have an app of its own
 )
 celery.add_defaults(configuration)

@@ -7,7 +7,7 @@ types. Nothing here outlives Redis: when it is lost, the run is opened again fro
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
@@ -15,7 +15,10 @@ from typing import Any, Literal
 import orjson
 from redis import Redis
 
+from workers import metrics
+
 QUEUES = ("fetch", "backfill")
+_STILL_HELD = ("last", "exhausted")
 _TEXT = {b"run", b"queue", b"region", b"hold", b"verdict", b"seal_token"}
 
 
@@ -150,6 +153,7 @@ class Ledger:
             lease=self._lease,
         )
         if reply["status"] != "claimed":
+            metrics.pages("dropped").inc()
             return None
         return Claim(
             source,
@@ -274,7 +278,7 @@ class Ledger:
         return run | {"pages": pages, **counts, "due_at": int(due) if due is not None else None}
 
     def _held(self, operation: str, claim: Claim, **arguments: Any) -> Outcome:
-        return self._do(
+        outcome = self._do(
             operation,
             claim.source,
             run=claim.run,
@@ -282,6 +286,9 @@ class Ledger:
             token=claim.token,
             **arguments,
         )
+        if outcome.status not in _STILL_HELD:
+            metrics.pages(_became(operation, outcome.status, arguments)).inc()
+        return outcome
 
     def _do(self, operation: str, source: str, **arguments: Any) -> Outcome:
         reply = self._call(operation, source, **arguments)
@@ -311,6 +318,15 @@ class Ledger:
             *(f"{self._prefix}:{name}:{source}" for name in own),
             *(f"{self._prefix}:{queue}" for queue in QUEUES),
         ]
+
+
+def _became(operation: str, status: str, arguments: Mapping[str, Any]) -> str:
+    """Return in a word what became of a page that leaves its worker's hands."""
+    if status == "stale":
+        return status
+    if operation == "close":
+        return "failed" if arguments["failed"] else "closed"
+    return str(arguments.get("why", "key"))  # given back, or its key was refused
 
 
 def _rows(pages: Iterable[Opening]) -> Sequence[tuple[Any, ...]]:

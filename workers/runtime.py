@@ -16,6 +16,7 @@ from workers.regions import RegionGate
 from workers.settings import Settings, load_settings
 from workers.sources import Sources
 from workers.storage import Storage, open_storage
+from workers.storage.measured import MeasuredStorage
 from workers.switch import Switch
 from workers.vault import Vault
 
@@ -43,7 +44,7 @@ def build(settings: Settings) -> Runtime:
     """Return the parts that *settings* describe. Connects to nothing yet; raises `Fault`."""
     prefix = settings.key_prefix
     redis = connect(settings.redis_url_or_embedded())
-    storage = open_storage(settings.storage_url_or_default)
+    storage = MeasuredStorage(open_storage(settings.storage_url_or_default))
     vault = Vault(settings.vault_keys_or_file())
     times = Times(
         page_lease=settings.page_lease_seconds,

@@ -9,7 +9,7 @@ from celery.beat import Scheduler
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from workers import health
+from workers import health, metrics
 from workers.observability import log
 
 PLAN_QUEUE = "plan"
@@ -43,6 +43,7 @@ class Ticker(Scheduler):
     def tick(self, *_: Any, **__: Any) -> float:
         """Publish what is due and return the seconds until the next entry is."""
         health.touch(health.BEAT)
+        metrics.BEAT_LOOKED.set_to_current_time()
         now = time.monotonic()
         entries: dict[str, Any] = self.schedule
         for name, entry in entries.items():
@@ -50,6 +51,7 @@ class Ticker(Scheduler):
                 self._next[name] = now + entry.schedule.seconds
                 if self._wanted(entry):
                     self.apply_entry(entry)
+                    metrics.TICKS.inc()
         return max(0.0, min(self._next.values()) - time.monotonic())
 
     def _wanted(self, entry: Any) -> bool:
