@@ -11,6 +11,7 @@ from workers.ledger import Offer, Opening, Outcome
 
 OFFER_LIFE, PROBE_FIRST, PROBE_MOST = 30_000, 60_000, 900_000
 GIVE_UP, SEAL_LEASE, PAGE_LEASE = 86_400_000, 60_000, 40_000
+WAIT_MOST = 120_000
 CHECK_AGAIN, REPEAT, SEAL_GRACE, MAX_ATTEMPTS, CLOCK_SLACK = 10_000, 30_000, 5_000, 8, 2_000
 
 STALE = Outcome("stale")
@@ -214,7 +215,7 @@ class Model:
                 return self.reply(source, "exhausted")
             page.wait(self.now, self.now + delay)
         else:
-            run.wait_until = max(run.wait_until, self.now + delay)
+            run.wait_until = max(run.wait_until, self.now + min(delay, WAIT_MOST))
             page.wait(self.now)
         page.token = ""
         return self.reply(source, status, self.fill(run))

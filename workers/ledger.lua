@@ -25,6 +25,7 @@ local RUN_KEYS = {RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS}
 local CHECK_AGAIN = 10000    -- a doubtful offer, or a source taken but not tended, is looked at again
 local REPEAT = 30000         -- a seal, probe or plan message is repeated after this
 local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; then the tick does
+local WAIT_MOST = 120000     -- a run waits no longer without asking again, whatever a header or clock says
 local MAX_ATTEMPTS = 8
 local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds
 
@@ -53,6 +54,12 @@ local function first_score(key)
   return tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
 end
 
+-- Until when the whole run waits. A time further ahead than it can have been set is cut.
+local function wait_until()
+  if number('wait_until') > now + WAIT_MOST then set('wait_until', now + WAIT_MOST) end
+  return number('wait_until')
+end
+
 local function open_pages() return redis.call('HLEN', PAGES) end
 local function free_lanes()
   return number('lanes') - redis.call('ZCARD', OFFERED) - redis.call('ZCARD', CLAIMED)
@@ -72,7 +79,7 @@ local function look()
     elseif get('hold') == 'key' then
       at(number('probe_at'))
     elseif not get('hold') then
-      local offered, later, wait = first_score(OFFERED), first_score(LATER), number('wait_until')
+      local offered, later, wait = first_score(OFFERED), first_score(LATER), wait_until()
       at(offered and offered + OFFER_LIFE)
       at(later and math.max(later, wait))
       if free_lanes() > 0 and redis.call('ZCARD', READY) > 0 then at(math.max(now, wait)) end
@@ -125,7 +132,7 @@ end
 -- Fill the free lanes; returns the offers to publish: {{page, number}, ...}
 local function fill()
   local offers = {}
-  if get('hold') or get('verdict') or number('wait_until') > now then return offers end
+  if get('hold') or get('verdict') or wait_until() > now then return offers end
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now)) do
     redis.call('ZREM', LATER, page)
     local entry = entry_of(page)
@@ -285,7 +292,7 @@ function operations.give_back()
   if arg.failed then
     waits(arg.page, entry, arg.why, now + arg.delay)
   else
-    set('wait_until', math.max(number('wait_until'), now + arg.delay))
+    set('wait_until', math.max(wait_until(), now + math.min(arg.delay, WAIT_MOST)))
     waits(arg.page, entry, arg.why)
   end
   return reply(answer, fill())

@@ -384,7 +384,11 @@ STEPS = st.one_of(
     ]
     * 4,
     st.builds(
-        gives_back, _which, st.sampled_from([0, 2, 50]), st.integers(0, 1), failed=st.booleans()
+        gives_back,
+        _which,
+        st.sampled_from([0, 2, 50, 10**9]),
+        st.integers(0, 1),
+        failed=st.booleans(),
     ),
     st.builds(refuses, _which),
     st.builds(probes, _source, ok=st.booleans()),
@@ -633,3 +637,15 @@ def test_tasks_of_many_sources_are_taken_longest_due_first(ledger: Ledger) -> No
     assert ledger.take(2) == ["acme/4", "acme/3"]
     assert ledger.take(9) == ["acme/2", "acme/1", "acme/0"]
     assert ledger.take(9) == []
+
+
+def test_no_absurd_wait_and_no_clock_set_back_holds_up_a_run_for_long(ledger: Ledger) -> None:
+    for clock in (START_MS, START_MS - HOUR):
+        ledger.now_ms = START_MS
+        (offer,) = begin(ledger, "a/all.1").offers
+        ledger.give_back(take(ledger, offer), why="budget", delay_seconds=10**9, resource="x")
+        ledger.now_ms = clock
+        ledger.tend("acme/a")
+        ledger.now_ms = clock + 120_000
+        assert [offer.page for offer in ledger.tend("acme/a").offers] == ["a/all.1/000000"]
+        ledger.finish("acme/a", "00000001", None, "")
