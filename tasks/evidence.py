@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,9 @@ class Gathered:
 class Evidence:
     """A run read back from storage. Use `gather`: the lines wait in temporary files."""
 
-    def __init__(self, plan: Plan, storage: Storage, files: ExitStack) -> None:
+    def __init__(
+        self, plan: Plan, storage: Storage, files: ExitStack, only: Container[str] | None
+    ) -> None:
         self.plan = plan
         self.resources = {
             name: Gathered(name, Collation(files.enter_context(tempfile.TemporaryFile())))  # noqa: SIM115 - the stack closes it
@@ -49,9 +51,12 @@ class Evidence:
         self._refused: set[str] = set()
         self._proved: dict[str, list[Period]] = {}
         self._storage = storage
+        self._only = only
 
     def read(self, page: Page) -> Answer | None:
         """Return the stored answer; one that can't be read counts as none, and is named."""
+        if self._only is not None and page.id not in self._only:
+            return None
         key = page_key(self.plan.source, self.plan.run, page.id)
         blob = self._storage.get(key)
         if blob is None:
@@ -166,11 +171,18 @@ class Evidence:
 
 @contextmanager
 def gather(
-    plan: Plan, storage: Storage, beat: Callable[[], None] = lambda: None
+    plan: Plan,
+    storage: Storage,
+    beat: Callable[[], None] = lambda: None,
+    *,
+    only: Container[str] | None = None,
 ) -> Iterator[Evidence]:
-    """Read a run back from storage, in the order of `walk`; *beat* is called once per reading."""
+    """Read a run back from storage, in the order of `walk`; *beat* is called once per reading.
+
+    *only* are the ids of the pages that a seal counted; those stored later are as if not there.
+    """
     with ExitStack() as files:
-        evidence = Evidence(plan, storage, files)
+        evidence = Evidence(plan, storage, files, only)
         for reading in walk(plan, evidence.read, evidence.use):
             evidence.take(reading)
             beat()

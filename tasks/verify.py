@@ -32,7 +32,7 @@ _COMPARED = ("state", "reason", "records", "sightings", "redacted", "windows")
 class Difference:
     """Something that isn't as it was sealed.
 
-    `kind`: missing, changed, extra, late (a page stored after the seal, no difference), manifest
+    `kind`: missing, changed, extra, late (a page stored too late to count, no difference), manifest
     (it isn't what was sealed), chain (it doesn't follow the one before) or count.
     """
 
@@ -95,7 +95,7 @@ class RunCheck:
         self._chain(manifest)
         before = len(self._report.differences)
         self._artifacts(manifest)
-        with gather(plan, self._storage) as evidence:
+        with gather(plan, self._storage, only=listed_pages(manifest)) as evidence:
             self._pages(manifest, evidence)
             if len(self._report.differences) == before:
                 self._counts(manifest, evidence)
@@ -203,7 +203,7 @@ class RunCheck:
         for key in self._sizes:
             if key not in known:
                 late = self._is_own_page(key)
-                detail = "stored after the seal" if late else "no manifest lists it"
+                detail = "stored too late to count" if late else "no manifest lists it"
                 self._differs(key, "late" if late else "extra", detail)
 
     def _is_own_page(self, key: str) -> bool:

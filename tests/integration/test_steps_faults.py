@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import plan
+from tasks import messages, plan
 from tasks.artifacts import manifest_key, page_key
 from tasks.verify import verify
-from tests.integration.steps import KEY, RUN, SOURCE, Fleet
+from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from workers.sources import Source
 
 OTHER = "acme/other"
@@ -108,3 +108,26 @@ def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fl
     for _ in range(3):
         fleet.idle()
     assert {arguments[0] for _, arguments in fleet.messages if len(arguments) == 5} == {OTHER}
+
+
+def test_a_page_a_thawed_worker_stores_after_the_seal_is_late_and_no_difference(
+    fleet: Fleet,
+) -> None:
+    """The run was cancelled while the worker slept between its request and its storing."""
+    thawed: list[tuple[str, bytes]] = []
+    put_new = fleet.storage.put_new
+
+    def freeze(key: str, data: bytes) -> bool:
+        thawed.append((key, data))
+        raise Died
+
+    fleet.storage.put_new = freeze  # type: ignore[method-assign]
+    fleet.step()
+    fleet.storage.put_new = put_new  # type: ignore[method-assign]
+    messages.publish(SOURCE, RUN, fleet.runtime.ledger.cancel(SOURCE, RUN))
+    fleet.live()
+    [(key, data)] = thawed
+    fleet.storage.put_new(key, data)
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert [(d.key, d.kind) for d in report.differences] == [(key, "late")]
+    assert report.ok
