@@ -23,7 +23,7 @@ from workers.ledger import Claim, Outcome
 from workers.pagerduty import Outcome as Came
 from workers.pagerduty import Reply
 from workers.runtime import Runtime, runtime
-from workers.sources import Source
+from workers.sources import Source, State
 from workers.storage import Storage
 
 log = logging.getLogger("pagetrail.fetch")
@@ -33,6 +33,8 @@ SLOW_ATTEMPTS = 3
 """After so many time-outs a window is read in halves."""
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 60.0
 _OWN_FAULT_SECONDS = 5.0
+_STOPPED_SECONDS = 30.0
+"""When to look again whether a source may send."""
 
 
 @celery.task(name="tasks.fetch.fetch_resource")
@@ -101,6 +103,8 @@ class Visit:
         if self.claim.attempts >= MAX_ATTEMPTS:
             return self._give_up()
         source = self.fleet.sources.get(self.claim.source)
+        if source.state is not State.ACTIVE:
+            return self._stopped(source)
         asked = ask(self.fleet, source, self.request.path, self.request.params)
         if asked.reply is None:
             return self._wait(asked)
@@ -121,6 +125,12 @@ class Visit:
             return self._failed(timed_out=False)
         answer = self._store(source, reply, answer)
         return self._close(answer, date=reply.date)
+
+    def _stopped(self, source: Source) -> Outcome:
+        """Send nothing: the ledger was not told, for whoever stopped the source died before."""
+        if source.state is State.DISCONNECTED:
+            return self.fleet.ledger.cancel(source.id, self.claim.run)
+        return self._back(str(source.state), _STOPPED_SECONDS)
 
     def _wait(self, asked: Asked) -> Outcome:
         return self.fleet.ledger.give_back(

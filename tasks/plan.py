@@ -121,10 +121,15 @@ def collect_now(fleet: Runtime, source: Source) -> Opened:
 
 
 def reopen(fleet: Runtime, source: Source, run: str) -> None:
-    """Bring an open run back under its id: pages are found in storage, the rest is asked for."""
+    """Bring an open run back under its id: pages are found in storage, the rest is asked for.
+
+    That of a disconnected source ends with what it has.
+    """
     plan = read_plan(fleet.storage, source.id, run)
     if plan:
         _enter(fleet, source, plan, reopened=True)
+    if source.state is State.DISCONNECTED:
+        messages.publish(source.id, run, fleet.ledger.cancel(source.id, run))
 
 
 def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> None:
@@ -185,8 +190,6 @@ def _tried(fleet: Runtime, source: Source) -> bool:
 
 
 def _restore(fleet: Runtime, source: Source) -> bool:
-    if source.state is State.DISCONNECTED:
-        return False
     runs = runs_of(fleet.storage, source.id)
     last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
     if runs and last is None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import messages, plan
+from tasks import api, messages, plan
 from tasks.artifacts import manifest_key, page_key
 from tasks.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
-from workers.sources import Source
+from tests.simulator_process import SimulatorProcess
+from workers.sources import Source, State
 
 OTHER = "acme/other"
 HOUR_MS = 3_600_000
@@ -131,3 +132,38 @@ def test_a_page_a_thawed_worker_stores_after_the_seal_is_late_and_no_difference(
     *_, report = verify(fleet.runtime.storage, SOURCE)
     assert [(d.key, d.kind) for d in report.differences] == [(key, "late")]
     assert report.ok
+
+
+def test_a_source_paused_by_somebody_who_died_sends_nothing_until_it_is_resumed(
+    fleet: Fleet, simulator: SimulatorProcess
+) -> None:
+    """Only the registry says that it is paused: the ledger was never told."""
+    sources = fleet.runtime.sources
+    sources.save(replace(sources.get(SOURCE), state=State.PAUSED))
+    simulator.reset_stats()
+    until = fleet.now_ms + HOUR_MS
+    while fleet.now_ms < until:
+        fleet.step() if fleet.messages else fleet.idle()
+    assert simulator.stats()["keys"] == {}
+    sources.save(replace(sources.get(SOURCE), state=State.ACTIVE))
+    fleet.live()
+    assert states(fleet) == {}
+
+
+def test_the_run_of_a_source_disconnected_by_somebody_who_died_is_sealed(fleet: Fleet) -> None:
+    sources = fleet.runtime.sources
+    gone = replace(sources.get(SOURCE), state=State.DISCONNECTED, sealed_key=None)
+    sources.save(gone)
+    assert ended_within(fleet, 1)
+    assert fleet.manifest
+    assert fleet.manifest["state"] == "cancelled"
+
+
+def test_the_run_of_a_disconnected_source_is_sealed_though_redis_lost_it(fleet: Fleet) -> None:
+    fleet.step()
+    api.disconnect(fleet.runtime, SOURCE)
+    fleet.lose_redis()
+    assert ended_within(fleet, 1)
+    assert fleet.manifest
+    assert fleet.manifest["state"] == "cancelled"
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE) is None
