@@ -28,6 +28,8 @@ log = logging.getLogger("pagetrail.plan")
 BATCH = 200
 """Sources tended per tick: the rest is due at the next one."""
 RECOVERY_SECONDS = 120
+LOOK_AGAIN_MS = 30_000
+"""When the tick looks whether a run that was about to be opened is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ def tick() -> None:
 def plan_run(source: str) -> None:
     """Open the run that is due, in the backfill class where only history is left to read."""
     fleet = runtime()
+    outcome = fleet.ledger.tend(source)
+    if outcome.task != "plan":  # another message of its kind was first
+        messages.publish(source, outcome.run, outcome)
+        return
     found = fleet.sources.get(source)
     if found.state is State.ACTIVE:
         open_run(fleet, found, due=True)
@@ -84,7 +90,8 @@ def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
         runs = runs_of(fleet.storage, source.id)
         last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
         if runs and last is None:
-            reopen(fleet, source, runs[-1])
+            if fleet.ledger.progress(source.id).get("run") != runs[-1]:
+                reopen(fleet, source, runs[-1])
             return Opened(runs[-1], joined=True)
         if last:
             finish(fleet, source.id, last)
@@ -104,10 +111,13 @@ def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
             last=last,
             newest=runs[-1] if runs else None,
         )
+        # Whoever dies behind the next lines leaves a run only storage knows of: let the tick look.
+        fleet.ledger.schedule(source.id, fleet.ledger.time().now_ms + LOOK_AGAIN_MS)
         # Only one opener gets this key; the others find the run open in their next round.
         if fleet.storage.put_new(plan_key(source.id, plan.run), plan.to_json()):
             log.info("opened", extra={"source": source.id, "run": plan.run})
             _enter(fleet, source, plan, reopened=False)
+            schedule(fleet, source, plan.scheduled_at)
             return Opened(plan.run, joined=False)
 
 
@@ -128,6 +138,8 @@ def reopen(fleet: Runtime, source: Source, run: str) -> None:
     plan = read_plan(fleet.storage, source.id, run)
     if plan:
         _enter(fleet, source, plan, reopened=True)
+        if sealed := read_manifest(fleet.storage, source.id, run):  # while we were at it
+            finish(fleet, source.id, sealed)
     if source.state is State.DISCONNECTED:
         messages.publish(source.id, run, fleet.ledger.cancel(source.id, run))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks import api, messages, plan
-from tasks.artifacts import manifest_key, page_key
+from tasks.artifacts import manifest_key, page_key, plan_key
 from tasks.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
@@ -23,7 +23,9 @@ HOUR_MS = 3_600_000
 def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
     """A fleet that has opened a run, nothing of which is read yet."""
     fleet = make(tmp_path / "data")
-    plan.collect_now(fleet.runtime, fleet.connect())
+    source = fleet.connect()
+    plan.restore(fleet.runtime)  # so that it knows its Redis
+    plan.collect_now(fleet.runtime, source)
     return fleet
 
 
@@ -167,3 +169,56 @@ def test_the_run_of_a_disconnected_source_is_sealed_though_redis_lost_it(fleet: 
     assert fleet.manifest
     assert fleet.manifest["state"] == "cancelled"
     assert fleet.redis.zscore("pagetrail:schedule", SOURCE) is None
+
+
+def test_a_run_whose_opener_died_before_the_ledger_knew_is_carried_out(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for, so nothing is due: only storage knows of the run."""
+    fleet.live()
+    sources = fleet.runtime.sources
+    never = sources.save(replace(sources.get(SOURCE), every_seconds=None))
+
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet.runtime.ledger, "open", die)
+        with pytest.raises(Died):
+            plan.collect_now(fleet.runtime, never)
+    assert fleet.storage.get(plan_key(SOURCE, "00000002"))
+    assert fleet.redis.zscore("pagetrail:due", SOURCE)
+    while not fleet.storage.get(manifest_key(SOURCE, "00000002")):
+        fleet.step() if fleet.messages else fleet.idle()
+    while fleet.messages:
+        fleet.step()
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE) is None
+
+
+def test_a_plan_message_that_comes_twice_opens_one_run(fleet: Fleet) -> None:
+    fleet.live()
+    fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
+    fleet.idle()
+    [message] = fleet.messages
+    assert message == ("tasks.plan.plan_run", (SOURCE,))
+    fleet.step()
+    while not fleet.storage.get(manifest_key(SOURCE, "00000002")):
+        fleet.step() if fleet.messages else fleet.idle()
+    fleet.messages.append(message)
+    while fleet.messages:
+        fleet.step()
+    assert fleet.storage.children(f"{SOURCE}/runs") == [RUN, "00000002"]
+
+
+def test_to_join_a_run_that_is_sealed_at_this_very_moment_opens_nothing(fleet: Fleet) -> None:
+    """Somebody saw it open in storage, and is late."""
+    fleet.live()
+    plan.reopen(fleet.runtime, fleet.runtime.sources.get(SOURCE), RUN)
+    assert not fleet.redis.exists(f"pagetrail:run:{SOURCE}")
+
+
+def test_to_join_a_run_costs_it_no_look_into_storage(fleet: Fleet) -> None:
+    """Only a run that was lost asks storage for every page first."""
+    joined = plan.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
+    assert joined == plan.Opened(RUN, joined=True)
+    assert fleet.redis.hget(f"pagetrail:run:{SOURCE}", "reopened") is None
