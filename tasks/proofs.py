@@ -41,6 +41,9 @@ class State(StrEnum):
     SUPERSEDED = "superseded"  # read again: by a further pass or in smaller windows
 
 
+_PAST_THE_CAP = f"the list goes on past record {OFFSET_CAP}, the last that may be asked for"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     state: State
@@ -155,7 +158,8 @@ def _end(reading: Reading, step: Step, plan: Plan) -> None:
         reading.verdict = Verdict(State.SUPERSEDED, words=step.ended)
     else:
         words = f"read {reading.first.pass_} times, different each time"
-        reading.verdict = Verdict(State.PARTIAL, "unproved", words)
+        unique = len(reading.keys)
+        reading.verdict = Verdict(State.PARTIAL, "unproved", words, unique=unique)
         _open_children(reading, plan)
 
 
@@ -178,8 +182,9 @@ def _open_children(reading: Reading, plan: Plan) -> None:
 
 
 def _worth_another(reading: Reading) -> bool:
-    total = reading.verdict.total or 0
-    return reading.verdict.reason == "unproved" and total <= OFFSET_CAP
+    """Whether reading again may prove more: past the last page nothing can be asked for."""
+    verdict = reading.verdict
+    return verdict.reason == "unproved" and verdict.words != _PAST_THE_CAP
 
 
 def prove(reading: Reading) -> Verdict:
@@ -226,7 +231,7 @@ def _doubt_offsets(pages: list[tuple[Page, Glance]], unique: int) -> str:
     if not first.more:
         return ""
     if last.more:
-        return "the list goes on past the last page that may be asked"
+        return _PAST_THE_CAP
     chained = page.call.paging is Paging.CHAIN or first.total is None
     if (page.feed.changing or chained) and not _overlapping([seen for _, seen in pages]):
         return "the list moved while it was read"
@@ -253,8 +258,9 @@ def _doubt_cursor(pages: list[tuple[Page, Glance]]) -> str:
         seen |= fresh
     page, first = pages[0]
     period = period_in(page.window)
-    if period and first.date and first.date < period.until:
-        return f"read at {first.date:%FT%TZ}, before its end"
+    if period and (first.date is None or first.date < period.until):
+        when = f"at {first.date:%FT%TZ}" if first.date else "nobody knows when"
+        return f"read {when}, not after its end"
     return ""
 
 
