@@ -21,7 +21,6 @@ LEVEL = 3
 """zstd level: higher ones cost many times the CPU for a few per cent."""
 PART_BYTES = 1 << 30
 REDACTED = "[redacted]"
-_CHUNK_BYTES = 1 << 20
 _NEEDED = {
     "run": str,
     "page": str,
@@ -46,8 +45,12 @@ def manifest_key(source: str, run: str) -> str:
     return f"{run_prefix(source, run)}/manifest.json"
 
 
+def pages_prefix(source: str, run: str) -> str:
+    return f"{run_prefix(source, run)}/pages"
+
+
 def page_key(source: str, run: str, page_id: str) -> str:
-    return f"{run_prefix(source, run)}/pages/{page_id}.json.zst"
+    return f"{pages_prefix(source, run)}/{page_id}.json.zst"
 
 
 def artifact_key(source: str, run: str, resource: str, part: int) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.artifacts import Collation, decode_page, page_key, sha256
+from tasks.artifacts import Collation, decode_page, page_key, pages_prefix, sha256
 from tasks.catalog import CATALOG, FEEDS
 from tasks.pages import Answer, Page, identity, records_of, served
 from tasks.proofs import Reading, State, Verdict, walk
 from tasks.runs import Plan
-from tasks.windows import Period, merged, period_in
+from tasks.windows import Period, has_part, merged, period_in
 from workers import exact
 from workers.storage import Storage
 
@@ -37,7 +37,7 @@ class Evidence:
     """A run read back from storage. Use `gather`: the lines wait in temporary files."""
 
     def __init__(
-        self, plan: Plan, storage: Storage, files: ExitStack, only: Container[str] | None
+        self, plan: Plan, storage: Storage, files: ExitStack, only: Collection[str] | None
     ) -> None:
         self.plan = plan
         self.resources = {
@@ -70,6 +70,19 @@ class Evidence:
             pass
         self.unreadable.append(key)
         return None
+
+    def parts(self, page: Page) -> bool:
+        """Whether answers of smaller windows within *page*'s are stored."""
+        return has_part(page.window, self._windows(page.segment))
+
+    def _windows(self, segment: str) -> Iterator[str]:
+        """Yield the windows of a feed that have stored pages."""
+        if self._only is None:
+            pages = pages_prefix(self.plan.source, self.plan.run)
+            groups = self._storage.children(f"{pages}/{segment}")
+        else:
+            groups = [name.split("/")[1] for name in self._only if name.startswith(f"{segment}/")]
+        yield from (group.rpartition(".")[0] for group in groups)
 
     def use(self, page: Page, answer: Answer) -> None:
         """Take the records of an answer into its resource."""
@@ -175,7 +188,7 @@ def gather(
     storage: Storage,
     beat: Callable[[], None] = lambda: None,
     *,
-    only: Container[str] | None = None,
+    only: Collection[str] | None = None,
 ) -> Iterator[Evidence]:
     """Read a run back from storage, in the order of `walk`; *beat* is called once per reading.
 
@@ -183,7 +196,7 @@ def gather(
     """
     with ExitStack() as files:
         evidence = Evidence(plan, storage, files, only)
-        for reading in walk(plan, evidence.read, evidence.use):
+        for reading in walk(plan, evidence.read, evidence.use, evidence.parts):
             evidence.take(reading)
             beat()
         yield evidence

@@ -27,6 +27,8 @@ from tasks.windows import period_in
 
 Read = Callable[[Page], Answer | None]
 """Gives the stored answer of a page, or None where there is none."""
+Parts = Callable[[Page], bool]
+"""Says whether answers of smaller windows within a page's are stored."""
 Use = Callable[[Page, Answer], None]
 """Takes an answer while it is in memory."""
 
@@ -119,7 +121,13 @@ class Reading:
         return {key for _, seen in self.pages if seen for key in seen.keys}
 
 
-def read_pass(first: Page, plan: Plan, read: Read, use: Use = lambda _p, _a: None) -> Reading:
+def read_pass(
+    first: Page,
+    plan: Plan,
+    read: Read,
+    use: Use = lambda _page, _answer: None,
+    parts: Parts = lambda _page: False,
+) -> Reading:
     """Return the reading that begins with *first*, as its stored answers tell it.
 
     *use* is given every answer of the pass once, in order.
@@ -134,7 +142,7 @@ def read_pass(first: Page, plan: Plan, read: Read, use: Use = lambda _p, _a: Non
             use(page, answer)
             seen = glance(page, answer, parents=parents)
         reading.pages.append((page, seen))
-        step = _step(page, answer, plan, read)
+        step = _step(page, answer, plan, parts)
         reading.onward += step.onward
         if step.ended:
             _end(reading, step, plan)
@@ -144,12 +152,10 @@ def read_pass(first: Page, plan: Plan, read: Read, use: Use = lambda _p, _a: Non
     return reading
 
 
-def _step(page: Page, answer: Answer | None, plan: Plan, read: Read) -> Step:
-    """Decide; a window given up as too slow shows by its halves, for slowness isn't stored."""
-    halves = too_slow(page, plan) if answer is None else None
-    if halves and any(read(half) for half in halves.followers):
-        return halves
-    return decide(page, answer, plan)
+def _step(page: Page, answer: Answer | None, plan: Plan, parts: Parts) -> Step:
+    """Decide; a window given up as too slow shows by its parts, for slowness isn't stored."""
+    halves = too_slow(page, plan) if answer is None and parts(page) else None
+    return halves or decide(page, answer, plan)
 
 
 def _end(reading: Reading, step: Step, plan: Plan) -> None:
@@ -264,7 +270,7 @@ def _doubt_cursor(pages: list[tuple[Page, Glance]]) -> str:
     return ""
 
 
-def walk(plan: Plan, read: Read, use: Use) -> Iterator[Reading]:
+def walk(plan: Plan, read: Read, use: Use, parts: Parts) -> Iterator[Reading]:
     """Yield every reading of a run, each before those that follow from it.
 
     Holds one pass at a time, plus the first pages still to be read. The order depends on plan
@@ -272,6 +278,6 @@ def walk(plan: Plan, read: Read, use: Use) -> Iterator[Reading]:
     """
     pending = deque(first_pages(plan))
     while pending:
-        reading = read_pass(pending.popleft(), plan, read, use)
+        reading = read_pass(pending.popleft(), plan, read, use, parts)
         pending += reading.onward + reading.followers
         yield reading

@@ -75,6 +75,24 @@ def period_in(window: str) -> Period | None:
     return None if window == ALL or window.startswith("of-") else Period.parse(window)
 
 
+def has_part(window: str, others: Iterable[str]) -> bool:
+    """Whether any of the windows *others* is a smaller period within that of *window*."""
+    whole = period_in(window)
+    parts = [_period(other) for other in others] if whole else []
+    return any(
+        whole != part and whole.since <= part.since and part.until <= whole.until
+        for part in parts
+        if whole and part
+    )
+
+
+def _period(window: str) -> Period | None:
+    try:
+        return period_in(window)
+    except ValueError:  # nothing of ours is called so
+        return None
+
+
 def cut(period: Period, days: int) -> Iterator[Period]:
     """Yield *period* in windows of at most *days*, newest first."""
     until, step = period.until, timedelta(days=days)

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.pages import Answer, Page, Request, decide, first_pages, request_of
+from tasks.pages import Answer, Page, Request, decide, first_pages, request_of, too_slow
 from tasks.proofs import Reading, State, read_pass, walk
 from tasks.runs import Plan, make_plan
+from tasks.windows import has_part
 
 Record = dict[str, Any]
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -51,7 +52,14 @@ def answer_to(page: Page, status: int = 200, **data: Any) -> Answer:
 def record(number: int, **more: Any) -> Record:
     """Return a record whose name sorts like its number, made a minute before the one before it."""
     made = NOW - timedelta(minutes=1 + number)
-    return {"id": f"P{number}", "type": "thing", "name": f"n{number:06d}", "made": made, **more}
+    return named({"id": f"P{number}", "type": "thing", "made": made, **more}, number)
+
+
+def named(record: Record, number: int) -> Record:
+    """Give *record* the name that sorts like *number*; where PagerDuty shows no name, it is the summary."""
+    name = f"n{number:06d}"
+    record |= {"name": name, "summary": name}
+    return record
 
 
 @dataclass
@@ -83,7 +91,7 @@ class Lists:
         above, _, record_id = path.rpartition("/")
         for each in self.records.get(above, ()):
             if each["id"] == record_id:
-                return answer_to(page, **{page.call.wrapper: each})
+                return answer_to(page, **{page.call.wrapper: dict(each)})
         return answer_to(page, 404)
 
     def _at_offset(self, page: Page, found: list[Record], params: dict[str, str]) -> Answer:
@@ -92,14 +100,19 @@ class Lists:
             return answer_to(page, 400)
         end = offset + min(limit, self.served)
         total = len(found) if self.totals and params.get("total") == "true" else None
-        records = {page.call.wrapper: found[offset:end]}
+        records = {page.call.wrapper: _now(found[offset:end])}
         return answer_to(page, **records, more=end < len(found), total=total)
 
     def _behind_cursor(self, page: Page, found: list[Record], params: dict[str, str]) -> Answer:
         start = int(params.get("cursor", "0"))
         end = start + min(int(params["limit"]), self.served)
         following = str(end) if end < len(found) else None
-        return answer_to(page, **{page.call.wrapper: found[start:end]}, next_cursor=following)
+        return answer_to(page, **{page.call.wrapper: _now(found[start:end])}, next_cursor=following)
+
+
+def _now(records: list[Record]) -> list[Record]:
+    """Return *records* as they are now, whatever becomes of them."""
+    return [dict(each) for each in records]
 
 
 @dataclass
@@ -108,6 +121,7 @@ class Fleet:
 
     plan: Plan
     ask: Callable[[Page, Request], Answer | None]  # None: the page kept failing
+    slow: Callable[[Page], bool] = lambda _page: False  # whether it timed out again and again
     dice: random.Random = field(default_factory=random.Random)
     stored: dict[str, Answer] = field(default_factory=dict)
     open: list[Page] = field(default_factory=list)
@@ -124,10 +138,14 @@ class Fleet:
     def read(self, page: Page) -> Answer | None:
         return self.stored.get(page.id)
 
+    def parts(self, page: Page) -> bool:
+        pages = (Page.parse(page_id) for page_id in self.stored)
+        return has_part(page.window, (p.window for p in pages if p.segment == page.segment))
+
     @property
     def readings(self) -> list[Reading]:
         """What the stored answers amount to, as the sealer sees it."""
-        return list(walk(self.plan, self.read, lambda _page, _answer: None))
+        return list(walk(self.plan, self.read, lambda _page, _answer: None, self.parts))
 
     @property
     def settled(self) -> list[Reading]:
@@ -147,11 +165,12 @@ class Fleet:
     def _visit(self, page: Page) -> None:
         request = request_of(page, self.plan)
         self.asked.append((page, request))
-        answer = self.ask(page, request)
+        halves = too_slow(page, self.plan) if self.slow(page) else None
+        answer = None if halves else self.ask(page, request)
         assert page.id not in self.stored, "nothing is asked twice"
         if answer is not None:
             self.stored[page.id] = answer
-        step = decide(page, answer, self.plan)
+        step = halves or decide(page, answer, self.plan)
         if step.ended:
             self.open = [each for each in self.open if each.group != page.group]
         self.open += [*step.onward, *step.followers]
