@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from redis import RedisError, ResponseError
+from redis.exceptions import LockError
 
 from tasks import messages
 from tasks.artifacts import plan_key
@@ -80,8 +83,18 @@ def probe_source(source: str, run: str) -> None:
 
 @celery.task(name="tasks.plan.recover")
 def recover() -> None:
-    """Put back into Redis what it lost: sources, schedules and open runs."""
-    restore(runtime())
+    """Put back into Redis what it lost: sources, schedules and open runs; one worker at a time.
+
+    It may take longer than the age at which its message is delivered again.
+    """
+    fleet = runtime()
+    lease = fleet.redis.lock(f"{fleet.settings.key_prefix}:restoring", timeout=RECOVERY_SECONDS)
+    if lease.acquire(blocking=False):
+        try:
+            restore(fleet, lease.reacquire)
+        finally:
+            with suppress(LockError):  # Redis was emptied again meanwhile
+                lease.release()
 
 
 def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
@@ -174,17 +187,21 @@ def schedule(fleet: Runtime, source: Source, after: datetime | None = None) -> N
     fleet.ledger.schedule(source.id, int(due.timestamp() * 1000) if due else None)
 
 
-def restore(fleet: Runtime) -> int:
+def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
     """Put sources, schedules and open runs from storage back into Redis; return how many runs.
 
-    Repeatable, and harmless while the fleet works: what Redis knows better stays.
+    Repeatable, and harmless while the fleet works: what Redis knows better stays. *beat* is called
+    once per source.
     """
     marker = _marker(fleet)
     fleet.switch.restore()
     if unreadable := fleet.sources.restore().unreadable:
         log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
     with ThreadPoolExecutor(8) as readers:
-        reopened = sum(readers.map(lambda source: _tried(fleet, source), fleet.sources.list()))
+        reopened = 0
+        for found in readers.map(lambda source: _tried(fleet, source), fleet.sources.list()):
+            reopened += found
+            beat()
     fleet.redis.set(f"{fleet.settings.key_prefix}:marker", marker)
     log.info("recovered %d open runs", reopened)
     return reopened

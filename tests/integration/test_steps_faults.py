@@ -222,3 +222,23 @@ def test_to_join_a_run_costs_it_no_look_into_storage(fleet: Fleet) -> None:
     joined = plan.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
     assert joined == plan.Opened(RUN, joined=True)
     assert fleet.redis.hget(f"pagetrail:run:{SOURCE}", "reopened") is None
+
+
+def test_recovery_delivered_again_while_it_is_under_way_is_left_to_the_first(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With many sources it takes longer than a message stays with one worker."""
+    restored: list[str] = []
+    list_sources = fleet.runtime.sources.list
+
+    def meanwhile() -> list[Source]:
+        restored.append("once")
+        if len(restored) == 1:
+            plan.recover()
+        return list_sources()
+
+    fleet.lose_redis()
+    monkeypatch.setattr(fleet.runtime.sources, "list", meanwhile)
+    plan.recover()
+    plan.recover()
+    assert restored == ["once", "once"], "the second waited for nobody, the third was free to go"
