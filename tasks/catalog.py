@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 CATALOG_VERSION = 1
+"""Goes up with every change of an entry: a plan names the one it was made with."""
 PAGE_LIMIT = 100
 """Records asked for per page: PagerDuty's documented maximum of classic pagination."""
 OFFSET_CAP = 10_000
@@ -206,19 +207,21 @@ def resource_of(segment: str) -> Resource:
     return CATALOG[segment.partition(".")[0]]
 
 
-def children_of(segment: str, resources: Iterable[str]) -> tuple[Feed, ...]:
-    """Return the feeds, among *resources*, that are read once per record of *segment*."""
+def children_of(segment: str, feeds: Iterable[Feed]) -> tuple[Feed, ...]:
+    """Return those of *feeds* that are read once per record of *segment*."""
     return tuple(
         feed
-        for name in resources
-        for feed in CATALOG[name].feeds
+        for feed in feeds
         if feed.parent == segment or (feed.details and feed.segment == segment)
     )
 
 
 def with_parents(names: Iterable[str]) -> tuple[str, ...]:
-    """Return *names* in catalog order, with the resources whose records they are read for."""
-    wanted = set(names)
+    """Return *names* in catalog order, with the resources whose records they are read for.
+
+    A name that the catalog doesn't have is left out.
+    """
+    wanted = set(names) & CATALOG.keys()
     while missing := {need for name in wanted for need in CATALOG[name].needs} - wanted:
         wanted |= missing
     return tuple(name for name in CATALOG if name in wanted)

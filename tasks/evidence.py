@@ -209,6 +209,9 @@ def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
     """
     found: dict[str, Verdict] = {}
     for name, gathered in evidence.resources.items():
+        if name not in CATALOG:
+            found[name] = Verdict(State.FAILED, "error", "this version of Pagetrail can't read it")
+            continue
         parents = [found[need] for need in CATALOG[name].needs if need in found]
         verdict = _overall(gathered.verdicts, parents)
         if evidence.plan.credential == "user" and verdict.state is State.PROVED:

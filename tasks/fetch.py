@@ -12,6 +12,7 @@ from redis import RedisError
 from tasks import messages
 from tasks.artifacts import decode_page, encode_page, page_key, same_recipe
 from tasks.asking import Asked, ask, probe
+from tasks.catalog import CATALOG_VERSION, FEEDS
 from tasks.manifests import read_plan
 from tasks.pages import Answer, Page, Step, decide, request_of, too_slow, well_formed
 from tasks.proofs import Read, read_pass
@@ -55,7 +56,8 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> None:
     if claim is None:
         return
     try:
-        outcome = Visit(fleet, claim).make()
+        known = page.partition("/")[0] in FEEDS
+        outcome = Visit(fleet, claim).make() if known else _unknown(fleet, claim)
     except Exception:
         # The page goes back, whatever went wrong; who looks after the fleet hears of it.
         log.exception("page failed", extra={"source": source, "run": run, "page": page})
@@ -63,6 +65,17 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> None:
             claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource=""
         )
     messages.publish(source, run, outcome)
+
+
+def _unknown(fleet: Runtime, claim: Claim) -> Outcome:
+    """Give up the page of a resource that the catalog no longer has; leave to a newer worker
+    what it does not have yet.
+    """
+    if plan_of(fleet.storage, claim.source, claim.run).catalog > CATALOG_VERSION:
+        return fleet.ledger.give_back(
+            claim, why="worker", delay_seconds=_OWN_FAULT_SECONDS, resource=""
+        )
+    return fleet.ledger.close(claim, (), resource="", settle=True, failed=True)
 
 
 class Visit:

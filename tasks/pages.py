@@ -144,7 +144,7 @@ def first_pages(plan: Plan) -> list[Page]:
         pages += [
             Page(segment, of(record_id), parent={"id": record_id})
             for segment, ids in plan.unsettled.items()
-            if segment in plan.windows
+            if segment in plan.windows and segment in FEEDS
             for record_id in ids
         ]
     return pages

@@ -133,7 +133,7 @@ def read_pass(
     *use* is given every answer of the pass once, in order.
     """
     reading, queue = Reading(first), deque([first])
-    parents = bool(children_of(first.segment, plan.resources))
+    parents = bool(children_of(first.segment, plan.feeds))
     while queue:
         page = queue.popleft()
         answer = read(page)
@@ -181,7 +181,7 @@ def _settle(reading: Reading, plan: Plan) -> None:
 
 
 def _open_children(reading: Reading, plan: Plan) -> None:
-    children = children_of(reading.first.segment, plan.resources)
+    children = children_of(reading.first.segment, plan.feeds)
     if children and not reading.first.window.startswith("of-"):
         records = {r["id"]: r for _, seen in reading.pages if seen for r in seen.records}
         reading.followers += child_pages(children, records.values())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,7 +40,8 @@ class Plan:
 
     @property
     def feeds(self) -> list[Feed]:
-        return [feed for name in self.resources for feed in CATALOG[name].feeds]
+        """The ways into the resources that this version's catalog has: others can't be read."""
+        return _feeds(self.resources)
 
     @property
     def page_share(self) -> int:
@@ -73,10 +74,10 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: bytes) -> Plan:
+        """Return the plan that `to_json` wrote, without what a newer version added to it."""
         document: dict[str, Any] = orjson.loads(text)
-        document.pop("format")
         return cls(
-            **document
+            **{each.name: document[each.name] for each in fields(cls) if each.name in document}
             | {
                 "opened_at": moment(document["opened_at"]),
                 "scheduled_at": moment(document["scheduled_at"]),
@@ -87,6 +88,10 @@ class Plan:
                 "unsettled": {k: tuple(v) for k, v in document["unsettled"].items()},
             }
         )
+
+
+def _feeds(resources: Iterable[str]) -> list[Feed]:
+    return [feed for name in resources if name in CATALOG for feed in CATALOG[name].feeds]
 
 
 def _periods(document: Mapping[str, list[list[str]]]) -> dict[str, tuple[Period, ...]]:
@@ -108,8 +113,8 @@ def next_due(
     first = connected_at + timedelta(seconds=every_seconds + share * spread)
     if after < first:
         return first
-    passed = int((after - first) / timedelta(seconds=every_seconds)) + 1
-    return first + timedelta(seconds=passed * every_seconds)
+    every = timedelta(seconds=every_seconds)
+    return first + ((after - first) // every + 1) * every
 
 
 def run_number(run: str | None) -> str:
@@ -134,7 +139,9 @@ def make_plan(
 ) -> Plan:
     """Return the plan of the run after *newest*, going on from the manifest *last* (None: none)."""
     names = with_parents(resources or CATALOG)
-    feeds = [feed for name in names for feed in CATALOG[name].feeds]
+    # What the source wants and the catalog no longer has is planned too, to be named as missing.
+    names += tuple(name for name in resources or () if name not in CATALOG)
+    feeds = _feeds(names)
     covered = {
         segment: tuple(Period.from_json(pair) for pair in pairs)
         for segment, pairs in (last["covered"] if last else {}).items()

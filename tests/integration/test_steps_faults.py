@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import api, messages, plan
+from tasks import api, fetch, messages, plan
 from tasks.artifacts import manifest_key, page_key, plan_key
+from tasks.catalog import CATALOG, FEEDS
 from tasks.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
@@ -111,6 +112,49 @@ def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fl
     for _ in range(3):
         fleet.idle()
     assert {arguments[0] for _, arguments in fleet.messages if len(arguments) == 5} == {OTHER}
+
+
+GONE = ("teams", "team_members")
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a resource out of the catalog, and what is read for it."""
+    for name in GONE:
+        monkeypatch.delitem(CATALOG, name)
+        monkeypatch.delitem(FEEDS, name)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_run_ends_without_the_resource_that_a_new_version_can_not_read(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """It took over in the middle of the run; what the run lacks is named."""
+    for _ in range(4):
+        fleet.step()
+    forget(monkeypatch)
+    if lost:
+        fleet.lose_redis()
+    assert ended_within(fleet, 1)
+    assert states(fleet) == dict.fromkeys(GONE, ("failed", "error"))
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok
+
+
+def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as old:
+        forget(old)
+        old.setattr(fetch, "CATALOG_VERSION", 0)
+        for _ in range(200):
+            if fleet.messages:
+                fleet.step()
+            else:
+                fleet.idle()
+        left = fleet.redis.hkeys(f"pagetrail:pages:{SOURCE}")
+        assert left == [b"teams/all.1/000000"]
+    assert ended_within(fleet, 1)
+    assert states(fleet) == {}
 
 
 def test_a_page_a_thawed_worker_stores_after_the_seal_is_late_and_no_difference(

@@ -102,9 +102,14 @@ def test_what_is_chosen_comes_with_its_parents_in_catalog_order(names: set[str])
     assert all(any(name in CATALOG[other].needs for other in found) for name in extra)
 
 
+def test_a_name_the_catalog_does_not_have_is_left_out() -> None:
+    assert with_parents(["gone", "team_members"]) == ("teams", "team_members")
+
+
 def test_children_are_read_only_for_the_resources_that_are_collected() -> None:
     def segments(segment: str, *names: str) -> list[str]:
-        return [feed.segment for feed in children_of(segment, names)]
+        feeds = [feed for name in names for feed in CATALOG[name].feeds]
+        return [feed.segment for feed in children_of(segment, feeds)]
 
     assert segments("teams", "teams", "team_members") == ["team_members"]
     assert segments("teams", "teams") == []

@@ -496,7 +496,7 @@ REFERENCE = {
 
 
 def test_children_know_their_parent_and_carry_it_in_their_records() -> None:
-    feeds = children_of("teams", ["team_members"])
+    feeds = children_of("teams", [FEEDS["team_members"]])
     (page,) = child_pages(feeds, [TEAM])
     assert (page.id, page.parent) == ("team_members/of-T1.1/000000", REFERENCE)
     (again_,) = child_pages(feeds, [TEAM | {"type": "team_reference"}])
