@@ -1,4 +1,4 @@
-"""`python -m simulator`: serve accounts on loopback until told to stop."""
+"""`python -m simulator`: serve accounts until told to stop."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -16,7 +17,10 @@ from simulator.server import Simulator
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m simulator", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="loopback port (default: a free one)")
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: loopback)")
+    parser.add_argument("--port", type=int, default=0, help="port (default: a free one)")
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="serve https with this")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="the certificate's key")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--accounts", type=Path, metavar="FILE", help="accounts as JSON")
     which.add_argument("--demo", action="store_true", help="the three accounts of the demo")
@@ -24,6 +28,14 @@ def _arguments() -> argparse.Namespace:
                         help="how long the rate limit's minute lasts (default: 60)")  # fmt: skip
     parser.add_argument("--leash", action="store_true", help="end when stdin reaches its end")
     return parser.parse_args()
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    if options.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(options.certificate, options.key)
+    return context
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -45,7 +57,7 @@ async def _run(specs: tuple[AccountSpec, ...], options: argparse.Namespace) -> N
     if options.leash:
         _watch_stdin(loop, stop)
     simulator = Simulator(specs, options.minute_seconds)
-    server = await simulator.serve("127.0.0.1", options.port)
+    server = await simulator.serve(options.host, options.port, _tls(options))
     regions = {region: f"{simulator.url}/{region}" for region in ("us", "eu")}
     control = f"{simulator.url}/_control"
     ready = {"ready": True, "url": simulator.url, "regions": regions, "control": control}

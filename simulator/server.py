@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,12 +68,16 @@ class Simulator:
         account = self.accounts[spec.subdomain] = Account(spec, self.started)
         return account
 
-    async def serve(self, host: str, port: int) -> asyncio.Server:
+    async def serve(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> asyncio.Server:
         """Start to listen; `url` then says where."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(self.answer), host, port, backlog=512)
+        server = await loop.create_server(
+            lambda: Connection(self.answer), host, port, backlog=512, ssl=tls
+        )
         bound = server.sockets[0].getsockname()[1]
-        self.url = f"http://{host}:{bound}"
+        self.url = f"{'https' if tls else 'http'}://{host}:{bound}"
         return server
 
     def answer(self, request: Request) -> Reply:
