@@ -46,9 +46,11 @@ def end(process: subprocess.Popen[Any], seconds: float = 30.0) -> int:
         return process.wait()
 
 
-def wait_for(happened: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+def wait_for(
+    happened: Callable[[], object], what: str, seconds: float = 60.0, every: float = 0.05
+) -> None:
     """Return when *happened* says so; AssertionError names *what* never did."""
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, f"{what}, not within {seconds:g} s"
-        time.sleep(0.05)
+        time.sleep(every)
