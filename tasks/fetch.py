@@ -14,7 +14,16 @@ from tasks.artifacts import decode_page, encode_page, page_key, same_recipe
 from tasks.asking import Asked, ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS
 from tasks.manifests import read_plan
-from tasks.pages import Answer, Page, Step, decide, request_of, too_slow, well_formed
+from tasks.pages import (
+    Answer,
+    Page,
+    Step,
+    children_ahead,
+    decide,
+    request_of,
+    too_slow,
+    well_formed,
+)
 from tasks.proofs import Read, read_pass
 from tasks.runs import Plan
 from workers import metrics
@@ -108,7 +117,7 @@ class Visit:
             return self._back("error", _OWN_FAULT_SECONDS)
         except Exception:
             log.exception("page failed", extra=self._ids())
-        return self._failed(timed_out=False)
+        return self._failed(timed_out=False, why="error")
 
     def _visit(self) -> Outcome:
         if self.claim.stored and (answer := self._stored()):
@@ -167,13 +176,13 @@ class Visit:
         log.warning("key refused", extra={"source": source.id, "run": self.claim.run})
         return self.fleet.ledger.refuse(self.claim, resource=self.resource, sent=self.sent)
 
-    def _failed(self, timed_out: bool) -> Outcome:
+    def _failed(self, timed_out: bool, why: str = "pagerduty") -> Outcome:
         halves = too_slow(self.page, self.plan)
         if timed_out and halves and self.claim.attempts >= SLOW_ATTEMPTS:
             return self._finish(halves, failed=True)
         outcome = self.fleet.ledger.give_back(
             self.claim,
-            why="pagerduty",
+            why=why,
             delay_seconds=backoff_seconds(self.claim.requests),
             resource=self.resource,
             sent=self.sent,
@@ -260,6 +269,7 @@ class Visit:
                 supersede=bool(step.ended),
                 failed=failed,
                 date_ms=int(date.timestamp() * 1000) if date else None,
+                ahead=children_ahead(self.page, answer, self.plan, opened=settle),
             )
 
         alone = self.page.first and not step.followers

@@ -24,6 +24,7 @@ def openings(pages: Iterable[Page]) -> list[Opening]:
             page.group,
             page.held,
             _PASS_DELAYS.get(page.pass_, 0.0) if page.first else 0.0,
+            page.unsure,
         )
         for page in pages
     ]

@@ -11,7 +11,16 @@ from urllib.parse import quote
 
 import orjson
 
-from tasks.catalog import FEEDS, OFFSET_CAP, PAGE_LIMIT, Call, Feed, Paging, resource_of
+from tasks.catalog import (
+    FEEDS,
+    OFFSET_CAP,
+    PAGE_LIMIT,
+    Call,
+    Feed,
+    Paging,
+    children_of,
+    resource_of,
+)
 from tasks.runs import Plan
 from tasks.windows import ALL, of, period_in, rfc3339, split
 from workers import exact
@@ -58,6 +67,13 @@ class Page:
         if call is None:
             raise KeyError(f"{self.segment} has no call for {self.window}")
         return call
+
+    @property
+    def unsure(self) -> bool:
+        """Whether nobody can say yet how many pages of its list follow this one."""
+        if self.window.startswith("of-"):
+            return False  # one page, as good as always
+        return self.first or self.call.paging in (Paging.CHAIN, Paging.CURSOR)
 
     def payload(self) -> str:
         """Return what the identity doesn't say, as JSON: empty for most pages."""
@@ -193,6 +209,15 @@ def halved(page: Page, parts: int = 2) -> Step:
 
 def _restart(page: Page, window: str, pass_: int) -> Page:
     return Page(page.segment, window, pass_, parent=page.parent)
+
+
+def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: bool) -> int | None:
+    """Return how many pages the records of a list are still to open; None: nothing new is known."""
+    feeds = children_of(page.segment, plan.resources) if page.window == ALL else ()
+    total = answer.data.get("total") if page.first and answer and answer.ok else None
+    if feeds and opened:
+        return 0
+    return int(total) * len(feeds) if feeds and total is not None else None
 
 
 def served(page: Page, answer: Answer) -> list[dict[str, Any]]:

@@ -58,6 +58,8 @@ class Run:
     probe_wait: int = 0
     seal_token: str = ""
     seal_lease: int = 0
+    why: str = ""
+    why_at: int = 0
     requests: Counter[str] = field(default_factory=Counter)
 
     def of(self, *states: str) -> list[tuple[str, Page]]:
@@ -81,6 +83,10 @@ class Run:
             page.state = "held"
         else:
             page.wait(now, now + round(opening.delay_seconds * 1000))
+
+    def blame(self, why: str, now: int) -> None:
+        if self.why != why:
+            self.why, self.why_at = why, now
 
     def conclude(self, verdict: str, now: int) -> None:
         self.pages, self.hold = {}, ""
@@ -217,6 +223,7 @@ class Model:
         else:
             run.wait_until = max(run.wait_until, self.now + min(delay, WAIT_MOST))
             page.wait(self.now)
+        run.blame("budget", self.now)
         page.token = ""
         return self.reply(source, status, self.fill(run))
 
@@ -254,6 +261,7 @@ class Model:
         run.requests["x"] += sent
         if sent and not failed:
             run.success_at, run.lanes = self.now, min(run.lanes + 1, run.lanes_max)
+            run.why, run.why_at = "", 0
             if date is not None:
                 ahead, known = date - self.now, self.clocks.get(run.region)
                 if known is None or abs(known - ahead) > CLOCK_SLACK:
@@ -268,6 +276,7 @@ class Model:
         run.requests["x"] += 1
         page.token = ""
         page.wait(self.now)
+        run.blame("key", self.now)
         if run.closed == 0 and not run.reopened:
             run.conclude("refused", self.now)
         elif not run.hold:
@@ -297,7 +306,7 @@ class Model:
     def resume(self, source: str) -> Outcome:
         if not (run := self.runs.get(source)):
             return self.reply(source, "idle")
-        run.hold, run.success_at = "", self.now
+        run.hold, run.success_at, run.why, run.why_at = "", self.now, "", 0
         return self.reply(source, "resumed", self.fill(run))
 
     def cancel(self, source: str, run_id: str) -> Outcome:

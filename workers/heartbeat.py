@@ -1,25 +1,34 @@
 """A worker's heartbeat, as a step of Celery's consumer."""
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from threading import Event, Thread
 from typing import Any
 
+import redis
 from celery import bootsteps
 
 from workers import health
+from workers.errors import Fault
+from workers.roster import Roster
 
 BEAT_SECONDS = 5.0
+LEAVE_SECONDS = 2.0  # the process may end right after, and its threads with it
 
 
 class Heartbeat(bootsteps.StartStopStep):
     """Beats from the event loop while there is a connection, else by itself.
 
-    So a loop that is stuck is seen, and waiting for Redis is no illness.
+    So a loop that is stuck is seen, and waiting for Redis is no illness. While there is a
+    connection, the roster in Redis says so too.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, parent: Any, **_: Any) -> None:
         self._node: str = parent.hostname
+        self._queues: list[str] = []
         self._connected = Event()
         health.set_ready(self._node, ready=False)  # a container that was killed left its files
         self._wait_for_connection()
@@ -27,13 +36,30 @@ class Heartbeat(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Beat from the event loop; Celery drops its timers whenever it connects anew."""
         self._connected.set()
-        health.touch(self._node)
-        parent.timer.call_repeatedly(BEAT_SECONDS, health.touch, (self._node,))
+        self._queues = [queue.name for queue in parent.task_consumer.queues]
+        self._beat()
+        parent.timer.call_repeatedly(BEAT_SECONDS, self._beat)
 
     def stop(self, parent: Any) -> None:
         """Beat without the loop until the next start."""
         del parent
+        self._in_roster(Roster.leave).join(LEAVE_SECONDS)
         self._wait_for_connection()
+
+    def _beat(self) -> None:
+        health.touch(self._node)
+        self._in_roster(Roster.enter)
+
+    def _in_roster(self, say: Callable[[Roster, str, list[str]], None]) -> Thread:
+        """Enter or leave the roster from a thread: a Redis that is slow must not stop the loop."""
+
+        def call() -> None:
+            with suppress(Fault, redis.RedisError):  # the next beat says it again
+                say(_roster(), self._node, self._queues)
+
+        thread = Thread(target=call, name="roster", daemon=True)
+        thread.start()
+        return thread
 
     def _wait_for_connection(self) -> None:
         connected = self._connected = Event()
@@ -44,3 +70,12 @@ class Heartbeat(bootsteps.StartStopStep):
 
         health.touch(self._node)
         Thread(target=beat, name="heartbeat", daemon=True).start()
+
+
+@cache
+def _roster() -> Roster:
+    from workers.runtime import connect
+    from workers.settings import load_settings
+
+    settings = load_settings()
+    return Roster(connect(settings.redis_url_or_embedded()), settings.key_prefix)

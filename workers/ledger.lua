@@ -5,9 +5,13 @@
 --       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number  (all sources)
 --       4 clocks    hash: region -> ms that PagerDuty's clock is ahead of Redis's
 --       5 last      hash: source -> summary of its last sealed run (opaque)
---       6 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run
+--       6 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run;
+--                   why pages came back since the last success, why_at since when; per feed (what a page's
+--                   id begins with) unsure: open pages whose answers tell how many follow, and
+--                   ahead: pages foreseen that are not open yet
 --       7 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
---                   o offers, t token, a attempts, f last failure, r requests, w why it waits, i since when)
+--                   o offers, t token, a attempts, f last failure, r requests, u unsure, i since when it
+--                   is claimed, or was offered and not claimed)
 --       8 ready     sorted set: waiting page -> sequence
 --       9 later     sorted set: waiting page -> not-before ms
 --      10 offered   sorted set: page with a message out -> ms of the offer (or of the last check)
@@ -98,23 +102,34 @@ local function count_failure(entry)
   return lonely
 end
 
-local function waits(page, entry, why, until_ms)
-  entry.w, entry.i = why, now
+local function waits(page, entry, until_ms)
   keep(page, entry)
   if until_ms and until_ms > now then redis.call('ZADD', LATER, until_ms, page)
   else redis.call('ZADD', READY, entry.s, page) end
 end
 
-local function add(page)  -- page: {id, payload, group, held, delay}
+local function feed_of(page) return page:match('^[^/]+') end
+local function count_unsure(page, entry, change)
+  if entry.u then redis.call('HINCRBY', RUN, 'unsure:' .. feed_of(page), change) end
+end
+
+-- What the source waits for until something succeeds, and since when.
+local function blame(why)
+  if get('why') ~= why then set('why', why, 'why_at', now) end
+end
+
+local function add(page)  -- page: {id, payload, group, held, delay, unsure}
   if redis.call('HEXISTS', PAGES, page[1]) == 1 then return end
-  local entry = {d = page[2], g = page[3], s = redis.call('HINCRBY', RUN, 'sequence', 1)}
+  local entry = {d = page[2], g = page[3], s = redis.call('HINCRBY', RUN, 'sequence', 1),
+    u = page[6] or nil}
+  count_unsure(page[1], entry, 1)
   redis.call('HINCRBY', GROUPS, page[3], 1)
   if page[4] then
     entry.h = true
     redis.call('HSET', GROUPS, 'held:' .. page[3], page[1])
     keep(page[1], entry)
   else
-    waits(page[1], entry, 'worker', page[5] and now + page[5])
+    waits(page[1], entry, page[5] and now + page[5])
   end
 end
 
@@ -125,7 +140,7 @@ local function free_held(group)
     redis.call('HDEL', GROUPS, 'held:' .. group)
     local entry = entry_of(held)
     entry.h = nil
-    waits(held, entry, 'worker')
+    waits(held, entry)
   end
 end
 
@@ -135,8 +150,7 @@ local function fill()
   if get('hold') or get('verdict') or wait_until() > now then return offers end
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now)) do
     redis.call('ZREM', LATER, page)
-    local entry = entry_of(page)
-    waits(page, entry, 'worker')
+    waits(page, entry_of(page))
   end
   local queue, free = get('queue'), free_lanes()
   while free > 0 do
@@ -144,7 +158,7 @@ local function fill()
     if not page then break end
     local entry = entry_of(page)
     entry.n = redis.call('HINCRBY', QUEUES, queue .. ':offered', 1)
-    entry.o = (entry.o or 0) + 1
+    entry.o, entry.i = (entry.o or 0) + 1, entry.i or now
     keep(page, entry)
     redis.call('ZADD', OFFERED, now, page)
     offers[#offers + 1] = {page, entry.n}
@@ -166,6 +180,7 @@ end
 local function drop_group(group)
   for _, page in ipairs(redis.call('HKEYS', PAGES)) do
     if page:sub(1, #group + 1) == group .. '/' then
+      count_unsure(page, entry_of(page), -1)
       redis.call('HDEL', PAGES, page)
       for _, key in ipairs({READY, LATER, OFFERED, CLAIMED}) do redis.call('ZREM', key, page) end
     end
@@ -189,6 +204,7 @@ local function held_by_caller()
 end
 
 local function succeeded()
+  redis.call('HDEL', RUN, 'why', 'why_at')
   set('success_at', now, 'lanes', math.min(number('lanes') + 1, number('lanes_max')))
   if arg.date then
     local ahead = arg.date - now
@@ -207,7 +223,10 @@ end
 
 local function reply(status, offers)
   local ready_to_seal = redis.call('EXISTS', RUN) == 1 and open_pages() == 0
-  if ready_to_seal and number('seal_at') <= now then set('seal_at', now + SEAL_GRACE) end
+  if ready_to_seal then
+    redis.call('HSETNX', RUN, 'empty_at', now)
+    if number('seal_at') <= now then set('seal_at', now + SEAL_GRACE) end
+  end
   look()
   local answer = {status = status, seal = ready_to_seal, queue = get('queue')}
   if offers and #offers > 0 then answer.offers = offers end
@@ -230,6 +249,25 @@ function operations.time()
   local ahead = tonumber(redis.call('HGET', CLOCKS, arg.region) or nil)
   local tick_at = tonumber(redis.call('HGET', QUEUES, 'tick_at') or nil)
   return cjson.encode({status = 'time', now = now, ahead = ahead, tick_at = tick_at})
+end
+
+-- The open run's fields and its pages by state; since when the oldest page in flight is offered, and
+-- claimed; when a next run is due, and when the source is looked at. Reads no more pages than lanes.
+function operations.progress()
+  local function oldest(key)
+    local since
+    for _, page in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      local at = entry_of(page).i
+      if at and (not since or at < since) then since = at end
+    end
+    return since
+  end
+  return cjson.encode({status = 'progress', now = now, run = redis.call('HGETALL', RUN),
+    pages = open_pages(), ready = redis.call('ZCARD', READY), later = redis.call('ZCARD', LATER),
+    offered = redis.call('ZCARD', OFFERED), claimed = redis.call('ZCARD', CLAIMED),
+    offered_at = oldest(OFFERED), claimed_at = oldest(CLAIMED),
+    due_at = tonumber(redis.call('ZSCORE', SCHEDULE, source) or nil),
+    look_at = tonumber(redis.call('ZSCORE', DUE, source) or nil)})
 end
 
 -- Open a run with its first pages; joins the one that is open. `reopened`: its pages may be stored
@@ -260,10 +298,11 @@ function operations.claim()
   local entry = entry_of(arg.page)
   redis.call('ZREM', OFFERED, arg.page)
   if get('hold') then
-    waits(arg.page, entry, 'worker')
+    entry.i = nil
+    waits(arg.page, entry)
     return reply('dropped')
   end
-  entry.t = arg.token
+  entry.t, entry.i = arg.token, now
   keep(arg.page, entry)
   redis.call('ZADD', CLAIMED, now + arg.lease, arg.page)
   look()
@@ -287,20 +326,21 @@ function operations.give_back()
       return reply('exhausted')
     end
   end
-  entry.t = nil
+  blame(arg.why)
+  entry.t, entry.i = nil, nil
   redis.call('ZREM', CLAIMED, arg.page)
   if arg.failed then
-    waits(arg.page, entry, arg.why, now + arg.delay)
+    waits(arg.page, entry, now + arg.delay)
   else
     set('wait_until', math.max(wait_until(), now + math.min(arg.delay, WAIT_MOST)))
-    waits(arg.page, entry, arg.why)
+    waits(arg.page, entry)
   end
   return reply(answer, fill())
 end
 
 -- Close a claimed page and open what follows. Without `settle`, the last open page of its group is
 -- not closed: the caller is told `last`, decides what the group came to, and calls again.
--- `supersede` drops the rest of the group.
+-- `supersede` drops the rest of the group. `ahead`: pages of the feed foreseen besides the open ones.
 function operations.close()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
@@ -311,6 +351,8 @@ function operations.close()
   end
   redis.call('HDEL', PAGES, arg.page)
   redis.call('ZREM', CLAIMED, arg.page)
+  count_unsure(arg.page, entry, -1)
+  if arg.ahead then set('ahead:' .. feed_of(arg.page), arg.ahead) end
   if redis.call('HINCRBY', GROUPS, group, -1) == 0 then redis.call('HDEL', GROUPS, group) end
   if arg.supersede then drop_group(group) end
   for _, page in ipairs(arg.followers) do add(page) end
@@ -328,9 +370,10 @@ function operations.refuse()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
   count_requests(arg.sent)
-  entry.t = nil
+  blame('key')
+  entry.t, entry.i = nil, nil
   redis.call('ZREM', CLAIMED, arg.page)
-  waits(arg.page, entry, 'key')
+  waits(arg.page, entry)
   if number('closed') == 0 and not get('reopened') then
     conclude('refused')
   elseif not get('hold') then
@@ -361,7 +404,7 @@ function operations.hold()
 end
 function operations.resume()
   if redis.call('EXISTS', RUN) == 0 then return reply('idle') end
-  redis.call('HDEL', RUN, 'hold', 'probe_at', 'probe_wait')
+  redis.call('HDEL', RUN, 'hold', 'probe_at', 'probe_wait', 'why', 'why_at')
   set('success_at', now)
   return reply('resumed', fill())
 end
@@ -393,16 +436,16 @@ function operations.tend()
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now)) do
     redis.call('ZREM', CLAIMED, page)
     local entry = entry_of(page)
-    entry.t = nil
+    entry.t, entry.i = nil, nil
     count_failure(entry)
-    waits(page, entry, 'worker')
+    waits(page, entry)
   end
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', OFFERED, '-inf', now - OFFER_LIFE)) do
     local entry, queue = entry_of(page), get('queue')
     local seen = tonumber(redis.call('HGET', QUEUES, queue .. ':seen') or 0)
     if seen > entry.n or redis.call('LLEN', list_of(queue)) == 0 then
       redis.call('ZREM', OFFERED, page)
-      waits(page, entry, 'worker')
+      waits(page, entry)
     else
       redis.call('ZADD', OFFERED, now - OFFER_LIFE + CHECK_AGAIN, page)
     end
@@ -426,6 +469,7 @@ function operations.seal()
   if get('seal_token') ~= arg.token and number('seal_lease') > now then
     return cjson.encode({status = 'taken'})
   end
+  if get('seal_token') ~= arg.token then redis.call('HINCRBY', RUN, 'seals', 1) end
   set('seal_token', arg.token, 'seal_lease', now + SEAL_LEASE, 'seal_at', now + SEAL_LEASE)
   return reply('sealing')
 end

@@ -19,7 +19,9 @@ from workers import metrics
 
 QUEUES = ("fetch", "backfill")
 _STILL_HELD = ("last", "exhausted")
-_TEXT = {b"run", b"queue", b"region", b"hold", b"verdict", b"seal_token"}
+_TEXT = {"run", "queue", "region", "hold", "verdict", "seal_token", "why"}
+_MANY = 200
+"""Sources asked for in one round trip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Opening:
     group: str
     held: bool = False  # not offered while its group has another open page
     delay_seconds: float = 0.0
+    unsure: bool = False  # its answer tells how many pages follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +205,12 @@ class Ledger:
         supersede: bool = False,
         failed: bool = False,
         date_ms: int | None = None,
+        ahead: int | None = None,
     ) -> Outcome:
-        """Close a page and open its followers: `closed`, `last` (see ledger.lua) or `stale`."""
+        """Close a page and open its followers: `closed`, `last` (see ledger.lua) or `stale`.
+
+        *ahead* is how many more pages of its feed are foreseen; None: as many as before.
+        """
         return self._held(
             "close",
             claim,
@@ -214,6 +221,7 @@ class Ledger:
             supersede=supersede or None,
             failed=failed or None,
             date=date_ms,
+            ahead=ahead,
         )
 
     def refuse(self, claim: Claim, *, resource: str, sent: int) -> Outcome:
@@ -258,24 +266,30 @@ class Ledger:
         reply = self._call("time", "", region=region)
         return Clock(int(reply["now"]), reply.get("ahead"), reply.get("tick_at"))
 
-    def last(self, source: str) -> str | None:
-        """Return the summary that `finish` kept of the last run of *source*."""
-        text = self._redis.hget(f"{self._prefix}:last", source)
-        return text.decode() if isinstance(text, bytes) else text
+    def lasts(self, sources: Sequence[str]) -> list[str | None]:
+        """Return the summary that `finish` kept of the last run of each of *sources*."""
+        if not sources:
+            return []
+        texts: Any = self._redis.hmget(f"{self._prefix}:last", list(sources))
+        return [None if text is None else text.decode() for text in texts]
 
     def progress(self, source: str) -> dict[str, Any]:
-        """Return the open run's fields (empty: none) with its page counts by state."""
-        keys = self._keys(source)
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys[5])
-            pipe.hlen(keys[6])
-            for key in keys[7:11]:
-                pipe.zcard(key)
-            pipe.zscore(keys[1], source)
-            fields, pages, ready, later, offered, claimed, due = pipe.execute()
-        run = {k.decode(): v.decode() if k in _TEXT else int(v) for k, v in fields.items()}
-        counts = {"ready": ready, "later": later, "offered": offered, "claimed": claimed}
-        return run | {"pages": pages, **counts, "due_at": int(due) if due is not None else None}
+        """Return the open run's fields (none: no run) with its pages by state and its times in ms.
+
+        `offered_at`, `claimed_at`: the oldest message out, the oldest page in a worker's hands;
+        `due_at`: the next run; `look_at`: the source's next look; `now`. Each may be None.
+        """
+        return _progress(self._call("progress", source))
+
+    def progresses(self, sources: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the same of each of *sources*, in one round trip per 200 of them."""
+        found = []
+        for start in range(0, len(sources), _MANY):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for source in sources[start : start + _MANY]:
+                    self._send("progress", source, {}, pipe)
+                found += [_progress(orjson.loads(reply)) for reply in pipe.execute()]
+        return found
 
     def _held(self, operation: str, claim: Claim, **arguments: Any) -> Outcome:
         outcome = self._do(
@@ -302,13 +316,21 @@ class Ledger:
         )
 
     def _call(self, operation: str, source: str, **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = orjson.loads(self._send(operation, source, arguments))
+        return answer
+
+    def _send(
+        self,
+        operation: str,
+        source: str,
+        arguments: Mapping[str, Any],
+        client: Redis | None = None,
+    ) -> Any:
         given = {name: value for name, value in arguments.items() if value is not None}
         given |= {"source": source, "queues": QUEUES, "times": self._times}
         now = "" if self.now_ms is None else self.now_ms
-        keys = self._keys(source)
-        reply = self._script(keys=keys, args=[operation, orjson.dumps(given), now])
-        answer: dict[str, Any] = orjson.loads(reply)
-        return answer
+        args = [operation, orjson.dumps(given), now]
+        return self._script(keys=self._keys(source), args=args, client=client)
 
     def _keys(self, source: str) -> list[str]:
         shared = ("due", "schedule", "queues", "clocks", "last")
@@ -330,7 +352,15 @@ def _became(operation: str, status: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _rows(pages: Iterable[Opening]) -> Sequence[tuple[Any, ...]]:
-    return [(p.id, p.payload, p.group, p.held, _ms(p.delay_seconds)) for p in pages]
+    return [(p.id, p.payload, p.group, p.held, _ms(p.delay_seconds), p.unsure) for p in pages]
+
+
+def _progress(reply: dict[str, Any]) -> dict[str, Any]:
+    flat = reply.pop("run") or ()
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    run = {name: value if name in _TEXT else int(value) for name, value in pairs}
+    times = dict.fromkeys(("offered_at", "claimed_at", "due_at", "look_at"))
+    return run | times | reply
 
 
 def _ms(seconds: float) -> int:

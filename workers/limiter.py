@@ -7,7 +7,7 @@ limit of its own. Redis keeps about 3 KB per budget in use and forgets an idle o
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, Protocol
@@ -88,6 +88,7 @@ class Limiter:
     ) -> None:
         """Use *window_seconds* other than a minute, or a clock *now_ms*, in tests only."""
         self._script = redis.register_script(files(__package__).joinpath("limiter.lua").read_text())
+        self._redis = redis
         self._prefix = prefix
         self._law = (round(window_seconds * 1000), limit)
         self._sleep = sleep
@@ -150,15 +151,20 @@ class Limiter:
 
     def state(self, budget: str, *, reserve_share: float) -> BudgetState:
         """Return what the budget looks like now; changes nothing."""
-        limit, ceiling, used, foreign, pause_ms, waits, longest_ms = self._run(
-            "state", budget, reserve_share
-        )
-        return BudgetState(limit, ceiling, used, foreign, pause_ms / 1000, waits, longest_ms / 1000)
+        return _state(self._run("state", budget, reserve_share))
 
-    def _run(self, verb: str, budget: str, *args: float) -> Any:
+    def states(self, budgets: Iterable[tuple[str, float]]) -> list[BudgetState]:
+        """Return the same of many budgets, each with its reserve share, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for budget, reserve_share in budgets:
+                self._run("state", budget, reserve_share, client=pipe)
+            return [_state(reply) for reply in pipe.execute()]
+
+    def _run(self, verb: str, budget: str, *args: float, client: Redis | None = None) -> Any:
         base = f"{self._prefix}:limiter:{{{budget}}}"  # the braces keep both keys on one node
         now = "" if self._now_ms is None else self._now_ms()
-        return self._script(keys=[base, f"{base}:log"], args=[verb, now, *self._law, *args])
+        keys, given = [base, f"{base}:log"], [verb, now, *self._law, *args]
+        return self._script(keys=keys, args=given, client=client)
 
     def _teaches_little(self, permit: Permit, answer: Answer) -> bool:
         """Return whether this process reported the like of *answer* a moment ago."""
@@ -172,3 +178,8 @@ class Limiter:
             self._reported.clear()
         self._reported[permit.budget] = moment
         return False
+
+
+def _state(reply: list[int]) -> BudgetState:
+    limit, ceiling, used, foreign, pause_ms, waits, longest_ms = reply
+    return BudgetState(limit, ceiling, used, foreign, pause_ms / 1000, waits, longest_ms / 1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -91,6 +91,7 @@ class Restored(NamedTuple):
 
 
 Listed = list[Source]  # spelt out here because a method named list hides the type
+Sharers = list[dict[str, float]]  # the same
 _TIMES = ("keyed_at", "connected_at", "since")
 
 
@@ -201,9 +202,15 @@ class Sources:
 
     def reserve_for(self, fingerprint: str) -> float:
         """Return the largest reserve of the sources that share a credential; 0 if none has it."""
+        return max(self.sharers([fingerprint])[0].values(), default=0.0)
+
+    def sharers(self, fingerprints: Sequence[str]) -> Sharers:
+        """Return, per credential, the sources that use it and the reserve of each."""
+        if not fingerprints:
+            return []
         with redis_faults():
-            text = self._redis.hget(self._keys[1], fingerprint)
-        return max(orjson.loads(text).values(), default=0.0) if text else 0.0
+            texts = self._redis.hmget(self._keys[1], list(fingerprints))
+        return [orjson.loads(text) if text else {} for text in texts]
 
     def restore(self) -> Restored:
         """Copy into Redis what it misses or holds older. Repeatable.

@@ -115,6 +115,19 @@ def span(seconds: float | None) -> str:
     return f"{seconds:.0f}s"
 
 
+def age(seconds: float) -> str:
+    """Return a length of time in its two largest units, as `4 s`, `2 min` or `3 h 20 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes and hours < 10 else f"{hours} h"
+    return f"{hours // 24} d"
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural where there isn't one."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

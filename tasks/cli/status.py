@@ -7,16 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-import orjson
 
-from tasks.cli import output, summaries
-from tasks.cli.following import ASLEEP_SECONDS
-from workers.errors import UsageFault, redis_faults
+from tasks.census import Sight, census
+from tasks.cli import output, sights, summaries
+from workers.errors import UsageFault
 from workers.runtime import Runtime, runtime
-from workers.sources import Source
 
 REFRESH_SECONDS = 1.0
-_QUEUES = ("plan", "fetch", "backfill", "seal")
 
 
 @click.command()
@@ -45,33 +42,27 @@ def status(watch: bool, as_json: bool) -> None:
 
 
 def _document(fleet: Runtime) -> dict[str, Any]:
-    with redis_faults():
-        clock = fleet.ledger.time()
-        lengths = {name: _length(fleet, name) for name in _QUEUES}
-        rows = [_row(fleet, source) for source in fleet.sources.list()]
-    age = None if clock.tick_ms is None else max(0.0, (clock.now_ms - clock.tick_ms) / 1000)
+    found = census(fleet, fleet.sources.list())
     return {
-        "working": age is not None and age < ASLEEP_SECONDS,
-        "tick_age_seconds": age,
-        "paused": fleet.switch.paused(),
-        "queues": lengths,
-        "sources": rows,
+        "working": found.working,
+        "tick_age_seconds": found.tick_seconds,
+        "paused": found.paused,
+        "queues": found.queues,
+        "workers": found.workers,
+        "sources": list(map(_row, found.sights)),
     }
 
 
-def _length(fleet: Runtime, queue: str) -> int:
-    return int(fleet.redis.llen(f"{fleet.settings.key_prefix}:{queue}"))
-
-
-def _row(fleet: Runtime, source: Source) -> dict[str, Any]:
-    progress, last = fleet.ledger.progress(source.id), fleet.ledger.last(source.id)
+def _row(sight: Sight) -> dict[str, Any]:
+    progress = sight.progress
     due = progress["due_at"]
     row: dict[str, Any] = {
-        "source": source.id,
-        "state": source.state,
+        "source": sight.source.id,
+        "state": sight.source.state,
+        **sights.document(sight),
         "next_due": datetime.fromtimestamp(due // 1000, UTC) if due else None,
         "open": None,
-        "last": orjson.loads(last) if last else None,
+        "last": sight.last,
     }
     if run := progress.get("run"):
         row["open"] = {
@@ -80,7 +71,7 @@ def _row(fleet: Runtime, source: Source) -> dict[str, Any]:
             "pages": progress["pages"],
             "in_flight": progress["offered"] + progress["claimed"],
             "requests": summaries.requests_sent(progress),
-            "words": summaries.progress_words(progress),
+            "words": sights.words(sight.doing),
         }
     return row
 

@@ -119,7 +119,7 @@ class Both:
         run, found = self.model.runs.get(source), self.ledger.progress(source)
         assert found["due_at"] == self.model.schedules.get(source)
         assert self.look(source) == self.model.due.get(source)
-        assert (self.ledger.last(source) or "") == self.model.last[source]
+        assert (self.ledger.lasts([source])[0] or "") == self.model.last[source]
         if run is None:
             assert "run" not in found
             return
@@ -132,6 +132,8 @@ class Both:
             "wait_until": run.wait_until,
             "success_at": run.success_at,
             "seal_at": run.seal_at,
+            "why": run.why,
+            "why_at": run.why_at,
             "requests:x": run.requests["x"],
         }
         assert {k: found.get(k, type(v)()) for k, v in expected.items()} == expected
@@ -161,6 +163,11 @@ class Both:
                                                 places[name][0][0] == "claimed")  # fmt: skip
             if self.redis.exists(f"p:run:{source}"):
                 look, run = self.look(source), self.ledger.progress(source)
+                unsure = Counter(
+                    f"unsure:{n.partition('/')[0]}" for n, e in entries.items() if e.get("u")
+                )
+                counted = {k: v for k, v in run.items() if k.startswith("unsure:") and v}
+                assert counted == unsure or not entries
                 assert look is not None, "an open run is always looked at again"
                 assert look <= max(self.now + SEAL_LEASE, run["success_at"] + GIVE_UP)
 
@@ -173,7 +180,7 @@ Step = Callable[[Both], None]
 def opens(source: str, lists: int, lanes: int, *, reopened: bool, hold: str) -> Step:
     def step(both: Both) -> None:
         groups = [both.group() for _ in range(lists)]
-        pages = [Opening(f"{group}/000000", "", group) for group in groups]
+        pages = [Opening(f"{group}/000000", "", group, unsure=True) for group in groups]
         both.made += 1
         run = f"{both.made:08d}"
         given: dict[str, Any] = {
@@ -249,7 +256,7 @@ def follow(both: Both, how: str, group: str, number: int) -> list[Opening]:
         case "more":
             last = number + 2 + both.dice.randrange(3)
             return [
-                Opening(f"{group}/{n:06d}", "", group, held=n == last)
+                Opening(f"{group}/{n:06d}", "", group, held=n == last, unsure=n % 2 == 0)
                 for n in range(number + 1, last + 1)
             ]
         case "again":
@@ -629,6 +636,45 @@ def test_a_run_that_waits_for_its_seal_is_not_looked_at_without_end(
     ledger.tend("acme/a")
     assert (redis.zscore("p:due", "acme/a") or 0) > ledger.now_ms
     assert "verdict" not in ledger.progress("acme/a")
+
+
+def test_progress_tells_since_when_the_oldest_page_waits(ledger: Ledger) -> None:
+    """An offer that is made again waits since the first; a claim, and an end, begin anew."""
+    first, _ = begin(ledger, "a/all.1", "b/all.1").offers
+    ledger.now_ms = START_MS + OFFER_LIFE
+    assert len(ledger.tend("acme/a").offers) == 2, "both were lost"
+    claim = take(ledger, Offer(first.page, 3))
+    ledger.now_ms += 500
+    found = ledger.progress("acme/a")
+    assert (found["offered"], found["offered_at"]) == (1, START_MS)
+    assert (found["claimed"], found["claimed_at"]) == (1, START_MS + OFFER_LIFE)
+    assert found["now"] == START_MS + OFFER_LIFE + 500
+    assert found["look_at"] == START_MS + 2 * OFFER_LIFE
+    ledger.close(claim, [], resource="x", sent=1, settle=True)
+    ledger.close(take(ledger, Offer("b/all.1/000000", 4)), [], resource="x", settle=True)
+    assert ledger.seal("acme/a", "00000001", "one")
+    ledger.now_ms += SEAL_LEASE
+    assert ledger.seal("acme/a", "00000001", "other")
+    found = ledger.progress("acme/a")
+    assert (found["offered_at"], found["claimed_at"]) == (None, None)
+    assert (found["pages"], found["empty_at"]) == (0, START_MS + OFFER_LIFE + 500)
+    assert found["seals"] == 2
+    ledger.finish("acme/a", "00000001", START_MS, "ended")
+    assert ledger.progresses(["acme/b", "acme/a"]) == [
+        ledger.progress("acme/b"), ledger.progress("acme/a")]  # fmt: skip
+    assert ledger.progress("acme/a")["due_at"] == START_MS
+
+
+def test_pages_foreseen_are_counted_until_they_are_open(ledger: Ledger) -> None:
+    (offer,) = ledger.open("acme/a", "00000001", [Opening("a/all.1/000000", "", "a/all.1", unsure=True)],
+                           queue="fetch", region="us", lanes=(4, 8)).offers  # fmt: skip
+    assert ledger.progress("acme/a")["unsure:a"] == 1
+    more = Opening("a/all.1/000100", "", "a/all.1")
+    (last,) = ledger.close(take(ledger, offer), [more], resource="x", sent=1, ahead=150).offers
+    found = ledger.progress("acme/a")
+    assert (found["unsure:a"], found["ahead:a"]) == (0, 150)
+    ledger.close(take(ledger, last), [], resource="x", sent=1, settle=True, ahead=0)
+    assert ledger.progress("acme/a")["ahead:a"] == 0
 
 
 def test_tasks_of_many_sources_are_taken_longest_due_first(ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ from tests.processes import ROOT, celery, end, environment, running, wait_for
 from tests.redis_process import free_port, redis_server
 from tests.tls_process import tls_relay
 from workers.app import QUEUES
+from workers.roster import Roster
 
 WORKER = ["worker", "--without-gossip", "--without-mingle", "-I", "tests.integration.chores"]
 PUBLISH = """
@@ -66,12 +67,17 @@ def fleet_environment(redis_url: str, diary: str, directory: Path) -> dict[str, 
 
 
 def test_a_worker_without_options_serves_every_queue(
-    env: dict[str, str], diary: str, tmp_path: Path
+    env: dict[str, str], redis: Redis, diary: str, tmp_path: Path
 ) -> None:
+    """The roster says so, until the worker ends."""
+    roster = Roster(redis, "pagetrail")
     with worker(env, tmp_path):
+        wait_for(roster.workers, "the worker is in the roster")
+        assert roster.workers() == {"worker@test": tuple(sorted(QUEUES))}
         for queue in QUEUES:
             publish(env, "chores.note", queue, queue)
         assert {line.split()[0] for line in said(diary, len(QUEUES))} == set(QUEUES)
+    assert roster.workers() == {}
 
 
 def test_a_worker_goes_on_when_redis_dies_under_a_running_task(diary: str, tmp_path: Path) -> None:
