@@ -213,7 +213,7 @@ def _restart(page: Page, window: str, pass_: int) -> Page:
 
 def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: bool) -> int | None:
     """Return how many pages the records of a list are still to open; None: nothing new is known."""
-    feeds = children_of(page.segment, plan.resources) if page.window == ALL else ()
+    feeds = children_of(page.segment, plan.feeds) if page.window == ALL else ()
     total = answer.data.get("total") if page.first and answer and answer.ok else None
     if feeds and opened:
         return 0

@@ -18,6 +18,7 @@ from tasks.pages import (
     Step,
     again,
     child_pages,
+    children_ahead,
     decide,
     first_pages,
     halved,
@@ -505,6 +506,32 @@ def test_children_know_their_parent_and_carry_it_in_their_records() -> None:
     (record,) = records_of(page, answer)
     assert record == {"user": {"id": "U1"}, "role": "manager", "team": REFERENCE}
     assert identity("team_members", record) == "T1\x00U1"
+
+
+@pytest.mark.parametrize(
+    ("page", "total", "opened", "ahead"),
+    [
+        (SNAPSHOT, 30, False, 30),  # a list of members for each team
+        (SNAPSHOT, 0, False, 0),
+        (SNAPSHOT, None, False, None),
+        (SNAPSHOT, 30, True, 0),
+        (at(SNAPSHOT, 99, 199), 200, False, None),  # said at first, and not again
+        (Page("schedules", ALL), 7, False, 7),
+        (DETAIL, None, True, None),
+        (WINDOWED, 30, False, None),
+    ],
+)
+def test_what_the_records_of_a_list_will_ask_for_is_foreseen(
+    page: Page, total: int | None, opened: bool, ahead: int | None
+) -> None:
+    answer = listed(page, 1, more=True, total=total) if page != DETAIL else None
+    assert children_ahead(page, answer, PLAN, opened=opened) == ahead
+
+
+def test_lists_and_cursors_are_of_unknown_length_until_they_end() -> None:
+    assert [page.unsure for page in (WINDOWED, SNAPSHOT, CHAIN, CURSOR)] == [True] * 4
+    assert [at(page, 100, 200).unsure for page in (CHAIN, CURSOR)] == [True] * 2
+    assert [page.unsure for page in (at(WINDOWED, 100, 200), DETAIL)] == [False] * 2
 
 
 def test_of_a_resource_with_details_only_the_details_are_records() -> None:
