@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,8 +28,7 @@ class Gathered:
     verdicts: list[Verdict] = field(default_factory=list)
     requests: int = 0
     redacted: int = 0
-    unsettled: dict[str, str] = field(default_factory=dict)  # id -> when it was seen so
-    settled: set[str] = field(default_factory=set)
+    lives: dict[str, tuple[str, bool]] = field(default_factory=dict)  # id -> seen last, still alive
 
 
 class Evidence:
@@ -140,26 +138,24 @@ class Evidence:
     @property
     def unsettled(self) -> dict[str, list[str]]:
         """Ids of records whose life isn't over, earlier runs included."""
-        found = {}
+        found = {segment: set(ids) for segment, ids in self.plan.unsettled.items()}
         for feed in self.plan.feeds:
             if feed.settled:
-                gathered = self.resources[_resource(feed.segment)]
-                before = set(self.plan.unsettled.get(feed.segment, ())) - gathered.settled
-                found[feed.segment] = sorted(before | set(gathered.unsettled))
-        return found
+                lives = self.resources[_resource(feed.segment)].lives
+                alive = {record_id for record_id, (_, is_alive) in lives.items() if is_alive}
+                found[feed.segment] = found.get(feed.segment, set()) - lives.keys() | alive
+        return {segment: sorted(ids) for segment, ids in found.items()}
 
     def _follow(self, gathered: Gathered, page: Page, answer: Answer, at: str) -> None:
         assert page.feed.settled
         name, ends = page.feed.settled
-        for record in served(page, answer):
-            record_id = str(record["id"])
-            if record.get(name) not in ends:
-                gathered.unsettled[record_id] = max(at, gathered.unsettled.get(record_id, ""))
-            elif gathered.unsettled.get(record_id, "") <= at:
-                gathered.unsettled.pop(record_id, None)
-                gathered.settled.add(record_id)
+        seen = {record["id"]: record.get(name) not in ends for record in served(page, answer)}
         if answer.status == 404 and page.parent:
-            gathered.settled.add(page.parent["id"])
+            seen[page.parent["id"]] = False
+        for record_id, is_alive in seen.items():
+            last, _ = gathered.lives.get(record_id, ("", False))
+            if last <= at:
+                gathered.lives[record_id] = (at, is_alive)
 
     def _row(self, reading: Reading) -> dict[str, Any]:
         first, verdict = reading.first, reading.verdict
@@ -226,12 +222,14 @@ def _overall(verdicts: list[Verdict], parents: list[Verdict]) -> Verdict:
     doubts = [v for v in [*parents, *verdicts] if v.state is not State.PROVED]
     if not doubts:
         return Verdict(State.PROVED)
-    reached = [v for v in verdicts if v.state in (State.PROVED, State.PARTIAL)]
-    if reached:
-        return Verdict(State.PARTIAL, doubts[0].reason or "error", doubts[0].words)
-    kinds = Counter(v.state for v in doubts)
-    state = State.UNAVAILABLE if kinds[State.UNAVAILABLE] == len(doubts) else State.FAILED
-    worst = next(v for v in doubts if v.state is state or state is State.FAILED)
+    # What the plan lacks makes nobody incomplete, so any other reason is named before it.
+    worst = min(doubts, key=lambda v: (v.state is not State.FAILED, v.reason == "plan"))
+    if any(v.state in (State.PROVED, State.PARTIAL) for v in verdicts or parents):
+        state = State.PARTIAL
+    elif all(v.state is State.UNAVAILABLE for v in doubts):
+        state = State.UNAVAILABLE
+    else:
+        state = State.FAILED
     return Verdict(state, worst.reason or "error", worst.words)
 
 
