@@ -122,8 +122,17 @@ class Evidence:
 
     @property
     def progressed(self) -> bool:
-        """Whether this run proved any period that was missing before."""
-        return bool(self._proved)
+        """Whether a further run would have less to read: what merely became new counts for none."""
+
+        def merely_new(name: str, period: Period) -> bool:
+            edge = max((p.until for p in self.plan.covered.get(name, ())), default=None)
+            return edge is not None and period.since <= edge <= period.until
+
+        return any(
+            not merely_new(name, period)
+            for name, periods in self._proved.items()
+            for period in periods
+        )
 
     @property
     def backlog(self) -> dict[str, list[Period]]:

@@ -1,0 +1,84 @@
+"""A run that is read into storage and sealed, without a fleet: its answers come from a model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+from tasks.artifacts import encode_page, page_key, plan_key
+from tasks.pages import Answer, Page, Request, request_of
+from tasks.runs import Plan
+from tasks.seal import seal
+from tasks.verify import Report, verify
+from tests.lists_model import NOW, Fleet
+from workers import exact
+from workers.storage import Storage, open_storage
+
+FINGERPRINT = "0123456789abcdef"
+
+
+class InOrder(random.Random):
+    """No chance at all: what was opened first is asked first."""
+
+    def choice(self, seq: Any) -> Any:
+        return seq[0]
+
+
+class SealedRun:
+    """One run of one source, in a storage of its own or in one that has runs already."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ask: Callable[[Page, Request], Answer | None],
+        storage: Storage | None = None,
+        **fleet: Any,
+    ) -> None:
+        self.plan = plan
+        self.storage = storage or open_storage("memory://")
+        self.storage.put_new(plan_key(plan.source, plan.run), plan.to_json())
+        self.fleet = Fleet(plan, ask, dice=InOrder(), **fleet).run()
+        for number, (page, _) in enumerate(self.fleet.asked):
+            if answer := self.fleet.read(page):
+                self.store(page, answer, number)
+
+    def store(self, page: Page, answer: Answer, number: int = 0) -> str:
+        """Store an answer that was fetched so many seconds after the run's end; return its key."""
+        blob = encode_page(
+            source=self.plan.source,
+            run=self.plan.run,
+            page=page,
+            request=request_of(page, self.plan),
+            status=answer.status,
+            body=exact.dumps(answer.data),
+            data=answer.data,
+            words=answer.envelope["words"],
+            date=answer.date,
+            request_id=None,
+            region=self.plan.region,
+            credential=self.plan.credential,
+            fingerprint=FINGERPRINT,
+            sent=1,
+            fetched_at=NOW + timedelta(seconds=number),
+        )
+        key = self.key(page)
+        self.storage.put_new(key, blob)
+        return key
+
+    def key(self, page: Page) -> str:
+        return page_key(self.plan.source, self.plan.run, page.id)
+
+    def seal(self, verdict: str = "", requests: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Seal the run as the seal task does; return its manifest."""
+        counted = {f"requests:{name}": count for name, count in (requests or {}).items()}
+        ledger = SimpleNamespace(progress=lambda _source: {"verdict": verdict, **counted})
+        fleet = SimpleNamespace(storage=self.storage, ledger=ledger)
+        lease = SimpleNamespace(beat=lambda: None)
+        return seal(cast(Any, fleet), self.plan.source, self.plan.run, cast(Any, lease))
+
+    def verify(self) -> Report:
+        *_, report = verify(self.storage, self.plan.source)
+        return report
