@@ -3,9 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from tests.redis_process import redis_server
+
+settings.register_profile(
+    "any-load", deadline=None
+)  # no example is to depend on the machine's speed
+settings.load_profile("any-load")
 
 
 @pytest.fixture(scope="session")
