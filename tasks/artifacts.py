@@ -81,8 +81,8 @@ def encode_page(
 ) -> bytes:
     """Return the stored object of an answer: the recipe line and the body line, compressed.
 
-    The body line is the body as received unless something in it had to be redacted, or it wasn't
-    one line of JSON.
+    The body line is the body as received unless it has fields to be redacted, or it wasn't one
+    line of JSON.
     """
     stored, pointers = _storable(page, body, data)
     envelope = {
@@ -143,9 +143,17 @@ def same_recipe(answer: Answer, run: str, page: Page, request: Request) -> bool:
 
 
 def decompress(blob: bytes) -> bytes:
-    """Return what was compressed; raises zstandard.ZstdError."""
-    with zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True) as reader:
-        return reader.read()
+    """Return what was compressed; raises zstandard.ZstdError, and ValueError for a cut object."""
+    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    content = decompressor.decompress(blob)
+    _check_end(decompressor)
+    return content
+
+
+def _check_end(decompressor: zstandard.ZstdDecompressionObj) -> None:
+    """Raise ValueError unless the object ended where it had to: only then was its checksum compared."""
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValueError("the object is cut, or something follows it")
 
 
 def _compressor() -> zstandard.ZstdCompressor:
@@ -161,9 +169,11 @@ def _storable(page: Page, body: bytes, data: Any) -> tuple[bytes, list[str]]:
         return orjson.dumps(body.decode("utf-8", "replace")), []
     names = resource_of(page.segment).secrets
     pointers: list[str] = []
-    if _mentions(names, body):
+    mentioned = _mentions(names, body)
+    if mentioned:
         data = _redact(data, names, "", pointers)
-    if pointers or b"\n" in body or b"\r" in body:
+    # Written again even if nothing was redacted: of a name that comes twice, only the last was seen.
+    if mentioned or b"\n" in body or b"\r" in body:
         return exact.dumps(data), pointers
     return body, pointers
 
@@ -174,9 +184,15 @@ _PATTERNS = {
 }
 
 
+_ESCAPED_LETTER = re.compile(rb"(?i)\\u00(?:5f|6[0-9a-f]|7[0-9a])")
+"""A letter of a name written as nobody writes it; what Rails escapes (<, >, &) is none."""
+
+
 def _mentions(names: frozenset[str], body: bytes) -> bool:
-    """Whether a secret's name occurs at all: most bodies need no walk."""
-    return _PATTERNS[names].search(body) is not None
+    """Whether a secret's name may occur at all: most bodies need no walk."""
+    if _PATTERNS[names].search(body):
+        return True
+    return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
 
 
 def _redact(value: Any, names: frozenset[str], pointer: str, pointers: list[str]) -> Any:
@@ -197,12 +213,16 @@ def _redact(value: Any, names: frozenset[str], pointer: str, pointers: list[str]
 
 
 def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a stored artifact, without holding it in memory."""
+    """Yield the lines of a stored artifact, without holding it in memory.
+
+    Raises ValueError or zstandard.ZstdError, after the lines there are, if it isn't whole.
+    """
     decompressor = zstandard.ZstdDecompressor().decompressobj()
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + decompressor.decompress(chunk)).split(b"\n")
         yield from lines
+    _check_end(decompressor)
     if rest:
         raise ValueError("the artifact ends in the middle of a line")
 
@@ -293,16 +313,17 @@ class Collation:
 def write_parts(
     lines: Iterator[bytes], open_part: Callable[[int], BinaryIO], most_bytes: int = PART_BYTES
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Write *lines* into as many parts as they need; yield each part's number and account."""
-    number, goes_on = 0, True
-    while goes_on:
+    """Write *lines* into as many parts as they need; yield each part's number and account.
+
+    Without any there is one part, and it is empty.
+    """
+    number, line = 0, next(lines, None)
+    while number == 0 or line is not None:
         with open_part(number) as file:
-            part, goes_on = Part(file), False
-            for line in lines:
+            part = Part(file)
+            while line is not None and part.bytes < most_bytes:
                 part.add(line)
-                if part.bytes >= most_bytes:
-                    goes_on = True
-                    break
+                line = next(lines, None)
             account = part.close()
         yield number, account
         number += 1
