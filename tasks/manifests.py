@@ -109,7 +109,7 @@ def read_plan(storage: Storage, source: str, run: str) -> Plan | None:
     text = storage.get(key)
     try:
         return Plan.from_json(text) if text is not None else None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise _damaged(source, key) from None
 
 

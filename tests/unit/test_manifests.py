@@ -1,0 +1,216 @@
+"""The only end of a run, and how it is read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+
+import pytest
+
+from tasks.artifacts import manifest_key, plan_key
+from tasks.manifests import (
+    collected,
+    digest,
+    read_manifest,
+    read_plan,
+    run_state,
+    runs_of,
+    sealed_runs,
+)
+from tasks.pages import Answer, Page, Request
+from tasks.windows import rfc3339
+from tests.lists_model import NOW, Lists, answer_to, make, record
+from tests.sealed_run import FINGERPRINT, SealedRun
+from workers.errors import NotFound, StorageConflict
+from workers.storage import open_storage
+
+COMPLETE, PARTIAL, FAILED = ("complete", ""), ("partial", "unproved"), ("failed", "error")
+NO_PLAN, NO_ROLE, NO_KEY = ("unavailable", "plan"), ("unavailable", "role"), ("failed", "key")
+
+
+@pytest.mark.parametrize(
+    ("resources", "state"),
+    [
+        ([COMPLETE], "complete"),
+        ([COMPLETE, COMPLETE], "complete"),
+        ([COMPLETE, NO_PLAN], "complete"),
+        ([NO_PLAN], "complete"),
+        ([NO_PLAN, NO_PLAN], "complete"),
+        ([COMPLETE, NO_ROLE], "partial"),
+        ([COMPLETE, PARTIAL], "partial"),
+        ([COMPLETE, FAILED], "partial"),
+        ([PARTIAL], "partial"),
+        ([PARTIAL, FAILED, NO_PLAN], "partial"),
+        ([("partial", "plan")], "partial"),
+        ([FAILED], "failed"),
+        ([NO_ROLE], "failed"),
+        ([NO_ROLE, NO_PLAN], "failed"),
+        ([FAILED, NO_PLAN], "failed"),
+        ([NO_KEY, NO_KEY], "failed"),
+    ],
+)
+def test_a_run_is_complete_if_only_the_plan_lacks_anything_and_failed_if_nothing_was_read(
+    resources: list[tuple[str, str]], state: str
+) -> None:
+    accounts = {str(n): {"state": s, "reason": r} for n, (s, r) in enumerate(resources)}
+    assert run_state(accounts, "account", "") == state
+    assert run_state(accounts, "user", "") == ("partial" if state == "complete" else state)
+    assert run_state(accounts, "account", "cancelled") == "cancelled"
+    assert run_state(accounts, "account", "silent") == state
+
+
+def account(**counts: int) -> Lists:
+    paths = ("teams", "users", "services", "log_entries")
+    return Lists({f"/{name}": [record(n) for n in range(counts.get(name, 3))] for name in paths})
+
+
+def test_a_manifest_says_what_the_run_came_to() -> None:
+    plan = make("teams", "users", "log_entries", days=20)
+    run = SealedRun(plan, account(users=150).answer)
+    manifest = run.seal(requests={"users": 7, "teams": 0})
+    assert manifest == read_manifest(run.storage, "acme/main", "00000001")
+    assert {name: manifest[name] for name in ("format", "source", "run", "previous", "state", "ended",
+                                              "account", "credential", "period", "reached", "backfill",
+                                              "covered", "backlog", "continues", "unsettled",
+                                              "unreadable", "orphans")} == {
+        "format": 1,
+        "source": "acme/main",
+        "run": "00000001",
+        "previous": None,
+        "state": "complete",
+        "ended": "done",
+        "account": {"region": "us", "subdomain": "acme"},
+        "credential": {"kind": "account", "fingerprints": [FINGERPRINT]},
+        "period": ["2026-02-09T00:00:00Z", "2026-03-01T00:00:00Z"],
+        "reached": "2026-03-01T00:00:00Z",
+        "backfill": False,
+        "covered": {"log_entries": [["2026-02-09T00:00:00Z", "2026-03-01T00:00:00Z"]]},
+        "backlog": {},
+        "continues": False,
+        "unsettled": {},
+        "unreadable": [],
+        "orphans": [],
+    }  # fmt: skip
+    counts = {
+        n: (r["records"], r["sightings"], r["requests"]) for n, r in manifest["resources"].items()
+    }
+    assert counts == {"log_entries": (3, 3, 1), "teams": (3, 3, 1), "users": (150, 151, 7)}
+    assert [a["records"] for a in manifest["resources"]["users"]["artifacts"]] == [150]
+    plan_text = run.storage.get(plan_key("acme/main", "00000001"))
+    assert plan_text
+    assert manifest["plan_sha256"] == hashlib.sha256(plan_text).hexdigest()
+
+
+def test_the_digest_is_of_the_canonical_rest() -> None:
+    """Anybody can recompute it: sorted keys, no spaces, UTF-8, without the digest itself."""
+    run = SealedRun(make("teams"), lambda page, _: answer_to(page, 402))
+    manifest = run.seal()
+    manifest["resources"]["teams"]["words"] = "café \u2028 <nobody>"
+    rest = {name: value for name, value in reversed(manifest.items()) if name != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert digest(manifest) == digest(rest) == hashlib.sha256(text.encode()).hexdigest()
+    assert digest(rest | {"state": "complete!"}) != digest(rest)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "ended"),
+    [
+        ("", "partial", "done"),
+        ("cancelled", "cancelled", "cancelled"),
+        ("silent", "partial", "silent"),
+    ],
+)
+def test_how_a_run_was_ended_is_in_its_manifest(verdict: str, state: str, ended: str) -> None:
+    model = account(users=150)
+    run = SealedRun(
+        make("users"), lambda page, request: model.answer(page, request) if page.first else None
+    )
+    manifest = run.seal(verdict)
+    assert (manifest["state"], manifest["ended"]) == (state, ended)
+    assert manifest["resources"]["users"]["state"] == "partial"
+    assert manifest["resources"]["users"]["records"] == 100
+    assert manifest["reached"] == (
+        "2026-03-01T00:00:00Z" if state == "partial" else manifest["period"][0]
+    )
+
+
+def test_a_refused_key_fails_everything_with_that_reason() -> None:
+    run = SealedRun(make("users", "teams"), lambda _page, _request: None)
+    manifest = run.seal("refused")
+    assert manifest["state"] == "failed"
+    assert {r["reason"] for r in manifest["resources"].values()} == {"key"}
+    assert manifest["reached"] == manifest["period"][0], "the next run begins where this one did"
+    assert not any(r["artifacts"] for r in manifest["resources"].values())
+
+
+def test_a_backlog_is_gone_on_with_until_a_run_can_not_shorten_it() -> None:
+    """The second run reads an old window in vain; the next would only do that again, at once."""
+    found = [record(n) | {"made": NOW - timedelta(hours=3 * n + 1)} for n in range(800)]
+    model = Lists({"/log_entries": found})
+    edge = f"{NOW - timedelta(days=31):%Y%m%dT%H%M%SZ}"
+
+    def ask(page: Page, request: Request) -> Answer | None:
+        old = page.window.endswith(edge)
+        return None if old and not page.first else model.answer(page, request)
+
+    storage, last, came = open_storage("memory://"), None, []
+    for _ in range(3):
+        newest = last["run"] if last else None
+        plan = make("log_entries", budget=3, last=last, newest=newest, backfill=bool(last))
+        last = SealedRun(plan, ask, storage).seal()
+        came.append((last["state"], last["continues"]))
+        assert last["backlog"]["log_entries"]
+        assert last["previous"] == (plan.previous if newest else None)
+    assert came == [("complete", True), ("partial", False), ("partial", False)]
+    assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000003"]
+
+
+def test_only_what_was_read_has_an_artifact() -> None:
+    states = {"a": "complete", "b": "partial", "c": "failed", "d": "unavailable"}
+    assert collected({name: {"state": state} for name, state in states.items()}) == ["a", "b"]
+
+
+def test_runs_are_found_by_their_numbers_alone() -> None:
+    storage = open_storage("memory://")
+    for run in ("00000002", "00000010", "00000001", "notes", "00000003.old"):
+        storage.put_new(plan_key("acme/main", run), make("users").to_json())
+    storage.put_new(plan_key("acme/other", "00000077"), b"{}")
+    assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000010"]
+    assert sealed_runs(storage, "acme/main") == runs_of(storage, "acme/main")
+    assert sealed_runs(storage, "acme/main", "00000010") == ["00000010"]
+    with pytest.raises(NotFound, match="has no run 00000011"):
+        sealed_runs(storage, "acme/main", "00000011")
+
+
+def test_an_open_run_has_a_plan_and_no_manifest() -> None:
+    storage = open_storage("memory://")
+    plan = make("users")
+    storage.put_new(plan_key("acme/main", "00000001"), plan.to_json())
+    assert read_plan(storage, "acme/main", "00000001") == plan
+    assert read_plan(storage, "acme/main", "00000002") is None
+    assert read_manifest(storage, "acme/main", "00000001") is None
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\x00\x01", b"[]", b"{}", b'{"windows":[]}'])
+def test_what_lies_in_the_place_of_a_plan_is_a_conflict_in_one_sentence(text: bytes) -> None:
+    storage = open_storage("memory://")
+    storage.put_new(plan_key("acme/main", "00000001"), text)
+    with pytest.raises(StorageConflict, match=r"plan.json can't be read.*restore it"):
+        read_plan(storage, "acme/main", "00000001")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\x00\x01"])
+def test_what_lies_in_the_place_of_a_manifest_is_a_conflict_too(text: bytes) -> None:
+    """An open run is told by a missing manifest, never by an empty or a damaged one."""
+    storage = open_storage("memory://")
+    storage.put_new(manifest_key("acme/main", "00000001"), text)
+    with pytest.raises(StorageConflict, match=r"manifest\.json can't be read"):
+        read_manifest(storage, "acme/main", "00000001")
+
+
+def test_times_in_a_manifest_are_utc() -> None:
+    run = SealedRun(make("users"), account().answer)
+    manifest = run.seal()
+    assert manifest["opened_at"] == rfc3339(run.plan.opened_at)
+    assert all(manifest[name].endswith("Z") for name in ("opened_at", "scheduled_at", "sealed_at"))
