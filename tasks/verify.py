@@ -89,9 +89,16 @@ class RunCheck:
             return
         self._report.runs.append(self._run)
         self._report.objects += len(self._sizes)
-        manifest = self._manifest(key, text)
-        plan = self._plan(manifest) if manifest else None
-        if manifest is None or plan is None:
+        if manifest := self._manifest(key, text):
+            try:
+                self._recompute(manifest)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                # Its digest fits, and yet no seal wrote it.
+                self._differs(key, "manifest", "it hasn't the shape of a manifest")
+
+    def _recompute(self, manifest: Mapping[str, Any]) -> None:
+        plan = self._plan(manifest)
+        if plan is None:
             return
         self._chain(manifest)
         before = len(self._report.differences)
@@ -112,7 +119,8 @@ class RunCheck:
         except (ValueError, KeyError, TypeError):
             self._differs(key, "manifest", "it isn't a manifest")
             return None
-        if not intact or (manifest["source"], manifest["run"]) != (self._source, self._run):
+        name = (manifest.get("source"), manifest.get("run"))
+        if not intact or name != (self._source, self._run):
             self._differs(key, "manifest", "its digest isn't that of its content")
             return None
         return manifest

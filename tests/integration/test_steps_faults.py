@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -117,42 +119,42 @@ def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fl
 GONE = ("teams", "team_members")
 
 
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def forgotten() -> Iterator[None]:
     """Take a resource out of the catalog, and what is read for it."""
-    for name in GONE:
-        monkeypatch.delitem(CATALOG, name)
-        monkeypatch.delitem(FEEDS, name)
+    with patch.dict(CATALOG), patch.dict(FEEDS):
+        for name in GONE:
+            del CATALOG[name], FEEDS[name]
+        yield
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_run_ends_without_the_resource_that_a_new_version_can_not_read(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, lost: bool
+    fleet: Fleet, lost: bool
 ) -> None:
     """It took over in the middle of the run; what the run lacks is named."""
     for _ in range(4):
         fleet.step()
-    forget(monkeypatch)
     if lost:
         fleet.lose_redis()
-    assert ended_within(fleet, 1)
-    assert states(fleet) == dict.fromkeys(GONE, ("failed", "error"))
-    *_, report = verify(fleet.runtime.storage, SOURCE)
-    assert report.ok
+    with forgotten():
+        assert ended_within(fleet, 1)
+        assert states(fleet) == dict.fromkeys(GONE, ("failed", "error"))
+        *_, report = verify(fleet.runtime.storage, SOURCE)
+        assert report.ok
 
 
 def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as old:
-        forget(old)
-        old.setattr(fetch, "CATALOG_VERSION", 0)
+    monkeypatch.setattr(fetch, "CATALOG_VERSION", 0)
+    with forgotten():
         for _ in range(200):
             if fleet.messages:
                 fleet.step()
             else:
                 fleet.idle()
-        left = fleet.redis.hkeys(f"pagetrail:pages:{SOURCE}")
-        assert left == [b"teams/all.1/000000"]
+    assert fleet.redis.hkeys(f"pagetrail:pages:{SOURCE}") == [b"teams/all.1/000000"]
     assert ended_within(fleet, 1)
     assert states(fleet) == {}
 

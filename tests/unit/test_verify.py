@@ -1,0 +1,210 @@
+"""Whatever is done to evidence is found, and nothing of it stops the one who looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+import orjson
+import pytest
+
+from tasks.artifacts import manifest_key, plan_key
+from tasks.catalog import CATALOG, FEEDS
+from tasks.manifests import digest
+from tasks.pages import Answer, Page, Request
+from tasks.verify import Difference, verify
+from tasks.windows import ALL
+from tests.lists_model import Lists, answer_to, make, record
+from tests.sealed_run import SealedRun
+from workers.errors import NotFound
+from workers.storage import Storage, open_storage
+
+SOURCE, FIRST, SECOND = "acme/main", "00000001", "00000002"
+
+
+def account() -> Lists:
+    found = [record(n) for n in range(120)]
+    details = [record(n, type="schedule") for n in range(3)]
+    return Lists(
+        {"/teams": found, "/log_entries": found, "/schedules": details, "/v3/schedules": []}
+    )
+
+
+@pytest.fixture
+def storage() -> Storage:
+    """Two sealed runs, one after the other."""
+    stored, last = open_storage("memory://"), None
+    for _ in range(2):
+        newest = last["run"] if last else None
+        plan = make("teams", "log_entries", "schedules", last=last, newest=newest)  # fmt: skip
+        last = SealedRun(plan, account().answer, stored).seal()
+        assert last["state"] == "complete"
+    return stored
+
+
+def found(storage: Storage, run: str | None = None) -> list[Difference]:
+    *_, report = verify(storage, SOURCE, run)
+    assert report.ok == (not any(each.counts for each in report.differences))
+    return report.differences
+
+
+def keys(storage: Storage) -> Iterator[str]:
+    return (each.key for each in list(storage.list(f"{SOURCE}/runs")))
+
+
+def replace(storage: Storage, key: str, content: bytes) -> bytes:
+    """Put other content in an object's place; return what it was."""
+    before = storage.get(key)
+    assert before is not None
+    storage.delete(key)
+    assert storage.put_new(key, content)
+    return before
+
+
+def test_what_nobody_touched_is_as_it_was_sealed(storage: Storage) -> None:
+    *_, report = verify(storage, SOURCE)
+    assert report.ok
+    assert (report.runs, report.open, report.differences) == ([FIRST, SECOND], [], [])
+    assert report.objects == len(list(keys(storage)))
+    with pytest.raises(NotFound, match="no run 00000009"):
+        next(verify(storage, SOURCE, "00000009"))
+
+
+def test_an_object_that_is_gone_is_found_whichever_it_is(storage: Storage) -> None:
+    for key in keys(storage):
+        content = storage.get(key)
+        assert content
+        storage.delete(key)
+        *_, report = verify(storage, SOURCE)
+        if key == manifest_key(SOURCE, SECOND):
+            assert report.open == [SECOND], "it looks like a run that was never sealed"
+        else:
+            kinds = {d.kind for d in report.differences if d.key == key}
+            assert kinds == ({"chain"} if key.endswith("manifest.json") else {"missing"})
+        storage.put_new(key, content)
+    assert found(storage) == []
+
+
+def test_an_object_with_a_flipped_bit_is_found_whichever_it_is(storage: Storage) -> None:
+    """Also where the bit makes no JSON of it, or no zstd frame; and the right object is named."""
+    for number, key in enumerate(keys(storage)):
+        content = storage.get(key)
+        assert content
+        damaged = bytearray(content)
+        damaged[(number * 37) % len(content)] ^= 1 << number % 8
+        replace(storage, key, bytes(damaged))
+        assert key in {d.key for d in found(storage) if d.counts}
+        replace(storage, key, content)
+    assert found(storage) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"sha256":"x"}'])
+def test_anything_in_the_place_of_an_object_is_found(storage: Storage, content: bytes) -> None:
+    for key in keys(storage):
+        before = replace(storage, key, content)
+        assert key in {d.key for d in found(storage) if d.counts}
+        replace(storage, key, before)
+
+
+def test_two_objects_that_changed_places_are_found(storage: Storage) -> None:
+    one, other = (
+        f"{SOURCE}/runs/{FIRST}/pages/teams/all.1/{n}.json.zst" for n in ("000000", "000099")
+    )
+    content = storage.get(other)
+    assert content
+    replace(storage, other, replace(storage, one, content))
+    assert {(d.key, d.kind) for d in found(storage)} == {(one, "changed"), (other, "changed")}
+
+
+def forged(storage: Storage, change: Callable[[dict[str, Any]], None], run: str = SECOND) -> bytes:
+    """Change a manifest and make its digest fit; return what it was."""
+    key = manifest_key(SOURCE, run)
+    manifest = orjson.loads(storage.get(key) or b"")
+    change(manifest)
+    manifest["sha256"] = digest(manifest)
+    return replace(storage, key, orjson.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["state", "reason", "records", "sightings", "redacted", "windows"])
+def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
+    storage: Storage, name: str
+) -> None:
+    others = {"state": "partial", "reason": "plan", "records": 7, "sightings": 7, "redacted": 1}
+    forged(storage, lambda m: m["resources"]["teams"].update({name: others.get(name, [])}))
+    assert {d.kind for d in found(storage) if d.counts}
+
+
+def every_place(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each member of a document, of lists the first one only."""
+    members = value.items() if isinstance(value, dict) else enumerate(value[:1])
+    for name, member in members:
+        yield (*path, name)
+        if isinstance(member, dict | list):
+            yield from every_place(member, (*path, name))
+
+
+@pytest.mark.parametrize("other", [..., None, "text", {}], ids=repr)
+def test_a_manifest_of_any_shape_stops_nobody(storage: Storage, other: Any) -> None:
+    """One that was signed again, with a member missing or of another kind."""
+    whole = orjson.loads(storage.get(manifest_key(SOURCE, SECOND)) or b"")
+    for *path, name in every_place(whole):
+
+        def change(manifest: dict[str, Any], path: list[Any] = path, name: Any = name) -> None:
+            place: Any = manifest
+            for step in path:
+                place = place[step]
+            if other is ...:
+                del place[name]
+            else:
+                place[name] = other
+
+        before = forged(storage, change)
+        list(verify(storage, SOURCE, SECOND))
+        replace(storage, manifest_key(SOURCE, SECOND), before)
+
+
+def test_a_run_that_follows_another_manifest_is_found(storage: Storage) -> None:
+    forged(storage, lambda m: m.update(sealed_at="2026-03-01T09:00:00Z"), FIRST)
+    assert [(d.run, d.key, d.kind) for d in found(storage)] == [
+        (SECOND, manifest_key(SOURCE, FIRST), "chain")
+    ]
+
+
+def test_objects_nobody_listed_are_extra_and_a_page_that_came_late_is_none() -> None:
+    model = account()
+
+    def ask(page: Page, request: Request) -> Answer | None:
+        return model.answer(page, request) if page.first else None
+
+    run = SealedRun(make("teams"), ask)
+    assert run.seal()["resources"]["teams"]["records"] == 100
+    last = Page("teams", ALL, number=99, end=199, held=True)
+    late = run.store(last, answer_to(last, teams=[record(n) for n in range(99, 120)], more=False))
+    copied = late.replace("000099", "000198")
+    run.storage.put_new(copied, run.storage.get(late) or b"")
+    run.storage.put_new(f"{SOURCE}/runs/{FIRST}/artifacts/teams.009.jsonl.zst", b"?")
+    kinds = {each.key: each.kind for each in found(run.storage)}
+    assert kinds == {late: "late", copied: "extra",
+                     f"{SOURCE}/runs/{FIRST}/artifacts/teams.009.jsonl.zst": "extra"}  # fmt: skip
+
+
+def test_an_open_run_is_named_and_not_judged(storage: Storage) -> None:
+    storage.put_new(plan_key(SOURCE, "00000003"), make("teams").to_json())
+    *_, report = verify(storage, SOURCE)
+    assert (report.open, report.ok) == (["00000003"], True)
+
+
+@patch.dict(CATALOG)
+@patch.dict(FEEDS)
+def test_what_the_catalog_no_longer_has_can_not_be_counted_again(storage: Storage) -> None:
+    """Its objects are compared all the same; that the rest was left out is said."""
+    for name in ("teams", "team_members"):
+        del CATALOG[name], FEEDS[name]
+    assert {(d.run, d.kind, d.detail[:5]) for d in found(storage)} == {
+        (FIRST, "count", "teams"),
+        (SECOND, "count", "teams"),
+    }
+    key = f"{SOURCE}/runs/{FIRST}/pages/teams/all.1/000000.json.zst"
+    replace(storage, key, b"?")
+    assert (key, "changed") in {(d.key, d.kind) for d in found(storage)}
