@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.cli import output
+from tasks.census import census
+from tasks.cli import output, sights
 from tasks.probe import Verdict
 from workers.runtime import Runtime
 from workers.sources import Source, State
@@ -51,12 +52,14 @@ def cells(source: Source, age_days: int) -> tuple[object, ...]:
 
 def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
     """Return what is known of a source, name by name."""
-    due_ms = fleet.ledger.progress(source.id)["due_at"]
+    [sight] = census(fleet, [source]).sights
+    due_ms = sight.progress["due_at"]
     due = datetime.fromtimestamp(due_ms / 1000, UTC) if due_ms else None
     return [
         ("source", source.id),
         ("account", f"{source.subdomain} in region {source.region}"),
         ("state", source.state),
+        ("now", sights.words(sight.doing)),
         ("key", f"{source.credential} key, fingerprint {source.fingerprint}"),
         ("key since", output.moment(source.keyed_at if source.sealed_key else None)),
         ("collects", ", ".join(source.resources or ("everything",))),

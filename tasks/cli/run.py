@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from tasks import api
-from tasks.cli import output, parse, summaries
+from tasks.census import census
+from tasks.cli import output, parse, sights, summaries
 from tasks.outcomes import RunOutcome
 from workers.runtime import runtime
 
@@ -39,11 +40,16 @@ def list_(source: str, as_json: bool) -> None:
 @output.json_option
 def show(source: str, run: str | None, as_json: bool) -> None:
     """Show what a run read of every resource."""
-    document = summaries.summary([api.run(runtime(), source, run)])
+    fleet = runtime()
+    found = api.run(fleet, source, run)
+    document = summaries.summary([found])
     if as_json:
         output.emit(document)
-    else:
-        show_summary(source, document)
+        return
+    show_summary(source, document)
+    if found.sealed_at is None:
+        [sight] = census(fleet, [api.get(fleet, source)]).sights
+        output.say(f"Now: {sights.words(sight.doing)}.")
 
 
 @run.command()
