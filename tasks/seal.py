@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import orjson
 import zstandard
 
+from tasks import vitals
 from tasks.artifacts import (
     artifact_key,
     lines_of,
@@ -52,6 +53,7 @@ def seal_run(source: str, run: str) -> None:
     except LostLease:
         return
     finish(fleet, source, manifest)
+    vitals.count_run(manifest)
     log.info("sealed %s", manifest["state"], extra={"source": source, "run": run})
 
 
@@ -164,7 +166,7 @@ class Writer:
 
 def finish(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:
     """Tell the ledger that a run ended with *manifest*, and when the source is due next."""
-    summary = {name: manifest[name] for name in ("run", "state", "opened_at", "sealed_at")}
+    summary = {name: manifest[name] for name in ("run", "state", "ended", "opened_at", "sealed_at")}
     fleet.ledger.finish(
         source,
         manifest["run"],

@@ -9,17 +9,21 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+SUFFIXES = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "info": ("_info",),
+}
+"""What the series of a metric of each type end in."""
+
 
 @dataclass(frozen=True)
 class Scrape:
     """The samples of one or more processes."""
 
     samples: tuple[Sample, ...]
-
-    @property
-    def names(self) -> set[str]:
-        """Return the name of every series."""
-        return {sample.name for sample in self.samples}
+    names: frozenset[str]
+    """What series are or may be called: some have no sample before something happens."""
 
     def sum(self, name: str, **labels: str) -> float:
         """Return the sum of the series of *name* that carry *labels*."""
@@ -33,9 +37,11 @@ class Scrape:
 def scrape(addresses: Iterable[str]) -> Scrape:
     """Read all of *addresses*, one after another."""
     samples: list[Sample] = []
+    names: set[str] = set()
     for address in addresses:
         answer = httpx.get(address, trust_env=False, timeout=30)
         answer.raise_for_status()
         for family in text_string_to_metric_families(answer.text):
             samples += family.samples
-    return Scrape(tuple(samples))
+            names |= {family.name + suffix for suffix in SUFFIXES.get(family.type, ("",))}
+    return Scrape(tuple(samples), frozenset(names))

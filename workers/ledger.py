@@ -249,6 +249,13 @@ class Ledger:
         """Return up to *most* sources that are due, longest due first."""
         return list(self._call("take", "", most=most).get("sources", ()))
 
+    def near(self, within_seconds: float, most: int) -> list[str]:
+        """Return up to *most* sources that are looked at so soon, longest due first: all that have something to do."""
+        until = self.time().now_ms + _ms(within_seconds)
+        due = f"{self._prefix}:due"
+        names: Any = self._redis.zrangebyscore(due, "-inf", until, start=0, num=most)
+        return [name.decode() for name in names]
+
     def tend(self, source: str) -> Outcome:
         """Repair what is due for *source*; returns the offers and the task to publish."""
         return self._do("tend", source)

@@ -40,8 +40,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
 WORKER, BEAT = CollectorRegistry(), CollectorRegistry()
 """What each role shows. Neither is the library's own, which Flower fills."""
 
-_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0, 300.0)
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 300.0)
 
 
 def counter(name: str, meaning: str, *labels: str) -> Callable[..., Counter]:
@@ -58,12 +58,6 @@ def histogram(
 
 SLOTS = Gauge("pagetrail_worker_slots", "Tasks a worker can do at a time.", registry=WORKER)
 BUSY = Gauge("pagetrail_worker_slots_in_use", "Tasks a worker is doing.", registry=WORKER)
-CONSUMES = Gauge(
-    "pagetrail_worker_consumes",
-    "1 for each queue a worker takes messages from.",
-    ["queue"],
-    registry=WORKER,
-)
 task_seconds = histogram(
     "pagetrail_task_seconds", "Durations of tasks, waits in them included.", "task", buckets=_SLOW
 )
@@ -78,6 +72,8 @@ pages = counter(
     "Pages that a worker was told to take, by what became of them.",
     "outcome",
 )
+for _outcome in ("closed", "failed"):
+    pages(_outcome)  # shown before the first: to Prometheus an increase from nothing is none
 requests = counter(
     "pagetrail_requests", "Requests to PagerDuty by what came back.", "region", "status"
 )
@@ -126,11 +122,11 @@ def count_permit(permit: Permit) -> None:
 def count_reply(region: str, reply: Reply, seconds: float) -> None:
     """Count a request to PagerDuty that took *seconds*, and what came back for it."""
     request_seconds(region).observe(seconds)
-    requests(region, _status(reply.status, reply.timed_out)).inc()
+    requests(region, status_word(reply.status, reply.timed_out)).inc()
 
 
 @cache
-def _status(status: int | None, timed_out: bool) -> str:
+def status_word(status: int | None, timed_out: bool) -> str:
     """Return one of a few words for a status, whatever a server or something in between may send."""
     if status is None:
         return "timeout" if timed_out else "broken"
@@ -221,5 +217,3 @@ def _on_ready(sender: Any, **_: Any) -> None:
 
     SLOTS.set(sender.pool.limit)
     BUSY.set_function(lambda: len(state.active_requests))
-    for queue in sender.task_consumer.queues:
-        CONSUMES.labels(queue.name).set(1)

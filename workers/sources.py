@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,6 +32,7 @@ log = logging.getLogger("pagetrail.sources")
 REGISTRY = ".registry"
 """Storage prefix of the documents; outside the evidence, so that copies of it never hold keys."""
 _READERS = 16  # registry documents read side by side while restoring
+_BATCH = 500
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}/[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -109,6 +110,15 @@ def source_ids(redis: Redis, prefix: str) -> list[str]:
     """Return the ids of the sources that Redis knows, sorted."""
     names = redis.hkeys(f"{prefix}:sources")
     return sorted(each.decode() if isinstance(each, bytes) else each for each in names)
+
+
+def every_source(redis: Redis, prefix: str) -> Iterator[list[Source]]:
+    """Yield all sources that Redis knows, some hundreds at a time; one that changes meanwhile may come twice."""
+    cursor = None
+    while cursor != 0:
+        reply: Any = redis.hscan(f"{prefix}:sources", cursor or 0, count=_BATCH)
+        cursor, documents = reply
+        yield [Source.from_json(text) for text in documents.values()]
 
 
 class Sources:

@@ -1,6 +1,7 @@
 """What the fleet's processes count is what happened."""
 
 from tests.acceptance.fleet import Fleet, account, requests_of
+from tests.promql import queries, series_in
 from tests.scrape import Scrape, scrape
 from tests.simulator_process import SimulatorProcess
 
@@ -37,3 +38,19 @@ def test_the_workers_count_each_request_page_and_call_to_storage(
     assert more("pagetrail_task_seconds_count", task="tasks.seal.seal_run") >= 1
     assert more("pagetrail_beat_ticks_total") > 0
     assert after.sum("pagetrail_worker_slots_in_use") <= after.sum("pagetrail_worker_slots")
+
+
+def test_every_series_that_dashboard_and_alerts_read_is_shown(fleet: Fleet) -> None:
+    shown = seen(fleet).names
+    read = set().union(*map(series_in, queries()))
+    assert len(read) > 30
+    assert read <= shown
+
+
+def test_beat_shows_redis_the_queues_and_who_takes_from_them(fleet: Fleet) -> None:
+    shown = seen(fleet)
+    assert shown.sum("pagetrail_redis_up") == 1
+    assert shown.sum("pagetrail_redis_memory_bytes") > 0
+    assert shown.sum("pagetrail_tick_age_seconds") < 60
+    for queue in ("plan", "fetch", "backfill", "seal"):
+        assert shown.sum("pagetrail_queue_workers", queue=queue) == 1

@@ -7,6 +7,9 @@ from time import perf_counter
 from workers import metrics
 from workers.storage import Names, Storage, Stored, Version
 
+for _operation in ("put", "put_file", "get", "children", "delete", "replace"):
+    metrics.storage_errors(_operation)  # shown before the first, so that it is an increase
+
 
 class _Call:
     """One call to storage, from its begin to its answer or its failure."""

@@ -1,0 +1,203 @@
+"""Draws docs/img/dashboard.png: the dashboard's own queries, asked of a real Prometheus that scrapes a real fleet.
+
+    python -m tests.bench.dashboard_picture        needs the program `prometheus`; takes about four minutes
+
+The fleet collects from the simulator, which fails now and then, refuses a key in the middle of a run and has a customer
+who uses up most of a limit. Prints the last value of every series, so that they can be looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.dates as mdates
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from tests.acceptance.fleet import ROOT, Fleet, account, fleet_of
+from tests.processes import wait_for
+from tests.redis_process import free_port
+from tests.simulator_process import SimulatorProcess, running_simulator
+
+DASHBOARD = ROOT / "observability" / "grafana" / "pagetrail.json"
+PICTURE = ROOT / "docs" / "img" / "dashboard.png"
+SECONDS, STEP_SECONDS, RATE = 180, 3, "20s"
+SCRAPE = """
+global: {{scrape_interval: 3s, evaluation_interval: 3s}}
+rule_files: [{rules}]
+scrape_configs: [{{job_name: pagetrail, file_sd_configs: [{{files: [{targets}]}}]}}]
+"""
+TENANTS = ("acme", "globex", "initech", "umbrella", "hooli")
+Series = dict[str, list[tuple[float, float]]]
+
+
+@contextmanager
+def prometheus(directory: Path, targets: Path) -> Iterator[httpx.Client]:
+    """Run a Prometheus that scrapes *targets* and evaluates our rules."""
+    config = directory / "prometheus.yml"
+    rules = ROOT / "observability" / "alerts.yml"
+    config.write_text(SCRAPE.format(rules=rules, targets=targets), "utf-8")
+    address = f"127.0.0.1:{free_port()}"
+    options = [f"--config.file={config}", f"--storage.tsdb.path={directory / 'tsdb'}"]
+    with (
+        (directory / "prometheus.log").open("w") as log,
+        subprocess.Popen(
+            ["prometheus", *options, f"--web.listen-address={address}"],  # noqa: S607
+            stdout=log,
+            stderr=log,
+        ) as process,
+        httpx.Client(base_url=f"http://{address}", trust_env=False, timeout=30) as client,
+    ):
+        try:
+            wait_for(lambda: _is_ready(client), "Prometheus is ready")
+            yield client
+        finally:
+            process.terminate()
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/-/ready").status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def work(fleet: Fleet, simulator: SimulatorProcess) -> None:
+    """Let the fleet collect again and again until the time is over."""
+    keys = {tenant: f"{tenant}-key-0000000000" for tenant in TENANTS}
+    for tenant, key in keys.items():
+        limit = 300 if tenant == "umbrella" else 960
+        given = [{"key": key, "limit": limit}]
+        many = account(tenant, given, incidents=4000, users=120, services=80, audit_records=600)
+        simulator.control("POST", "accounts", **many)
+        fleet.connect(f"{tenant}/main", key, "--since", "2026-01-01")
+    simulator.fault("status_502", account="globex", probability=0.1)
+    simulator.fault("slow", account="hooli", seconds=1.5, probability=0.3)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        for tenant in TENANTS:
+            fleet.run("collect", f"{tenant}/main")
+        if time.monotonic() > deadline - SECONDS / 2:
+            simulator.control("POST", "keys", account="initech", key=keys["initech"], disabled=True)
+        time.sleep(5)
+
+
+def series_of(client: httpx.Client, panel: Mapping[str, Any], begin: float, end: float) -> Series:
+    """Return the values of every series of a panel, by its legend."""
+    found: Series = {}
+    for target in panel["targets"]:
+        answer = client.get(
+            "/api/v1/query_range",
+            params={
+                "query": target["expr"].replace("$__rate_interval", RATE),
+                "start": begin, "end": end, "step": STEP_SECONDS,
+            },
+        )  # fmt: skip
+        assert answer.status_code == 200, (panel["title"], answer.text)
+        for each in answer.json()["data"]["result"]:
+            legend = target["legendFormat"]
+            for name, value in each["metric"].items():
+                legend = legend.replace("{{" + name + "}}", value)
+            values = [(float(at), float(value)) for at, value in each["values"]]
+            found[legend] = [pair for pair in values if pair[1] == pair[1]]  # without NaN
+    return {legend: values for legend, values in found.items() if values}
+
+
+def shown(value: float, unit: str) -> str:
+    match unit:
+        case "percentunit":
+            return f"{value:.0%}"
+        case "s":
+            return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.1f} s"
+        case "bytes":
+            return f"{value / 2**20:.0f} MiB"
+    return f"{value:.4g}"
+
+
+def draw(axes: Axes, panel: Mapping[str, Any], series: Series) -> None:
+    """Draw one panel as Grafana would lay it out."""
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    axes.set_title(panel["title"], fontsize=8, loc="left")
+    axes.tick_params(labelsize=6)
+    axes.yaxis.set_major_formatter(lambda value, _: shown(value, unit))
+    if panel["type"] == "stat":
+        axes.axis("off")
+        last = next(iter(series.values()))[-1][1] if series else None
+        text = "no data" if last is None else shown(last, unit)
+        axes.text(0.5, 0.4, text, ha="center", va="center", fontsize=15)
+        return
+    if panel["type"] == "bargauge":
+        latest = {name: values[-1][1] for name, values in series.items()}
+        axes.barh(list(latest), list(latest.values()))
+        if not latest:
+            axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, fontsize=8)
+        return
+    stacked = "stacking" in panel["fieldConfig"]["defaults"]["custom"]
+    if stacked and series:
+        moments = sorted({at for values in series.values() for at, _ in values})
+        rows = [[dict(values).get(at, 0.0) for at in moments] for values in series.values()]
+        axes.stackplot(_dates(moments), rows, labels=list(series), alpha=0.7)
+    else:
+        for name, values in series.items():
+            axes.plot(_dates([at for at, _ in values]), [v for _, v in values], label=name, lw=1)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=5))
+    axes.xaxis.set_major_formatter(mdates.DateFormatter("%H:%M:%S"))
+    if 0 < len(series) <= 12:
+        axes.legend(fontsize=5, loc="upper left", ncols=2, framealpha=0.5)
+
+
+def _dates(moments: list[float]) -> list[Any]:
+    return [mdates.num2date(at / 86_400) for at in moments]
+
+
+def picture(client: httpx.Client, begin: float, end: float) -> None:
+    """Draw every panel at its place, and print what it shows."""
+    panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
+    height = max(each["gridPos"]["y"] + each["gridPos"]["h"] for each in panels)
+    figure = plt.figure(figsize=(15, height * 0.3), dpi=90)
+    for panel in panels:
+        place = panel["gridPos"]
+        bottom = 1 - (place["y"] + place["h"]) / height
+        if panel["type"] == "row":
+            figure.text(0.01, bottom + 0.002, panel["title"], fontsize=11, weight="bold")
+            continue
+        series = series_of(client, panel, begin, end)
+        print(panel["title"])
+        for name, values in series.items():
+            print(f"    {name:<40} {values[-1][1]:.4g} (most {max(v for _, v in values):.4g})")
+        box = (place["x"] / 24 + 0.045, bottom + 0.008, place["w"] / 24 - 0.055,
+               place["h"] / height - 0.016)  # fmt: skip
+        draw(figure.add_axes(box), panel, series)
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURE)
+
+
+def main() -> None:
+    nobody = account("nobody", ["nobodys-key-00000000"], incidents=0)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        running_simulator([nobody]) as simulator,
+        fleet_of(Path(name) / "data", simulator, "--workers", "2", "--no-flower") as fleet,
+        prometheus(Path(name), fleet.data / "metrics.json") as client,
+    ):
+        begin = time.time()
+        work(fleet, simulator)
+        picture(client, begin, time.time())
+        firing = client.get("/api/v1/alerts").json()["data"]["alerts"]
+        print("alerts:", sorted({(each["labels"]["alertname"], each["state"]) for each in firing}))
+
+
+if __name__ == "__main__":
+    main()
