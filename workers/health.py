@@ -7,6 +7,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 BEAT = "beat"
@@ -33,7 +35,7 @@ def live(node: str | None = None) -> str:
 
     An absent Redis is no reason: restarting the fleet would not bring it back.
     """
-    beaten = [path.stat().st_mtime for path in _directory().glob(f"{node or '*'}{_ALIVE}")]
+    beaten = [path.stat().st_mtime for path in _files(node, _ALIVE)]
     if not beaten:
         return "There is no heartbeat yet."
     age = time.time() - max(beaten)
@@ -46,7 +48,7 @@ def ready(node: str | None = None) -> str:
     from workers.runtime import build
     from workers.settings import load_settings
 
-    if not any(_directory().glob(f"{node or '*'}{_READY}")):
+    if not any(_files(node, _READY)):
         return "The worker does not take work yet."
     try:
         with redis_faults():
@@ -69,6 +71,10 @@ def main() -> None:
 
 def _directory() -> Path:
     return Path(tempfile.gettempdir()) / f"pagetrail-{os.getuid()}"
+
+
+def _files(node: str | None, kind: str) -> Iterator[Path]:
+    return _directory().glob(f"{escape(node) if node else '*'}{kind}")
 
 
 def _file(node: str, kind: str) -> Path:

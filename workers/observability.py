@@ -23,14 +23,15 @@ _SECRETS = re.compile(
     (?P<before>
         \b token [= :]+ (?: token [= :]+ )?     # Authorization: Token token=KEY
       | \b (?: bearer | basic ) \s+
-      | :// [^/\s:@]* : (?= [^/\s@]+ @ )        # the password in a URL
       | [?&] [\w-]* (?: key | token | secret | signature | password ) [\w-]* =
       | \b [\w-]* (?: api_?key | routing_key | integration_key | password | secret )
         ["']? \s* [=:] \s* ["']?
     )
+    (?! (?: token [= :]+ )? \[redacted\] )
     [^\s"'&,;@<>)\]}]+
     """
 )
+_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 _KEY_SHAPE = re.compile(
     r"(?<![\w+-])(?=[\w+-]*\d)(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])[\w+-]{20}(?![\w+-])"
 )
@@ -40,6 +41,7 @@ _REDACTED = "[redacted]"
 
 def redact(text: str) -> str:
     """Return *text* without anything that has the shape of a secret."""
+    text = _URL_PASSWORD.sub(rf"\1{_REDACTED}", text)
     return _KEY_SHAPE.sub(_REDACTED, _SECRETS.sub(rf"\g<before>{_REDACTED}", text))
 
 

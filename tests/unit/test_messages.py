@@ -1,0 +1,116 @@
+"""What is put on Redis: who is told what, and that nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kombu.exceptions import OperationalError
+
+from tasks import messages
+from tasks.pages import Page, child_pages, first_pages
+from tasks.windows import ALL, of
+from tests.lists_model import make
+from workers.app import celery
+from workers.errors import RedisUnreachable
+from workers.ledger import Offer, Outcome
+
+SOURCE, RUN = "acme/main", "00000001"
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What Celery was told to send: task, queue, arguments."""
+    found: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        celery, "send_task", lambda name, args, queue: found.append((name, queue, *args))
+    )
+    return found
+
+
+def published(sent: list[tuple[Any, ...]], outcome: Outcome) -> list[tuple[Any, ...]]:
+    messages.publish(SOURCE, RUN, outcome)
+    return sent
+
+
+@pytest.mark.parametrize("queue", ["fetch", "backfill"])
+def test_offers_are_sent_to_the_runs_own_queue_with_their_numbers(
+    sent: list[tuple[Any, ...]], queue: str
+) -> None:
+    """The first page of a list has a name of its own: a task for each resource."""
+    pages = ["teams/all.1/000000", "teams/all.1/000099", "teams/all.2/000000", "users/all.1/000000"]
+    offers = tuple(Offer(page, number) for number, page in enumerate(pages, 7))
+    assert published(sent, Outcome("closed", offers, queue)) == [
+        ("tasks.fetch.fetch_resource", queue, SOURCE, RUN, pages[0], 7, queue),
+        ("tasks.fetch.fetch_page", queue, SOURCE, RUN, pages[1], 8, queue),
+        ("tasks.fetch.fetch_page", queue, SOURCE, RUN, pages[2], 9, queue),
+        ("tasks.fetch.fetch_resource", queue, SOURCE, RUN, pages[3], 10, queue),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (Outcome("closed"), None),
+        (Outcome("joined", run="00000009"), None),
+        (Outcome("closed", seal=True), ("tasks.seal.seal_run", "seal", SOURCE, RUN)),
+        (Outcome("open", task="seal"), ("tasks.seal.seal_run", "seal", SOURCE, RUN)),
+        (Outcome("closed", seal=True, task="seal"), ("tasks.seal.seal_run", "seal", SOURCE, RUN)),
+        (Outcome("due", task="plan"), ("tasks.plan.plan_run", "plan", SOURCE)),
+        (Outcome("open", task="probe"), ("tasks.plan.probe_source", "plan", SOURCE, RUN)),
+    ],
+)
+def test_what_is_due_is_sent_once(
+    sent: list[tuple[Any, ...]], outcome: Outcome, message: tuple[Any, ...] | None
+) -> None:
+    assert published(sent, outcome) == ([message] if message else [])
+
+
+def test_recovery_is_one_message(sent: list[tuple[Any, ...]]) -> None:
+    messages.recover()
+    assert sent == [("tasks.plan.recover", "plan")]
+
+
+def test_a_redis_that_went_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OperationalError("Error 111 connecting to redis://:secret@10.0.0.1:6379")
+
+    monkeypatch.setattr(celery, "send_task", refuse)
+    with pytest.raises(RedisUnreachable, match="went away") as error:
+        messages.recover()
+    assert "secret" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("page", "delay"),
+    [
+        (Page("teams", ALL), 0.0),
+        (Page("teams", ALL, pass_=2), 1.0),
+        (Page("teams", ALL, pass_=3), 5.0),
+        (Page("teams", ALL, pass_=2, number=99), 0.0),
+        (Page("teams", ALL, pass_=3, number=99), 0.0),
+        (Page("team_members", of("T1"), parent={"id": "T1"}), 0.0),
+    ],
+)
+def test_a_list_that_moved_gets_a_moment_before_it_is_read_again(page: Page, delay: float) -> None:
+    (opening,) = messages.openings([page])
+    assert opening.delay_seconds == delay
+    assert (opening.id, opening.group, opening.held) == (page.id, page.group, page.held)
+
+
+def test_the_ledger_is_told_all_that_a_worker_needs_to_know() -> None:
+    """Identity and payload give the page back; the id begins with its group, as the script expects."""
+    plan = make()
+    feeds = [feed for feed in plan.feeds if feed.parent]
+    pages = [
+        *first_pages(plan),
+        *child_pages(feeds, [{"id": "T/1", "summary": "Ops"}]),
+        Page(
+            "audit_records", str(plan.windows["audit_records"][0]), number=3, cursor="é=", mark="ab"
+        ),
+        Page("teams", ALL, number=198, end=298, held=True),
+    ]
+    for page, opening in zip(pages, messages.openings(pages), strict=True):
+        assert Page.parse(opening.id, opening.payload) == page
+        assert opening.id.startswith(f"{opening.group}/")
