@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -21,6 +22,8 @@ LEVEL = 3
 """zstd level: higher ones cost many times the CPU for a few per cent."""
 PART_BYTES = 1 << 30
 REDACTED = "[redacted]"
+_PIECE_BYTES = 1 << 16
+"""How much of an artifact is decompressed at a time: JSON grows ten- or twentyfold."""
 _NEEDED = {
     "run": str,
     "page": str,
@@ -220,11 +223,39 @@ def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor().decompressobj()
     rest = b""
     for chunk in chunks:
-        *lines, rest = (rest + decompressor.decompress(chunk)).split(b"\n")
-        yield from lines
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            piece = decompressor.decompress(chunk[start : start + _PIECE_BYTES])
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
     _check_end(decompressor)
     if rest:
         raise ValueError("the artifact ends in the middle of a line")
+
+
+def account_of(chunks: Iterator[bytes]) -> Mapping[str, Any]:
+    """Return what `Part.close` said of a stored artifact, read back without holding it in memory.
+
+    Raises ValueError or zstandard.ZstdError where it can't be read.
+    """
+    blob, content, size, records = hashlib.sha256(), hashlib.sha256(), 0, 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal size
+        for chunk in chunks:
+            blob.update(chunk)
+            size += len(chunk)
+            yield chunk
+
+    for line in lines_of(counted()):
+        content.update(line)
+        content.update(b"\n")
+        records += 1
+    return {
+        "bytes": size,
+        "sha256": blob.hexdigest(),
+        "content_sha256": content.hexdigest(),
+        "records": records,
+    }
 
 
 class Part:
@@ -263,51 +294,54 @@ class Part:
 class Collation:
     """The records of one resource, one line each, the sighting fetched last of each kept.
 
-    Lines wait uncompressed in *spool*; a pass that turns out superseded is cut off again.
+    Lines wait uncompressed in *spool*; a pass that turns out superseded is cut off again. A run can
+    hold millions of records, so what is kept of each in memory is small: about 150 bytes.
     """
 
     def __init__(self, spool: BinaryIO) -> None:
         self._spool = spool
-        self._kept: dict[bytes, tuple[str, int, int]] = {}  # key -> fetched at, offset, length
-        self._pass: list[tuple[bytes, str, int, int]] = []
-        self._begin = 0
-        self._end = 0
-        self.sightings = 0
+        self._kept: dict[bytes, int] = {}  # key -> number of the sighting
+        self._fetched: list[str] = []  # when each sighting was
+        self._edges = array("Q", [0])  # where each line begins, and the last one ends
+        self._pass: list[bytes] = []  # keys of the sightings that may be cut off again
 
     def add(self, key: str, fetched_at: str, line: bytes) -> None:
         self._spool.write(line)
-        digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
-        self._pass.append((digest, fetched_at, self._end, len(line)))
-        self._end += len(line)
+        self._pass.append(hashlib.blake2b(key.encode(), digest_size=16).digest())
+        self._fetched.append(fetched_at)
+        self._edges.append(self._edges[-1] + len(line))
 
     def end_pass(self, *, counts: bool) -> None:
         """Take the lines since the last call in, or throw them away."""
+        first = self.sightings - len(self._pass)
         if counts:
-            self._begin = self._end
-            self.sightings += len(self._pass)
-            for key, fetched_at, offset, length in self._pass:
+            for number, key in enumerate(self._pass, first):
                 known = self._kept.get(key)
-                if known is None or known[0] <= fetched_at:
-                    self._kept[key] = (fetched_at, offset, length)
+                if known is None or self._fetched[known] <= self._fetched[number]:
+                    self._kept[key] = number
         else:
-            self._spool.seek(self._begin)
+            del self._fetched[first:], self._edges[first + 1 :]
+            self._spool.seek(self._edges[-1])
             self._spool.truncate()
-            self._end = self._begin
         self._pass = []
 
     @property
     def records(self) -> int:
         return len(self._kept)
 
+    @property
+    def sightings(self) -> int:
+        return len(self._fetched)
+
     def lines(self) -> Iterator[bytes]:
         """Yield the kept lines in the order they were read."""
-        self._spool.flush()
         at = -1
-        for _, offset, length in sorted(self._kept.values(), key=lambda kept: kept[1]):
-            if offset != at:
-                self._spool.seek(offset)
-            yield self._spool.read(length)
-            at = offset + length
+        for number in sorted(self._kept.values()):
+            begin, end = self._edges[number], self._edges[number + 1]
+            if begin != at:
+                self._spool.seek(begin)
+            yield self._spool.read(end - begin)
+            at = end
 
 
 def write_parts(

@@ -16,8 +16,8 @@ import zstandard
 
 from tasks import vitals
 from tasks.artifacts import (
+    account_of,
     artifact_key,
-    lines_of,
     manifest_key,
     plan_key,
     sha256,
@@ -149,19 +149,17 @@ class Writer:
             number += 1
 
     def _adopt(self, key: str, account: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        blob = self._storage.get(key) or b""
+        chunks = self._storage.open(key) or iter(())
         try:
-            content = b"".join(line + b"\n" for line in lines_of(iter([blob])))
+            found = account_of(self._beating(chunks))
         except (ValueError, zstandard.ZstdError):
             return None
-        if sha256(content) != account["content_sha256"]:
-            return None
-        return {**account, "bytes": len(blob), "sha256": sha256(blob)}
+        return found if found["content_sha256"] == account["content_sha256"] else None
 
-    def _beating(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        for line in lines:
+    def _beating(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
             self._lease.beat()
-            yield line
+            yield piece
 
 
 def finish(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:

@@ -12,8 +12,8 @@ import orjson
 import zstandard
 
 from tasks.artifacts import (
+    account_of,
     decode_page,
-    lines_of,
     manifest_key,
     page_key,
     plan_key,
@@ -157,22 +157,12 @@ class RunCheck:
         if chunks is None:
             self._differs(entry["key"], "missing", "the artifact is gone")
             return
-        blob, content, records = hashlib.sha256(), hashlib.sha256(), 0
-
-        def hashed() -> Iterator[bytes]:
-            for chunk in chunks:
-                blob.update(chunk)
-                yield chunk
-
         try:
-            for line in lines_of(hashed()):
-                content.update(line + b"\n")
-                records += 1
+            found = account_of(chunks)
         except (ValueError, zstandard.ZstdError):
             self._differs(entry["key"], "changed", "the artifact can't be read")
             return
-        found = (blob.hexdigest(), content.hexdigest(), records)
-        if found != (entry["sha256"], entry["content_sha256"], entry["records"]):
+        if any(entry[name] != value for name, value in found.items()):
             self._differs(entry["key"], "changed", "the artifact isn't the one that was sealed")
 
     def _pages(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
