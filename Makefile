@@ -18,7 +18,7 @@ endif
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(VENV)/.dev ## Install everything for working on Pagetrail into .venv
@@ -53,6 +53,25 @@ bench: $(VENV)/.dev ## Measure: each file of tests/bench prints one table
 	@for file in tests/bench/bench_*.py; do \
 	  name=$${file%.py}; $(bin)/python -m "$$(echo "$$name" | tr / .)" || exit 1; \
 	done
+
+# Tools that nothing of ours imports: no part of the lock, and each in an environment of its own.
+.venv-checkov/.done: tool := checkov==3.3.30
+.venv-sbom/.done: tool := cyclonedx-bom==7.5.0
+.venv-%/.done: Makefile
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet $(tool)
+	@touch $@
+
+.PHONY: deploy-check
+deploy-check: .venv-checkov/.done ## Let kubectl and checkov look at the Dockerfile and k8s/ (make test runs them)
+	@mkdir -p build/k8s
+	for overlay in small production demo; do kubectl kustomize k8s/overlays/$$overlay >build/k8s/$$overlay.yaml || exit 1; done
+	.venv-checkov/bin/checkov --config-file .checkov.yaml --skip-download --framework kubernetes dockerfile \
+	  --file Dockerfile build/k8s/small.yaml build/k8s/production.yaml build/k8s/demo.yaml
+
+.PHONY: sbom
+sbom: .venv-sbom/.done ## Write sbom.json, the bill of materials (CycloneDX) of what the lock installs
+	.venv-sbom/bin/cyclonedx-py requirements --output-reproducible -o sbom.json requirements.lock
 
 # The locks hold for Python 3.11 to 3.13 on Linux and macOS, and name no index, so any mirror serves them.
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -39,7 +39,7 @@ def of_kind(overlay: str, *kinds: str) -> dict[str, Mapping[str, Any]]:
 
 def of_pagetrail(programs: Mapping[str, Program]) -> list[Program]:
     """Return the programs that read our settings."""
-    return [one for one in programs.values() if one.argv[0] == "celery"]
+    return [one for one in programs.values() if one.argv[:1] == ("celery",)]
 
 
 def test_every_queue_has_workers_of_its_own_in_kubernetes() -> None:
@@ -73,6 +73,32 @@ def test_every_queue_is_scaled_by_its_own_list() -> None:
         lists = [one["metadata"] for one in spec["triggers"] if one["type"] == "redis"]
         assert [one["listName"] for one in lists] == [f"{prefix}:{queue}"]
         assert 1 <= spec["minReplicaCount"] < spec["maxReplicaCount"]
+
+
+def test_every_metric_that_scales_is_shown() -> None:
+    """Each trigger on age asks for metrics that docs/metrics.md has, of its own queue or of its tick."""
+    shown = (ROOT / "docs/metrics.md").read_text("utf-8")
+    for queue, found in of_kind("production", "ScaledObject").items():
+        triggers = [one for one in found["spec"]["triggers"] if one["type"] == "prometheus"]
+        (query,) = [one["metadata"]["query"] for one in triggers]
+        assert all(f"`{name}`" in shown for name in re.findall(r"pagetrail_\w+", query))
+        assert set(re.findall(r'queue="(\w+)"', query)) == ({queue} - {"plan"})
+
+
+def test_prometheus_asks_every_process_that_answers() -> None:
+    """Under compose a service's name stands for all its containers; whatever is mounted is there."""
+    config = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text("utf-8"))
+    (asked,) = config["scrape_configs"][0]["dns_sd_configs"]
+    programs = compose()
+    answering = {one.name for one in of_pagetrail(programs) if one.name != "flower"}
+    assert set(asked["names"]) == answering
+    assert {programs[name].env["PAGETRAIL_METRICS_PORT"] for name in answering} == {
+        str(asked["port"])
+    }
+    for program in programs.values():
+        for volume in program.raw.get("volumes", ()):
+            if isinstance(volume, str) and volume.startswith("./"):
+                assert (ROOT / volume.partition(":")[0]).is_file()
 
 
 def test_what_keda_reads_has_the_shape_it_knows() -> None:
@@ -275,3 +301,14 @@ def test_every_secret_of_compose_is_a_file_of_its_name() -> None:
     declared = {name: one["file"] for name, one in document["secrets"].items()}
     assert declared == {name: f"secrets/{name}" for name in declared}
     assert set(declared) == {name for one in compose().values() for name in one.secrets}
+
+
+def test_what_the_guide_names_is_there() -> None:
+    """Files and folders, services and Deployments that docs/deploy.md tells to use."""
+    guide = (ROOT / "docs/deploy.md").read_text("utf-8")
+    for path in set(re.findall(r"\b(?:deploy|k8s|tests|observability)/[\w/*-]+(?:\.\w+)*", guide)):
+        if not path.startswith(("deploy/plan", "deploy/seal")):  # kubectl's Deployments
+            assert list(ROOT.glob(path)), path
+    assert set(re.findall(r"compose exec (\S+)", guide)) <= set(compose())
+    assert set(re.findall(r"-it deploy/(\w+)", guide)) <= set(kubernetes("small"))
+    assert set(re.findall(r"--profile (\w+)", guide)) == {"demo", "watch"}
