@@ -252,6 +252,9 @@ class Vitals(Collector):
         except (Fault, redis.RedisError) as error:
             log.warning("no vitals: Redis does not answer (%s)", type(error).__name__)
             return {"redis_up": _one(0)}
+        except Exception:  # what beat knows by itself is shown nevertheless
+            log.exception("no vitals: what Redis holds can't be read")
+            return {"redis_up": _one(0)}
         return reading | {
             "redis_up": _one(1),
             "reading_seconds": _one(time.perf_counter() - begun),

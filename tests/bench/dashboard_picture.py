@@ -32,7 +32,7 @@ from tests.simulator_process import SimulatorProcess, running_simulator
 
 DASHBOARD = ROOT / "observability" / "grafana" / "pagetrail.json"
 PICTURE = ROOT / "docs" / "img" / "dashboard.png"
-SECONDS, STEP_SECONDS, RATE = 180, 3, "20s"
+SECONDS, STEP_SECONDS, RATE = 150, 3, "20s"
 SCRAPE = """
 global: {{scrape_interval: 3s, evaluation_interval: 3s}}
 rule_files: [{rules}]

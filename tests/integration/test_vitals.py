@@ -110,3 +110,11 @@ def test_without_redis_that_is_all_that_is_shown() -> None:
     with Redis.from_url(url, retry=None) as nobody:
         shown = list(Vitals(nobody, Settings(redis_url=url)).collect())
     assert [(each.name, each.samples[0].value) for each in shown] == [("pagetrail_redis_up", 0)]
+
+
+def test_a_document_that_can_not_be_read_hides_nothing_but_what_is_read(
+    redis: Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.hset("pagetrail:sources", "acme/main", "{}")
+    assert Vitals(redis, Settings(redis_url=redis_url)).read() == {"redis_up": {(): 0}}
+    assert "can't be read" in caplog.text
