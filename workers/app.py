@@ -107,7 +107,7 @@ def _tls(url: str) -> dict[str, Any]:
 
 celery = Celery(
     "pagetrail",
-    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.vitals"],
+    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.scrape"],
     task_cls=metrics.TimedTask,
     set_as_current=False,  # a backend that imports us may have an app of its own
 )

@@ -7,7 +7,7 @@ import orjson
 from redis import Redis
 
 from tasks.catalog import CATALOG
-from tasks.vitals import Vitals
+from tasks.scrape import Vitals
 from tests.redis_process import redis_server
 from workers.ledger import Ledger, Opening
 from workers.limiter import Limiter, budget_name

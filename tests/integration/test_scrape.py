@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis import Redis
 
-from tasks.vitals import Reading, Vitals
+from tasks.scrape import Vitals
+from tasks.vitals import Reading
 from tests.redis_process import free_port
 from workers.ledger import Ledger, Opening
 from workers.limiter import Limiter, budget_name
