@@ -6,6 +6,7 @@ import logging
 import random
 from datetime import UTC, datetime
 from functools import lru_cache
+from time import monotonic
 
 from redis import RedisError
 
@@ -43,6 +44,7 @@ SLOW_ATTEMPTS = 3
 """After so many time-outs a window is read in halves."""
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 60.0
 _OWN_FAULT_SECONDS = 5.0
+RENEW_SECONDS = 10.0
 _STOPPED_SECONDS = 30.0
 """When to look again whether a source may send."""
 
@@ -99,6 +101,7 @@ class Visit:
         self.resource = self.page.segment.partition(".")[0]
         self.key = page_key(claim.source, claim.run, claim.page)
         self.sent = 0
+        self.kept_at = monotonic()
 
     def make(self) -> Outcome:
         """Bring the page to its end, or back to the ledger; return what follows.
@@ -294,6 +297,7 @@ class Visit:
         def read(page: Page) -> Answer | None:
             if page.id == self.page.id:
                 return answer
+            self._keep()
             key = page_key(self.claim.source, self.claim.run, page.id)
             blob = self.fleet.storage.get(key)
             try:
@@ -303,6 +307,12 @@ class Visit:
                 return None
 
         return read
+
+    def _keep(self) -> None:
+        """Renew the lease when it is time to: a pass behind cursors has as many pages as it has."""
+        if monotonic() - self.kept_at > RENEW_SECONDS:
+            self.kept_at = monotonic()
+            self.fleet.ledger.renew(self.claim)
 
     def _ids(self) -> dict[str, str]:
         return {"source": self.claim.source, "run": self.claim.run, "page": self.claim.page}

@@ -197,6 +197,13 @@ class Model:
         self.look(source)
         return page.attempts, page.requests, page.offers > 1 or run.reopened
 
+    def renew(self, source: str, run_id: str, name: str, token: str) -> bool:
+        held = self.in_hands(source, run_id, name, token)
+        if held:
+            held[1].at = self.now + PAGE_LEASE
+            self.reply(source, "renewed")
+        return held is not None
+
     def fail(self, run: Run, page: Page) -> bool:
         """Count an attempt if the source answered since the last; return whether it was silent."""
         before, page.failed_at = page.failed_at, self.now

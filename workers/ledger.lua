@@ -310,6 +310,13 @@ function operations.claim()
     requests = entry.r or 0, stored = (entry.o > 1 or get('reopened')) and true or false})
 end
 
+-- Keep a claimed page for another lease. Repeatable.
+function operations.renew()
+  if not held_by_caller() then return cjson.encode({status = 'stale'}) end
+  redis.call('ZADD', CLAIMED, now + arg.lease, arg.page)
+  return reply('renewed')
+end
+
 -- Give a claimed page back. `failed` counts an attempt if the source is alive, and the page waits
 -- for `delay`; else the whole run does, for what it waits for (budget) is wanted by all its pages.
 function operations.give_back()

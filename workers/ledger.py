@@ -169,6 +169,18 @@ class Ledger:
             reply["stored"],
         )
 
+    def renew(self, claim: Claim) -> bool:
+        """Keep a claimed page for another lease; False: it is no longer the caller's."""
+        renewed = self._do(
+            "renew",
+            claim.source,
+            run=claim.run,
+            page=claim.page,
+            token=claim.token,
+            lease=self._lease,
+        )
+        return renewed.status == "renewed"
+
     def give_back(
         self,
         claim: Claim,

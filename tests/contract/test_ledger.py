@@ -286,6 +286,17 @@ def gives_back(which: int, delay: int, sent: int, *, failed: bool) -> Step:
     return step
 
 
+def renews(which: int) -> Step:
+    def step(both: Both) -> None:
+        if both.claims:
+            claim = both.claims[-1 - which % len(both.claims)]
+            renewed = both.ledger.renew(claim)
+            assert renewed == both.model.renew(*names(claim))
+            both.stale = not renewed
+
+    return step
+
+
 def refuses(which: int) -> Step:
     def step(both: Both) -> None:
         if both.claims:
@@ -397,6 +408,7 @@ STEPS = st.one_of(
         st.integers(0, 1),
         failed=st.booleans(),
     ),
+    st.builds(renews, _which),
     st.builds(refuses, _which),
     st.builds(probes, _source, ok=st.booleans()),
     st.builds(orders, _source, st.sampled_from(["hold", "resume", "resume", "cancel"])),

@@ -288,3 +288,21 @@ def test_recovery_delivered_again_while_it_is_under_way_is_left_to_the_first(
     plan.recover()
     plan.recover()
     assert restored == ["once", "once"], "the second waited for nobody, the third was free to go"
+
+
+def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_settled_all_the_same(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever closes its last page reads all the others, from a storage that takes its time."""
+    get, monotonic = fleet.storage.get, lambda: fleet.now_ms / 1000
+    monkeypatch.setattr(fetch, "monotonic", monotonic)
+
+    def slow(key: str) -> bytes | None:
+        if "/pages/services/" in key:
+            fleet.runtime.ledger.now_ms = fleet.now_ms + 25_000
+            plan.tick()
+        return get(key)
+
+    fleet.storage.get = slow  # type: ignore[method-assign]
+    assert ended_within(fleet, 1)
+    assert states(fleet) == {}

@@ -14,7 +14,7 @@ from tasks.artifacts import Collation
 from tasks.seal import Writer
 from workers.storage.local import LocalStorage
 
-RECORDS, RECORD_BYTES = 4_000, 10_000
+RECORDS, RECORD_BYTES = 1_500, 10_000
 
 
 @pytest.fixture
