@@ -8,19 +8,21 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import orjson
 import zstandard
 
+from tasks.answers import Answer, read_answer, well_formed
 from tasks.catalog import CATALOG, resource_of
-from tasks.pages import Answer, Page, Request, well_formed
+from tasks.pages import Page, Request
 from tasks.windows import moment
 from workers import exact
 
 LEVEL = 3
 """zstd level: higher ones cost many times the CPU for a few per cent."""
 PART_BYTES = 1 << 30
+_BATCH_BYTES = 1 << 18
 REDACTED = "[redacted]"
 _PIECE_BYTES = 1 << 16
 """How much of an artifact is decompressed at a time: JSON grows ten- or twentyfold."""
@@ -72,7 +74,6 @@ def encode_page(
     request: Request,
     status: int,
     body: bytes,
-    data: Any,
     words: str,
     date: datetime | None,
     request_id: str | None,
@@ -87,7 +88,8 @@ def encode_page(
     The body line is the body as received unless it has fields to be redacted, or it wasn't one
     line of JSON.
     """
-    stored, pointers = _storable(page, body, data)
+    stored, pointers = _storable(page, status, body)
+    received = sha256(body)
     envelope = {
         "format": 1,
         "source": source,
@@ -105,8 +107,8 @@ def encode_page(
         "credential": credential,
         "fingerprint": fingerprint,
         "requests": sent,
-        "received_sha256": sha256(body),
-        "stored_sha256": sha256(stored),
+        "received_sha256": received,
+        "stored_sha256": received if stored is body else sha256(stored),
         "redacted": pointers,
     }
     head = orjson.dumps(envelope, option=orjson.OPT_UTC_Z)
@@ -124,9 +126,10 @@ def decode_page(blob: bytes) -> Answer:
         wrong = [name for name, kind in _NEEDED.items() if not isinstance(envelope[name], kind)]
         if wrong:
             raise ValueError(f"its recipe has no right {', '.join(wrong)}")
-        date = moment(date) if date else None
-        answer = Answer(envelope["status"], date, exact.loads(body), envelope)
-        if not well_formed(Page.parse(envelope["page"]), answer):
+        page, status = Page.parse(envelope["page"]), envelope["status"]
+        members = exact.members(body) if status < 300 else {}
+        answer = read_answer(page, status, moment(date) if date else None, members, envelope)
+        if not well_formed(page, answer):
             raise ValueError("its body isn't what its page asks for")
         return answer
     except (zstandard.ZstdError, KeyError, TypeError) as error:
@@ -167,18 +170,21 @@ def _compressor() -> zstandard.ZstdCompressor:
     return compressor
 
 
-def _storable(page: Page, body: bytes, data: Any) -> tuple[bytes, list[str]]:
-    if data is None:  # not JSON: kept as one JSON string
-        return orjson.dumps(body.decode("utf-8", "replace")), []
+def _storable(page: Page, status: int, body: bytes) -> tuple[bytes, list[str]]:
+    """Return the body as one line of JSON without secrets, and where they were."""
     names = resource_of(page.segment).secrets
+    secret, one_line = _mentions(names, body), b"\n" not in body and b"\r" not in body
+    if status < 300 and one_line and not secret:
+        return body, []
+    try:
+        data = exact.loads(body)
+    except ValueError:  # an error page: kept as one JSON string
+        return orjson.dumps(body.decode("utf-8", "replace")), []
     pointers: list[str] = []
-    mentioned = _mentions(names, body)
-    if mentioned:
+    if secret:
         data = _redact(data, names, "", pointers)
     # Written again even if nothing was redacted: of a name that comes twice, only the last was seen.
-    if mentioned or b"\n" in body or b"\r" in body:
-        return exact.dumps(data), pointers
-    return body, pointers
+    return (body if one_line and not secret else exact.dumps(data)), pointers
 
 
 _PATTERNS = {
@@ -266,16 +272,24 @@ class Part:
         self._blob = hashlib.sha256()
         self._file = file
         self._stream = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+        self._waiting = bytearray()  # many lines are hashed and compressed at once
         self.bytes = 0
         self.records = 0
 
+    @property
+    def size(self) -> int:
+        """The bytes of the file, what waits to be compressed included."""
+        return self.bytes + len(self._waiting)
+
     def add(self, line: bytes) -> None:
-        self._digest.update(line)
-        self._out(self._stream.compress(line))
+        self._waiting += line
         self.records += 1
+        if len(self._waiting) >= _BATCH_BYTES:
+            self._take()
 
     def close(self) -> Mapping[str, Any]:
         """Finish the file and return what the manifest says of it."""
+        self._take()
         self._out(self._stream.flush())
         self._file.flush()
         return {
@@ -284,6 +298,11 @@ class Part:
             "content_sha256": self._digest.hexdigest(),
             "records": self.records,
         }
+
+    def _take(self) -> None:
+        self._digest.update(self._waiting)
+        self._out(self._stream.compress(self._waiting))
+        self._waiting.clear()
 
     def _out(self, data: bytes) -> None:
         self._file.write(data)
@@ -298,7 +317,7 @@ class Collation:
     hold millions of records, so what is kept of each in memory is small: about 150 bytes.
     """
 
-    def __init__(self, spool: BinaryIO) -> None:
+    def __init__(self, spool: IO[bytes]) -> None:
         self._spool = spool
         self._kept: dict[bytes, int] = {}  # key -> number of the sighting
         self._fetched: list[str] = []  # when each sighting was
@@ -355,7 +374,7 @@ def write_parts(
     while number == 0 or line is not None:
         with open_part(number) as file:
             part = Part(file)
-            while line is not None and part.bytes < most_bytes:
+            while line is not None and part.size < most_bytes:
                 part.add(line)
                 line = next(lines, None)
             account = part.close()

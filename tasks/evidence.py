@@ -6,16 +6,18 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
+from tasks.answers import Answer, lines, served
 from tasks.artifacts import Collation, decode_page, page_key, pages_prefix, sha256
 from tasks.catalog import CATALOG, FEEDS
-from tasks.pages import Answer, Page, identity, records_of, served
+from tasks.pages import Page
 from tasks.proofs import Reading, State, Verdict, walk
 from tasks.runs import Plan
 from tasks.windows import Period, has_part, merged, period_in
-from workers import exact
 from workers.storage import Storage
+
+_SPOOL_BYTES = 1 << 18
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class Evidence:
     ) -> None:
         self.plan = plan
         self.resources = {
-            name: Gathered(name, Collation(files.enter_context(tempfile.TemporaryFile())))  # noqa: SIM115 - the stack closes it
+            name: Gathered(name, Collation(files.enter_context(_spool())))
             for name in plan.resources
         }
         self.objects: dict[str, tuple[str, int]] = {}  # page id -> sha256, bytes
@@ -89,9 +91,8 @@ class Evidence:
         gathered.redacted += len(answer.envelope["redacted"])
         self.fingerprints.add(answer.envelope["fingerprint"])
         fetched_at = answer.envelope["fetched_at"]
-        for record in records_of(page, answer):
-            line = exact.dumps(record) + b"\n"
-            gathered.collation.add(identity(page.segment, record), fetched_at, line)
+        for key, line in lines(page, answer):
+            gathered.collation.add(key, fetched_at, line)
         if page.feed.settled:
             self._follow(gathered, page, answer, fetched_at)
 
@@ -185,6 +186,10 @@ class Evidence:
             "pages": rows,
         }
         return {name: value for name, value in row.items() if value not in ("", None)}
+
+
+def _spool() -> IO[bytes]:
+    return tempfile.TemporaryFile(buffering=_SPOOL_BYTES)
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from typing import Any
 
 import zstandard
 
+from tasks.answers import identity_of_line
 from tasks.artifacts import lines_of
 from tasks.catalog import CATALOG
 from tasks.manifests import read_manifest, sealed_runs
-from tasks.pages import identity
-from workers import exact
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
 
@@ -107,7 +106,7 @@ def records(storage: Storage, choice: Choice) -> Iterator[bytes]:
     seen: set[bytes] = set()
     for reading in choice.readings:
         for line in _lines(storage, reading):
-            key = identity(choice.resource, exact.loads(line)).encode()
+            key = identity_of_line(choice.resource, line).encode()
             digest = hashlib.blake2b(key, digest_size=_KEY_DIGEST_BYTES).digest()
             if digest not in seen:
                 seen.add(digest)

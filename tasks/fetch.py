@@ -11,20 +11,12 @@ from time import monotonic
 from redis import RedisError
 
 from tasks import messages
+from tasks.answers import Answer, read_answer, well_formed
 from tasks.artifacts import decode_page, encode_page, page_key, same_recipe
 from tasks.asking import Asked, ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS
 from tasks.manifests import read_plan
-from tasks.pages import (
-    Answer,
-    Page,
-    Step,
-    children_ahead,
-    decide,
-    request_of,
-    too_slow,
-    well_formed,
-)
+from tasks.pages import Page, Step, children_ahead, decide, request_of, too_slow
 from tasks.proofs import Read, read_pass
 from tasks.runs import Plan
 from workers import metrics
@@ -127,7 +119,7 @@ class Visit:
             return self._close(answer)
         if self.claim.attempts >= MAX_ATTEMPTS:
             return self._give_up()
-        source = self.fleet.sources.get(self.claim.source)
+        source = self.fleet.sources.recent(self.claim.source)
         if source.state is not State.ACTIVE:
             return self._stopped(source)
         asked = ask(self.fleet, source, self.request.path, self.request.params)
@@ -145,7 +137,8 @@ class Visit:
             case Came.RETRY:
                 return self._failed(reply.timed_out)
         assert reply.status is not None
-        answer = Answer(reply.status, reply.date, reply.data, {"words": reply.words})
+        words = {"words": reply.words}
+        answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, words)
         if not well_formed(self.page, answer):
             return self._failed(timed_out=False)
         answer = self._store(source, reply, answer)
@@ -228,7 +221,6 @@ class Visit:
             request=self.request,
             status=answer.status,
             body=reply.body,
-            data=reply.data,
             words=reply.words,
             date=reply.date,
             request_id=reply.request_id,

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
-from tasks.catalog import (
-    FEEDS,
-    OFFSET_CAP,
-    PAGE_LIMIT,
-    Call,
-    Feed,
-    Paging,
-    children_of,
-    resource_of,
-)
+from tasks.answers import Answer, served
+from tasks.catalog import FEEDS, OFFSET_CAP, PAGE_LIMIT, Call, Feed, Paging, children_of
 from tasks.runs import Plan
 from tasks.windows import ALL, of, period_in, rfc3339, split
-from workers import exact
 
 MAX_PASSES = 3
 _SPLIT_TARGET = 7_500
@@ -102,20 +92,6 @@ _PAYLOAD = ("end", "held", "cursor", "mark", "parent", "chain")
 class Request:
     path: str
     params: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A stored answer: what every decision is made from."""
-
-    status: int
-    date: datetime | None
-    data: Any = field(repr=False)
-    envelope: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def ok(self) -> bool:
-        return self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,32 +194,6 @@ def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: boo
     if feeds and opened:
         return 0
     return int(total) * len(feeds) if feeds and total is not None else None
-
-
-def served(page: Page, answer: Answer) -> list[dict[str, Any]]:
-    """Return the records of an answer: none if it is an error, one if the call gives one."""
-    if not answer.ok:
-        return []
-    found = answer.data[page.call.wrapper]
-    return [found] if page.call.paging is Paging.SINGLE else found
-
-
-def well_formed(page: Page, answer: Answer) -> bool:
-    """Whether *answer* has the shape that everything decided from it relies on."""
-    if not answer.ok:
-        return True
-    data, call = answer.data, page.call
-    if not isinstance(data, dict) or call.wrapper not in data:
-        return False
-    found = [data[call.wrapper]] if call.paging is Paging.SINGLE else data[call.wrapper]
-    has_id = "id" in resource_of(page.segment).key
-    return (
-        isinstance(found, list)
-        and all(isinstance(record, dict) for record in found)
-        and all(record.get("id") and isinstance(record["id"], str) for record in found if has_id)
-        and isinstance(data.get("total"), int | None)
-        and isinstance(data.get("next_cursor"), str | None)
-    )
 
 
 def _next_window(page: Page, answer: Answer | None, plan: Plan) -> tuple[Page, ...]:
@@ -374,29 +324,3 @@ def _reference(feed: Feed, record: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": record["id"], "type": f"{kind}_reference"} | {
         name: record.get(name) for name in ("summary", "self", "html_url")
     }
-
-
-def records_of(page: Page, answer: Answer) -> list[dict[str, Any]]:
-    """Return the records that *page* contributes to its resource's artifact."""
-    feed = page.feed
-    if feed.details and not page.window.startswith("of-"):
-        return []
-    found = served(page, answer)
-    if feed.parent_field:
-        return [{**record, feed.parent_field: page.parent} for record in found]
-    return found
-
-
-def identity(segment: str, record: Mapping[str, Any]) -> str:
-    """Return what makes *record* one record among those of its resource."""
-    parts = [_member(record, name) for name in resource_of(segment).key]
-    if not parts or None in parts:
-        return hashlib.sha256(exact.dumps(record, sort_keys=True)).hexdigest()
-    return "\x00".join(map(str, parts))
-
-
-def _member(record: Mapping[str, Any], dotted: str) -> Any:
-    value: Any = record
-    for name in dotted.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value

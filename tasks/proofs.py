@@ -10,18 +10,9 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
+from tasks.answers import Answer, served
 from tasks.catalog import OFFSET_CAP, Paging, children_of, resource_of
-from tasks.pages import (
-    Answer,
-    Page,
-    Step,
-    again,
-    child_pages,
-    decide,
-    first_pages,
-    served,
-    too_slow,
-)
+from tasks.pages import Page, Step, again, child_pages, decide, first_pages, too_slow
 from tasks.runs import Plan
 from tasks.windows import period_in
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.pages import Answer, Page, Request, decide, first_pages, request_of, too_slow
+from tasks.answers import Answer
+from tasks.pages import Page, Request, decide, first_pages, request_of, too_slow
 from tasks.proofs import Reading, State, read_pass, walk
 from tasks.runs import Plan, make_plan
 from tasks.windows import has_part

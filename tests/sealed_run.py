@@ -8,8 +8,9 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
+from tasks.answers import Answer
 from tasks.artifacts import encode_page, page_key, plan_key
-from tasks.pages import Answer, Page, Request, request_of
+from tasks.pages import Page, Request, request_of
 from tasks.runs import Plan
 from tasks.seal import seal
 from tasks.verify import Report, verify
@@ -54,7 +55,6 @@ class SealedRun:
             request=request_of(page, self.plan),
             status=answer.status,
             body=exact.dumps(answer.data),
-            data=answer.data,
             words=answer.envelope["words"],
             date=answer.date,
             request_id=None,

@@ -4,12 +4,13 @@ import ssl
 from typing import Any
 
 import redis
-from celery import Celery
+from celery import Celery, signals
 from kombu import Queue
 from kombu.transport.redis import Channel, Transport
 from kombu.utils.url import parse_url
 
 from workers import flower, metrics, observability
+from workers.consumer import EventBatches, settle
 from workers.errors import Fault
 from workers.heartbeat import Heartbeat
 from workers.schedule import PLAN_QUEUE, schedule
@@ -27,6 +28,8 @@ class GuardedChannel(Channel):
     worker process; a connection error only makes it connect again.
     """
 
+    _acknowledging: redis.Redis | None = None
+
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         try:
             params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # the stubs leave it out
@@ -35,6 +38,15 @@ class GuardedChannel(Channel):
                 raise
             raise redis.ConnectionError("The connection of this channel is closed.") from None
         return params
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """Return one client for all that is acknowledged: kombu makes one each time, for 0.3 ms of CPU."""
+        if asynchronous:
+            return super()._create_client(asynchronous)  # type: ignore[misc]  # the stubs leave it out
+        pool = self.pool
+        if self._acknowledging is None or self._acknowledging.connection_pool is not pool:
+            self._acknowledging = super()._create_client()  # type: ignore[misc]  # the same
+        return self._acknowledging
 
 
 Transport.Channel = GuardedChannel
@@ -112,7 +124,8 @@ celery = Celery(
     set_as_current=False,  # a backend that imports us may have an app of its own
 )
 celery.add_defaults(configuration)
-celery.steps["consumer"].add(Heartbeat)
+celery.steps["consumer"] |= {EventBatches, Heartbeat}
+signals.worker_ready.connect(settle)
 observability.watch()
 metrics.watch()
 flower.close()

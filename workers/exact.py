@@ -6,9 +6,16 @@ an event is neither: half a character (`\\ud83d` alone), a trace id of 128 bits.
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+import msgspec
 import orjson
+
+Written = bytes | msgspec.Raw
+"""A piece of JSON that was found well formed, and not read."""
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 _DEEPEST = 250
 """Lists and objects within each other: orjson writes 254, and PagerDuty's own parser reads 100."""
@@ -30,6 +37,27 @@ def loads(text: bytes) -> Any:
     except (ValueError, TypeError):
         return _carefully(text)
     return value
+
+
+def members(text: bytes) -> Mapping[str, Written]:
+    """Return the members of the object *text*, each as it was written; ValueError where `loads` finds none.
+
+    Costs a tenth of `loads`: nothing in it is read.
+    """
+    try:
+        if not text.isascii():
+            text.decode()
+        return _MEMBERS.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = _carefully(text)
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return {name: dumps(member) for name, member in value.items()}
+
+
+def elements(text: Written) -> Sequence[Written]:
+    """Return the elements of the list *text*, each as it was written."""
+    return _ELEMENTS.decode(text)
 
 
 def dumps(value: Any, *, sort_keys: bool = False) -> bytes:

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -80,7 +80,6 @@ class Reply:
     outcome: Outcome
     status: int | None = None  # None: no whole answer arrived
     body: bytes = b""  # after content decoding
-    data: Any | None = None  # the body's JSON; always an object where outcome is OK
     reason: str = ""  # "plan", "role", "key", "gone", "error" or ""
     words: str = ""  # PagerDuty's own, or what happened to the connection; one short line
     request_id: str | None = None
@@ -89,6 +88,13 @@ class Reply:
     remaining: int | None = None
     reset_seconds: int | None = None
     timed_out: bool = False
+    # The members of the body, always there where outcome is OK.
+    members: Mapping[str, exact.Written] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def data(self) -> Any | None:
+        """Return the body's JSON, read anew each time; None where it is none."""
+        return _decoded(self.body)
 
 
 class ReadOnlyTransport(httpx.BaseTransport):
@@ -225,22 +231,22 @@ def reply_to(response: httpx.Response, body: bytes, key: str) -> Reply:
     outcome, reason = _outcome(status)
     if outcome is not Outcome.OK:  # an error page that echoes the request would carry the key on
         body = body.replace(key.encode(), b"[key]")
-    data = _decoded(body)
-    if outcome is Outcome.OK and not isinstance(data, dict):
+    members = _members(body) if outcome is Outcome.OK else None
+    if outcome is Outcome.OK and members is None:
         outcome, reason = Outcome.RETRY, "error"
     return Reply(
         outcome,
         status,
         body,
-        data,
         reason,
-        words="" if outcome is Outcome.OK else words_of(data, body, key),
+        words="" if outcome is Outcome.OK else words_of(_decoded(body), body, key),
         request_id=_line(headers.get("x-request-id", ""), 100) or None,
         date=_date(headers.get("date")),
         limit=_whole(headers.get("ratelimit-limit")),
         remaining=_whole(headers.get("ratelimit-remaining")),
         reset_seconds=_whole(headers.get("ratelimit-reset")),
         timed_out=status == 408,
+        members=members,
     )
 
 
@@ -285,6 +291,13 @@ def _line(text: str, length: int) -> str:
     visible = "".join(sign if sign.isprintable() else " " for sign in text[: 20 * length])
     line = " ".join(visible.split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _members(body: bytes) -> Mapping[str, exact.Written] | None:
+    try:
+        return exact.members(body)
+    except ValueError:
+        return None
 
 
 def _decoded(body: bytes) -> Any | None:

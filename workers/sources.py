@@ -24,6 +24,7 @@ from workers.errors import (
     VaultFault,
     redis_faults,
 )
+from workers.recent import Recent
 from workers.storage import Storage, Version
 from workers.vault import Vault
 
@@ -31,6 +32,7 @@ log = logging.getLogger("pagetrail.sources")
 
 REGISTRY = ".registry"
 """Storage prefix of the documents; outside the evidence, so that copies of it never hold keys."""
+_RECENT_SECONDS = 1.0
 _READERS = 16  # registry documents read side by side while restoring
 _BATCH = 500
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}/[a-z0-9][a-z0-9._-]{0,62}")
@@ -136,6 +138,8 @@ class Sources:
         self._script = redis.register_script(
             files("workers").joinpath("sources.lua").read_text("utf-8")
         )
+        self._recent = Recent(self.get, _RECENT_SECONDS)
+        self._reserves = Recent(self._reserve_for, _RECENT_SECONDS)
 
     def add(self, source: Source) -> Source:
         """Store a new source; `Exists` if its id is taken.
@@ -172,6 +176,11 @@ class Sources:
             )
         self._copy(found[0])
         return found[0]
+
+    def recent(self, source_id: str) -> Source:
+        """Return the source as `get` does; what another process changed may take a second to be seen."""
+        found = self._recent.get(source_id)
+        return found if found.state is State.ACTIVE else self.get(source_id)
 
     def list(self) -> Listed:
         """Return every source that Redis knows, in the order of their ids."""
@@ -211,7 +220,13 @@ class Sources:
         return True
 
     def reserve_for(self, fingerprint: str) -> float:
-        """Return the largest reserve of the sources that share a credential; 0 if none has it."""
+        """Return the largest reserve of the sources that share a credential; 0 if none has it.
+
+        What another process changed may take a second to be seen.
+        """
+        return self._reserves.get(fingerprint)
+
+    def _reserve_for(self, fingerprint: str) -> float:
         return max(self.sharers([fingerprint])[0].values(), default=0.0)
 
     def sharers(self, fingerprints: Sequence[str]) -> Sharers:
@@ -262,6 +277,8 @@ class Sources:
         return source
 
     def _copy(self, source: Source) -> bool:
+        self._recent.forget()
+        self._reserves.forget()
         reserve = "" if source.sealed_key is None else source.reserve
         with redis_faults():
             return bool(

@@ -136,7 +136,6 @@ def test_an_answer_becomes_a_reply_with_its_headers(client: PagerDuty, server: S
         Outcome.OK,
         200,
         b'{"users": [1]}',
-        {"users": [1]},
         request_id="abc-1",
         date=datetime(2026, 11, 23, 10, tzinfo=UTC),
         limit=960,

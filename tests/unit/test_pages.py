@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.answers import Answer, identity, lines, served, well_formed
 from tasks.catalog import FEEDS, OFFSET_CAP, Paging, children_of
 from tasks.pages import (
     MAX_PASSES,
-    Answer,
     Page,
     Step,
     again,
@@ -22,12 +23,8 @@ from tasks.pages import (
     decide,
     first_pages,
     halved,
-    identity,
-    records_of,
     request_of,
-    served,
     too_slow,
-    well_formed,
 )
 from tasks.windows import ALL, Period, of, period_in
 from tests.lists_model import NOW, answer_to, make
@@ -503,9 +500,9 @@ def test_children_know_their_parent_and_carry_it_in_their_records() -> None:
     (again_,) = child_pages(feeds, [TEAM | {"type": "team_reference"}])
     assert again_ == page
     answer = answer_to(page, members=[{"user": {"id": "U1"}, "role": "manager"}])
-    (record,) = records_of(page, answer)
-    assert record == {"user": {"id": "U1"}, "role": "manager", "team": REFERENCE}
-    assert identity("team_members", record) == "T1\x00U1"
+    ((key, line),) = lines(page, answer)
+    assert json.loads(line) == {"user": {"id": "U1"}, "role": "manager", "team": REFERENCE}
+    assert key == "T1\x00U1"
 
 
 @pytest.mark.parametrize(
@@ -536,10 +533,11 @@ def test_lists_and_cursors_are_of_unknown_length_until_they_end() -> None:
 
 def test_of_a_resource_with_details_only_the_details_are_records() -> None:
     page = Page("schedules", ALL)
-    assert records_of(page, answer_to(page, schedules=[{"id": "P1"}])) == []
+    assert list(lines(page, answer_to(page, schedules=[{"id": "P1"}]))) == []
     assert served(page, answer_to(page, schedules=[{"id": "P1"}])) == [{"id": "P1"}]
-    assert records_of(DETAIL, answer_to(DETAIL, schedule={"id": "P1"})) == [{"id": "P1"}]
-    assert records_of(DETAIL, answer_to(DETAIL, 404)) == []
+    detail = answer_to(DETAIL, schedule={"id": "P1", "type": "schedule"})
+    assert list(lines(DETAIL, detail)) == [("schedule\x00P1", b'{"id":"P1","type":"schedule"}\n')]
+    assert list(lines(DETAIL, answer_to(DETAIL, 404))) == []
 
 
 @pytest.mark.parametrize(

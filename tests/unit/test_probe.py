@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 
 from tasks.catalog import CATALOG
@@ -24,7 +25,7 @@ NO_ROLE = Reply(Outcome.UNAVAILABLE, 403, reason="role", words="Insufficient per
 
 
 def ok(data: dict[str, Any]) -> Reply:
-    return Reply(Outcome.OK, 200, data=data)
+    return Reply(Outcome.OK, 200, orjson.dumps(data))
 
 
 class Answers:

@@ -1,0 +1,156 @@
+"""PagerDuty's answer to a page: what decisions are made from, and its records as they were written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+
+from tasks.catalog import FEEDS, Paging, resource_of
+from workers import exact
+
+if TYPE_CHECKING:
+    from tasks.pages import Page
+
+_REFERENCE = ("id", "type", "summary", "self", "html_url")
+"""What PagerDuty's references to a record consist of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer: what every decision is made from.
+
+    Of its records *data* has the heads alone, the members that decisions need; *written* is their
+    JSON as it was served (None where *data* has all of them).
+    """
+
+    status: int
+    date: datetime | None
+    data: Any = field(repr=False)
+    envelope: Mapping[str, Any] = field(repr=False)
+    written: exact.Written | None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+
+def read_answer(
+    page: Page,
+    status: int,
+    date: datetime | None,
+    members: Mapping[str, exact.Written],
+    envelope: Mapping[str, Any],
+) -> Answer:
+    """Return the answer whose body has *members*; of an error the status says all."""
+    if status >= 300:
+        return Answer(status, date, None, envelope)
+    wrapper = page.call.wrapper
+    data = {name: exact.loads(bytes(text)) for name, text in members.items() if name != wrapper}
+    written = members.get(wrapper)
+    if written is not None:
+        data[wrapper] = _heads(page, written)
+    return Answer(status, date, data, envelope, written)
+
+
+def served(page: Page, answer: Answer) -> list[dict[str, Any]]:
+    """Return the records of an answer: none if it is an error, one if the call gives one."""
+    if not answer.ok:
+        return []
+    found = answer.data[page.call.wrapper]
+    return [found] if page.call.paging is Paging.SINGLE else found
+
+
+def well_formed(page: Page, answer: Answer) -> bool:
+    """Whether *answer* has the shape that everything decided from it relies on."""
+    if not answer.ok:
+        return True
+    data, call = answer.data, page.call
+    if not isinstance(data, dict) or call.wrapper not in data:
+        return False
+    found = [data[call.wrapper]] if call.paging is Paging.SINGLE else data[call.wrapper]
+    has_id = "id" in resource_of(page.segment).key
+    return (
+        isinstance(found, list)
+        and all(isinstance(record, dict) for record in found)
+        and all(record.get("id") and isinstance(record["id"], str) for record in found if has_id)
+        and isinstance(data.get("total"), int | None)
+        and isinstance(data.get("next_cursor"), str | None)
+    )
+
+
+def lines(page: Page, answer: Answer) -> Iterator[tuple[str, bytes]]:
+    """Yield identity and line of each record that *page* contributes to its resource's artifact."""
+    feed = page.feed
+    if feed.details and not page.window.startswith("of-"):
+        return
+    records = served(page, answer)
+    if feed.parent_field or answer.written is None:
+        for record in records:
+            whole = {**record, feed.parent_field: page.parent} if feed.parent_field else record
+            yield identity(page.segment, whole), exact.dumps(whole) + b"\n"
+        return
+    single = page.call.paging is Paging.SINGLE
+    texts = [answer.written] if single else exact.elements(answer.written)
+    for record, text in zip(records, texts, strict=True):
+        line = bytes(text) + b"\n"
+        yield _named(page.segment, record) or identity(page.segment, exact.loads(line)), line
+
+
+def identity(segment: str, record: Mapping[str, Any]) -> str:
+    """Return what makes *record*, which is whole, one record among those of its resource."""
+    digest = hashlib.sha256(exact.dumps(record, sort_keys=True)).hexdigest
+    return _named(segment, record) or digest()
+
+
+def identity_of_line(resource: str, line: bytes) -> str:
+    """Return the identity of the record that *line* of an artifact holds."""
+    decoder = _decoders(resource)
+    try:
+        name = _named(resource, decoder[0].decode(line)) if decoder else None
+    except msgspec.DecodeError:
+        name = None
+    return name or identity(resource, exact.loads(line))
+
+
+def _named(segment: str, record: Mapping[str, Any]) -> str | None:
+    parts = [_member(record, name) for name in resource_of(segment).key]
+    return None if not parts or None in parts else "\x00".join(map(str, parts))
+
+
+def _member(record: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = record
+    for name in dotted.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _heads(page: Page, written: exact.Written) -> Any:
+    """Return the heads of the records *written*: all of them where more than an id names one."""
+    if decoders := _decoders(page.segment):
+        one, many = decoders
+        try:
+            return (one if page.call.paging is Paging.SINGLE else many).decode(written)
+        except msgspec.DecodeError:  # no list of objects, or text that only `exact` can read
+            pass
+    return exact.loads(bytes(written))
+
+
+@cache
+def _decoders(segment: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] | None:
+    """Return what reads one record's head and a list of them; None: nothing but whole records will do."""
+    resource = resource_of(segment)
+    feeds = [feed for feed in FEEDS.values() if resource_of(feed.segment) is resource]
+    if "id" not in resource.key or any(feed.parent_field for feed in feeds):
+        return None
+    names = {*_REFERENCE, *(name.partition(".")[0] for name in resource.key)}
+    names |= {feed.sort_field for feed in feeds} | {
+        feed.settled[0] for feed in feeds if feed.settled
+    }
+    head = TypedDict("head", dict.fromkeys(names, Any), total=False)  # type: ignore[misc]  # from the catalog
+    return msgspec.json.Decoder(head), msgspec.json.Decoder(list[head])

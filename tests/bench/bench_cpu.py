@@ -1,0 +1,114 @@
+"""CPU per page of the workers, ledger, limiter and storage included, beside the official client's.
+
+Both read the same pages of 100 incidents from the same simulator in the same run. The client keeps
+nothing of what it reads; the workers seal it. `--pages N` makes it shorter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import psutil
+
+from tests.acceptance.evidence import Evidence
+from tests.acceptance.fleet import Fleet
+from tests.bench.rig import (
+    UNLIMITED,
+    connect,
+    cpu_seconds,
+    redis_of,
+    report,
+    rig,
+    start,
+    timed,
+    wait_for,
+)
+
+PAGES_PER_SOURCE = 90  # below the cap: one window, every page full
+DAYS = 120
+OFFICIAL = "official-Key-0000000"
+
+
+class Sink(BaseHTTPRequestHandler):
+    """Takes what the Sentry SDK sends."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pages", type=int, default=5_000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--no-sentry", action="store_true")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    options = parser.parse_args()
+    count = max(1, round(options.pages / PAGES_PER_SOURCE))
+    keys = {f"bench{n}/main": f"bench-Key-{n:010d}" for n in range(count)}
+    sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    threading.Thread(target=sink.serve_forever, daemon=True).start()
+    dsn = f"http://key@127.0.0.1:{sink.server_port}/1"
+    account = {
+        "subdomain": "bench", "incidents": PAGES_PER_SOURCE * 100, "days": DAYS,
+        "log_entries_per_incident": 0.1, "services": 40, "users": 40, "audit_records": 0,
+        "keys": [{"key": key, "limit": UNLIMITED} for key in [OFFICIAL, *keys.values()]],
+    }  # fmt: skip
+    settings = dict(each.split("=") for each in options.set)
+    settings |= {} if options.no_sentry else {"PAGETRAIL_SENTRY_DSN": dsn}
+    with rig([account], workers=options.workers, **settings) as (fleet, simulator):
+        connect(fleet, keys, "--resources", "incidents")
+        start(fleet, ["bench0/main"])  # warms the simulator
+        wait_for(lambda: sealed(fleet, ["bench0/main"]), "the first run is sealed")
+        workers = fleet.workers()
+        server = psutil.Process(redis_of(fleet).info("server")["process_id"])
+        operations = redis_of(fleet).info("stats")["total_commands_processed"]
+        rest = [source for source in keys if source != "bench0/main"]
+        before, redis_before = cpu_seconds(*workers), cpu_seconds(server)
+        start(fleet, rest)
+        wait_for(lambda: sealed(fleet, rest), "every run is sealed")
+        ours, redis_cpu = cpu_seconds(*workers) - before, cpu_seconds(server) - redis_before
+        operations = redis_of(fleet).info("stats")["total_commands_processed"] - operations
+        pages = sum(stored_pages(fleet, source) for source in rest)
+        official = ["-m", "tests.bench.official_client", simulator.region("us"), OFFICIAL]
+        _, idle_cpu, _ = timed([*official, "0"])
+        _, client_cpu, printed = timed([*official, "5"])
+        client = (client_cpu - idle_cpu) / (int(printed) / 100)
+        report(
+            "cpu",
+            f"CPU per full page of 100 incidents: {pages} pages, {options.workers} worker process(es)",
+            [
+                row("official client (stores nothing)", client, client),
+                row("pagetrail's workers", ours / pages, client),
+                row("pagetrail's Redis", redis_cpu / pages, client),
+            ],
+            redis_commands_a_page=operations / pages,
+        )
+
+
+def row(who: str, seconds: float, client: float) -> dict[str, object]:
+    """Return one line of the table: CPU seconds a page beside the client's."""
+    return {
+        "who": who,
+        "ms a page": seconds * 1e3,
+        "of the client": seconds / client,
+        "pages/s/core": 1 / seconds,
+    }
+
+
+def sealed(fleet: Fleet, sources: list[str]) -> bool:
+    return all(Evidence(fleet.runs, source).sealed for source in sources)
+
+
+def stored_pages(fleet: Fleet, source: str) -> int:
+    return sum(1 for _ in Evidence(fleet.runs, source).directory.glob("*/pages/incidents/*/*.zst"))
+
+
+if __name__ == "__main__":
+    main()
