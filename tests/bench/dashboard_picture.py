@@ -38,6 +38,7 @@ global: {{scrape_interval: 3s, evaluation_interval: 3s}}
 rule_files: [{rules}]
 scrape_configs: [{{job_name: pagetrail, file_sd_configs: [{{files: [{targets}]}}]}}]
 """
+SERIES = 'count by (process) ({__name__=~"pagetrail_.*|process_.*"})'
 TENANTS = ("acme", "globex", "initech", "umbrella", "hooli")
 Series = dict[str, list[tuple[float, float]]]
 
@@ -152,9 +153,11 @@ def draw(axes: Axes, panel: Mapping[str, Any], series: Series) -> None:
         for name, values in series.items():
             axes.plot(_dates([at for at, _ in values]), [v for _, v in values], label=name, lw=1)
     axes.set_ylim(bottom=0)
+    if not series:
+        return
     axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=5))
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%H:%M:%S"))
-    if 0 < len(series) <= 12:
+    if len(series) <= 12:
         axes.legend(fontsize=5, loc="upper left", ncols=2, framealpha=0.5)
 
 
@@ -195,6 +198,8 @@ def main() -> None:
         begin = time.time()
         work(fleet, simulator)
         picture(client, begin, time.time())
+        counted = client.get("/api/v1/query", params={"query": SERIES}).json()["data"]["result"]
+        print("series:", {each["metric"]["process"]: each["value"][1] for each in counted})
         firing = client.get("/api/v1/alerts").json()["data"]["alerts"]
         print("alerts:", sorted({(each["labels"]["alertname"], each["state"]) for each in firing}))
 
