@@ -16,7 +16,7 @@ from tests.acceptance.evidence import assert_all_true
 from tests.acceptance.fleet import Fleet, account, fleet_of, requests_of
 from tests.simulator_process import SimulatorProcess
 
-SLOW = {"latency_ms": 120, "jitter_ms": 40}
+SLOW = {"latency_ms": 500, "jitter_ms": 150}  # a run takes several seconds, however fast the fleet
 MIDDLE = 40  # requests after which something happens, of about 130
 
 
