@@ -58,6 +58,7 @@ class Machine:
         bin_ = self.root / "bin"
         bin_.mkdir()
         (bin_ / "valkey-server").symlink_to(server)
+        (bin_ / "weed").symlink_to(Path(sys.executable).with_name("weed"))
         (bin_ / "valkey-cli").write_text(
             CLI.format(python=sys.executable, port=self.ports["redis"])
         )
