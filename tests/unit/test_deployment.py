@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -220,11 +221,16 @@ def test_images_are_the_same_everywhere_and_can_not_move() -> None:
         assert in_compose[name] == in_kubernetes[name]
 
 
+def pairs(words: tuple[str, ...]) -> list[str]:
+    return [" ".join(pair) for pair in pairwise(words)]
+
+
 def test_compose_and_kubernetes_run_the_same_commands() -> None:
     """Whatever runs in both is started alike; workers differ in their queues alone."""
     here, there = compose(), kubernetes("demo")
     for name in ("redis", "beat", "flower", "simulator"):
         assert here[name].argv == there[name].argv
+    assert {"--appendonly yes", "--maxmemory-policy noeviction"} <= set(pairs(here["redis"].argv))
     assert ("weed", *here["storage"].argv) == there["storage"].argv
     assert {here[name].argv[:-1] for name in WORKERS} == {there[name].argv[:-1] for name in QUEUES}
     assert image_environment()["PAGETRAIL_DATA_DIR"] in str(here["flower"].raw["volumes"])
