@@ -10,6 +10,7 @@ import argparse
 import random
 import threading
 import time
+from itertools import chain
 
 import httpx
 
@@ -18,6 +19,9 @@ from tests.simulator_process import SimulatorProcess
 
 LIMIT = 960
 FOREIGN = 0.30
+TOOLS = 4
+LATENCY_SECONDS = 0.15
+PAUSE_SECONDS = TOOLS * 60 / (LIMIT * FOREIGN) - LATENCY_SECONDS
 SERVED = 2  # records a page: many small pages, so that the machine is not the bound
 CASES = {  # source: reserve, whether somebody else uses the key
     "reserve10/main": ("10%", False),
@@ -28,7 +32,7 @@ CASES = {  # source: reserve, whether somebody else uses the key
 
 
 class Somebody(threading.Thread):
-    """The customer's own tools: they ask at random moments, come what may."""
+    """One of the customer's own tools: it asks at random moments, come what may."""
 
     def __init__(self, simulator: SimulatorProcess, key: str, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -41,9 +45,9 @@ class Somebody(threading.Thread):
         self.answers: list[tuple[float, int]] = []
 
     def run(self) -> None:
-        dice = random.Random(7)
+        dice = random.Random(self.name)
         with httpx.Client(trust_env=False) as client:
-            while not self._stop.wait(dice.expovariate(LIMIT * FOREIGN / 60)):
+            while not self._stop.wait(dice.expovariate(1 / PAUSE_SECONDS)):
                 status = client.get(self._url, headers=self._headers).status_code
                 self.answers.append((time.monotonic(), status))
 
@@ -68,13 +72,15 @@ def main() -> None:
     with rig(accounts, workers=1) as (fleet, simulator):
         stop = threading.Event()
         others = {
-            s: Somebody(simulator, key_of(s), stop) for s, (_, shared) in CASES.items() if shared
+            source: [Somebody(simulator, key_of(source), stop) for _ in range(TOOLS)]
+            for source, (_, shared) in CASES.items()
+            if shared
         }
         for source, (reserve, _) in CASES.items():
             connect(
                 fleet, {source: key_of(source)}, "--resources", "incidents", "--reserve", reserve
             )
-        for somebody in others.values():
+        for somebody in chain(*others.values()):
             somebody.start()
         start(fleet, list(CASES))
         wait_for(lambda: all(requests(simulator, s) > 50 for s in CASES), "all sources are read")
@@ -86,9 +92,12 @@ def main() -> None:
         rows = []
         for source, (reserve, shared) in CASES.items():
             admitted, refused = (b - a for a, b in zip(before[source], after[source], strict=True))
-            theirs = (
-                [status for at, status in others[source].answers if at >= began] if shared else []
-            )
+            theirs = [
+                status
+                for somebody in others.get(source, ())
+                for at, status in somebody.answers
+                if at >= began
+            ]
             usable = 1.0 if shared or reserve == "0%" else 0.9
             rows.append(
                 {
