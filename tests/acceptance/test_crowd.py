@@ -1,0 +1,81 @@
+"""Many sources on several workers, one of which dies: all complete, and nobody's limit is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.evidence import assert_all_true
+from tests.acceptance.fleet import ROOT, Fleet, account, environment, fleet_of
+from tests.simulator_process import SimulatorProcess
+
+SOURCES = 30
+SHARED = 3  # sources that use one and the same key
+LIMIT = 90  # a minute, which lasts six seconds at this simulator
+RESOURCES = "incidents,services,users"
+
+# A command each would take longer than the collecting: this is what a backend does.
+BACKEND = """
+import json, sys
+from tasks import api
+from workers.runtime import runtime
+
+wishes = api.Wishes(resources=tuple(sys.argv[1].split(",")), every_seconds=None)
+for source, key in json.load(sys.stdin).items():
+    api.connect(runtime(), source, key, wishes)
+    api.collect(runtime(), source)
+"""
+
+
+@pytest.fixture
+def fleet_of_two(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Fleet]:
+    """Two worker processes."""
+    with fleet_of(tmp_path / "data", pagerduty, "--workers", "2", "--no-flower") as fleet:
+        yield fleet
+
+
+@pytest.mark.timeout(280)
+def test_thirty_sources_on_two_workers_one_of_which_dies_keep_every_limit(
+    fleet_of_two: Fleet, pagerduty: SimulatorProcess
+) -> None:
+    """Every source is collected whole, and no key's worst minute exceeds its limit, shared or not."""
+    fleet = fleet_of_two
+    keys = {
+        f"crowd{n:02}/main": f"crowd-Key-{min(n, SOURCES - SHARED):010d}" for n in range(SOURCES)
+    }
+    several = [{"key": key, "limit": LIMIT} for key in dict.fromkeys(keys.values())]
+    pagerduty.control("POST", "accounts", **account("crowd", several, incidents=620, users=30))
+
+    pagerduty.reset_stats()
+    asked = json.dumps(keys)
+    done = subprocess.run(
+        [sys.executable, "-c", BACKEND, RESOURCES], input=asked, text=True, cwd=ROOT, check=False,
+        env=environment(fleet.settings), stderr=subprocess.PIPE, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    victim = fleet.workers()[0]
+    os.kill(victim.pid, signal.SIGKILL)
+    for source in keys:
+        fleet.until(lambda source=source: sealed(fleet, source), 150, f"seal {source}")
+    assert victim.pid not in [worker.pid for worker in fleet.workers()]
+
+    seen = pagerduty.stats()
+    for key in {each["key"] for each in several}:
+        bucket = next(found for name, found in seen["buckets"].items() if key in name)
+        assert bucket["worst_minute"] <= LIMIT
+        assert seen["keys"][key]["requests"] > 0
+    for source in ("crowd00/main", list(keys)[-1]):
+        names = RESOURCES.split(",")
+        assert_all_true(fleet, pagerduty, fleet.runs, source, "crowd", resources=names)
+        assert fleet.verify(source)["differences"] == []
+
+
+def sealed(fleet: Fleet, source: str) -> bool:
+    return any((fleet.runs / source / "runs").glob("*/manifest.json"))
