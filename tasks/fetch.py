@@ -23,6 +23,7 @@ from workers import metrics
 from workers.app import celery
 from workers.errors import Fault, StorageConflict
 from workers.ledger import Claim, Outcome
+from workers.observability import log_failure
 from workers.pagerduty import Outcome as Came
 from workers.pagerduty import Reply
 from workers.runtime import Runtime, runtime
@@ -61,9 +62,9 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> None:
     try:
         known = page.partition("/")[0] in FEEDS
         outcome = Visit(fleet, claim).make() if known else _unknown(fleet, claim)
-    except Exception:
+    except Exception as error:  # noqa: BLE001 - logged
         # The page goes back, whatever went wrong; who looks after the fleet hears of it.
-        log.exception("page failed", extra={"source": source, "run": run, "page": page})
+        log_failure(log, "page failed", error, {"source": source, "run": run, "page": page})
         outcome = fleet.ledger.give_back(
             claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource=""
         )
@@ -106,12 +107,12 @@ class Visit:
             with metrics.Faults("tasks.fetch.fetch_page"):
                 return self._visit()
         except StorageConflict as conflict:
-            log.error("%s", conflict, extra=self._ids())
-        except (Fault, RedisError):
-            log.exception("page given back", extra=self._ids())
+            log_failure(log, "page in conflict", conflict, self._known())
+        except (Fault, RedisError) as error:
+            log_failure(log, "page given back", error, self._known())
             return self._back("error", _OWN_FAULT_SECONDS)
-        except Exception:
-            log.exception("page failed", extra=self._ids())
+        except Exception as error:  # noqa: BLE001 - logged
+            log_failure(log, "page failed", error, self._known())
         return self._failed(timed_out=False, why="error")
 
     def _visit(self) -> Outcome:
@@ -238,7 +239,7 @@ class Visit:
         return first
 
     def _give_up(self) -> Outcome:
-        log.error("page given up", extra=self._ids())
+        log.error("page given up", extra=self._known())
         return self._finish(decide(self.page, None, self.plan), failed=True)
 
     def _close(self, answer: Answer, *, date: datetime | None = None) -> Outcome:
@@ -295,7 +296,7 @@ class Visit:
             try:
                 return decode_page(blob) if blob is not None else None
             except ValueError as error:
-                log.error("%s can't be read: %s", key, error, extra=self._ids())
+                log.error("%s can't be read: %s", key, error, extra=self._known())
                 return None
 
         return read
@@ -306,8 +307,19 @@ class Visit:
             self.kept_at = monotonic()
             self.fleet.ledger.renew(self.claim)
 
-    def _ids(self) -> dict[str, str]:
-        return {"source": self.claim.source, "run": self.claim.run, "page": self.claim.page}
+    def _known(self) -> dict[str, object]:
+        """Return what whoever reads of a failure should know of this page."""
+        return {
+            "source": self.claim.source,
+            "run": self.claim.run,
+            "page": self.claim.page,
+            "resource": self.resource,
+            "request": {
+                "method": "GET",
+                "path": self.request.path,
+                "parameters": [f"{name}={value}" for name, value in self.request.params],
+            },
+        }
 
 
 @lru_cache(maxsize=512)

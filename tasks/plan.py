@@ -24,6 +24,7 @@ from workers.app import celery
 from workers.errors import Busy, StorageUnreachable
 from workers.limiter import budget_name
 from workers.runtime import Runtime, runtime
+from workers.sentry import check_in
 from workers.sources import Source, State
 
 log = logging.getLogger("pagetrail.plan")
@@ -54,6 +55,7 @@ def tick() -> None:
             log.exception("can't be tended", extra={"source": source})
         else:
             messages.publish(source, outcome.run, outcome)
+    check_in(fleet.settings, fleet.redis)
 
 
 @celery.task(name="tasks.plan.plan_run")

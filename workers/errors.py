@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
+from redis.exceptions import AuthorizationError
 
 
 class Fault(Exception):
@@ -64,3 +65,10 @@ def redis_faults() -> Iterator[None]:
             f"Redis does not answer ({type(error).__name__}): start the fleet with `pagetrail up`, "
             "or correct PAGETRAIL_REDIS_URL."
         ) from None
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Say whether *error* is only that Redis was away, which needs nobody who repairs our code."""
+    ours = (redis.AuthenticationError, AuthorizationError, redis.MaxConnectionsError)
+    away = (RedisUnreachable, redis.ConnectionError, redis.TimeoutError)
+    return isinstance(error, away) and not isinstance(error, ours)

@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from workers import health, metrics
-from workers.observability import log
+from workers.logs import log
 
 PLAN_QUEUE = "plan"
 TICK_SECONDS = 1.0

@@ -14,7 +14,7 @@ from tasks.cli import output
 from workers import metrics
 from workers.fleet import Fleet, fleet
 from workers.flower import USER
-from workers.observability import configure_logging
+from workers.logs import configure_logging
 from workers.settings import Settings, load_settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -21,6 +21,14 @@ def dawdle(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@celery.task(name="chores.fail")
+def fail(source: str, run: str, page: str, seconds: float) -> None:
+    """Say when it begins, take its time, and fail for a reason that tells a secret."""
+    del source, run, page
+    dawdle(seconds)
+    raise RuntimeError(f"Asked with Authorization: Token token={os.environ['CHORES_KEY']}")
+
+
 def _say(word: str) -> None:
     with Redis.from_url(os.environ["CHORES_REDIS_URL"]) as client:
         client.rpush("chores", f"{word} {os.getpid()}")

@@ -1,0 +1,109 @@
+"""What operators hear through Sentry of a fleet that collects: one real fault, and nothing of what is expected."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.acceptance.fleet import Fleet, account, fleet_of
+from tests.sentry_receiver import sentry
+from tests.simulator_process import SimulatorProcess
+
+BROKEN, POOR, FALLEN = (f"{name}-Key-{'0' * 9}" for name in ("Broken1", "PoorBu1", "Fallen1"))
+CONFLICT = ("StorageConflict", "tasks.fetch.Visit._stored")
+PAGE = "users/all.1/000000"
+REFUSALS = ("status_429", "status_503", "drop_middle", "short_body")
+
+
+@pytest.mark.timeout(240)
+def test_a_fault_is_told_with_its_page_and_request_and_what_is_expected_is_not(
+    pagerduty: SimulatorProcess, tmp_path: Path
+) -> None:
+    """Expected are 429, 402, 403, a refused key, a pause, answers that break off, and a Redis that dies."""
+    for name, key in (("broken", BROKEN), ("poor", POOR), ("fallen", FALLEN)):
+        pagerduty.control("POST", "accounts", **account(name, [key], users=150))
+    data = tmp_path / "data"
+    with sentry() as receiver:
+        settings = {
+            "PAGETRAIL_SENTRY_DSN": receiver.dsn,
+            "PAGETRAIL_ENVIRONMENT": "rehearsal",
+            "PAGETRAIL_LOG_LEVEL": "DEBUG",
+        }
+        with fleet_of(data, pagerduty, "--workers", "2", "--no-flower", **settings) as fleet:
+            _break_a_page(fleet, pagerduty)
+            _refuse(fleet, pagerduty)
+            pagerduty.control("POST", "habits", account="poor", abilities_off=["teams"])
+            pagerduty.control("POST", "keys", account="poor", key=POOR, forbidden=["/log_entries"])
+            fleet.connect("poor/main", POOR)
+            for kind in REFUSALS:
+                pagerduty.fault(kind, account="poor", path="/incidents", next=1)
+            waiting = fleet.begin("collect", "poor/main", "--wait", "--json")
+            fleet.until(lambda: pagerduty.stats()["faults"].get("short_body"), 60, "be refused")
+            _kill_redis(fleet)
+            assert fleet.end(waiting, timeout=150).code == 3
+            fleet.until(lambda: receiver.items("check_in"), 30, "hear that the tick runs")
+            fleet.until(lambda: "page given up" in logs(fleet), 60, "give the page up")
+            assert fleet.stop() == 0
+    causes = {tuple(each["fingerprint"]): each for each in receiver.events}
+    assert set(causes) == {CONFLICT, ("pagetrail.fetch", "page given up")}
+    event = causes[CONFLICT]
+    assert f"task_id={event['tags'].pop('task_id')}" in logs(fleet)
+    assert event["tags"] == {
+        "tenant": "broken",
+        "source": "broken/main",
+        "run": "00000001",
+        "page": PAGE,
+        "resource": "users",
+    }
+    request = event["contexts"]["PagerDuty request"]
+    assert (request["method"], request["path"]) == ("GET", "/users")
+    assert {"limit=100", "offset=0", "total=true"} <= set(request["parameters"])
+    assert event["environment"] == "rehearsal"
+    check_ins = receiver.items("check_in")
+    assert {each["status"] for each in check_ins} == {"ok"}
+    assert {each["monitor_slug"] for each in check_ins} == {"pagetrail-tick"}
+    assert not any(
+        key.encode() in body for body in receiver.bodies for key in (BROKEN, POOR, FALLEN)
+    )
+    assert not any(key in logs(fleet) for key in (BROKEN, POOR, FALLEN))
+
+
+def logs(fleet: Fleet) -> str:
+    """Return everything the workers said."""
+    return "".join(path.read_text() for path in (fleet.data / "logs").glob("worker*.log"))
+
+
+def _break_a_page(fleet: Fleet, pagerduty: SimulatorProcess) -> None:
+    """Begin a run, and put something else where one of its pages is to be stored before it arrives."""
+    fleet.connect("broken/main", BROKEN)
+    pagerduty.control("POST", "habits", account="broken", latency_ms=2_000)
+    run = fleet.ask("collect", "broken/main")["run"]
+    path = fleet.runs / f"broken/main/runs/{run}/pages/{PAGE}.json.zst"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a page")
+
+
+def _refuse(fleet: Fleet, pagerduty: SimulatorProcess) -> None:
+    """Have a run end for a key that was disabled, and pause its source."""
+    fleet.connect("fallen/main", FALLEN)
+    pagerduty.control("POST", "keys", account="fallen", key=FALLEN, disabled=True)
+    fleet.collect("fallen/main", code=1)
+    fleet.ask("source", "pause", "fallen/main")
+
+
+def _kill_redis(fleet: Fleet) -> None:
+    """Kill the embedded Redis under a fleet at work; return when it is back and used."""
+    url = (fleet.data / "redis.url").read_text().strip()
+    with redis.Redis.from_url(url) as client:
+        os.kill(int(client.info("server")["process_id"]), 9)
+        fleet.until(lambda: _ticks(client), 60, "tick again")
+
+
+def _ticks(client: redis.Redis) -> bool:
+    try:
+        return client.delete("pagetrail:plan") == 0 and client.exists("pagetrail:marker") == 1
+    except redis.RedisError:
+        return False
