@@ -11,7 +11,7 @@ from workers.ledger import Offer, Opening, Outcome
 
 OFFER_LIFE, PROBE_FIRST, PROBE_MOST = 30_000, 60_000, 900_000
 GIVE_UP, SEAL_LEASE, PAGE_LEASE = 86_400_000, 60_000, 40_000
-WAIT_MOST = 120_000
+WAIT_MOST, AWAY = 120_000, 600_000
 CHECK_AGAIN, REPEAT, SEAL_GRACE, MAX_ATTEMPTS, CLOCK_SLACK = 10_000, 30_000, 5_000, 8, 2_000
 
 STALE = Outcome("stale")
@@ -106,6 +106,7 @@ class Model:
         self.length: Counter[str] = Counter()  # of the Celery lists: the test keeps it
         self.clocks: dict[str, int] = {}
         self.last: dict[str, str] = defaultdict(str)
+        self.tick_at = self.woke_at = 0
 
     # What every step ends with
 
@@ -117,7 +118,7 @@ class Model:
         elif not run.pages:
             times.append(run.seal_at)
         else:
-            times += [run.success_at + GIVE_UP, *(page.at for _, page in run.of("claimed"))]
+            times += [self.give_up_at(run), *(page.at for _, page in run.of("claimed"))]
             if run.hold == "key":
                 times.append(run.probe_at)
             elif not run.hold:
@@ -129,6 +130,11 @@ class Model:
             self.due[source] = min(times)
         else:
             self.due.pop(source, None)
+
+    def give_up_at(self, run: Run) -> int:
+        if run.hold not in ("", "key"):
+            return self.now + GIVE_UP
+        return max(run.success_at, self.woke_at) + GIVE_UP
 
     def fill(self, run: Run) -> tuple[Offer, ...]:
         """Offer waiting pages, oldest first, while lanes are free."""
@@ -219,6 +225,7 @@ class Model:
             return STALE
         run, page = held
         status = "back"
+        delay = min(delay, WAIT_MOST)
         run.requests["x"] += sent
         page.requests += sent
         if failed:
@@ -228,7 +235,7 @@ class Model:
                 return self.reply(source, "exhausted")
             page.wait(self.now, self.now + delay)
         else:
-            run.wait_until = max(run.wait_until, self.now + min(delay, WAIT_MOST))
+            run.wait_until = max(run.wait_until, self.now + delay)
             page.wait(self.now)
         run.blame("budget", self.now)
         page.token = ""
@@ -331,6 +338,9 @@ class Model:
         return self.reply(source, "scheduled")
 
     def take(self, most: int) -> list[str]:
+        if most == 0 or self.now - self.tick_at > AWAY:
+            self.woke_at = self.now
+        self.tick_at = self.now
         due = sorted((at, source) for source, at in self.due.items() if at <= self.now)
         for _, source in due[:most]:
             self.due[source] = self.now + CHECK_AGAIN
@@ -343,7 +353,7 @@ class Model:
                 return self.reply(source, "idle")
             self.due[source] = self.now + REPEAT
             return Outcome("due", task="plan")
-        if run.pages and run.success_at + GIVE_UP <= self.now:
+        if run.pages and self.give_up_at(run) <= self.now:
             run.conclude("silent", self.now)
         for _, page in run.of("claimed"):
             if page.at <= self.now:

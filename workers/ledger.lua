@@ -2,7 +2,8 @@
 --
 -- KEYS  1 due       sorted set: source -> ms of the next look          (all sources)
 --       2 schedule  sorted set: source -> ms when its next run is due  (all sources)
---       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number  (all sources)
+--       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number; tick_at, woke_at -> ms of the last
+--                   tick, and of the last one before which there was none for long  (all sources)
 --       4 clocks    hash: region -> ms that PagerDuty's clock is ahead of Redis's
 --       5 last      hash: source -> summary of its last sealed run (opaque)
 --       6 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run;
@@ -29,6 +30,7 @@ local RUN_KEYS = {RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS}
 local CHECK_AGAIN = 10000    -- a doubtful offer, or a source taken but not tended, is looked at again
 local REPEAT = 30000         -- a seal, probe or plan message is repeated after this
 local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; then the tick does
+local AWAY = 600000          -- no tick for so long: the fleet was not at work
 local WAIT_MOST = 120000     -- a run waits no longer without asking again, whatever a header or clock says
 local MAX_ATTEMPTS = 8
 local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds
@@ -69,6 +71,15 @@ local function free_lanes()
   return number('lanes') - redis.call('ZCARD', OFFERED) - redis.call('ZCARD', CLAIMED)
 end
 
+-- When a run without any success is given up. A source that is told to rest is not silent, and neither
+-- was it while the fleet itself was.
+local function give_up_at()
+  local hold = get('hold')
+  if hold and hold ~= 'key' then return now + GIVE_UP end
+  local woke_at = tonumber(redis.call('HGET', QUEUES, 'woke_at') or 0)
+  return math.max(number('success_at'), woke_at) + GIVE_UP
+end
+
 -- Put into `due` when this source needs its next look; out of it when never.
 local function look()
   local next_look
@@ -77,7 +88,7 @@ local function look()
     at(tonumber(redis.call('ZSCORE', SCHEDULE, source) or nil))
   else
     at(first_score(CLAIMED))
-    if open_pages() > 0 then at(number('success_at') + GIVE_UP) end
+    if open_pages() > 0 then at(give_up_at()) end
     if open_pages() == 0 then
       at(number('seal_at'))
     elseif get('hold') == 'key' then
@@ -235,10 +246,13 @@ end
 
 local operations = {}
 
--- Take up to `most` sources that are due; each is due again soon unless it is tended. Repeatable.
+-- Take up to `most` sources that are due (0: the fleet is told to rest); each is due again soon unless
+-- it is tended. Repeatable.
 function operations.take()
   local sources = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, arg.most)
   for _, name in ipairs(sources) do redis.call('ZADD', DUE, now + CHECK_AGAIN, name) end
+  local before = tonumber(redis.call('HGET', QUEUES, 'tick_at') or 0)
+  if arg.most == 0 or now - before > AWAY then redis.call('HSET', QUEUES, 'woke_at', now) end
   redis.call('HSET', QUEUES, 'tick_at', now)
   return cjson.encode({status = 'taken', sources = #sources > 0 and sources or nil})
 end
@@ -336,10 +350,11 @@ function operations.give_back()
   blame(arg.why)
   entry.t, entry.i = nil, nil
   redis.call('ZREM', CLAIMED, arg.page)
+  local until_ms = now + math.min(arg.delay, WAIT_MOST)
   if arg.failed then
-    waits(arg.page, entry, now + arg.delay)
+    waits(arg.page, entry, until_ms)
   else
-    set('wait_until', math.max(wait_until(), now + math.min(arg.delay, WAIT_MOST)))
+    set('wait_until', math.max(wait_until(), until_ms))
     waits(arg.page, entry)
   end
   return reply(answer, fill())
@@ -439,7 +454,7 @@ function operations.tend()
     redis.call('ZADD', DUE, now + REPEAT, source)
     return cjson.encode({status = 'due', task = 'plan'})
   end
-  if open_pages() > 0 and number('success_at') + GIVE_UP <= now then conclude('silent') end
+  if open_pages() > 0 and give_up_at() <= now then conclude('silent') end
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now)) do
     redis.call('ZREM', CLAIMED, page)
     local entry = entry_of(page)
