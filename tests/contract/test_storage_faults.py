@@ -214,12 +214,15 @@ def test_a_directory_without_permission_is_told(
     assert_plain(str(caught.value))
 
 
-def test_a_file_in_place_of_the_directory_is_told(tmp_path: Path) -> None:
-    """A root that is a file, or below one, can't be used."""
+@every_call
+def test_a_file_in_place_of_the_directory_is_told(
+    tmp_path: Path, spooled: Path, call: Callable[[Storage, Path], object]
+) -> None:
+    """A root that is a file, or below one, can't be used: it is no empty storage."""
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StorageUnreachable, match="not a directory"):
-            LocalStorage(root).put_new("a", b"")
+            call(LocalStorage(root), spooled)
 
 
 def test_a_key_below_an_object_is_a_conflict(tmp_path: Path) -> None:

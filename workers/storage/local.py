@@ -58,12 +58,16 @@ class LocalStorage:
             try:
                 return path.read_bytes()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                self._check_root()
                 return None
 
     def open(self, key: str) -> Iterator[bytes] | None:
         path = self._path(key)
         with _plain_faults(path):
-            return self._chunks(path) if path.is_file() else None
+            if path.is_file():
+                return self._chunks(path)
+            self._check_root()
+            return None
 
     def list(self, prefix: str) -> Iterator[Stored]:
         start = below(prefix)
@@ -199,7 +203,12 @@ class LocalStorage:
             with suppress(FileExistsError, NotADirectoryError):
                 directory.mkdir(mode=0o750)
             _sync_directory(directory.parent)
-        if not self._root.is_dir():
+        self._check_root()
+
+    def _check_root(self) -> None:
+        """Raise `StorageUnreachable` where a file lies in place of the root, or above it: no empty storage."""
+        there = next(one for one in (self._root, *self._root.parents) if one.exists())
+        if not there.is_dir():
             raise StorageUnreachable(
                 f"Storage at {self._root} can't be used, it is not a directory: use another one."
             )
@@ -207,7 +216,11 @@ class LocalStorage:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Exclude other replacements by any thread or process; `Busy` after a bounded wait."""
-        descriptor = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT, self._mode)
+        try:
+            descriptor = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT, self._mode)
+        except NotADirectoryError:
+            self._check_root()
+            raise
         try:
             deadline = time.monotonic() + _LOCK_SECONDS
             while not _try_lock(descriptor):
@@ -229,13 +242,13 @@ class LocalStorage:
                         yield Stored(prefix + name, entry.stat().st_size)
 
     def _entries(self, directory: Path) -> Entries:
-        with (
-            _plain_faults(directory),
-            suppress(FileNotFoundError, NotADirectoryError),
-            os.scandir(directory) as entries,
-        ):
-            return [entry for entry in entries if not entry.name.startswith(HIDDEN)]
-        return []
+        with _plain_faults(directory):
+            try:
+                with os.scandir(directory) as entries:
+                    return [entry for entry in entries if not entry.name.startswith(HIDDEN)]
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_root()
+                return []
 
     def _chunks(self, path: Path) -> Iterator[bytes]:
         with _plain_faults(path), path.open("rb") as file:
