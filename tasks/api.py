@@ -178,6 +178,7 @@ def rotate(
     Raises `KeyRefused` also for a key of another account, `Busy`, and whatever *agree* raises; then the old key stays.
     """
     source = get_connected(fleet, source_id)
+    fleet.storage.check()
     verdict = _probe(fleet, source, key)
     _refuse_user_key(verdict.identity, allowed=allow_user_key or source.allow_user_key)
     agree(verdict)
@@ -406,5 +407,4 @@ def _outcome(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
     if manifest := read_manifest(fleet.storage, source_id, run):
         return sealed_outcome(manifest)
     plan = read_plan(fleet.storage, source_id, run)
-    assert plan, f"{run} was listed, so it has a plan"
     return open_outcome(plan, fleet.ledger.progress(source_id))

@@ -325,10 +325,7 @@ class Visit:
 @lru_cache(maxsize=512)
 def plan_of(storage: Storage, source: str, run: str) -> Plan:
     """Return a run's plan, which never changes once it is stored."""
-    plan = read_plan(storage, source, run)
-    if plan is None:
-        raise StorageConflict(f"The plan of run {run} of {source} is missing from storage.")
-    return plan
+    return read_plan(storage, source, run)
 
 
 def backoff_seconds(sent: int) -> float:

@@ -103,12 +103,17 @@ def runs_of(storage: Storage, source: str) -> list[str]:
     return [name for name in storage.children(f"{source}/runs") if name.isdigit()]
 
 
-def read_plan(storage: Storage, source: str, run: str) -> Plan | None:
-    """Return the plan of a run; `StorageConflict` if something else lies in its place."""
+def read_plan(storage: Storage, source: str, run: str) -> Plan:
+    """Return the plan of a run, its first object; `StorageConflict` if it is gone, or something else."""
     key = plan_key(source, run)
     text = storage.get(key)
+    if text is None:
+        raise StorageConflict(
+            f"{key} is missing, so run {run} can't go on: restore it from a copy of the storage, or "
+            "move away what else is left of the run."
+        )
     try:
-        return Plan.from_json(text) if text is not None else None
+        return Plan.from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise _damaged(source, key) from None
 

@@ -150,11 +150,9 @@ def reopen(fleet: Runtime, source: Source, run: str) -> None:
 
     That of a disconnected source ends with what it has.
     """
-    plan = read_plan(fleet.storage, source.id, run)
-    if plan:
-        _enter(fleet, source, plan, reopened=True)
-        if sealed := read_manifest(fleet.storage, source.id, run):  # while we were at it
-            finish(fleet, source.id, sealed)
+    _enter(fleet, source, read_plan(fleet.storage, source.id, run), reopened=True)
+    if sealed := read_manifest(fleet.storage, source.id, run):  # while we were at it
+        finish(fleet, source.id, sealed)
     if source.state is State.DISCONNECTED:
         messages.publish(source.id, run, fleet.ledger.cancel(source.id, run))
 

@@ -28,7 +28,7 @@ from tasks.manifests import collected, make_manifest, read_manifest, read_plan, 
 from tasks.runs import next_due
 from tasks.windows import moment
 from workers.app import celery
-from workers.errors import NotFound, StorageConflict
+from workers.errors import NotFound
 from workers.runtime import Runtime, runtime
 from workers.sources import State
 
@@ -79,8 +79,7 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
     """Store artifacts, then the manifest; return the manifest that is there in the end."""
     plan = read_plan(fleet.storage, source, run)
     plan_text = fleet.storage.get(plan_key(source, run))
-    if plan is None or plan_text is None:
-        raise StorageConflict(f"The plan of run {run} of {source} is missing from storage.")
+    assert plan_text is not None, "it was just read"
     progress = fleet.ledger.progress(source)
     requests = {
         name.partition(":")[2]: int(count)

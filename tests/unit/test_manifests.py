@@ -188,8 +188,9 @@ def test_an_open_run_has_a_plan_and_no_manifest() -> None:
     plan = make("users")
     storage.put_new(plan_key("acme/main", "00000001"), plan.to_json())
     assert read_plan(storage, "acme/main", "00000001") == plan
-    assert read_plan(storage, "acme/main", "00000002") is None
     assert read_manifest(storage, "acme/main", "00000001") is None
+    with pytest.raises(StorageConflict, match=r"plan.json is missing.*restore it"):
+        read_plan(storage, "acme/main", "00000002")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\x00\x01", b"[]", b"{}", b'{"windows":[]}'])
