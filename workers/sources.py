@@ -120,7 +120,7 @@ def every_source(redis: Redis, prefix: str) -> Iterator[list[Source]]:
     while cursor != 0:
         reply: Any = redis.hscan(f"{prefix}:sources", cursor or 0, count=_BATCH)
         cursor, documents = reply
-        yield [Source.from_json(text) for text in documents.values()]
+        yield list(_readable(documents))
 
 
 class Sources:
@@ -185,8 +185,8 @@ class Sources:
     def list(self) -> Listed:
         """Return every source that Redis knows, in the order of their ids."""
         with redis_faults():
-            documents = self._redis.hvals(self._keys[0])
-        return sorted(map(Source.from_json, documents), key=lambda source: source.id)
+            documents: Any = self._redis.hgetall(self._keys[0])
+        return sorted(_readable(documents), key=lambda source: source.id)
 
     def save(self, source: Source) -> Source:
         """Store a changed source and return it as stored; `Busy` if it changed meanwhile."""
@@ -286,6 +286,18 @@ class Sources:
                     keys=self._keys,
                     args=[source.id, source.to_json(), source.version, source.fingerprint, reserve],
                 )
+            )
+
+
+def _readable(documents: Mapping[bytes, bytes]) -> Iterator[Source]:
+    """Yield the sources of Redis's copies; one that can't be read hides none of the others."""
+    for name, text in documents.items():
+        try:
+            yield Source.from_json(text)
+        except (KeyError, TypeError, ValueError):
+            log.error(
+                "the copy of %s in Redis can't be read: was it written by a newer version?",
+                name.decode(),
             )
 
 

@@ -11,7 +11,7 @@ from redis import Redis
 
 from tests.unit.test_sources import SOURCE
 from workers.errors import Busy, Exists, Fault, NotFound, StorageConflict, VaultFault
-from workers.sources import Source, Sources, State
+from workers.sources import Source, Sources, State, every_source
 from workers.storage import Storage, open_storage
 from workers.vault import Vault, generate_key
 
@@ -48,6 +48,17 @@ def test_an_added_source_is_found_again(sources: Sources, make: Make) -> None:
     assert sources.get("acme/main") == added
     assert sources.list() == [added]
     assert sources.key_of(added) == "u+abcdefghijklmnop12"
+
+
+def test_a_copy_that_cannot_be_read_hides_no_other_source(
+    sources: Sources, make: Make, redis: Redis, prefix: str
+) -> None:
+    """A newer version, rolled back meanwhile, knew a state that this one does not."""
+    other, newer = sources.add(make("acme/other")), make("acme/newer")
+    copy = orjson.loads(newer.to_json()) | {"state": "archived"}
+    redis.hset(f"{prefix}:sources", newer.id, orjson.dumps(copy))
+    assert sources.list() == [other]
+    assert [batch for batch in every_source(redis, prefix) if batch] == [[other]]
 
 
 def test_a_source_nobody_added_is_not_found(sources: Sources) -> None:
