@@ -48,6 +48,11 @@ types: $(VENV)/.dev ## Check types, strictly
 .PHONY: check
 check: lint types test ## Everything that has to be green
 
+.PHONY: docs
+docs: $(VENV)/.dev ## Write the reference pages, and the documentation as a site into build/site
+	$(bin)/python -m docs.reference
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --quiet --strict
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure: each file of tests/bench prints one table
 	@for file in tests/bench/bench_*.py; do \

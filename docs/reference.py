@@ -1,0 +1,89 @@
+"""Writes settings.md and commands.md from the program itself: `make docs` runs it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from tasks.cli import pagetrail
+from workers.settings import settings_table
+
+HERE = Path(__file__).parent
+
+SETTINGS = """\
+# Settings
+
+<!-- Written by docs/reference.py: change the text there, and the settings in workers/settings.py. -->
+
+Settings are environment variables, or files of the same name in a secrets directory. A wrong value stops the start
+with one sentence that names the variable and what it may be. A name that is nearly one of these is refused as well,
+so a typing error is not silently ignored.
+
+Storage takes the cloud's own variables too. Its keys (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+`AWS_SESSION_TOKEN`, `GOOGLE_SERVICE_ACCOUNT_KEY`, `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_KEY`,
+`AZURE_CLIENT_SECRET`) may be files in the secrets directory. So may Pagetrail's own secrets, which are best kept there:
+`PAGETRAIL_REDIS_URL` (if it has a password), `PAGETRAIL_VAULT_KEYS`, `PAGETRAIL_FLOWER_PASSWORD` and
+`PAGETRAIL_SENTRY_DSN`.
+
+Flower takes its own options and `FLOWER_` variables.
+
+| variable | default | allowed | meaning |
+| --- | --- | --- | --- |
+"""
+
+COMMANDS = """\
+# Commands
+
+<!-- Written by docs/reference.py: change the text there, and the commands in tasks/cli/. -->
+
+What `--help` says of each command. In a checkout the command is `.venv/bin/pagetrail`.
+
+Documents and tables go to stdout, sentences to stderr. With `--json` a command prints one JSON document (an export: one
+record per line).
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | failed: a refused key, an unknown source or run, Redis or storage out of reach |
+| 2 | wrong usage; nothing was sent |
+| 3 | finished, but partial, cancelled, unavailable, or `verify` found a difference |
+
+[What messages mean](errors.md) has the sentence for each failure.
+"""
+
+
+def settings() -> str:
+    """Return settings.md."""
+    return SETTINGS + "".join(
+        f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.allowed} | {row.meaning} |\n"
+        for row in settings_table()
+    )
+
+
+def commands() -> str:
+    """Return commands.md."""
+    return COMMANDS + "".join(_sections(pagetrail, root()))
+
+
+def root() -> click.Context:
+    """Return the context of the command itself, as wide as a page."""
+    return click.Context(
+        pagetrail, info_name="pagetrail", terminal_width=90, **pagetrail.context_settings
+    )
+
+
+def _sections(command: click.Command, ctx: click.Context) -> Iterator[str]:
+    if ctx.parent is None or not isinstance(command, click.Group):
+        yield f"\n## {ctx.command_path}\n\n```text\n{command.get_help(ctx)}\n```\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            assert below, f"{name} is listed and yet no command"
+            yield from _sections(below, click.Context(below, parent=ctx, info_name=name))
+
+
+PAGES = {"settings.md": settings, "commands.md": commands}
+
+if __name__ == "__main__":
+    for file, page in PAGES.items():
+        (HERE / file).write_text(page(), "utf-8")

@@ -1,0 +1,156 @@
+"""What the documentation says is what the program is: links, commands, settings and targets exist."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from markdown.extensions.toc import slugify
+
+from docs import reference
+from tasks.cli import pagetrail
+from tests.processes import ROOT
+from workers.errors import Fault
+from workers.settings import PREFIX, settings_table
+
+PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+FENCE = re.compile(r"^```.*?^```$", re.S | re.M)
+CODE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PROGRAM = re.compile(r"(?:^|[\s/])pagetrail (?=[a-z])(.*)")
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text("utf-8"))
+
+
+def code(page: Path) -> Iterator[str]:
+    """Yield every quoted piece of code: inline ones, and the lines of fenced blocks."""
+    text = page.read_text("utf-8")
+    yield from CODE.findall(prose(page))
+    for block in FENCE.findall(text):
+        yield from block.replace("\\\n", " ").splitlines()[1:-1]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page, as the site and the usual forges make them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {slugify(heading.replace("`", ""), "-") for heading in headings}
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield the arguments of every quoted call of the program."""
+    for line in code(page):
+        piece = line.rpartition(" -- ")[2]  # what kubectl hands on
+        found = PROGRAM.search(piece)
+        if found and not piece.lstrip().startswith(("kubectl", "Usage:")):
+            yield shlex.split(re.split(r"[|;>&]", found[1])[0], comments=True)
+
+
+@every_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Every relative link and picture is a file here, and its anchor a heading there."""
+    for target in LINK.findall(CODE.sub("", prose(page))):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@every_page
+def test_every_command_can_be_typed(page: Path) -> None:
+    """Every quoted `pagetrail ...` names a command that exists, with options it has."""
+    for arguments in commands(page):
+        command: click.Command = pagetrail
+        ctx = reference.root()
+        while isinstance(command, click.Group) and arguments:
+            name = arguments.pop(0)
+            below = command.get_command(ctx, name)
+            assert below, f"{ctx.command_path} has no {name}"
+            command, ctx = below, click.Context(below, parent=ctx, info_name=name)
+        if not isinstance(command, click.Group):  # resilient: values aren't looked at, options are
+            command.make_context(ctx.info_name, arguments, ctx.parent, resilient_parsing=True)
+
+
+@every_page
+def test_every_setting_named_exists(page: Path) -> None:
+    """Every name that looks like a setting is one."""
+    known = {row.variable for row in settings_table()}
+    named = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
+    assert named <= known
+
+
+@every_page
+def test_every_target_named_exists(page: Path) -> None:
+    """Every quoted `make ...` is a target of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    named = {found[1] for piece in code(page) if (found := re.match(r"make ([a-z-]+)", piece))}
+    assert named <= targets
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_a_written_page_is_current(name: str) -> None:
+    """The reference pages say what the program says now; `make docs` writes them anew."""
+    assert (ROOT / "docs" / name).read_text("utf-8") == reference.PAGES[name](), "run `make docs`"
+
+
+def kinds(fault: type[Fault]) -> Iterator[str]:
+    """Yield the names of *fault* and of every kind of it."""
+    yield fault.__name__
+    for kind in fault.__subclasses__():
+        yield from kinds(kind)
+
+
+def words(node: ast.expr) -> str:
+    """Return the text of a message as it stands in the source, with … for what changes."""
+    match node:
+        case ast.Constant():
+            return str(node.value)
+        case ast.JoinedStr():
+            return "".join(map(words, node.values))
+        case _:
+            return "…"
+
+
+def messages() -> set[str]:
+    """Return the words of every fault the program makes, but for those it only hands on."""
+    made = {
+        words(node.args[0])
+        for room in ("workers", "tasks")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in set(kinds(Fault))
+    }
+    return made - {"…"}
+
+
+def test_every_message_is_explained() -> None:
+    """docs/errors.md has each sentence a fault can say, word for word, and no other."""
+    _, *tables = (ROOT / "docs" / "errors.md").read_text("utf-8").split("\n## ")
+    explained = re.findall(r"^\| (?:`` (.+?) ``|`(.+?)`) \|", "\n".join(tables), re.M)
+    assert {either or other for either, other in explained} == messages()
+
+
+def test_the_words_for_a_refused_key_are_the_programs() -> None:
+    """What docs/connect.md quotes is what the program says."""
+    table = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## When")[2]
+    quoted = re.findall(r"^\| `([^`]+)`", table.partition("###")[0], re.M)
+    said = "\n".join(messages())
+    complaints = (ROOT / "workers" / "pagerduty.py").read_text("utf-8")
+    assert len(quoted) > 10
+    for sentence in quoted:
+        start, _, complaint = sentence.partition(" it ")
+        start = re.sub(r"\b(us|eu)\b", "…", start)
+        assert start.rstrip(":;") in said or start.partition(";")[0] in said, sentence
+        assert "can't be a PagerDuty API key" not in start or f'"{complaint}"' in complaints
