@@ -11,7 +11,7 @@ import redis
 from tests.acceptance.fleet import Fleet, account, requests_of
 from tests.simulator_process import SimulatorProcess
 
-SLOW = {"latency_ms": 60, "jitter_ms": 20}
+SLOW = {"latency_ms": 500, "jitter_ms": 150}  # a run takes several seconds, however fast the fleet
 QUIET_SECONDS = 3.0  # several ticks, and longer than any process remembers that it may ask
 
 
