@@ -21,17 +21,17 @@ Progress = Mapping[str, Any]
 
 
 class Activity(StrEnum):
-    """What a source is doing now; one of four waits where it gets nowhere."""
+    """What a source is doing now, the most urgent first; five where it gets nowhere."""
 
-    IDLE = "idle"  # no run is open
-    READING = "reading"
-    BUDGET = "budget"  # its credential's limit is used up
+    SUSPENDED = "suspended"  # PagerDuty refuses the key
+    STUCK = "stuck"  # what should happen by itself doesn't: `why` says what
     WORKER = "worker"  # messages are out, nobody takes them
     PAGERDUTY = "pagerduty"  # requests fail, or their answers take long
-    STUCK = "stuck"  # what should happen by itself doesn't: `why` says what
-    SUSPENDED = "suspended"  # PagerDuty refuses the key
-    PAUSED = "paused"
+    BUDGET = "budget"  # its credential's limit is used up
+    READING = "reading"
     SEALING = "sealing"
+    PAUSED = "paused"
+    IDLE = "idle"  # no run is open
     DISCONNECTED = "disconnected"
 
 

@@ -23,18 +23,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from tasks.answers import Answer, read_answer, well_formed
 from tasks.catalog import CATALOG
+from tasks.census import Census, census
+from tasks.estimates import Estimate
+from tasks.estimates import estimate as estimated
 from tasks.exports import Choice, choose, sealed
 from tasks.exports import records as exported
 from tasks.manifests import read_manifest, read_plan, runs_of, sealed_runs
 from tasks.outcomes import Artifact, RunOutcome, artifacts_of, open_outcome, sealed_outcome
-from tasks.probe import Identity, Verdict, probe
+from tasks.pages import Page, Request
+from tasks.probe import Identity, Verdict, answered, asker, probe, still_known
 from tasks.verify import Report
 from tasks.verify import verify as verified
 from workers.errors import Exists, Fault, KeyRefused, NotFound, UsageFault
 from workers.ledger import Outcome
+from workers.limiter import BudgetState, budget_name
 from workers.runtime import Runtime
 from workers.sources import Source, State, parse_source_id
 from workers.storage import Storage
@@ -46,6 +53,8 @@ DAY_SECONDS = 86_400
 LEAST_SECONDS = 60
 MOST_RESERVE = 0.9
 _READERS = 8
+_LOOK_BACK = 10
+"""Manifests in which an estimate looks for lists that don't tell how long they are."""
 
 Agree = Callable[[Verdict], object]
 """Is shown whose key it is and what it can read, before anything is kept; raises a `Fault` to stop."""
@@ -260,11 +269,48 @@ def reseal_all(fleet: Runtime) -> Resealed:
     return Resealed(changed.count(True), changed.count(False), failed)
 
 
+def status(fleet: Runtime, chosen: Iterable[Source] | None = None) -> Census:
+    """Return what the fleet and the *chosen* sources (default: all) are doing now, in a few round trips to Redis."""
+    return census(fleet, fleet.sources.list() if chosen is None else chosen)
+
+
+def budget(fleet: Runtime, source: Source) -> BudgetState:
+    """Return how many requests the key of a source may send, and what others send with it."""
+    reserve = fleet.sources.reserve_for(source.fingerprint)
+    return fleet.limiter.state(
+        budget_name(source.region, source.fingerprint), reserve_share=reserve
+    )
+
+
 def collect(fleet: Runtime, source_id: str) -> Opened:
     """Start a run now, or join the open one; the fleet carries it out. `Busy` unless the source is active."""
     from tasks.plan import collect_now
 
     return collect_now(fleet, get(fleet, source_id))
+
+
+def estimate(fleet: Runtime, source_id: str) -> Estimate:
+    """Return how many requests a run would send if it began now, having asked each list how long it is.
+
+    Sends a GET per list and window, under the limiter. `Busy` where `collect` would open no run; `KeyRefused`.
+    """
+    from tasks.plan import next_plan
+
+    source = get(fleet, source_id)
+    plan = next_plan(fleet, source)
+    ask = asker(fleet, fleet.sources.key_of(source), source.reserve)
+
+    def look(page: Page, request: Request) -> Answer:
+        reply = still_known(ask(source.region, request.path, request.params))
+        answered(reply, source.region)
+        assert reply.status is not None
+        answer = read_answer(page, reply.status, reply.date, reply.members or {}, {})
+        if not well_formed(page, answer):
+            raise Fault(f"PagerDuty's answer to {request.path} is none that can be read.")
+        return answer
+
+    before = islice(sealed(fleet.storage, source_id), _LOOK_BACK) if plan.previous else ()
+    return estimated(plan, before, look)
 
 
 def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:

@@ -44,6 +44,11 @@ class Census:
     sights: list[Sight]
 
     @property
+    def taken(self) -> set[str]:
+        """The queues that some worker takes from."""
+        return {queue for queues in self.workers.values() for queue in queues}
+
+    @property
     def working(self) -> bool:
         """Whether somebody looks after the sources."""
         return self.tick_seconds is not None and self.tick_seconds < ASLEEP_SECONDS

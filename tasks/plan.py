@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from redis import RedisError, ResponseError
 from redis.exceptions import LockError
@@ -110,22 +111,7 @@ def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
             return Opened(runs[-1], joined=True)
         if last:
             finish(fleet, source.id, last)
-        backfill = bool(due and last and last["continues"] and not _regular_due(source, last))
-        until = _until(fleet, source)
-        plan = make_plan(
-            source=source.id,
-            resources=source.resources,
-            since=source.since,
-            until=until,
-            opened_at=datetime.now(UTC),
-            page_budget=_page_budget(fleet, source),
-            region=source.region,
-            subdomain=source.subdomain,
-            credential=source.credential,
-            backfill=backfill,
-            last=last,
-            newest=runs[-1] if runs else None,
-        )
+        plan = _planned(fleet, source, last, due=due)
         # Whoever dies behind the next lines leaves a run only storage knows of: let the tick look.
         fleet.ledger.schedule(source.id, fleet.ledger.time().now_ms + LOOK_AGAIN_MS)
         # Only one opener gets this key; the others find the run open in their next round.
@@ -136,13 +122,48 @@ def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
             return Opened(plan.run, joined=False)
 
 
+def next_plan(fleet: Runtime, source: Source) -> Plan:
+    """Return the plan that `collect_now` would open a run with; raises `Busy` where it wouldn't."""
+    _refuse_stopped(fleet, source)
+    runs = runs_of(fleet.storage, source.id)
+    last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
+    if runs and last is None:
+        raise Busy(
+            f"Run {runs[-1]} of {source.id} is open: `pagetrail run show {source.id}` says how long "
+            "it will take."
+        )
+    return _planned(fleet, source, last, due=False)
+
+
+def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due: bool) -> Plan:
+    backfill = bool(due and last and last["continues"] and not _regular_due(source, last))
+    return make_plan(
+        source=source.id,
+        resources=source.resources,
+        since=source.since,
+        until=_until(fleet, source),
+        opened_at=datetime.now(UTC),
+        page_budget=_page_budget(fleet, source),
+        region=source.region,
+        subdomain=source.subdomain,
+        credential=source.credential,
+        backfill=backfill,
+        last=last,
+        newest=last["run"] if last else None,
+    )
+
+
 def collect_now(fleet: Runtime, source: Source) -> Opened:
     """Open a run because somebody asked, or join the open one; raises `Busy` where none may run."""
+    _refuse_stopped(fleet, source)
+    return open_run(fleet, source)
+
+
+def _refuse_stopped(fleet: Runtime, source: Source) -> None:
     if source.state is not State.ACTIVE:
         remedy = "resume" if source.state is State.PAUSED else "connect"
         raise Busy(f"{source.id} is {source.state}: `pagetrail source {remedy} {source.id}` first.")
     refuse_paused(fleet)
-    return open_run(fleet, source)
 
 
 def reopen(fleet: Runtime, source: Source, run: str) -> None:

@@ -115,7 +115,7 @@ def identify(ask: Ask, region: str, regions: Iterable[str], key: str) -> Identit
     me = ask(region, "/users/me", ())
     if me.status == 401:
         raise _unknown_key(ask, region, [other for other in regions if other != region])
-    _answered(me, region)
+    answered(me, region)
     # PagerDuty answers 400 to an account's key: it has no "me".
     credential = "user" if me.status == 200 else "account"
     return Identity(region, _subdomain(ask, region, me), credential, fingerprint(region, key))
@@ -135,13 +135,15 @@ def _unknown_key(ask: Ask, region: str, others: Sequence[str]) -> KeyRefused:
     )
 
 
-def _still_known(reply: Reply) -> Reply:
+def still_known(reply: Reply) -> Reply:
+    """Return *reply*; `KeyRefused` if it is a 401 to a key that was known before."""
     if reply.status == 401:
         raise KeyRefused("401: PagerDuty took the key at first and then no more: was it disabled?")
     return reply
 
 
-def _answered(reply: Reply, region: str) -> None:
+def answered(reply: Reply, region: str) -> None:
+    """Raise `Fault` if PagerDuty did not answer in the end."""
     if reply.outcome in (Outcome.RETRY, Outcome.WAIT):
         came = f"status {reply.status}" if reply.status else "no answer"
         raise Fault(
@@ -155,8 +157,8 @@ def _subdomain(ask: Ask, region: str, me: Reply) -> str:
         return name
     refusals = []
     for wrapper in _NAMED_LISTS:
-        reply = _still_known(ask(region, f"/{wrapper}", (_ONE,)))
-        _answered(reply, region)
+        reply = still_known(ask(region, f"/{wrapper}", (_ONE,)))
+        answered(reply, region)
         if name := _host_name(_record(reply, wrapper)):
             return name
         if reply.status != 200:
@@ -214,7 +216,7 @@ def _try(
         call, parent_id = feed.each, str(record.get("id", ""))
     assert call, f"{feed.segment} has neither list nor parent"
     path = call.path.replace("{id}", parent_id)
-    reply = _still_known(ask(region, path, _params(call, feed, now)))
+    reply = still_known(ask(region, path, _params(call, feed, now)))
     return _access(reply, resource), _record(reply, call.wrapper)
 
 

@@ -12,6 +12,7 @@ from heapq import nlargest
 from typing import Any, NamedTuple
 
 from tasks.activity import Activity, Doing, waits
+from tasks.concerns import is_refused, is_stale
 from tasks.windows import moment
 from workers import metrics
 from workers.limiter import BudgetState, budget_name
@@ -20,8 +21,6 @@ from workers.sources import Source, State
 MOST_EXAMINED = 1_000
 """Sources looked at per reading: a run that is open or due, not the registry."""
 NAMED_SOURCES, NAMED_CREDENTIALS = 10, 20
-STALE_SHARE, STALE_SECONDS = 0.25, 900.0
-"""A source is stale when it is late by a quarter of its interval and a quarter of an hour."""
 
 BUSY = (
     Activity.READING,
@@ -124,7 +123,7 @@ def known(source: Source, last: Mapping[str, Any]) -> Known:
         source.every_seconds if source.state is State.ACTIVE else None,
         sealed_at.timestamp(),
         last.get("state", ""),
-        last.get("ended") == "refused" and source.keyed_at < sealed_at,
+        bool(last) and is_refused(source, last),
     )
 
 
@@ -138,7 +137,7 @@ def registry_vitals(sources: Mapping[str, Known], now: float, key_max_seconds: f
     stale = {
         name: seconds
         for name, seconds in late.items()
-        if seconds > (sources[name].every_seconds or 0) * STALE_SHARE + STALE_SECONDS
+        if is_stale(seconds, sources[name].every_seconds or 0.0)
     }
     ages = [now - each.keyed_at for each in sources.values() if each.keyed_at is not None]
     return {

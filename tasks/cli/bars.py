@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from tasks.cli import output, summaries
+from tasks.census import Sight
+from tasks.cli import output, sights
 
-Show = Callable[[str, Mapping[str, Any]], None]
-"""Shows how far a run of one source is: the run, and the ledger's progress."""
+Show = Callable[[Sight], None]
+"""Shows how far the open run of one source is."""
 _LINE_SECONDS = 5.0
 
 
@@ -35,9 +35,9 @@ def bars(sources: Sequence[str], *, lines: bool = False) -> Iterator[Callable[[s
         rows = {source: progress.add_task(source, total=None, words="") for source in sources}
 
         def show_of(source: str) -> Show:
-            def show(_run: str, of_run: Mapping[str, Any]) -> None:
-                closed = int(of_run.get("closed", 0))
-                total, words = closed + of_run["pages"], summaries.progress_words(of_run)
+            def show(sight: Sight) -> None:
+                closed, ahead = int(sight.progress.get("closed", 0)), sight.forecast
+                total, words = closed + (ahead.pages if ahead else 0), sights.line(sight)
                 progress.update(rows[source], completed=closed, total=total, words=words)
                 if (
                     lines

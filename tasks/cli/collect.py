@@ -7,18 +7,19 @@ import click
 from tasks import api
 from tasks.cli import output, parse, summaries
 from tasks.cli.bars import bars
-from tasks.cli.following import ASLEEP_SECONDS, Follower
+from tasks.cli.following import Follower
 from tasks.cli.run import show_summary
 from tasks.outcomes import sealed_outcome
-from workers.errors import Fault
+from workers.errors import Fault, UsageFault
 from workers.runtime import Runtime, runtime
 
 
 @click.command()
 @parse.source_argument
 @click.option("--wait", is_flag=True, help="Follow the run, and its backlog, to the end.")
+@click.option("--estimate", is_flag=True, help="Say how much a run would ask for; start none.")
 @output.json_option
-def collect(source: str, wait: bool, as_json: bool) -> None:
+def collect(source: str, wait: bool, estimate: bool, as_json: bool) -> None:
     """Start a run of a source now, or join the one that is open.
 
     With --wait it ends with 0 when the run is complete, 3 when it is partial or cancelled, and 1
@@ -28,8 +29,14 @@ def collect(source: str, wait: bool, as_json: bool) -> None:
     Examples:
       pagetrail collect acme/main
       pagetrail collect acme/main --wait
+      pagetrail collect acme/main --estimate
     """
     fleet = runtime()
+    if estimate:
+        if wait:
+            raise UsageFault("--estimate starts no run to wait for: leave one of the two out.")
+        _estimate(fleet, source, as_json=as_json)
+        return
     opened = api.collect(fleet, source)
     if not wait:
         if as_json:
@@ -38,7 +45,8 @@ def collect(source: str, wait: bool, as_json: bool) -> None:
         return
     try:
         with bars([source]) as show_of:
-            manifests = Follower(fleet, source, show_of(source), output.say).follow(opened.run)
+            found = api.get(fleet, source)
+            manifests = Follower(fleet, found, show_of(source), output.say).follow(opened.run)
     except KeyboardInterrupt:
         raise Fault(
             f"Interrupted: run {opened.run} of {source} goes on; `pagetrail collect {source} "
@@ -55,6 +63,32 @@ def collect(source: str, wait: bool, as_json: bool) -> None:
 def _say_opened(fleet: Runtime, source: str, run: str, *, joined: bool) -> None:
     what = f"Joined the open run {run}" if joined else f"Opened run {run}"
     output.say(f"{what} of {source}: `pagetrail collect {source} --wait` follows it.")
-    clock = fleet.ledger.time()
-    if clock.now_ms - (clock.tick_ms or 0) > ASLEEP_SECONDS * 1000:
+    if not api.status(fleet, []).working:
         output.say("No fleet is at work, so the run waits: start it with `pagetrail up`.")
+
+
+def _estimate(fleet: Runtime, source: str, *, as_json: bool) -> None:
+    with output.waiting("Asking PagerDuty how long each list is"):
+        found = api.estimate(fleet, source)
+    budget = api.budget(fleet, api.get(fleet, source))
+    document = summaries.estimate(found, budget)
+    if as_json:
+        output.emit(document)
+        return
+    output.table(
+        ("RESOURCE", "#REQUESTS", ""),
+        (
+            (name, each.requests, "at least" if each.unsure else "")
+            for name, each in found.resources.items()
+        ),
+    )
+    about = "at least" if found.unsure else "about"
+    minutes = output.age(document["least_minutes"] * 60)
+    output.say(
+        f"A run of {source} would send {about} {output.counted(found.requests, 'request')}, "
+        f"{minutes} at {budget.ceiling:,} a minute."
+    )
+    if found.unsure:
+        output.say(f"Not known: how long {', '.join(found.unsure)} is, before a first run read it.")
+    if found.backlog:
+        output.say("Its page budget leaves older periods to runs that follow by themselves.")

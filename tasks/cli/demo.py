@@ -145,8 +145,8 @@ def _collect(tenants: list[Tenant]) -> dict[str, list[dict[str, Any]]]:
 
         def follow(tenant: Tenant) -> list[dict[str, Any]]:
             opened = api.collect(parts, tenant.source)
-            follower = Follower(parts, tenant.source, show_of(tenant.source), output.say)
-            return follower.follow(opened.run)
+            source = api.get(parts, tenant.source)
+            return Follower(parts, source, show_of(source.id), output.say).follow(opened.run)
 
         with ThreadPoolExecutor(len(tenants)) as followers:
             results = followers.map(follow, tenants)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from tasks.activity import Activity, Doing
+from tasks.census import Sight, census
+from tasks.cli import sights
 from tasks.manifests import read_manifest, runs_of
-from workers.errors import Fault, RedisUnreachable, redis_faults
+from workers.errors import Fault, RedisUnreachable
 from workers.runtime import Runtime, build
 from workers.settings import load_settings
-from workers.sources import State
+from workers.sources import Source, State
 
 POLL_SECONDS = 0.5
-ASLEEP_SECONDS = 10.0
-"""A fleet ticks every second; silence for this long is worth a word."""
 PATIENCE_SECONDS = 60.0
 """How long Redis or the fleet may be away: both may be being restarted."""
-
-ALL_PAUSED = "all requests are paused"
-
-Progress = Mapping[str, Any]
 
 
 class Follower:
@@ -29,8 +26,8 @@ class Follower:
     def __init__(
         self,
         fleet: Runtime,
-        source: str,
-        show: Callable[[str, Progress], None],
+        source: Source,
+        show: Callable[[Sight], None],
         say: Callable[[str], None],
     ) -> None:
         self._fleet = fleet
@@ -38,6 +35,7 @@ class Follower:
         self._show = show
         self._say = say
         self._said = ""
+        self._paused = False  # all requests are
         self._away_since: float | None = None
 
     def follow(self, run: str) -> list[dict[str, Any]]:
@@ -55,49 +53,47 @@ class Follower:
 
     def _sealed(self, run: str) -> dict[str, Any]:
         while True:
-            progress = self._look() or {"pages": 0}
-            ended = progress.get("run") != run or not progress["pages"]
-            manifest = read_manifest(self._fleet.storage, self._source, run) if ended else None
+            sight = self._look()
+            ours = sight is not None and sight.progress.get("run") == run
+            ended = not (ours and sight and sight.progress["pages"])
+            manifest = read_manifest(self._fleet.storage, self._source.id, run) if ended else None
             if manifest:
                 return manifest
-            if progress.get("run") == run:
-                self._show(run, progress)
-                self._explain(str(progress.get("hold", "")))
+            if sight and ours:
+                self._show(sight)
+                if self._away_since is None:
+                    self._explain(self._sentence(sight.doing))
             time.sleep(POLL_SECONDS)
 
     def _next(self, run: str) -> str | None:
         """Return the run after *run*; None if there will be none, the source being stopped."""
         while True:
-            newest = runs_of(self._fleet.storage, self._source)[-1]
+            newest = runs_of(self._fleet.storage, self._source.id)[-1]
             if newest > run:
                 return newest
-            if self._look() and self._fleet.sources.get(self._source).state is not State.ACTIVE:
+            if self._look() and self._fleet.sources.get(self._source.id).state is not State.ACTIVE:
                 return None
             time.sleep(POLL_SECONDS)
 
-    def _look(self) -> Progress | None:
-        """Return the ledger's progress; None while Redis is away."""
+    def _look(self) -> Sight | None:
+        """Return what the source is doing; None while Redis is away."""
         try:
-            with redis_faults():
-                clock = self._fleet.ledger.time()
-                progress = self._fleet.ledger.progress(self._source)
-                if self._fleet.switch.paused():
-                    progress["hold"] = ALL_PAUSED
+            found = census(self._fleet, [self._source])
         except RedisUnreachable as fault:
             self._wait_for("Redis is away, waiting for it.", fault)
             return None
-        tick_age = (clock.now_ms - (clock.tick_ms or 0)) / 1000
-        if tick_age > ASLEEP_SECONDS:
+        if found.working:
+            self._away_since = None
+        else:
             self._wait_for(
                 "No fleet is at work, waiting for one: start it with `pagetrail up`.",
                 Fault(
                     f"No fleet is at work: start it with `pagetrail up`, then `pagetrail collect "
-                    f"{self._source} --wait` follows the run that is open."
+                    f"{self._source.id} --wait` follows the run that is open."
                 ),
             )
-        else:
-            self._away_since = None
-        return progress
+        self._paused = found.paused
+        return found.sights[0]
 
     def _wait_for(self, words: str, fault: Fault) -> None:
         now = time.monotonic()
@@ -106,23 +102,37 @@ class Follower:
             raise fault
         self._explain(words)
         if isinstance(fault, RedisUnreachable):
-            self._reconnect()
+            self._fleet = found_again(self._fleet)
 
-    def _reconnect(self) -> None:
-        """Look where Redis is now: an embedded one has a new address after a restart."""
-        try:
-            self._fleet = build(load_settings())
-        except RedisUnreachable:
-            time.sleep(POLL_SECONDS)
+    def _sentence(self, now: Doing) -> str:
+        """Return what a person can do about a run that waits for a person; else nothing."""
+        source = self._source.id
+        match now.activity:
+            case Activity.PAUSED if self._paused:
+                return "All requests are paused: `pagetrail source resume --all` lets them go on."
+            case Activity.PAUSED:
+                return f"{source} is paused: `pagetrail source resume {source}`."
+            case Activity.SUSPENDED:
+                return (
+                    "PagerDuty refuses the key, so the run is suspended: "
+                    f"`pagetrail source rotate {source}` gives it another."
+                )
+            case Activity.WORKER:
+                return f"No worker takes the messages of {source}: start more, or wait."
+            case Activity.STUCK:
+                return f"{source} is stuck: {sights.STUCK[now.why]}."
+        return ""
 
     def _explain(self, words: str) -> None:
-        sentences = {
-            "key": "PagerDuty refuses the key, so the run is suspended: `pagetrail source rotate "
-            f"{self._source}` gives it another.",
-            ALL_PAUSED: "All requests are paused: `pagetrail source resume --all` lets them go on.",
-            "paused": f"{self._source} is paused: `pagetrail source resume {self._source}`.",
-        }
         if words != self._said:
             self._said = words
             if words:
-                self._say(sentences.get(words, words))
+                self._say(words)
+
+
+def found_again(fleet: Runtime) -> Runtime:
+    """Return the fleet where Redis is now: an embedded one has a new address after a restart."""
+    try:
+        return build(load_settings())
+    except RedisUnreachable:
+        return fleet

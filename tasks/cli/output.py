@@ -33,6 +33,11 @@ def emit(document: object) -> None:
     click.echo(text.decode())
 
 
+def emit_line(document: object) -> None:
+    """Print *document* as one line of JSON, at once."""
+    click.echo(orjson.dumps(document, option=orjson.OPT_UTC_Z).decode())
+
+
 def say(sentence: str) -> None:
     """Tell the person one sentence, apart from the output."""
     click.echo(plain(sentence), err=True)
@@ -116,21 +121,16 @@ def span(seconds: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return a length of time in its two largest units, as `4 s`, `2 min` or `3 h 20 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes and hours < 10 else f"{hours} h"
-    return f"{hours // 24} d"
+    """Return about how long that is, as `4 s`, `90 min`, `20 h` or `3 d`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural where there isn't one."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def percent(share: float) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from tasks import api
-from tasks.census import census
 from tasks.cli import output, parse, sights, summaries
 from tasks.outcomes import RunOutcome
 from workers.runtime import runtime
@@ -42,14 +41,17 @@ def show(source: str, run: str | None, as_json: bool) -> None:
     """Show what a run read of every resource."""
     fleet = runtime()
     found = api.run(fleet, source, run)
-    document = summaries.summary([found])
+    document, now = summaries.summary([found]), ""
+    if found.sealed_at is None:
+        [sight] = api.status(fleet, [api.get(fleet, source)]).sights
+        document |= sights.document(sight)
+        now = sights.line(sight)
     if as_json:
         output.emit(document)
         return
     show_summary(source, document)
-    if found.sealed_at is None:
-        [sight] = census(fleet, [api.get(fleet, source)]).sights
-        output.say(f"Now: {sights.words(sight.doing)}.")
+    if now:
+        output.say(f"Now: {now}.")
 
 
 @run.command()

@@ -9,19 +9,20 @@ from tasks.activity import Activity, Doing, Forecast, waits
 from tasks.census import Sight
 from tasks.cli import output
 
-_WORDS = {
-    Activity.BUDGET: "waits for budget",
-    Activity.WORKER: "waits for a worker",
-    Activity.PAGERDUTY: "waits on PagerDuty",
-    Activity.SUSPENDED: "suspended, the key is refused",
+WORDS = {each: str(each) for each in Activity} | {
+    Activity.SUSPENDED: "suspended: key refused",
+    Activity.WORKER: "waiting for a worker",
+    Activity.PAGERDUTY: "waiting on PagerDuty",
+    Activity.BUDGET: "waiting for budget",
 }
-_STUCK = {
+STUCK = {
     "look": "nobody looks after it",
-    "plan": "its run is due and is not opened",
-    "offer": "workers take its messages and do nothing",
-    "error": "faults of our own, the workers' log tells which",
-    "seal": "it is not sealed, the workers' log tells why",
+    "plan": "its due run isn't opened",
+    "offer": "its messages get lost",
+    "error": "faults of our own",
+    "seal": "it isn't sealed",
 }
+_TIMELESS = (Activity.SEALING, Activity.READING)
 
 
 def document(sight: Sight) -> dict[str, Any]:
@@ -51,21 +52,38 @@ def _forecast(sight: Sight) -> dict[str, Any] | None:
     }
 
 
+def open_run(sight: Sight) -> dict[str, Any] | None:
+    """Return how far the open run of a source is; None without one."""
+    progress = sight.progress
+    if "run" not in progress:
+        return None
+    sent = (count for name, count in progress.items() if name.startswith("requests:"))
+    return {
+        "run": progress["run"],
+        "closed": progress.get("closed", 0),
+        "pages": progress["pages"],
+        "in_flight": progress["offered"] + progress["claimed"],
+        "requests": sum(sent),
+    }
+
+
+def line(sight: Sight) -> str:
+    """Return what a source is doing, how far its run is, and how long it will take."""
+    ahead, closed = sight.forecast, int(sight.progress.get("closed", 0))
+    pages = f"{closed:,}/{closed + ahead.pages:,} pages" if ahead else ""
+    return ", ".join(filter(None, (words(sight.doing), remaining(ahead), pages)))
+
+
 def words(now: Doing) -> str:
     """Return what a source is doing, and for how long where it waits."""
-    said = _WORDS.get(now.activity, str(now.activity))
-    if now.activity is Activity.STUCK:
-        said = f"stuck: {_STUCK[now.why]}"
-    known = now.seconds is not None and now.activity is not Activity.SEALING
-    return f"{said}, {output.age(now.seconds or 0.0)}" if known else said
+    said = WORDS[now.activity] + (f": {STUCK[now.why]}" if now.why else "")
+    timeless = now.seconds is None or now.activity in _TIMELESS
+    return said if timeless else f"{said} {output.age(now.seconds or 0.0)}"
 
 
 def remaining(ahead: Forecast | None) -> str:
-    """Return how long the open run will take, as far as that is known; empty without one."""
-    if ahead is None:
+    """Return how long the open run will take, as far as that is known; empty where it isn't moving."""
+    if ahead is None or ahead.least_minutes is None:
         return ""
-    if ahead.least_minutes is None:
-        return f"{output.counted(ahead.pages, 'page')} left, how long is unknown"
-    least = output.age(ahead.least_minutes * 60)
     about = "at least" if ahead.unsure else "about"
-    return f"{output.counted(ahead.pages, 'page')} left, {about} {least}"
+    return f"{about} {output.age(ahead.least_minutes * 60)} left"

@@ -1,16 +1,20 @@
-"""`pagetrail status`: the fleet and every source at a glance."""
+"""`pagetrail status`: the fleet and every source, what needs a person first."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from tasks.census import Sight, census
-from tasks.cli import output, sights, summaries
-from workers.errors import UsageFault
+from tasks import api
+from tasks.cli import output, sights
+from tasks.cli.following import found_again
+from tasks.cli.screen import Row, View, next_due, screen, seen
+from workers.errors import RedisUnreachable
 from workers.runtime import Runtime, runtime
 
 REFRESH_SECONDS = 1.0
@@ -20,75 +24,86 @@ REFRESH_SECONDS = 1.0
 @click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
 @output.json_option
 def status(watch: bool, as_json: bool) -> None:
-    """Show the fleet and every source at a glance."""
+    """Show the fleet and every source: what needs a person first.
+
+    With --watch --json it prints one document a line, every second.
+    """
     fleet = runtime()
-    if not watch:
-        document = _document(fleet)
+    if watch:
+        _watch(fleet, as_json=as_json)
+    elif as_json:
+        output.emit(_document(_view(fleet)))
+    else:
+        console = output.console()
+        width, height = console.size
+        console.print(screen(_view(fleet), (width, height - 1) if console.is_terminal else None))
+
+
+def _watch(fleet: Runtime, *, as_json: bool) -> None:
+    with suppress(KeyboardInterrupt):
         if as_json:
-            output.emit(document)
+            for view in _views(fleet):
+                if isinstance(view, View):
+                    output.emit_line(_document(view))
+                else:
+                    output.say(view)
         else:
-            _show(document)
-        return
-    if as_json:
-        raise UsageFault("--json prints one document: leave --watch out, or --json.")
-    try:
-        while True:
-            document = _document(fleet)
-            click.clear()
-            _show(document)
-            time.sleep(REFRESH_SECONDS)
-    except KeyboardInterrupt:
-        return
+            _play(_views(fleet))
 
 
-def _document(fleet: Runtime) -> dict[str, Any]:
-    found = census(fleet, fleet.sources.list())
+def _play(views: Iterator[View | str]) -> None:
+    """Show one view after another, on a terminal each in the place of the last."""
+    from rich.live import Live
+
+    console = output.console()
+    if not console.is_terminal or console.is_dumb_terminal:
+        for view in views:
+            console.print(screen(view, None) if isinstance(view, View) else view)
+        return
+    with Live(console=console, screen=True, auto_refresh=False) as display:
+        for view in views:
+            shown = screen(view, console.size) if isinstance(view, View) else view
+            display.update(shown, refresh=True)
+
+
+def _views(fleet: Runtime) -> Iterator[View | str]:
+    """Yield the fleet every second; while Redis is away, a sentence that says so."""
+    while True:
+        try:
+            view: View | str = _view(fleet)
+        except RedisUnreachable as fault:
+            view, fleet = f"{fault} Waiting for it.", found_again(fleet)
+        yield view
+        time.sleep(REFRESH_SECONDS)
+
+
+def _view(fleet: Runtime) -> View:
+    found = api.status(fleet)
+    at = datetime.fromtimestamp(found.now_ms / 1000, UTC)
+    return seen(found, at, fleet.settings.key_max_age_days)
+
+
+def _document(view: View) -> dict[str, Any]:
+    found = view.census
     return {
+        "at": view.at,
         "working": found.working,
         "tick_age_seconds": found.tick_seconds,
         "paused": found.paused,
         "queues": found.queues,
         "workers": found.workers,
-        "sources": list(map(_row, found.sights)),
+        "sources": list(map(_entry, view.rows)),
     }
 
 
-def _row(sight: Sight) -> dict[str, Any]:
-    progress = sight.progress
-    due = progress["due_at"]
-    row: dict[str, Any] = {
+def _entry(row: Row) -> dict[str, Any]:
+    sight = row.sight
+    return {
         "source": sight.source.id,
         "state": sight.source.state,
+        "needs": row.needs,
         **sights.document(sight),
-        "next_due": datetime.fromtimestamp(due // 1000, UTC) if due else None,
-        "open": None,
+        "next_due": next_due(sight),
+        "open": sights.open_run(sight),
         "last": sight.last,
     }
-    if run := progress.get("run"):
-        row["open"] = {
-            "run": run,
-            "closed": progress.get("closed", 0),
-            "pages": progress["pages"],
-            "in_flight": progress["offered"] + progress["claimed"],
-            "requests": summaries.requests_sent(progress),
-            "words": sights.words(sight.doing),
-        }
-    return row
-
-
-def _show(document: dict[str, Any]) -> None:
-    queues = ", ".join(f"{name} {count}" for name, count in document["queues"].items())
-    working = "at work" if document["working"] else "not at work: start it with `pagetrail up`"
-    click.echo(f"The fleet is {working}. Messages waiting: {queues}.")
-    if document["paused"]:
-        click.echo("All requests are paused: `pagetrail source resume --all` lets them go on.")
-    output.table(
-        ("SOURCE", "STATE", "NOW", "LAST RUN", "NEXT"), (_cells(row) for row in document["sources"])
-    )
-
-
-def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    now, last = row["open"], row["last"]
-    doing = f"run {now['run']}: {now['closed']} pages, {now['words']}" if now else "-"
-    done = f"{last['run']} {last['state']}" if last else "-"
-    return row["source"], row["state"], doing, done, output.moment(row["next_due"])

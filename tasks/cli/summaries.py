@@ -1,11 +1,13 @@
-"""Runs and the ledger's progress -> what commands print of them; pure functions."""
+"""Runs -> what commands print of them; pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tasks.estimates import Estimate
 from tasks.outcomes import ResourceOutcome, RunOutcome
+from workers.limiter import BudgetState
 
 _WORST = ("complete", "unavailable", "partial", "failed", "cancelled", "open")
 """States from best to worst; of several runs the worst counts."""
@@ -35,6 +37,28 @@ def run_row(run: RunOutcome) -> Document:
     return {name: getattr(run, name) for name in names} | {"backlog": run.backlog}
 
 
+def estimate(found: Estimate, budget: BudgetState) -> Document:
+    """Return how much a run would ask for, with the minutes that takes at its budget's pace."""
+    minutes = found.requests / max(1, budget.ceiling)
+    return {
+        "source": found.plan.source,
+        "run": found.plan.run,
+        "requests": found.requests,
+        "minutes": None if found.unsure else minutes,
+        "least_minutes": minutes,
+        "unsure": found.unsure,
+        "backlog": found.backlog,
+        "asked": found.looks,
+        "ceiling": budget.ceiling,
+        "others": budget.foreign,
+        "limit": budget.limit,
+        "resources": {
+            name: {"requests": each.requests, "unsure": each.unsure}
+            for name, each in found.resources.items()
+        },
+    }
+
+
 def exit_code(state: str) -> int:
     """Return how a command ends that waited for a run."""
     return {"complete": 0, "failed": 1}.get(state, 3)
@@ -52,20 +76,3 @@ def _resource(found: Sequence[ResourceOutcome]) -> Document:
         "records": sum(each.records for each in found),
         "requests": sum(each.requests for each in found),
     }
-
-
-def requests_sent(progress: Mapping[str, Any]) -> int:
-    """Return how many requests the open run has sent."""
-    return sum(count for name, count in progress.items() if name.startswith("requests:"))
-
-
-def progress_words(progress: Mapping[str, Any]) -> str:
-    """Return in a few words what the open run is doing."""
-    if progress.get("verdict") or not progress["pages"]:
-        return "sealing"
-    if hold := progress.get("hold"):
-        return "suspended, the key is refused" if hold == "key" else str(hold)
-    flying = progress["offered"] + progress["claimed"]
-    if not flying and progress.get("wait_until"):
-        return "waiting for budget"
-    return f"{flying} in flight, {progress['pages'] - flying} waiting"

@@ -77,10 +77,10 @@ def test_a_key_revoked_in_the_middle_suspends_the_run_until_another_one_is_given
     set_key(pagerduty, "woken", old, revoked=True)
     assert "the run is suspended: `pagetrail source rotate woken/main`" in said(waiting)
     assert "suspended" in row_of(fleet, source)
-    assert "suspended, the key is refused" in fleet.run("source", "show", source).out
+    assert "suspended: key refused" in fleet.run("source", "show", source).out
     shown = fleet.run("run", "show", source).err
     assert ": open, " in shown
-    assert "suspended, the key is refused" in shown
+    assert "suspended: key refused" in shown
 
     refusal = fleet.refused(1, "source", "rotate", source, key=strange)
     assert "alien" in refusal

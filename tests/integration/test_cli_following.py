@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tasks.artifacts import manifest_key
 from tasks.cli import following
 from tasks.cli.following import Follower
 from tests.redis_process import redis_server
+from tests.unit.test_sources import SOURCE as A_SOURCE
 from workers.errors import Fault, RedisUnreachable
 from workers.runtime import Runtime, build
 from workers.settings import load_settings
@@ -40,7 +42,7 @@ def seal(fleet: Runtime, run: str, *, continues: bool = False) -> None:
 
 
 def follower(fleet: Runtime, say: Callable[[str], None] = print) -> Follower:
-    return Follower(fleet, SOURCE, lambda _run, _progress: None, say)
+    return Follower(fleet, replace(A_SOURCE, id=SOURCE), lambda _sight: None, say)
 
 
 def test_a_backlog_is_followed_to_its_last_run(data: Path) -> None:

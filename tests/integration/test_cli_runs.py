@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.redis_process import redis_server
 from tests.simulator_process import SimulatorProcess, running_simulator
 
 WHOLE, PARTIAL, SLOW = "whole-key-0123456789", "partial-key-01234567", "slow-key-01234567890"
+FRESH = "fresh-key-0123456789"
 ONE, NEXT = "backend-key-01234567", "backend-next-0123456"
 SMALL = {"incidents": 30, "days": 40, "audit_records": 40}
 ACCOUNTS = [
@@ -28,6 +30,13 @@ ACCOUNTS = [
         **SMALL,
     },
     {"subdomain": "slow", "keys": [{"key": SLOW}], **SMALL},
+    {
+        "subdomain": "fresh",
+        "keys": [{"key": FRESH, "limit": 60_000}],
+        **SMALL,
+        "incidents": 230,
+        "services": 120,
+    },
     {"subdomain": "backend", "keys": [{"key": ONE}, {"key": NEXT}], **SMALL},
 ]
 
@@ -179,11 +188,49 @@ def test_a_backend_does_the_same_through_functions(pagetrail: Pagetrail) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_an_estimate_is_what_the_run_then_asks_for(pagetrail: Pagetrail) -> None:
+    """To the request: before the first run, and before the next, which reads what is new."""
+    since = f"{datetime.now(UTC) - timedelta(days=45):%Y-%m-%d}"
+    pagetrail.json("source", "connect", "acme/fresh", "--since", since, key=FRESH)
+    for run in ("00000001", "00000002"):
+        told = pagetrail.json("collect", "acme/fresh", "--estimate")
+        assert (told["run"], told["unsure"], told["backlog"]) == (run, [], False)
+        assert told["minutes"] == told["requests"] / told["ceiling"] > 0
+        done = pagetrail.json("collect", "acme/fresh", "--wait")
+        assert done["run"] == run, "the estimate opened none"
+        asked = {name: each["requests"] for name, each in done["resources"].items()}
+        assert {name: each["requests"] for name, each in told["resources"].items()} == asked
+        assert told["requests"] == sum(asked.values())
+    said = pagetrail("collect", "acme/fresh", "--estimate")
+    assert said.returncode == 0
+    assert "A run of acme/fresh would send about" in said.stderr
+    pagetrail.refused(2, "collect", "acme/fresh", "--estimate", "--wait")
+
+
 def test_status_shows_the_fleet_and_every_source(pagetrail: Pagetrail) -> None:
     document = pagetrail.json("status")
     assert document["working"]
+    [queues] = document["workers"].values()
+    assert queues == ["backfill", "fetch", "plan", "seal"]
     rows = {row["source"]: row for row in document["sources"]}
     assert rows["acme/whole"]["last"]["state"] == "complete"
+    assert rows["acme/whole"]["activity"] == "idle"
+    shown = pagetrail("status").stdout
+    assert "The fleet is at work: 1 worker, last tick" in shown
+    assert "\x1b" not in shown
+    assert all(source in shown for source in rows)
+
+
+def test_status_is_watched_until_ctrl_c(pagetrail: Pagetrail) -> None:
+    watching = pagetrail.start("status", "--watch", "--json")
+    assert watching.stdout
+    first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
+    assert first["at"] < second["at"]
+    assert first.keys() == second.keys() == pagetrail.json("status").keys()
+    watching.send_signal(signal.SIGINT)
+    rest, err = watching.communicate(timeout=60)
+    assert (watching.returncode, err) == (0, "")
+    assert all(json.loads(line) for line in rest.splitlines())
 
 
 def test_without_a_fleet_a_run_waits_and_says_so(idle: Pagetrail, tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """What commands say of runs, and of the ledger's progress."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from tasks.cli.summaries import exit_code, progress_words, requests_sent, summary
+from tasks.cli.summaries import exit_code, summary
 from tasks.outcomes import RunOutcome, sealed_outcome
 
 
@@ -47,23 +46,3 @@ def test_runs_that_belong_together_are_summed_and_the_worst_state_counts() -> No
 )
 def test_a_state_has_its_exit_code(state: str, code: int) -> None:
     assert exit_code(state) == code
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"pages": 0}, "sealing"),
-        ({"pages": 3, "verdict": "cancelled"}, "sealing"),
-        ({"pages": 3, "hold": "key"}, "suspended, the key is refused"),
-        ({"pages": 3, "hold": "paused"}, "paused"),
-        ({"pages": 9, "wait_until": 5}, "4 in flight, 5 waiting"),
-        ({"pages": 9, "wait_until": 5, "offered": 0, "claimed": 0}, "waiting for budget"),
-    ],
-)
-def test_progress_is_told_in_a_few_words(fields: dict[str, Any], words: str) -> None:
-    progress = {"offered": 1, "claimed": 3, **fields}
-    assert progress_words(progress) == words
-
-
-def test_requests_of_all_resources_are_summed() -> None:
-    assert requests_sent({"requests:teams": 2, "requests:users": 3, "closed": 9}) == 5

@@ -1,0 +1,84 @@
+"""What of a source needs a person, and which source first: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from tasks.activity import Activity, Doing
+from tasks.windows import moment
+from workers.sources import Source, State
+
+LONG_WAIT_SECONDS = 600.0
+"""A wait this long doesn't end by itself soon enough."""
+STALE_SHARE, STALE_SECONDS = 0.25, 900.0
+"""A source is stale when it is late by a quarter of its interval and a quarter of an hour."""
+_WAITS = (Activity.WORKER, Activity.PAGERDUTY, Activity.BUDGET)
+
+
+class Concern(StrEnum):
+    """What needs a person, worst first."""
+
+    KEY = "key refused"
+    STUCK = "stuck"
+    FAILED = "failed"
+    STALE = "stale"
+    WAITS = "waits long"
+    PARTIAL = "partial"
+    ROTATION = "rotation due"
+
+
+def concerns(
+    source: Source,
+    now: Doing,
+    last: Mapping[str, Any] | None,
+    at: datetime,
+    key_max_age_days: int,
+) -> tuple[Concern, ...]:
+    """Return what of *source* needs a person at the time *at*, worst first.
+
+    *last* is what `seal.finish` kept of its last run. A disconnected source needs nothing.
+    """
+    if source.state is State.DISCONNECTED:
+        return ()
+    ended = last["state"] if last else ""
+    refused = last is not None and is_refused(source, last)
+    found = {
+        Concern.KEY: now.activity is Activity.SUSPENDED or refused,
+        Concern.STUCK: now.activity is Activity.STUCK,
+        Concern.FAILED: ended == "failed" and not refused,
+        Concern.STALE: _stale(source, last, at),
+        Concern.WAITS: now.activity in _WAITS and (now.seconds or 0.0) > LONG_WAIT_SECONDS,
+        Concern.PARTIAL: ended == "partial",
+        Concern.ROTATION: at - source.keyed_at >= timedelta(days=key_max_age_days),
+    }
+    return tuple(concern for concern, holds in found.items() if holds)
+
+
+def is_refused(source: Source, last: Mapping[str, Any]) -> bool:
+    """Whether the key that ended the last run is still the source's."""
+    return last.get("ended") == "refused" and source.keyed_at < moment(last["sealed_at"])
+
+
+def is_stale(late_seconds: float, every_seconds: float) -> bool:
+    """Whether a last manifest older than its interval, by *late_seconds*, is too old."""
+    return late_seconds > every_seconds * STALE_SHARE + STALE_SECONDS
+
+
+def _stale(source: Source, last: Mapping[str, Any] | None, at: datetime) -> bool:
+    if source.state is not State.ACTIVE or source.every_seconds is None:
+        return False
+    sealed_at = moment(last["sealed_at"]) if last else source.connected_at
+    late = (at - sealed_at).total_seconds() - source.every_seconds
+    return is_stale(late, source.every_seconds)
+
+
+_CONCERNS, _ACTIVITIES = list(Concern), list(Activity)
+
+
+def urgency(source: Source, now: Doing, found: tuple[Concern, ...]) -> tuple[Any, ...]:
+    """Return what sources are sorted by: concerns, then what they are doing, the longest first."""
+    worst = [_CONCERNS.index(each) for each in found] or [len(_CONCERNS)]
+    return worst, _ACTIVITIES.index(now.activity), -(now.seconds or 0.0), source.id

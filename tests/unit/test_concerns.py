@@ -1,0 +1,67 @@
+"""What of a source needs a person, and which source first."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tasks.activity import Activity, Doing
+from tasks.concerns import Concern, concerns, urgency
+from tests.unit.test_sources import SOURCE
+from workers.sources import State
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+DAY = timedelta(days=1)
+DAILY = replace(SOURCE, connected_at=NOW - 30 * DAY, keyed_at=NOW - 30 * DAY, every_seconds=86_400)
+IDLE = Doing(Activity.IDLE)
+
+
+def last(state: str = "complete", days: float = 1, **more: Any) -> dict[str, Any]:
+    when = (NOW - days * DAY).isoformat()
+    return {"state": state, "ended": "done", "opened_at": when, "sealed_at": when} | more
+
+
+@pytest.mark.parametrize(
+    ("source", "now", "before", "expected"),
+    [
+        (DAILY, IDLE, last(), []),
+        (DAILY, Doing(Activity.SUSPENDED, 5), last(), [Concern.KEY]),
+        (DAILY, IDLE, last("failed", ended="refused"), [Concern.KEY]),
+        (replace(DAILY, keyed_at=NOW), IDLE, last("failed", ended="refused"), [Concern.FAILED]),
+        (DAILY, Doing(Activity.STUCK, 500, "seal"), last(), [Concern.STUCK]),
+        (DAILY, IDLE, last("partial"), [Concern.PARTIAL]),
+        (DAILY, IDLE, last("cancelled"), []),
+        (DAILY, IDLE, last(days=1.25), []),
+        (DAILY, IDLE, last(days=1.27), [Concern.STALE]),
+        (DAILY, Doing(Activity.READING), None, [Concern.STALE]),
+        (replace(DAILY, connected_at=NOW - DAY), IDLE, None, []),
+        (replace(DAILY, every_seconds=None), IDLE, last(days=99), []),
+        (replace(DAILY, state=State.PAUSED), Doing(Activity.PAUSED), last(days=99), []),
+        (DAILY, Doing(Activity.BUDGET, 599), last(), []),
+        (DAILY, Doing(Activity.WORKER, 601), last(), [Concern.WAITS]),
+        (replace(DAILY, keyed_at=NOW - 90 * DAY), IDLE, last("partial"),
+         [Concern.PARTIAL, Concern.ROTATION]),
+        (replace(DAILY, state=State.DISCONNECTED), IDLE, last("failed", days=99), []),
+    ],
+)  # fmt: skip
+def test_what_needs_a_person(
+    source: Any, now: Doing, before: dict[str, Any] | None, expected: list[Concern]
+) -> None:
+    assert list(concerns(source, now, before, NOW, 90)) == expected
+
+
+def test_the_worst_source_comes_first_and_the_longest_wait() -> None:
+    ranked = [
+        ("refused", Doing(Activity.SUSPENDED, 1), (Concern.KEY,)),
+        ("stuck long", Doing(Activity.STUCK, 900, "look"), (Concern.STUCK,)),
+        ("stuck", Doing(Activity.STUCK, 130, "look"), (Concern.STUCK,)),
+        ("stale", IDLE, (Concern.STALE,)),
+        ("partial", IDLE, (Concern.PARTIAL,)),
+        ("waits", Doing(Activity.WORKER, 10), ()),
+        ("reads", Doing(Activity.READING), ()),
+        ("idle a", IDLE, ()),
+        ("idle b", IDLE, ()),
+    ]
+    keys = [urgency(replace(SOURCE, id=name), now, needs) for name, now, needs in ranked]
+    assert keys == sorted(keys)
