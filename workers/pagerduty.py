@@ -29,7 +29,9 @@ from workers.urls import is_loopback
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
-CONNECTIONS = 60  # httpx's pool slows down steeply above about 100
+# As many as a process has slots at most, for to wait for one would count as PagerDuty's silence;
+# httpx's pool slows down steeply above about 100.
+CONNECTIONS = 80
 KEEPALIVE_SECONDS = 20.0
 BODY_BYTES = 64 * 2**20  # a page of 100 records is a few hundred KB
 WORDS_LENGTH = 300

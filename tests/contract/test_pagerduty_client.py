@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from workers import pagerduty
 from workers.pagerduty import Outcome, PagerDuty, Reply
+from workers.settings import Settings
 
 KEY = "u+Abcdefgh-123456_xy"
 
@@ -215,6 +216,23 @@ def test_a_trickling_answer_times_out_although_no_single_read_does(
     server.script = trickle
     reply = get(client, seconds=0.3)
     assert (reply.outcome, reply.timed_out) == (Outcome.RETRY, True)
+
+
+def test_no_slot_waits_for_a_connection_of_another(client: PagerDuty, server: Server) -> None:
+    """The server answers when as many requests are there as a process has slots at most."""
+    [slots] = [
+        each.le for each in Settings.model_fields["worker_slots"].metadata if hasattr(each, "le")
+    ]
+    together = threading.Barrier(slots, timeout=20)
+
+    def answer(connection: Connection) -> None:
+        together.wait()
+        connection.send(200, b"{}")
+
+    server.script = answer
+    with ThreadPoolExecutor(slots) as threads:
+        replies = list(threads.map(lambda _: get(client), range(slots)))
+    assert {reply.outcome for reply in replies} == {Outcome.OK}
 
 
 @pytest.mark.parametrize("compress", [False, True])
