@@ -88,10 +88,10 @@ def pagetrail() -> None:
 
 def main() -> None:
     """Run the command line of this process and end it with the exit code."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(perform(sys.argv[1:]))
 
 
-def run(arguments: Sequence[str]) -> int:
+def perform(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; whatever goes wrong is one sentence on stderr."""
     try:
         with redis_faults():

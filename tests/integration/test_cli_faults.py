@@ -11,7 +11,7 @@ import click
 import pytest
 from redis import Redis
 
-from tasks.cli import pagetrail, run
+from tasks.cli import pagetrail, perform
 from tests.permissions import unprivileged
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.runtime import runtime
@@ -125,7 +125,7 @@ def refused(
     def refused(exit_code: int, arguments: list[str]) -> str:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(KEY.encode())))
         before = state()
-        assert run(arguments) == exit_code
+        assert perform(arguments) == exit_code
         out, err = capsys.readouterr()
         assert out == ""
         assert err.count("\n") == 1
@@ -146,9 +146,9 @@ def connected(
 ) -> None:
     """A source, connected while everything was well, and paused for `resume` to have something to do."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(KEY.encode())))
-    assert run(["source", "connect", SOURCE, "--resources", "users", "--yes"]) == 0
+    assert perform(["source", "connect", SOURCE, "--resources", "users", "--yes"]) == 0
     if request.node.callspec.params["words"][:2] == ("source", "resume"):
-        assert run(["source", "pause", SOURCE]) == 0
+        assert perform(["source", "pause", SOURCE]) == 0
     capsys.readouterr()
 
 

@@ -4,7 +4,7 @@ import click
 import pytest
 
 from tasks import cli
-from tasks.cli import output, run
+from tasks.cli import output, perform
 from workers.errors import Fault, UsageFault
 
 Captured = pytest.CaptureFixture[str]
@@ -12,7 +12,7 @@ Captured = pytest.CaptureFixture[str]
 
 def said(exit_code: int, arguments: list[str], captured: Captured) -> str:
     """Run a command that must end with *exit_code* and return its one sentence."""
-    assert run(arguments) == exit_code
+    assert perform(arguments) == exit_code
     out, err = captured.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -20,7 +20,7 @@ def said(exit_code: int, arguments: list[str], captured: Captured) -> str:
 
 
 def test_help_names_every_command(capsys: Captured) -> None:
-    assert run(["--help"]) == 0
+    assert perform(["--help"]) == 0
     out = capsys.readouterr().out
     for name in ("source", "collect", "run", "artifact", "verify", "recover", "vault", "status"):
         assert f"  {name} " in out
@@ -42,7 +42,7 @@ def test_help_names_every_command(capsys: Captured) -> None:
     ],
 )
 def test_every_command_has_help_and_takes_json(capsys: Captured, arguments: list[str]) -> None:
-    assert run(arguments) == 0
+    assert perform(arguments) == 0
     assert "--json" in capsys.readouterr().out
 
 
@@ -79,7 +79,7 @@ def test_wrong_usage_is_one_sentence_and_exit_2(capsys: Captured, arguments: lis
 
 
 def test_a_command_alone_shows_its_help(capsys: Captured) -> None:
-    assert run([]) == 2
+    assert perform([]) == 2
     assert "Commands" in capsys.readouterr().err
 
 
@@ -106,7 +106,7 @@ def test_whatever_goes_wrong_is_one_sentence(
 
     monkeypatch.setenv("PAGETRAIL_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(cli.pagetrail, "invoke", fail)
-    assert run(["vault", "rotate"]) == exit_code
+    assert perform(["vault", "rotate"]) == exit_code
     err = capsys.readouterr().err.strip()
     assert words in err
     assert "\n" not in err
@@ -115,7 +115,7 @@ def test_whatever_goes_wrong_is_one_sentence(
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_gets_its_completion_script(capsys: Captured, shell: str) -> None:
-    assert run(["completion", shell]) == 0
+    assert perform(["completion", shell]) == 0
     assert "_PAGETRAIL_COMPLETE" in capsys.readouterr().out
 
 
