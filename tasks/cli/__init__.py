@@ -124,7 +124,9 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    """Write the traceback into the log directory and return the sentence that says so."""
+    """Write the traceback, redacted, into the log directory and return the sentence that says so."""
+    from workers.redaction import redact
+
     name = type(error).__name__
     try:
         from workers.settings import load_settings
@@ -132,7 +134,8 @@ def _unexpected(error: Exception) -> str:
         log = load_settings().make_data_dir() / "logs" / "cli.log"
         log.parent.mkdir(mode=0o700, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:
-            file.write("".join(traceback.format_exception(error)))
+            file.write(redact("".join(traceback.format_exception(error))))
     except (Fault, OSError):
-        return f"Something unexpected went wrong ({name}: {error}); nothing more was done."
+        what = redact(f"{name}: {error}")
+        return f"Something unexpected went wrong ({what}); nothing more was done."
     return f"Something unexpected went wrong ({name}): {log} tells what; nothing more was done."

@@ -1,5 +1,7 @@
 """The command's frame: help, wrong usage, faults and interruptions."""
 
+from pathlib import Path
+
 import click
 import pytest
 
@@ -111,6 +113,25 @@ def test_whatever_goes_wrong_is_one_sentence(
     assert words in err
     assert "\n" not in err
     assert "secret" not in err
+
+
+def test_what_is_written_of_the_unexpected_holds_no_secret(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither in the log nor, where there can be none, on the terminal."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("redis://:hunter2@127.0.0.1 and Token token=u+Abcdefghijklmno1_x")
+
+    monkeypatch.setattr(cli.pagetrail, "invoke", fail)
+    (tmp_path / "taken").touch()
+    for data_dir in ("data", "taken"):
+        monkeypatch.setenv("PAGETRAIL_DATA_DIR", str(tmp_path / data_dir))
+        assert run(["vault", "rotate"]) == 1
+    said = capsys.readouterr().err + (tmp_path / "data" / "logs" / "cli.log").read_text()
+    assert "[redacted]" in said
+    assert "hunter2" not in said
+    assert "Abcdef" not in said
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
