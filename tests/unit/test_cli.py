@@ -127,7 +127,7 @@ def test_what_is_written_of_the_unexpected_holds_no_secret(
     (tmp_path / "taken").touch()
     for data_dir in ("data", "taken"):
         monkeypatch.setenv("PAGETRAIL_DATA_DIR", str(tmp_path / data_dir))
-        assert run(["vault", "rotate"]) == 1
+        assert perform(["vault", "rotate"]) == 1
     said = capsys.readouterr().err + (tmp_path / "data" / "logs" / "cli.log").read_text()
     assert "[redacted]" in said
     assert "hunter2" not in said
