@@ -55,6 +55,8 @@ class _Commands(click.Group):
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            raise click.Abort from None  # at an interrupt click says an empty line of its own
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -1,0 +1,195 @@
+"""Ctrl-C in whatever takes long: one sentence, the exit code, and nothing half done is left."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.acceptance.fleet import (
+    PAGETRAIL,
+    ROOT,
+    CommandLine,
+    Fleet,
+    account,
+    environment,
+    settings_for,
+    until,
+)
+from tests.simulator_process import SimulatorProcess
+
+SOURCE = "halt/main"
+ATTEMPTS = 8  # what is short may be over before it is interrupted
+ENDED_SECONDS = 60
+
+
+@contextmanager
+def started(command: CommandLine, *arguments: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a command in a process group of its own, as a terminal does."""
+    process = subprocess.Popen(
+        [*PAGETRAIL, *arguments],
+        cwd=ROOT,
+        env=environment(command.settings),
+        start_new_session=True,
+        text=True,
+        **{
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **more,
+        },
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def interrupt(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Press Ctrl-C, which the whole group gets; return exit code, stdout and stderr."""
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=ENDED_SECONDS)
+    return process.returncode, out, err
+
+
+def assert_interrupted(ended: tuple[int, str, str]) -> None:
+    code, _, err = ended
+    assert code == 1, err
+    assert err.startswith("Interrupted: ")
+    assert err.count("\n") == 1, err
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def working(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the processes of a fleet once a worker is among them."""
+    found = family(process)
+    return found if any("worker" in _command(each) for each in found) else []
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def reads(process: subprocess.Popen[str], directory: Path) -> bool:
+    """Whether a process has a file below *directory* open."""
+    try:
+        opened = psutil.Process(process.pid).open_files()
+    except psutil.Error:
+        return False
+    return any(Path(each.path).is_relative_to(directory) for each in opened)
+
+
+def in_the_middle(
+    command: CommandLine,
+    arguments: tuple[str, ...],
+    there: Callable[[subprocess.Popen[str]], object],
+) -> tuple[int, str, str]:
+    """Interrupt a command when *there* says so; try again when it is over first."""
+    for _ in range(ATTEMPTS):
+        with started(command, *arguments) as process:
+            while process.poll() is None:
+                if there(process):
+                    ended = interrupt(process)
+                    if ended[0] != 0:
+                        return ended
+                    break
+    raise AssertionError(f"{arguments} was over {ATTEMPTS} times before it could be interrupted")
+
+
+@pytest.fixture(scope="module")
+def evidence(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> Path:
+    """A source with enough evidence for commands to be busy with."""
+    key = "halt-Key-00000000016"
+    spec = account("halt", [key], incidents=6_000, log_entries_per_incident=0.2)
+    pagerduty.control("POST", "accounts", **spec)
+    shared_fleet.connect(SOURCE, key, "--resources", "incidents")
+    shared_fleet.collect(SOURCE)
+    return shared_fleet.runs
+
+
+def test_an_export_leaves_no_file(shared_fleet: Fleet, evidence: Path, tmp_path: Path) -> None:
+    file = tmp_path / "incidents.csv"
+    arguments = ("artifact", "export", SOURCE, "--resource", "incidents", "--format", "csv")
+    ended = in_the_middle(
+        shared_fleet, (*arguments, "--output", str(file)), lambda _: any(tmp_path.iterdir())
+    )
+    assert_interrupted(ended)
+    assert ended[1] == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_nobody_reads_ends(shared_fleet: Fleet, evidence: Path) -> None:
+    with started(shared_fleet, "artifact", "export", SOURCE, "--resource", "incidents") as process:
+        assert process.stdout
+        assert process.stdout.read(1) == "{"  # more follows than a pipe holds
+        assert_interrupted(interrupt(process))
+
+
+def test_a_verification_says_nothing_of_what_it_has_not_seen(
+    shared_fleet: Fleet, evidence: Path
+) -> None:
+    ended = in_the_middle(
+        shared_fleet, ("verify", SOURCE, "--json"), lambda process: reads(process, evidence)
+    )
+    assert_interrupted(ended)
+    assert ended[1] == ""
+
+
+def test_watching_ends_as_it_is_meant_to(shared_fleet: Fleet) -> None:
+    with started(shared_fleet, "status", "--watch") as process:
+        assert process.stdout
+        assert "The fleet is at work" in process.stdout.readline()
+        code, _, err = interrupt(process)
+    assert (code, err) == (0, "")
+
+
+def test_connecting_leaves_no_source(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> None:
+    """At the prompt for the key, on a terminal."""
+    terminal, other_end = pty.openpty()
+    try:
+        with started(shared_fleet, "source", "connect", "halt/typed", stdin=other_end) as process:
+            assert process.stderr
+            said = process.stderr.read(len("PagerDuty API key"))
+            assert said == "PagerDuty API key"
+            code, out, err = interrupt(process)
+    finally:
+        os.close(terminal)
+        os.close(other_end)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("Interrupted: ")
+    assert "Traceback" not in err
+    assert "halt/typed" in shared_fleet.refused(1, "source", "show", "halt/typed")
+    assert not (shared_fleet.runs / ".registry/halt/typed.json").exists()
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(("command", "code"), [("up", 0), ("demo", 1)])
+def test_a_fleet_that_is_just_starting_is_ended_whole(
+    pagerduty: SimulatorProcess, tmp_path: Path, command: str, code: int
+) -> None:
+    there = CommandLine(settings_for(tmp_path / "data", pagerduty))
+    with started(there, command) as process:
+        children = until(lambda: working(process), 60, "start a worker")
+        ended = interrupt(process)
+    assert ended[0] == code, ended
+    assert ended[1] == ""
+    assert "Traceback" not in ended[2]
+    assert ended[2].splitlines()[-1:] == [] or ended[2].splitlines()[-1].startswith("Interrupted: ")
+    _, left = psutil.wait_procs(children, timeout=30)
+    assert left == []
