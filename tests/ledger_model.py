@@ -31,6 +31,7 @@ class Page:
     attempts: int = 0
     failed_at: int | None = None
     requests: int = 0
+    claimed_at: int = 0
 
     def wait(self, now: int, until: int = 0) -> None:
         self.state, self.at = ("later", until) if until > now else ("ready", 0)
@@ -200,6 +201,7 @@ class Model:
             self.reply(source, "dropped")
             return None
         page.state, page.at, page.token = "claimed", self.now + PAGE_LEASE, token
+        page.claimed_at = self.now
         self.look(source)
         return page.attempts, page.requests, page.offers > 1 or run.reopened
 
@@ -237,7 +239,7 @@ class Model:
         else:
             run.wait_until = max(run.wait_until, self.now + delay)
             page.wait(self.now)
-        run.blame("budget", self.now)
+        run.blame("budget", page.claimed_at)
         page.token = ""
         return self.reply(source, status, self.fill(run))
 

@@ -125,8 +125,8 @@ local function count_unsure(page, entry, change)
 end
 
 -- What the source waits for until something succeeds, and since when.
-local function blame(why)
-  if get('why') ~= why then set('why', why, 'why_at', now) end
+local function blame(why, since)
+  if get('why') ~= why then set('why', why, 'why_at', since or now) end
 end
 
 local function add(page)  -- page: {id, payload, group, held, delay, unsure}
@@ -347,7 +347,7 @@ function operations.give_back()
       return reply('exhausted')
     end
   end
-  blame(arg.why)
+  blame(arg.why, entry.i)
   entry.t, entry.i = nil, nil
   redis.call('ZREM', CLAIMED, arg.page)
   local until_ms = now + math.min(arg.delay, WAIT_MOST)

@@ -12,6 +12,7 @@ from tasks.cli import output, sights
 Show = Callable[[Sight], None]
 """Shows how far the open run of one source is."""
 _LINE_SECONDS = 5.0
+_BAR_WIDTH = 12
 
 
 @contextmanager
@@ -20,18 +21,19 @@ def bars(sources: Sequence[str], *, lines: bool = False) -> Iterator[Callable[[s
 
     Where there is no terminal nothing is shown, or with *lines* one line now and then.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
     console = output.console(stderr=True)
+    words = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("pages  {task.fields[words]}"),
-        TimeElapsedColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=_BAR_WIDTH),
+        TextColumn("{task.fields[words]}", table_column=words),
     )
     said: dict[str, float] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    off = not console.is_terminal
+    with Progress(*columns, console=console, disable=off, expand=True) as progress:
         rows = {source: progress.add_task(source, total=None, words="") for source in sources}
 
         def show_of(source: str) -> Show:
@@ -45,7 +47,7 @@ def bars(sources: Sequence[str], *, lines: bool = False) -> Iterator[Callable[[s
                     and time.monotonic() - said.get(source, 0.0) > _LINE_SECONDS
                 ):
                     said[source] = time.monotonic()
-                    output.say(f"{source}: {closed} of {total} pages, {words}")
+                    output.say(f"{source}: {words}")
 
             return show
 
