@@ -12,7 +12,7 @@ from tests.acceptance.fleet import Fleet, account, fleet_of
 from tests.sentry_receiver import sentry
 from tests.simulator_process import SimulatorProcess
 
-BROKEN, POOR, FALLEN = (f"{name}-Key-{'0' * 9}" for name in ("Broken1", "PoorBu1", "Fallen1"))
+FAULTY, NEEDY, DISOWNED = (f"{name}-Key-{'0' * 9}" for name in ("Faulty1", "NeedyB1", "Disown1"))
 CONFLICT = ("StorageConflict", "tasks.fetch.Visit._stored")
 PAGE = "users/all.1/000000"
 REFUSALS = ("status_429", "status_503", "drop_middle", "short_body")
@@ -23,7 +23,7 @@ def test_a_fault_is_told_with_its_page_and_request_and_what_is_expected_is_not(
     pagerduty: SimulatorProcess, tmp_path: Path
 ) -> None:
     """Expected are 429, 402, 403, a refused key, a pause, answers that break off, and a Redis that dies."""
-    for name, key in (("broken", BROKEN), ("poor", POOR), ("fallen", FALLEN)):
+    for name, key in (("faulty", FAULTY), ("needy", NEEDY), ("disowned", DISOWNED)):
         pagerduty.control("POST", "accounts", **account(name, [key], users=150))
     data = tmp_path / "data"
     with sentry() as receiver:
@@ -35,12 +35,14 @@ def test_a_fault_is_told_with_its_page_and_request_and_what_is_expected_is_not(
         with fleet_of(data, pagerduty, "--workers", "2", "--no-flower", **settings) as fleet:
             _break_a_page(fleet, pagerduty)
             _refuse(fleet, pagerduty)
-            pagerduty.control("POST", "habits", account="poor", abilities_off=["teams"])
-            pagerduty.control("POST", "keys", account="poor", key=POOR, forbidden=["/log_entries"])
-            fleet.connect("poor/main", POOR)
+            pagerduty.control("POST", "habits", account="needy", abilities_off=["teams"])
+            pagerduty.control(
+                "POST", "keys", account="needy", key=NEEDY, forbidden=["/log_entries"]
+            )
+            fleet.connect("needy/main", NEEDY)
             for kind in REFUSALS:
-                pagerduty.fault(kind, account="poor", path="/incidents", next=1)
-            waiting = fleet.begin("collect", "poor/main", "--wait", "--json")
+                pagerduty.fault(kind, account="needy", path="/incidents", next=1)
+            waiting = fleet.begin("collect", "needy/main", "--wait", "--json")
             fleet.until(lambda: pagerduty.stats()["faults"].get("short_body"), 60, "be refused")
             _kill_redis(fleet)
             assert fleet.end(waiting, timeout=150).code == 3
@@ -52,8 +54,8 @@ def test_a_fault_is_told_with_its_page_and_request_and_what_is_expected_is_not(
     event = causes[CONFLICT]
     assert f"task_id={event['tags'].pop('task_id')}" in logs(fleet)
     assert event["tags"] == {
-        "tenant": "broken",
-        "source": "broken/main",
+        "tenant": "faulty",
+        "source": "faulty/main",
         "run": "00000001",
         "page": PAGE,
         "resource": "users",
@@ -66,9 +68,9 @@ def test_a_fault_is_told_with_its_page_and_request_and_what_is_expected_is_not(
     assert {each["status"] for each in check_ins} == {"ok"}
     assert {each["monitor_slug"] for each in check_ins} == {"pagetrail-tick"}
     assert not any(
-        key.encode() in body for body in receiver.bodies for key in (BROKEN, POOR, FALLEN)
+        key.encode() in body for body in receiver.bodies for key in (FAULTY, NEEDY, DISOWNED)
     )
-    assert not any(key in logs(fleet) for key in (BROKEN, POOR, FALLEN))
+    assert not any(key in logs(fleet) for key in (FAULTY, NEEDY, DISOWNED))
 
 
 def logs(fleet: Fleet) -> str:
@@ -78,20 +80,20 @@ def logs(fleet: Fleet) -> str:
 
 def _break_a_page(fleet: Fleet, pagerduty: SimulatorProcess) -> None:
     """Begin a run, and put something else where one of its pages is to be stored before it arrives."""
-    fleet.connect("broken/main", BROKEN)
-    pagerduty.control("POST", "habits", account="broken", latency_ms=2_000)
-    run = fleet.ask("collect", "broken/main")["run"]
-    path = fleet.runs / f"broken/main/runs/{run}/pages/{PAGE}.json.zst"
+    fleet.connect("faulty/main", FAULTY)
+    pagerduty.control("POST", "habits", account="faulty", latency_ms=2_000)
+    run = fleet.ask("collect", "faulty/main")["run"]
+    path = fleet.runs / f"faulty/main/runs/{run}/pages/{PAGE}.json.zst"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a page")
 
 
 def _refuse(fleet: Fleet, pagerduty: SimulatorProcess) -> None:
     """Have a run end for a key that was disabled, and pause its source."""
-    fleet.connect("fallen/main", FALLEN)
-    pagerduty.control("POST", "keys", account="fallen", key=FALLEN, disabled=True)
-    fleet.collect("fallen/main", code=1)
-    fleet.ask("source", "pause", "fallen/main")
+    fleet.connect("disowned/main", DISOWNED)
+    pagerduty.control("POST", "keys", account="disowned", key=DISOWNED, disabled=True)
+    fleet.collect("disowned/main", code=1)
+    fleet.ask("source", "pause", "disowned/main")
 
 
 def _kill_redis(fleet: Fleet) -> None:

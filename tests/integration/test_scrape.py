@@ -1,5 +1,6 @@
 """What beat shows is what Redis holds, as far as Redis can be asked."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -113,9 +114,23 @@ def test_without_redis_that_is_all_that_is_shown() -> None:
     assert [(each.name, each.samples[0].value) for each in shown] == [("pagetrail_redis_up", 0)]
 
 
-def test_a_document_that_can_not_be_read_hides_nothing_but_what_is_read(
+def test_a_document_that_can_not_be_read_hides_nothing_else(
     redis: Redis, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis.hset("pagetrail:sources", "acme/main", "{}")
+    reading = Vitals(redis, Settings(redis_url=redis_url)).read()
+    assert reading["redis_up"] == {(): 1}
+    assert "queue_messages" in reading
+    assert "acme/main in Redis can't be read" in caplog.text
+
+
+def test_what_can_not_be_understood_hides_nothing_but_what_is_read(
+    redis: Redis,
+    redis_url: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What beat knows by itself is shown nevertheless."""
+    monkeypatch.setattr(Vitals, "_registry", lambda _: json.loads("no summary"))
     assert Vitals(redis, Settings(redis_url=redis_url)).read() == {"redis_up": {(): 0}}
-    assert "can't be read" in caplog.text
+    assert "what Redis holds can't be read" in caplog.text
