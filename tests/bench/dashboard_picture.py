@@ -54,7 +54,7 @@ def prometheus(directory: Path, targets: Path) -> Iterator[httpx.Client]:
     with (
         (directory / "prometheus.log").open("w") as log,
         subprocess.Popen(
-            ["prometheus", *options, f"--web.listen-address={address}"],  # noqa: S607
+            ["prometheus", *options, f"--web.listen-address={address}"],  # noqa: S607 - whichever is installed
             stdout=log,
             stderr=log,
         ) as process,

@@ -10,6 +10,7 @@ class LoopbackClient(RestApiV2Client):
 
     @property
     def url(self) -> str:
+        """Return the base URL."""
         return str(self._url)
 
     @url.setter

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from pagerduty import HttpError, RestApiV2Client, ServerHttpError
 
+from tests.bench.official_client import LoopbackClient
 from tests.simulator_process import SimulatorProcess, running_simulator
 
 ACCOUNTS = [
@@ -27,19 +28,6 @@ ACCOUNTS = [
     {"subdomain": "offplan", "region": "eu", "incidents": 5, "teams": 2, "keys": [{"key": "eu-key"}],
      "abilities_off": ["teams", "audit", "priorities", "coordinated_responding", "round_robin"]},
 ]  # fmt: skip
-
-
-class LoopbackClient(RestApiV2Client):
-    """The official client, allowed to talk plain HTTP; it insists on https otherwise."""
-
-    @property
-    def url(self) -> str:
-        """Return the base URL."""
-        return str(self._url)
-
-    @url.setter
-    def url(self, new_base_url: str) -> None:
-        self._url = new_base_url
 
 
 @pytest.fixture(scope="module")

@@ -170,9 +170,9 @@ def test_a_page_a_thawed_worker_stores_after_the_seal_is_late_and_no_difference(
         thawed.append((key, data))
         raise Died
 
-    fleet.storage.put_new = freeze  # type: ignore[method-assign]
+    fleet.storage.put_new = freeze  # type: ignore[method-assign]  # a double for one call
     fleet.step()
-    fleet.storage.put_new = put_new  # type: ignore[method-assign]
+    fleet.storage.put_new = put_new  # type: ignore[method-assign]  # a double for one call
     messages.publish(SOURCE, RUN, fleet.runtime.ledger.cancel(SOURCE, RUN))
     fleet.live()
     [(key, data)] = thawed
@@ -303,6 +303,6 @@ def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_settled_all_the_s
             plan.tick()
         return get(key)
 
-    fleet.storage.get = slow  # type: ignore[method-assign]
+    fleet.storage.get = slow  # type: ignore[method-assign]  # a double for one call
     assert ended_within(fleet, 1)
     assert states(fleet) == {}
