@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tasks.answers import Answer, read_answer, well_formed
 from tasks.catalog import CATALOG
@@ -33,10 +33,18 @@ from tasks.estimates import Estimate
 from tasks.estimates import estimate as estimated
 from tasks.exports import Choice, choose, sealed
 from tasks.exports import records as exported
-from tasks.manifests import read_manifest, read_plan, runs_of, sealed_runs
+from tasks.manifests import (
+    account_of,
+    nothing_sealed,
+    read_manifest,
+    read_plan,
+    runs_of,
+    sealed_runs,
+)
 from tasks.outcomes import Artifact, RunOutcome, artifacts_of, open_outcome, sealed_outcome
 from tasks.pages import Page, Request
 from tasks.probe import Identity, Verdict, answered, asker, probe, still_known
+from tasks.purges import Purge, wants_look
 from tasks.verify import Report
 from tasks.verify import verify as verified
 from workers.errors import Exists, Fault, KeyRefused, NotFound, UsageFault
@@ -51,6 +59,7 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86_400
 LEAST_SECONDS = 60
+MOST_MONTHS = 1200
 MOST_RESERVE = 0.9
 _READERS = 8
 _LOOK_BACK = 10
@@ -72,6 +81,16 @@ class Wishes:
         None  # share of the key's limit left to the customer; None: PAGETRAIL_RESERVE
     )
     allow_user_key: bool = False
+    retention_months: int | None = None  # age at which a sealed run is erased; None: never
+
+
+class Changes(TypedDict, total=False):
+    """What can be changed of a source; what is left out stays."""
+
+    every_seconds: int | None
+    resources: tuple[str, ...] | None
+    reserve: float
+    retention_months: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,7 @@ def connect(
     reserve = fleet.settings.reserve if wishes.reserve is None else wishes.reserve
     verdict = probe(fleet, wishes.region, key, reserve=reserve, resources=wishes.resources)
     identity = verdict.identity
+    _refuse_other_account(identity, source_id, account_of(fleet.storage, source_id))
     _refuse_user_key(identity, allowed=wishes.allow_user_key)
     agree(verdict)
     now = _now(fleet)
@@ -130,9 +150,11 @@ def connect(
             resources=wishes.resources,
             reserve=reserve,
             allow_user_key=wishes.allow_user_key,
+            retention_months=wishes.retention_months,
             access=verdict.access,
         )
     )
+    fleet.daily.begin(source_id)
     _schedule(fleet, source, now)
     return source
 
@@ -207,6 +229,34 @@ def rotate(
     return saved
 
 
+def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source:
+    """Change settings of a source: its next run follows them, and so does the next one's time."""
+    _check_settings(changes)
+    saved = fleet.sources.save(replace(get(fleet, source_id), **changes))
+    if "every_seconds" in changes:
+        _schedule(fleet, saved, _now(fleet))
+    if "retention_months" in changes:
+        fleet.daily.within(saved.id, 0)
+    return saved
+
+
+def hold(fleet: Runtime, source_id: str) -> Source:
+    """Put a source under legal hold: neither `purge` nor its retention erases anything. Repeatable."""
+    source = get(fleet, source_id)
+    if source.held_since:
+        return source
+    return fleet.sources.save(replace(source, held_since=_now(fleet)))
+
+
+def release(fleet: Runtime, source_id: str) -> Source:
+    """End the legal hold of a source; its retention goes on. Repeatable."""
+    source = get(fleet, source_id)
+    if source.held_since:
+        source = fleet.sources.save(replace(source, held_since=None))
+    fleet.daily.within(source_id, 0)
+    return source
+
+
 def pause(fleet: Runtime, source_id: str) -> Source:
     """Send nothing for a source until it is resumed: its open run waits. Repeatable."""
     saved = _in_state(fleet, get_connected(fleet, source_id), State.PAUSED)
@@ -243,9 +293,23 @@ def disconnect(fleet: Runtime, source_id: str) -> Source:
     if saved.state is not State.DISCONNECTED:
         saved = fleet.sources.save(replace(saved, state=State.DISCONNECTED, sealed_key=None))
     fleet.ledger.schedule(saved.id, None)
+    if not wants_look(saved):
+        fleet.daily.end(saved.id)
     if run := fleet.ledger.progress(saved.id).get("run"):
         _publish(fleet, saved, fleet.ledger.cancel(saved.id, run))
     return saved
+
+
+def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
+    """Erase all evidence of a paused or disconnected source, on behalf of *by*; return the record of it.
+
+    The record (which runs, their digests, how much, when and by whom) is stored first and stays, outside the evidence;
+    from then on nothing of those runs counts as evidence. Interrupted, it is safe to repeat, and goes on. None if there
+    never was any evidence. Raises `Fault` for an active source or one under legal hold, `Busy` while a run is open.
+    """
+    from tasks.purge import purge as erase
+
+    return erase(fleet, parse_source_id(source_id), by)
 
 
 def get_connected(fleet: Runtime, source_id: str) -> Source:
@@ -356,7 +420,8 @@ def export(storage: Storage, source_id: str, resource: str, run: str | None = No
     `NotFound` without a sealed run, or if none was to read the resource.
     """
     _check_resources([resource])
-    choice = choose(sealed(storage, parse_source_id(source_id), run), source_id, resource)
+    manifests = sealed(storage, parse_source_id(source_id), run)
+    choice = choose(manifests, source_id, resource, run)
     return Export(choice, exported(storage, choice))
 
 
@@ -369,10 +434,7 @@ def verify(storage: Storage, source_id: str, run: str | None = None) -> Report:
     for grown in verified(storage, parse_source_id(source_id), run):
         report = grown
     if not report.runs:
-        what = (
-            f"Run {run} of {source_id} is not sealed" if run else f"{source_id} has no sealed run"
-        )
-        raise NotFound(f"{what} yet: `pagetrail collect {source_id} --wait` waits for one.")
+        raise nothing_sealed(storage, source_id, run)
     return report
 
 
@@ -383,13 +445,27 @@ def _check_wishes(fleet: Runtime, wishes: Wishes) -> None:
             f"{wishes.region[:40]!r} is no region: choose from {', '.join(regions)}, or add it to "
             "PAGETRAIL_REGIONS."
         )
-    _check_resources(wishes.resources or ())
     if wishes.since and wishes.since >= datetime.now(UTC):
         raise UsageFault(f"{wishes.since} is not in the past: give an earlier time.")
-    if wishes.every_seconds is not None and wishes.every_seconds < LEAST_SECONDS:
-        raise UsageFault(f"Runs are at least {LEAST_SECONDS} s apart, or every_seconds is None.")
-    if wishes.reserve is not None and not 0 <= wishes.reserve <= MOST_RESERVE:
-        raise UsageFault(f"A reserve is a share from 0 to {MOST_RESERVE}, not {wishes.reserve}.")
+    _check_settings(
+        {
+            "every_seconds": wishes.every_seconds,
+            "resources": wishes.resources,
+            "reserve": wishes.reserve or 0.0,
+            "retention_months": wishes.retention_months,
+        }
+    )
+
+
+def _check_settings(settings: Changes) -> None:
+    _check_resources(settings.get("resources") or ())
+    every, months = settings.get("every_seconds"), settings.get("retention_months")
+    if every is not None and every < LEAST_SECONDS:
+        raise UsageFault(f"Runs are at least {LEAST_SECONDS} s apart, not {every}.")
+    if months is not None and not 1 <= months <= MOST_MONTHS:
+        raise UsageFault(f"A retention is 1 to {MOST_MONTHS} months, not {months}.")
+    if not 0 <= settings.get("reserve", 0.0) <= MOST_RESERVE:
+        raise UsageFault(f"A reserve is a share from 0 to {MOST_RESERVE}.")
 
 
 def _check_resources(names: Iterable[str]) -> None:
@@ -401,13 +477,17 @@ def _check_resources(names: Iterable[str]) -> None:
 def _probe(fleet: Runtime, source: Source, key: str) -> Verdict:
     """Return what *key* can read; `KeyRefused` unless it is of the account whose evidence the source holds."""
     verdict = probe(fleet, source.region, key, reserve=source.reserve, resources=source.resources)
-    found = verdict.identity
-    if (found.region, found.subdomain) != (source.region, source.subdomain):
-        raise KeyRefused(
-            f"This key belongs to {found.subdomain} in region {found.region}, but {source.id} "
-            f"holds evidence of {source.subdomain} in region {source.region}: nothing was changed."
-        )
+    for holds in ((source.region, source.subdomain), account_of(fleet.storage, source.id)):
+        _refuse_other_account(verdict.identity, source.id, holds)
     return verdict
+
+
+def _refuse_other_account(found: Identity, source_id: str, holds: tuple[str, str] | None) -> None:
+    if holds and holds != (found.region, found.subdomain):
+        raise KeyRefused(
+            f"This key belongs to {found.subdomain} in region {found.region}, but {source_id} "
+            f"holds evidence of {holds[1]} in region {holds[0]}: nothing was changed."
+        )
 
 
 def _refuse_user_key(identity: Identity, *, allowed: bool) -> None:

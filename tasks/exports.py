@@ -12,7 +12,7 @@ import zstandard
 from tasks.answers import identity_of_line
 from tasks.artifacts import lines_of
 from tasks.catalog import CATALOG
-from tasks.manifests import read_manifest, sealed_runs
+from tasks.manifests import nothing_sealed, read_manifest, sealed_runs
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
 
@@ -39,11 +39,12 @@ class Choice:
     resource: str
     readings: tuple[Reading, ...]
     newest: Reading
+    gone: str = ""  # the last run that isn't there any more, and with it what only such runs held
 
     @property
     def whole(self) -> bool:
         """Whether nothing is known to be missing: a run reads again what those before missed."""
-        return self.newest.state == "complete" and not self.newest.backlog
+        return self.newest.state == "complete" and not self.newest.backlog and not self.gone
 
 
 def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[dict[str, Any]]:
@@ -57,20 +58,21 @@ def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[di
             found = True
             yield manifest
     if not found:
-        what = f"Run {run} of {source}" if run else f"{source}"
-        verb = "is not sealed yet" if run else "has no sealed run yet"
-        raise NotFound(f"{what} {verb}: `pagetrail collect {source} --wait` waits for one.")
+        raise nothing_sealed(storage, source, run)
 
 
-def choose(manifests: Iterable[Mapping[str, Any]], source: str, resource: str) -> Choice:
-    """Return the readings of *resource* to export from *manifests* (newest first).
+def choose(
+    manifests: Iterable[Mapping[str, Any]], source: str, resource: str, run: str | None = None
+) -> Choice:
+    """Return the readings of *resource* to export from *manifests* (newest first, or those of *run*).
 
     A windowed resource needs every run; a snapshot the last complete reading and the partial ones
     after it. Raises `NotFound` if no run was to read the resource.
     """
     readings: list[Reading] = []
-    newest = None
+    newest, before = None, None
     for manifest in manifests:
+        before = manifest["previous"]
         entry = manifest["resources"].get(resource)
         if entry is None:
             continue
@@ -92,7 +94,8 @@ def choose(manifests: Iterable[Mapping[str, Any]], source: str, resource: str) -
             f"{source} does not collect {resource}: `pagetrail artifact list {source}` shows what "
             "it does."
         )
-    return Choice(resource, tuple(readings), newest)
+    gone = before["run"] if before and not run and CATALOG[resource].windowed else ""
+    return Choice(resource, tuple(readings), newest, gone)
 
 
 def records(storage: Storage, choice: Choice) -> Iterator[bytes]:

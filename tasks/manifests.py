@@ -10,6 +10,7 @@ import orjson
 
 from tasks.artifacts import manifest_key, plan_key, sha256
 from tasks.evidence import Evidence, describe, states
+from tasks.purges import purged_through, record_key, record_naming
 from tasks.runs import Plan
 from tasks.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
@@ -99,8 +100,10 @@ def digest(document: Mapping[str, Any]) -> str:
 
 
 def runs_of(storage: Storage, source: str) -> list[str]:
-    """Return the ids of the runs of *source*, oldest first."""
-    return [name for name in storage.children(f"{source}/runs") if name.isdigit()]
+    """Return the ids of the runs of *source*, oldest first; those that were purged are none."""
+    names = storage.children(f"{source}/runs")
+    purged = purged_through(storage, source)
+    return [name for name in names if name.isdigit() and name > purged]
 
 
 def read_plan(storage: Storage, source: str, run: str) -> Plan:
@@ -136,16 +139,41 @@ def _damaged(source: str, key: str) -> StorageConflict:
     )
 
 
+def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
+    """Return region and subdomain of the account whose evidence *source* holds, or held; None without any."""
+    for run in reversed(runs_of(storage, source)):
+        if manifest := read_manifest(storage, source, run):
+            return manifest["account"]["region"], manifest["account"]["subdomain"]
+        if plan := read_plan(storage, source, run):
+            return plan.region, plan.subdomain
+    purged = purged_through(storage, source)
+    record = record_naming(storage, source, purged) if purged else None
+    return (record["account"]["region"], record["account"]["subdomain"]) if record else None
+
+
 def sealed_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:
     """Return the run asked for, or all; `NotFound` where there is none of that name."""
     runs = runs_of(storage, source)
     if run is None:
         return runs
     if run not in runs:
+        if record := record_naming(storage, source, run):
+            raise NotFound(
+                f"Run {run} of {source} was purged at {record['at']}: "
+                f"{record_key(source, record['through'])} is the record of it."
+            )
         raise NotFound(
             f"{source} has no run {run}: `pagetrail run list {source}` shows those there are."
         )
     return [run]
+
+
+def nothing_sealed(storage: Storage, source: str, run: str | None) -> NotFound:
+    """Return what is wrong where *source* has no sealed run, or *run* is open."""
+    what = f"Run {run} of {source} is not sealed" if run else f"{source} has no sealed run"
+    purged = purged_through(storage, source)
+    gone = f" (all up to {purged} were purged)" if purged and not run else ""
+    return NotFound(f"{what} yet{gone}: `pagetrail collect {source} --wait` waits for one.")
 
 
 def collected(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -47,6 +47,11 @@ def publish(source: str, run: str, outcome: Outcome) -> None:
         _send("tasks.plan.probe_source", "plan", source, run)
 
 
+def look_after(source: str) -> None:
+    """Send the task that gives *source* its daily look."""
+    _send("tasks.purge.look_after", "seal", source)
+
+
 def recover() -> None:
     """Send the one task that puts back what Redis lost."""
     _send("tasks.plan.recover", "plan")

@@ -19,6 +19,7 @@ from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, probe
 from tasks.manifests import read_manifest, read_plan, runs_of
 from tasks.pages import first_pages
 from tasks.probe import refuse_paused
+from tasks.purges import purged_through, wants_look
 from tasks.runs import Plan, make_plan, next_due
 from tasks.seal import finish
 from workers.app import celery
@@ -32,6 +33,8 @@ log = logging.getLogger("pagetrail.plan")
 
 BATCH = 200
 """Sources tended per tick: the rest is due at the next one."""
+LOOKS = 20
+"""Daily looks per tick."""
 RECOVERY_SECONDS = 120
 LOOK_AGAIN_MS = 30_000
 """When the tick looks whether a run that was about to be opened is open."""
@@ -56,6 +59,8 @@ def tick() -> None:
             log.exception("can't be tended", extra={"source": source})
         else:
             messages.publish(source, outcome.run, outcome)
+    for source in fleet.daily.take(min(most, LOOKS)):
+        messages.look_after(source)
     check_in(fleet.settings, fleet.redis)
 
 
@@ -149,7 +154,7 @@ def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due
         credential=source.credential,
         backfill=backfill,
         last=last,
-        newest=last["run"] if last else None,
+        newest=last["run"] if last else purged_through(fleet.storage, source.id) or None,
     )
 
 
@@ -240,6 +245,8 @@ def _tried(fleet: Runtime, source: Source) -> bool:
 
 
 def _restore(fleet: Runtime, source: Source) -> bool:
+    if wants_look(source):
+        fleet.daily.begin(source.id)
     runs = runs_of(fleet.storage, source.id)
     last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
     if runs and last is None:

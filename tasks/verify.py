@@ -23,6 +23,7 @@ from tasks.artifacts import (
 from tasks.catalog import CATALOG
 from tasks.evidence import Evidence, gather
 from tasks.manifests import digest, resources_of, sealed_runs
+from tasks.purges import Purge, purge_of, purged_through, record_key, record_naming
 from tasks.runs import Plan
 from workers.storage import Storage
 
@@ -33,8 +34,8 @@ _COMPARED = ("state", "reason", "records", "sightings", "redacted", "windows")
 class Difference:
     """Something that isn't as it was sealed.
 
-    `kind`: missing, changed, extra, late (a page stored too late to count, no difference), manifest
-    (it isn't what was sealed), chain (it doesn't follow the one before) or count.
+    `kind`: missing, changed, extra, manifest (it isn't what was sealed), chain (it doesn't follow the one before) or
+    count; and what is no difference: late (a page stored too late to count), left (what is stored of a purged run).
     """
 
     run: str
@@ -44,7 +45,7 @@ class Difference:
 
     @property
     def counts(self) -> bool:
-        return self.kind != "late"
+        return self.kind not in ("late", "left")
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class Report:
     open: list[str] = field(default_factory=list)  # runs without a manifest: nothing to verify yet
     objects: int = 0
     differences: list[Difference] = field(default_factory=list)
+    purged: list[Purge] = field(default_factory=list)  # by record, before the oldest run there is
 
     @property
     def ok(self) -> bool:
@@ -68,6 +70,17 @@ def verify(storage: Storage, source: str, run: str | None = None) -> Iterator[Re
     for each in sealed_runs(storage, source, run):
         RunCheck(storage, source, each, report).check()
         yield report
+    if run is None:
+        _left(storage, source, report)
+        yield report
+
+
+def _left(storage: Storage, source: str, report: Report) -> None:
+    purged = purged_through(storage, source)
+    for run in storage.children(f"{source}/runs") if purged else ():
+        if run <= purged:
+            detail = "the run was purged, and something of it is still stored"
+            report.differences.append(Difference(run, run_prefix(source, run), "left", detail))
 
 
 class RunCheck:
@@ -140,12 +153,29 @@ class RunCheck:
         previous = manifest["previous"]
         if not previous:
             return
+        if record := record_naming(self._storage, self._source, previous["run"]):
+            self._purged(previous, record)
+            return
         key = manifest_key(self._source, previous["run"])
         text = self._storage.get(key)
         if text is None:
             self._differs(key, "chain", f"run {self._run} follows it, and it is gone")
         elif _own_digest(text) != previous["sha256"]:
             self._differs(key, "chain", f"it isn't the manifest that run {self._run} follows")
+
+    def _purged(self, previous: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """Take the record of a purge in place of the manifest this run follows."""
+        key = record_key(self._source, str(record.get("through")))
+        if record.get("sha256") != digest(record):
+            self._differs(key, "chain", "its digest isn't that of its content")
+            return
+        named = {run["run"]: run["manifest_sha256"] for run in record["runs"]}
+        if named.get(previous["run"]) != previous["sha256"]:
+            self._differs(
+                key, "chain", f"it doesn't name the manifest that run {self._run} follows"
+            )
+        else:
+            self._report.purged.append(purge_of(record))
 
     def _artifacts(self, manifest: Mapping[str, Any]) -> None:
         for resource in manifest["resources"].values():

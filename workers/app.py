@@ -119,7 +119,7 @@ def _tls(url: str) -> dict[str, Any]:
 
 celery = Celery(
     "pagetrail",
-    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.scrape"],
+    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.purge", "tasks.scrape"],
     task_cls=metrics.TimedTask,
     set_as_current=False,  # a backend that imports us may have an app of its own
 )

@@ -280,6 +280,10 @@ class Ledger:
         """Forget *run*, whose manifest is stored, keep its *summary*, and schedule the next run."""
         return self._do("finish", source, run=run, at=next_ms, summary=summary)
 
+    def forget(self, source: str) -> None:
+        """Forget the summary of the last run of *source*."""
+        self._redis.hdel(f"{self._prefix}:last", source)
+
     def time(self, region: str = "") -> Clock:
         """Return what Redis's clock says, and how PagerDuty's in *region* differs from it."""
         reply = self._call("time", "", region=region)

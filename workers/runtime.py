@@ -9,6 +9,7 @@ from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from workers.daily import Daily
 from workers.ledger import Ledger, Times
 from workers.limiter import Limiter
 from workers.pagerduty import PagerDuty
@@ -34,6 +35,7 @@ class Runtime:
     vault: Vault
     sources: Sources
     switch: Switch
+    daily: Daily
     limiter: Limiter
     pagerduty: PagerDuty
     ledger: Ledger
@@ -60,6 +62,7 @@ def build(settings: Settings) -> Runtime:
         storage=storage,
         vault=vault,
         sources=Sources(redis, storage, vault, prefix),
+        daily=Daily(redis, prefix),
         switch=Switch(redis, storage, prefix),
         limiter=Limiter(redis, prefix),
         pagerduty=PagerDuty(settings.regions),
@@ -70,8 +73,8 @@ def build(settings: Settings) -> Runtime:
 
 def connect(url: str) -> Redis:
     """Return a client that many threads can share: it waits for a free connection, not for ever."""
-    return Redis(
-        connection_pool=BlockingConnectionPool.from_url(
+    return Redis.from_pool(  # and closes it
+        BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
             timeout=SOCKET_SECONDS,

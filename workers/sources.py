@@ -64,6 +64,8 @@ class Source:
     resources: tuple[str, ...] | None = None  # None: all of the catalog
     reserve: float = 0.10
     allow_user_key: bool = False
+    retention_months: int | None = None  # sealed runs are erased at this age; None: never
+    held_since: datetime | None = None  # legal hold: nothing is erased while it is set
     access: Mapping[str, str] = field(default_factory=dict)  # resource -> why unreadable, or ""
     version: int = 1  # counts saves
 
@@ -78,7 +80,8 @@ class Source:
         document: dict[str, Any] = orjson.loads(text)
         members = {name: document[name] for name in cls.__slots__ if name in document}
         resources = members["resources"]
-        members |= {name: datetime.fromisoformat(members[name]) for name in _TIMES}
+        times = {name: members[name] for name in _TIMES if members.get(name)}
+        members |= {name: datetime.fromisoformat(text) for name, text in times.items()}
         members |= {
             "state": State(members["state"]),
             "resources": None if resources is None else tuple(resources),
@@ -95,7 +98,7 @@ class Restored(NamedTuple):
 
 Listed = list[Source]  # spelt out here because a method named list hides the type
 Sharers = list[dict[str, float]]  # the same
-_TIMES = ("keyed_at", "connected_at", "since")
+_TIMES = ("keyed_at", "connected_at", "since", "held_since")
 
 
 def parse_source_id(text: str) -> str:
@@ -144,7 +147,8 @@ class Sources:
     def add(self, source: Source) -> Source:
         """Store a new source; `Exists` if its id is taken.
 
-        A disconnected source may be connected again, to the account it had: its evidence goes on.
+        A disconnected source may be connected again, to the account it had: its evidence goes on, and so does a
+        legal hold.
         """
         found = self._registered(source.id)
         if found is None:
@@ -160,7 +164,8 @@ class Sources:
                 f"{source.id} holds evidence of {before.subdomain} in region {before.region}, not "
                 f"of {source.subdomain} in region {source.region}: choose another name for it."
             )
-        return self._store(replace(source, version=before.version + 1), version)
+        again = replace(source, version=before.version + 1, held_since=before.held_since)
+        return self._store(again, version)
 
     def get(self, source_id: str) -> Source:
         """Return the source as Redis has it, else as storage has it; `NotFound` if neither does."""
@@ -170,10 +175,7 @@ class Sources:
             return Source.from_json(text)
         found = self._registered(source_id)
         if found is None:
-            raise NotFound(
-                f"There is no source {source_id}: `pagetrail source list` shows those there are, "
-                f"`pagetrail source connect {source_id}` makes it."
-            )
+            raise _missing(source_id)
         self._copy(found[0])
         return found[0]
 
@@ -181,6 +183,14 @@ class Sources:
         """Return the source as `get` does; what another process changed may take a second to be seen."""
         found = self._recent.get(source_id)
         return found if found.state is State.ACTIVE else self.get(source_id)
+
+    def fresh(self, source_id: str) -> Source:
+        """Return the source as storage has it, whatever Redis says; `NotFound` if it isn't there."""
+        found = self._registered(source_id)
+        if found is None:
+            raise _missing(source_id)
+        self._copy(found[0])
+        return found[0]
 
     def list(self) -> Listed:
         """Return every source that Redis knows, in the order of their ids."""
@@ -303,6 +313,13 @@ def _readable(documents: Mapping[bytes, bytes]) -> Iterator[Source]:
 
 def _document(source_id: str) -> str:
     return f"{REGISTRY}/{source_id}.json"
+
+
+def _missing(source_id: str) -> NotFound:
+    return NotFound(
+        f"There is no source {source_id}: `pagetrail source list` shows those there are, "
+        f"`pagetrail source connect {source_id}` makes it."
+    )
 
 
 def _changed(source_id: str) -> Busy:

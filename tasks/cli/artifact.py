@@ -102,6 +102,8 @@ def _explain_nothing(source: str, choice: Choice) -> None:
 
 def _why(choice: Choice) -> str:
     newest = choice.newest
+    if choice.gone:
+        return f"the runs up to {choice.gone} are gone, and with them what only they held"
     if newest.state == "complete":
         return f"run {newest.run} left a backlog that later runs read"
     return f"in run {newest.run} they are {_described(newest)}"

@@ -68,7 +68,7 @@ class Follower:
     def _next(self, run: str) -> str | None:
         """Return the run after *run*; None if there will be none, the source being stopped."""
         while True:
-            newest = runs_of(self._fleet.storage, self._source.id)[-1]
+            newest = max(runs_of(self._fleet.storage, self._source.id), default=run)
             if newest > run:
                 return newest
             if self._look() and self._fleet.sources.get(self._source.id).state is not State.ACTIVE:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 import orjson
 
-from workers.errors import Fault
+from workers.errors import Fault, UsageFault
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,6 +105,17 @@ def confirm(question: str, *, yes: bool) -> None:
         raise Fault("Nothing was changed.")
 
 
+def confirm_name(warning: str, name: str, *, yes: bool) -> None:
+    """Let a person type *name* to go on; raise `Fault` otherwise, `UsageFault` where nobody can. Silent with *yes*."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageFault(f"{warning} Nobody is there to confirm that: add --yes.")
+    typed = click.prompt(plain(f"{warning} Type {name} to go on"), default="", err=True)
+    if typed != name:
+        raise Fault("Nothing was changed.")
+
+
 def moment(when: datetime | None) -> str:
     """Return *when* to the minute, for a person."""
     return f"{when:%Y-%m-%d %H:%M} UTC" if when else "-"
@@ -126,6 +137,11 @@ def age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def months(count: int | None) -> str:
+    """Return an age in months, `never` for None."""
+    return "never" if count is None else counted(count, "month")
 
 
 def counted(count: int, noun: str) -> str:

@@ -24,6 +24,7 @@ _LEAST_SPAN, _MOST_SPAN = 60, 366 * 86_400
 _SHARE = re.compile(r"(\d{1,2}(\.\d{1,4})?)%", re.ASCII)
 _MOST_SHARE = 90.0
 _RUN = re.compile(r"\d{1,8}", re.ASCII)
+_MONTHS = re.compile(r"\d{1,4}", re.ASCII)
 _FIRST_DAY = datetime(2009, 1, 1, tzinfo=UTC)
 """PagerDuty holds nothing older than itself."""
 
@@ -71,6 +72,15 @@ def share(text: str) -> float:
             f"{text[:40]!r} is no reserve: write a percentage from 0% to 90%, like 10%."
         )
     return float(found[1]) / 100
+
+
+def months(text: str) -> int | None:
+    """Return a number of months, None for `never`."""
+    if text == "never":
+        return None
+    if not _MONTHS.fullmatch(text) or int(text) == 0:
+        raise UsageFault(f"{text[:40]!r} is no retention: write never, or a number of months.")
+    return int(text)
 
 
 def resources(text: str) -> tuple[str, ...] | None:

@@ -21,6 +21,8 @@ def document(source: Source) -> dict[str, Any]:
         "credential": source.credential,
         "fingerprint": source.fingerprint,
         "state": source.state,
+        "retention_months": source.retention_months,
+        "held_since": source.held_since,
         "resources": {
             name: {"readable": not reason, "reason": reason}
             for name, reason in source.access.items()
@@ -47,7 +49,8 @@ def cells(source: Source, age_days: int) -> tuple[object, ...]:
     age = f"{age_days} d" if source.sealed_key else "-"
     every = output.span(source.every_seconds)
     since = f"{source.since:%Y-%m-%d}"
-    return source.id, source.subdomain, source.region, source.state, kind, age, every, since
+    state = f"{source.state}, held" if source.held_since else source.state
+    return source.id, source.subdomain, source.region, state, kind, age, every, since
 
 
 def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
@@ -67,6 +70,8 @@ def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
         ("every", output.span(source.every_seconds)),
         ("next run", output.moment(due if source.state is State.ACTIVE else None)),
         ("reserve", output.percent(source.reserve)),
+        ("erased after", output.months(source.retention_months)),
+        ("legal hold", output.moment(source.held_since)),
     ]
 
 

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from tasks import api
 from tasks.cli import output, parse, portraits
 from tasks.cli.keys import key_file_option, read_key
 from tasks.probe import Verdict
+from workers.errors import UsageFault
 from workers.runtime import runtime
 from workers.sources import Source
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask for confirmation.")
 user_key_option = click.option(
     "--allow-user-key", is_flag=True, help="Accept a user's key; runs are then never complete."
+)
+
+
+every_type = parse.Parsed("interval", parse.every)
+resources_option = click.option(
+    "--resources",
+    metavar="a,b|PROFILE",
+    type=parse.Parsed("resources", parse.resources),
+    help="What to collect; all unless set.",
+)
+reserve_option = click.option(
+    "--reserve",
+    metavar="10%",
+    type=parse.Parsed("share", parse.share),
+    help="Share of the key's request limit to leave to the customer.",
+)
+retention_option = click.option(
+    "--retention",
+    metavar="MONTHS|never",
+    type=parse.Parsed("months", parse.months),
+    help="Age at which what was collected is erased; never unless set.",
 )
 
 
@@ -38,21 +65,12 @@ def source() -> None:
     default="24h",
     show_default=True,
     metavar="24h|never",
-    type=parse.Parsed("interval", parse.every),
+    type=every_type,
     help="Time between runs; the first is due one interval from now.",
 )
-@click.option(
-    "--resources",
-    metavar="a,b|PROFILE",
-    type=parse.Parsed("resources", parse.resources),
-    help="What to collect; default: all.",
-)
-@click.option(
-    "--reserve",
-    metavar="10%",
-    type=parse.Parsed("share", parse.share),
-    help="Share of the key's request limit to leave to the customer.",
-)
+@resources_option
+@reserve_option
+@retention_option
 @key_file_option
 @user_key_option
 @yes_option
@@ -64,6 +82,7 @@ def connect(
     every: int | None,
     resources: tuple[str, ...] | None,
     reserve: float | None,
+    retention: int | None,
     key_file: Path | None,
     allow_user_key: bool,
     yes: bool,
@@ -86,6 +105,7 @@ def connect(
         every_seconds=every,
         resources=resources,
         reserve=reserve,
+        retention_months=retention,
         allow_user_key=allow_user_key,
     )
 
@@ -155,6 +175,52 @@ def check(source: str, as_json: bool) -> None:
         output.emit(portraits.document(found))
     else:
         portraits.show_access(verdict)
+
+
+@source.command("set")
+@parse.source_argument
+@click.option("--every", metavar="24h|never", type=every_type, help="Time between runs.")
+@resources_option
+@reserve_option
+@retention_option
+@output.json_option
+def set_(source: str, as_json: bool, **options: Any) -> None:
+    """Change settings of a source; those that aren't given stay.
+
+    \b
+    Examples:
+      pagetrail source set acme/main --every 6h
+      pagetrail source set acme/main --resources all --retention 24
+    """
+    ctx = click.get_current_context()
+    names = {"every": "every_seconds", "retention": "retention_months"}
+    given = {
+        names.get(name, name): value
+        for name, value in options.items()
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    if not given:
+        raise UsageFault("Say what to change: --every, --resources, --reserve or --retention.")
+    changed = api.change(runtime(), source, **given)
+    _changed(changed, as_json, f"Changed {source}: its next run follows.")
+
+
+@source.command()
+@parse.source_argument
+@output.json_option
+def hold(source: str, as_json: bool) -> None:
+    """Put a source under legal hold: nothing of its evidence is erased."""
+    held = api.hold(runtime(), source)
+    _changed(held, as_json, f"Held {source}: `pagetrail source release {source}` ends the hold.")
+
+
+@source.command()
+@parse.source_argument
+@output.json_option
+def release(source: str, as_json: bool) -> None:
+    """End the legal hold of a source; its retention goes on."""
+    released = api.release(runtime(), source)
+    _changed(released, as_json, f"Released {source} from legal hold.")
 
 
 @source.command()
@@ -239,6 +305,37 @@ def disconnect(source: str, yes: bool, as_json: bool) -> None:
     output.confirm(f"Destroy the key of {source} and end its collection?", yes=yes)
     gone = api.disconnect(fleet, source)
     _changed(gone, as_json, f"Disconnected {source}: its key is destroyed, its evidence stays.")
+
+
+@source.command()
+@parse.source_argument
+@yes_option
+@output.json_option
+def purge(source: str, yes: bool, as_json: bool) -> None:
+    """Erase all evidence of a paused or disconnected source; a record of that stays.
+
+    It asks for the source's name unless --yes is given. Interrupted, it is safe to repeat, and goes on.
+    """
+    fleet = runtime()
+    output.confirm_name(f"This erases all evidence of {source} for good.", source, yes=yes)
+    with output.waiting(f"Erasing the evidence of {source}"):
+        record = api.purge(fleet, source, _who())
+    if as_json:
+        output.emit({"source": source, "purged": record})
+    elif record is None:
+        output.say(f"{source} has no evidence: there was nothing to erase.")
+    else:
+        erased = f"{output.counted(record.objects, 'object')}, {output.size(record.bytes)}"
+        output.say(f"Erased the runs of {source} up to {record.through}: {erased}.")
+
+
+def _who() -> str:
+    """Return who types: user and machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user needs no name
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def _document(report: Report) -> dict[str, Any]:
         "runs": report.runs,
         "objects": report.objects,
         "differences": [asdict(difference) for difference in report.differences],
+        "purged": [asdict(purge) for purge in report.purged],
     }
 
 
@@ -58,5 +59,10 @@ def _show(report: Report) -> None:
     came = output.counted(wrong, "difference") if wrong else "all as it was sealed"
     objects, runs = output.counted(report.objects, "object"), len(report.runs)
     output.say(f"Verified {objects} of {output.counted(runs, 'run')}: {came}.")
+    for purge in report.purged:
+        output.say(
+            f"The runs up to {purge.through} were purged at {output.moment(purge.at)} by {purge.by} "
+            f"({purge.why}), as the record of it says."
+        )
     if report.open:
         output.say(f"Not sealed yet, so not verified: run {', '.join(report.open)}.")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -43,9 +47,9 @@ def test_all_requests_stop_and_go_on_while_what_was_paused_singly_stays_so(
     """Not even an emptied Redis lets a request through; afterwards nothing is missing."""
     keys = {name: f"{name}-Key-{'0' * 12}" for name in ("runs", "rests")}
     for name, key in keys.items():
-        lasting = account(name, [key], incidents=2_000, services=120, habits=SLOW)
-        pagerduty.control("POST", "accounts", **lasting)
+        pagerduty.control("POST", "accounts", **account(name, [key], incidents=2_600, teams=12))
         fleet.connect(f"{name}/main", key)
+        pagerduty.control("POST", "habits", account=name, **SLOW)
     each = requests_of(pagerduty, *keys.values()) // 2 + 15
     waiting = fleet.begin("collect", "runs/main", "--wait", "--json")
     fleet.ask("collect", "rests/main")
@@ -67,6 +71,8 @@ def test_all_requests_stop_and_go_on_while_what_was_paused_singly_stays_so(
     assert settled(fleet, pagerduty, *keys.values()) == stopped
     resting = requests_of(pagerduty, keys["rests"])
 
+    for name in keys:
+        pagerduty.control("POST", "habits", account=name, latency_ms=0, jitter_ms=0)
     assert fleet.ask("source", "resume", "--all") == {"paused": False}
     ran = fleet.end(waiting, timeout=120)
     assert (ran.code, ran.document["state"]) == (0, "complete"), f"{ran.err}{fleet.tail()}"
@@ -83,3 +89,96 @@ def test_all_requests_stop_and_go_on_while_what_was_paused_singly_stays_so(
 def test_one_source_or_all_but_not_both(fleet: Fleet, command: str) -> None:
     assert "--all" in fleet.refused(2, "source", command)
     assert "--all" in fleet.refused(2, "source", command, "runs/main", "--all")
+
+
+def rewrite(path: Path, document: dict[str, Any]) -> None:
+    path.chmod(0o600)
+    path.write_text(json.dumps(document), "utf-8")
+
+
+def age(runs: Path, *old: str) -> None:
+    """Let the runs *old* have been sealed years ago, and all that refers to them agree."""
+    previous = None
+    for run in sorted(path for path in runs.iterdir()):
+        plan = json.loads((run / "plan.json").read_text("utf-8")) | {"previous": previous}
+        rewrite(run / "plan.json", plan)
+        plan_sha256 = hashlib.sha256((run / "plan.json").read_bytes()).hexdigest()
+        manifest = json.loads((run / "manifest.json").read_text("utf-8"))
+        manifest |= {"previous": previous, "plan_sha256": plan_sha256}
+        if run.name in old:
+            manifest["sealed_at"] = "2023-05-01T12:00:00Z"
+        rest = {name: value for name, value in manifest.items() if name != "sha256"}
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        manifest["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        rewrite(run / "manifest.json", manifest)
+        previous = {"run": run.name, "sha256": manifest["sha256"]}
+
+
+@pytest.mark.timeout(240)
+def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
+    fleet: Fleet, pagerduty: SimulatorProcess
+) -> None:
+    """What is under legal hold stays; retention takes the old runs, a purge all of them; records tell."""
+    source, key = "life/main", "life-Key-00000000001"
+    pagerduty.control("POST", "accounts", **account("life", [key], incidents=150))
+    chosen = ("--resources", "incidents,users,teams")
+    fleet.connect(source, key, *chosen)
+    for _ in range(3):
+        fleet.collect(source)
+    age(fleet.runs / source / "runs", "00000001", "00000002")
+    assert fleet.verify(source)["purged"] == []
+    counts = {name: len(fleet.export(source, name)) for name in ("incidents", "users", "teams")}
+
+    def listed() -> list[str]:
+        return [run["run"] for run in fleet.ask("run", "list", source)["runs"]]
+
+    assert "--yes" in fleet.refused(2, "source", "purge", source)
+    assert "source pause" in fleet.refused(1, "source", "purge", source, "--yes")
+    fleet.ask("source", "hold", source)
+    fleet.ask("source", "set", source, "--retention", "24")
+    looked_at(fleet, source)
+    fleet.ask("source", "pause", source)
+    assert "under legal hold" in fleet.refused(1, "source", "purge", source, "--yes")
+    assert len(listed()) == 3
+    fleet.ask("source", "resume", source)
+
+    fleet.ask("source", "release", source)
+    fleet.until(lambda: listed() == ["00000003"], 30, "see the old runs erased")
+    [purged] = fleet.verify(source)["purged"]
+    assert (purged["why"], purged["runs"]) == ("retention", ["00000001", "00000002"])
+    assert len(fleet.export(source, "users")) == counts["users"]
+    told = fleet.run("artifact", "export", source, "--resource", "incidents")
+    assert "00000002 are gone" in told.err
+    assert fleet.collect(source)["runs"] == ["00000004"]
+    assert fleet.verify(source)["runs"] == ["00000003", "00000004"]
+
+    fleet.ask("source", "disconnect", source)
+    gone = fleet.ask("source", "purge", source, "--yes")["purged"]
+    assert (gone["why"], gone["through"]) == ("purge", "00000004")
+    assert fleet.ask("source", "purge", source, "--yes")["purged"] == gone
+    assert not (fleet.runs / source).exists()
+    assert "all up to 00000004 were purged" in fleet.refused(1, "verify", source)
+    record = json.loads((fleet.runs / ".purged" / source / "00000004.json").read_text("utf-8"))
+    assert [run["run"] for run in record["runs"]] == ["00000003", "00000004"]
+
+    pagerduty.control("POST", "accounts", **account("death", ["death-Key-0000000001"]))
+    other = ("source", "connect", source, "--yes", *chosen)
+    assert "holds evidence of life" in fleet.refused(1, *other, key="death-Key-0000000001")
+    fleet.connect(source, key, *chosen)
+    assert fleet.collect(source)["runs"] == ["00000005"]
+    assert {name: len(fleet.export(source, name)) for name in counts} == counts
+    assert fleet.verify(source)["differences"] == []
+
+
+def looked_at(fleet: Fleet, source: str) -> None:
+    """Wait until the fleet has given a source that was due for it the look it gets once a day."""
+    with redis.Redis.from_url((fleet.data / "redis.url").read_text().strip()) as client:
+        tomorrow = (time.time() + 3600) * 1000
+        fleet.until(
+            lambda: (
+                (client.zscore("pagetrail:daily", source) or 0) > tomorrow
+                and not client.exists("pagetrail:seal", "pagetrail:unacked")
+            ),
+            30,
+            "see the source looked at",
+        )

@@ -83,6 +83,20 @@ def test_deleting_is_idempotent(storage: Storage) -> None:
     assert storage.put_new("a/b", b"again")
 
 
+def test_nothing_tells_of_what_was_deleted(tmp_path: Path) -> None:
+    """A directory's name would: it goes with its last object, and comes back with the next."""
+    storage = open_storage(tmp_path.as_uri())
+    for key in ("tenant/secret/a", "tenant/secret/b", "tenant/c"):
+        storage.put_new(key, b"1")
+    storage.delete("tenant/secret/a")
+    assert (tmp_path / "tenant/secret/b").exists()
+    storage.delete("tenant/secret/b")
+    assert [path.name for path in (tmp_path / "tenant").iterdir()] == ["c"]
+    storage.delete("tenant/c")
+    assert not (tmp_path / "tenant").exists()
+    assert storage.put_new("tenant/secret/a", b"2")
+
+
 def test_an_empty_storage_lists_nothing(storage: Storage) -> None:
     """Listing finds nothing where nothing is, and says so without failing."""
     assert list(storage.list("")) == list(storage.list("a/b")) == []

@@ -30,6 +30,7 @@ MESSAGES: dict[str, set[Message]] = {
         ("backfill", "tasks.fetch.fetch_page", (SOURCE, RUN, PAGE, 12, "backfill")),
         ("fetch", "tasks.fetch.fetch_resource", (SOURCE, RUN, "users/all.1/000000", 12, "fetch")),
         ("seal", "tasks.seal.seal_run", (SOURCE, RUN)),
+        ("seal", "tasks.purge.look_after", (SOURCE,)),
     }
 }
 SEND = f"""
@@ -39,6 +40,7 @@ from workers.ledger import Offer, Outcome
 entry = celery.conf.beat_schedule["tick"]
 celery.send_task(entry["task"], **entry["options"])
 messages.recover()
+messages.look_after("{SOURCE}")
 for task in ("plan", "probe", "seal"):
     messages.publish("{SOURCE}", "{RUN}", Outcome("open", task=task))
 pages = ("{PAGE}", "users/all.1/000000")

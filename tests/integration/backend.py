@@ -15,7 +15,7 @@ from pytest import raises  # noqa: PT013 - nothing else of pytest is used, this 
 
 from tasks import api
 from workers.errors import Busy, Exists, Fault, KeyRefused, NotFound, UsageFault
-from workers.runtime import runtime
+from workers.runtime import Runtime, runtime
 from workers.sources import State
 
 SOURCE = "backend/main"
@@ -26,6 +26,14 @@ def main(keys: dict[str, str]) -> None:
     """Take a source through its life; what isn't as promised ends the program."""
     own = Celery("backend")
     fleet = runtime()
+    connect(fleet, keys)
+    look_after(fleet, keys)
+    collect(fleet)
+    leave(fleet)
+    assert current_app._get_current_object() is own, "the backend's own Celery app stays its own"
+
+
+def connect(fleet: Runtime, keys: dict[str, str]) -> None:
     wishes = api.Wishes(every_seconds=None, resources=("teams", "users"))
     with raises(UsageFault):
         api.connect(fleet, "../x", keys["key"], wishes)
@@ -42,14 +50,26 @@ def main(keys: dict[str, str]) -> None:
     with raises(Exists):
         api.connect(fleet, SOURCE, keys["key"], wishes)
 
+
+def look_after(fleet: Runtime, keys: dict[str, str]) -> None:
     with raises(KeyRefused):
         api.rotate(fleet, SOURCE, keys["other"])
-    assert api.rotate(fleet, SOURCE, keys["next"]).fingerprint != connected.fingerprint
+    before = api.get(fleet, SOURCE).fingerprint
+    assert api.rotate(fleet, SOURCE, keys["next"]).fingerprint != before
+    changed = api.change(fleet, SOURCE, retention_months=24, reserve=0.2)
+    assert (changed.retention_months, changed.reserve) == (24, 0.2)
+    assert changed.resources == ("teams", "users")
+    with raises(UsageFault):
+        api.change(fleet, SOURCE, every_seconds=1)
+    assert api.hold(fleet, SOURCE).held_since
+    assert api.release(fleet, SOURCE).held_since is None
     assert api.pause(fleet, SOURCE).state is State.PAUSED
     with raises(Busy):
         api.collect(fleet, SOURCE)
     assert api.resume(fleet, SOURCE).state is State.ACTIVE
 
+
+def collect(fleet: Runtime) -> None:
     opened = api.collect(fleet, SOURCE)
     assert not opened.joined
     while api.run(fleet, SOURCE).state == "open":
@@ -66,10 +86,17 @@ def main(keys: dict[str, str]) -> None:
     with raises(NotFound):
         api.export(fleet.storage, SOURCE, "teams", "00000077")
 
+
+def leave(fleet: Runtime) -> None:
     gone = api.disconnect(fleet, SOURCE)
     assert (gone.state, gone.sealed_key) == (State.DISCONNECTED, None)
     assert api.verify(fleet.storage, SOURCE).ok
-    assert current_app._get_current_object() is own, "the backend's own Celery app stays its own"
+    purged = api.purge(fleet, SOURCE, "the backend's own user")
+    assert purged
+    assert (purged.runs, purged.by) == (("00000001",), "the backend's own user")
+    assert api.runs(fleet, SOURCE) == []
+    with raises(NotFound, match="were purged"):
+        api.verify(fleet.storage, SOURCE)
 
 
 def refuse(verdict: object) -> None:

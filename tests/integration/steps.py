@@ -20,7 +20,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from tasks import fetch, plan, seal
+from tasks import fetch, plan, purge, seal
 from tasks.artifacts import manifest_key
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.app import celery
@@ -201,7 +201,7 @@ def make(
         fleet = Fleet(runtime, redis, storage, pagerduty)
         fleets.append(fleet)
         fleet.runtime.ledger.now_ms = int(datetime.now(UTC).timestamp() * 1000)
-        for module in (plan, fetch, seal):
+        for module in (plan, fetch, purge, seal):
             monkeypatch.setattr(module, "runtime", lambda: fleet.runtime)
 
         def send_task(name: str, args: tuple[Any, ...], queue: str) -> None:

@@ -64,6 +64,8 @@ def test_a_source_lives_from_connect_to_disconnect(
     assert connected == account | {
         "fingerprint": connected["fingerprint"],
         "state": "active",
+        "retention_months": None,
+        "held_since": None,
         "resources": {
             name: {"readable": False, "reason": "plan"}
             if name == "audit_records"
@@ -155,6 +157,64 @@ def test_a_disconnected_source_comes_back_with_its_account_only(pagetrail: Paget
     )
     assert "holds evidence of acme" in pagetrail("source", "connect", "acme/main", key=OTHER).stderr
     assert pagetrail.json("source", "connect", "acme/main", key=ACME_NEXT)["state"] == "active"
+
+
+def test_evidence_alone_tells_whose_a_source_is(pagetrail: Pagetrail, tmp_path: Path) -> None:
+    """A registry that was lost or set back is no way to mix two accounts under one name."""
+
+    def leave(subdomain: str) -> None:
+        manifest = {"account": {"region": "us", "subdomain": subdomain}}
+        path = tmp_path / "data/artifacts/acme/main/runs/00000001/manifest.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(manifest))
+
+    leave("acme")
+    sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=OTHER)
+    assert "holds evidence of acme in region us" in sentence
+    before = pagetrail.json("source", "connect", "acme/main", key=ACME)
+    leave("another")
+    for command in (("source", "rotate"), ("source", "check")):
+        sentence = pagetrail.refused(1, *command, "acme/main", key=ACME_NEXT)
+        assert "holds evidence of another in region us" in sentence
+    assert pagetrail.json("source", "show", "acme/main") == before
+
+
+def test_settings_are_changed_one_by_one(pagetrail: Pagetrail) -> None:
+    chosen = ("--every", "6h", "--resources", "teams,users", "--retention", "24")
+    pagetrail.json("source", "connect", "acme/main", *chosen, key=ACME)
+
+    def settings() -> dict[str, object]:
+        (row,) = pagetrail.json("source", "list")["sources"]
+        return {name: row[name] for name in ("every_seconds", "resources", "reserve")} | {
+            "retention_months": row["retention_months"]
+        }
+
+    first = {"every_seconds": 21_600, "resources": ["teams", "users"], "reserve": 0.1}
+    first |= {"retention_months": 24}
+    assert settings() == first
+    due = pagetrail.json("status")["sources"][0]["next_due"]
+    pagetrail.json("source", "set", "acme/main", "--every", "never", "--reserve", "25%")
+    assert settings() == first | {"every_seconds": None, "reserve": 0.25}
+    assert (due is None, pagetrail.json("status")["sources"][0]["next_due"]) == (False, None)
+    pagetrail.json("source", "set", "acme/main", "--resources", "all", "--retention", "never")
+    assert settings() == {"every_seconds": None, "resources": None, "reserve": 0.25} | {
+        "retention_months": None
+    }
+    assert "--retention" in pagetrail.refused(2, "source", "set", "acme/main")
+    assert "no retention" in pagetrail.refused(2, "source", "set", "acme/main", "--retention", "0")
+
+
+def test_a_legal_hold_is_shown_and_outlives_the_connection(pagetrail: Pagetrail) -> None:
+    pagetrail.json("source", "connect", "acme/main", key=ACME)
+    held = pagetrail.json("source", "hold", "acme/main")
+    assert held["held_since"]
+    assert pagetrail.json("source", "hold", "acme/main") == held
+    assert "active, held" in pagetrail("source", "list").stdout
+    assert "legal hold" in pagetrail("source", "show", "acme/main").stdout
+    pagetrail.json("source", "disconnect", "acme/main")
+    again = pagetrail.json("source", "connect", "acme/main", key=ACME)
+    assert again["held_since"] == held["held_since"]
+    assert pagetrail.json("source", "release", "acme/main")["held_since"] is None
 
 
 def test_a_key_due_for_rotation_is_warned_of(

@@ -1,5 +1,6 @@
 """The command's frame: help, wrong usage, faults and interruptions."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -138,6 +139,25 @@ def test_what_is_written_of_the_unexpected_holds_no_secret(
 def test_a_shell_gets_its_completion_script(capsys: Captured, shell: str) -> None:
     assert perform(["completion", shell]) == 0
     assert "_PAGETRAIL_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "fault"), [("acme/main", None), ("acme/other", Fault), ("", Fault), ("y", Fault)]
+)
+def test_what_can_not_be_undone_wants_the_name_typed(
+    monkeypatch: pytest.MonkeyPatch, typed: str, fault: type[Fault] | None
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: typed)
+    with pytest.raises(fault) if fault else nullcontext():
+        output.confirm_name("It goes.", "acme/main", yes=False)
+
+
+def test_where_nobody_can_type_it_has_to_be_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    output.confirm_name("It goes.", "acme/main", yes=True)
+    with pytest.raises(UsageFault, match="--yes"):
+        output.confirm_name("It goes.", "acme/main", yes=False)
 
 
 def test_words_from_outside_cannot_command_the_terminal(capsys: Captured) -> None:

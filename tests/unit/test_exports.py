@@ -37,6 +37,7 @@ class Runs:
             "run": run,
             "resources": {self.resource: entry},
             "backlog": left if backlog else {},
+            "previous": {"run": f"{self.count - 1:08d}"} if self.count > 1 else None,
         }
         self.storage.put_new(manifest_key(SOURCE, run), orjson.dumps(manifest))
 
@@ -52,7 +53,7 @@ class Runs:
 
     def export(self, run: str | None = None) -> dict[str, Any]:
         """Return the exported records by id."""
-        choice = choose(sealed(self.storage, SOURCE, run), SOURCE, self.resource)
+        choice = choose(sealed(self.storage, SOURCE, run), SOURCE, self.resource, run)
         lines = [orjson.loads(line) for line in records(self.storage, choice)]
         found = {record["id"]: record.get("v") for record in lines}
         assert len(found) == len(lines)

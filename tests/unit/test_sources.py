@@ -1,5 +1,6 @@
 """A source's id and document."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -91,6 +92,11 @@ def test_a_disconnected_source_has_a_document_too() -> None:
     bare = Source.from_json(SOURCE.to_json().replace(b'"v1.sealed"', b"null"))
     assert bare.sealed_key is None
     assert Source.from_json(bare.to_json()) == bare
+
+
+def test_a_document_tells_since_when_a_source_is_held() -> None:
+    held = replace(SOURCE, held_since=WHEN, retention_months=24)
+    assert Source.from_json(held.to_json()) == held
 
 
 def test_a_document_may_hold_what_a_newer_version_added() -> None:

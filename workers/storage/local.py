@@ -87,6 +87,7 @@ class LocalStorage:
         with _plain_faults(path), suppress(FileNotFoundError, NotADirectoryError), self._locked():
             path.unlink()
             _sync_directory(path.parent)
+            self._prune(path.parent)
 
     def get_versioned(self, key: str) -> tuple[bytes, Version] | None:
         data = self.get(key)
@@ -180,6 +181,16 @@ class LocalStorage:
         except FileNotFoundError:
             path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             return os.open(path, flags, self._mode)
+
+    def _prune(self, directory: Path) -> None:
+        """Remove *directory* and its parents as far as they are empty: their names say what there was."""
+        while directory != self._root:
+            try:
+                directory.rmdir()
+            except OSError:
+                return
+            self._settled.discard(directory)
+            directory = directory.parent
 
     def _settle(self, directory: Path) -> None:
         """Make *directory* and its parents durably; once per process, then it costs nothing."""

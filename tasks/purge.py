@@ -1,0 +1,199 @@
+"""Erase evidence: all of a source because somebody asked, or the runs that have outlived its retention."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from tasks import purges
+from tasks.artifacts import run_prefix
+from tasks.manifests import digest, read_manifest, read_plan, runs_of
+from tasks.purges import Purge, purge_of
+from tasks.windows import moment, rfc3339
+from workers.app import celery
+from workers.errors import Busy, Fault, StorageConflict
+from workers.runtime import Runtime, runtime
+from workers.sources import Source, State
+from workers.storage import Storage
+
+log = logging.getLogger("pagetrail.purge")
+
+STEP_SECONDS = 15.0
+"""A look ends well before its message would be delivered to another worker too."""
+LATER_SECONDS = 600.0
+"""When to look again at a source whose run is open."""
+FLEET = "fleet"
+_ERASERS, _BATCH = 8, 400
+
+
+@celery.task(name="tasks.purge.look_after")
+def look_after(source: str) -> None:
+    """Give a source its daily look: erase what has outlived its retention, unless a run is open."""
+    fleet = runtime()
+    found = fleet.sources.fresh(source)
+    if not purges.wants_look(found):
+        fleet.daily.end(source)
+    elif is_open(fleet, source):
+        fleet.daily.within(source, LATER_SECONDS)
+    elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
+        fleet.daily.within(source, 0)
+
+
+def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
+    """Erase all evidence of a source; return the record of it, None if there never was any.
+
+    See `tasks.api.purge`.
+    """
+    source = fleet.sources.fresh(source_id)
+    _refuse(fleet, source)
+    if found := runs_of(fleet.storage, source_id):
+        _record(fleet, source, found, "purge", by)
+    _erase(fleet, source_id)
+    fleet.ledger.forget(source_id)
+    through = purges.purged_through(fleet.storage, source_id)
+    record = purges.record_naming(fleet.storage, source_id, through) if through else None
+    return purge_of(record) if record else None
+
+
+def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> bool:
+    """Erase the runs of *source* that have outlived its retention; False if *seconds* weren't enough.
+
+    Safe to repeat. A legal hold that came first stops it.
+    """
+    if not source.held_since and (found := outlived(fleet.storage, source, now)):
+        _record(fleet, source, found, "retention", FLEET)
+    return _erase(fleet, source.id, seconds)
+
+
+def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
+    """Return the oldest runs that were all sealed longer ago than the source's retention.
+
+    The newest sealed run stays while the source is connected: the next one goes on from it.
+    """
+    if source.retention_months is None:
+        return []
+    edge = purges.months_before(now, source.retention_months)
+    found: list[str] = []
+    runs = runs_of(storage, source.id)
+    for run in runs if source.state is State.DISCONNECTED else runs[:-1]:
+        manifest = read_manifest(storage, source.id, run)
+        if manifest is None or moment(manifest["sealed_at"]) >= edge:
+            break
+        found.append(run)
+    return found
+
+
+def is_open(fleet: Runtime, source_id: str) -> bool:
+    """Whether a run of the source is open, as the ledger or, where that was lost, storage says."""
+    if fleet.ledger.progress(source_id).get("run"):
+        return True
+    runs = runs_of(fleet.storage, source_id)
+    try:
+        return bool(
+            runs
+            and read_manifest(fleet.storage, source_id, runs[-1]) is None
+            and read_plan(fleet.storage, source_id, runs[-1])
+        )
+    except StorageConflict:
+        return False  # nobody can go on with it
+
+
+def _refuse(fleet: Runtime, source: Source) -> None:
+    name = source.id
+    if source.state is State.ACTIVE:
+        raise Fault(
+            f"{name} is active: `pagetrail source pause {name}` or `pagetrail source disconnect "
+            f"{name}` first."
+        )
+    if source.held_since:
+        raise Fault(
+            f"{name} is under legal hold since {rfc3339(source.held_since)}: nothing was erased. "
+            f"`pagetrail source release {name}` ends the hold."
+        )
+    if is_open(fleet, name):
+        raise Busy(
+            f"The last run of {name} is not sealed yet: `pagetrail run cancel {name}` ends it; "
+            "once the fleet has sealed it, purge again."
+        )
+
+
+def _record(fleet: Runtime, source: Source, runs: list[str], why: str, by: str) -> None:
+    """Store what is about to be erased and why; from then on these runs are no evidence any more."""
+    fleet.sources.save(source)  # `Busy` if it was put under legal hold at this very moment
+    entries = [_entry(fleet.storage, source.id, run) for run in runs]
+    document = {
+        "format": 1,
+        "source": source.id,
+        "through": runs[-1],
+        "why": why,
+        "retention_months": source.retention_months if why == "retention" else None,
+        "by": by,
+        "at": rfc3339(datetime.now(UTC)),
+        "account": {"region": source.region, "subdomain": source.subdomain},
+        "runs": entries,
+        "objects": sum(entry["objects"] for entry in entries),
+        "bytes": sum(entry["bytes"] for entry in entries),
+    }
+    text = orjson.dumps(document | {"sha256": digest(document)}, option=orjson.OPT_INDENT_2)
+    fleet.storage.put_new(purges.record_key(source.id, runs[-1]), text)
+
+
+def _entry(storage: Storage, source: str, run: str) -> dict[str, Any]:
+    sizes = [stored.size for stored in storage.list(run_prefix(source, run))]
+    manifest: Mapping[str, Any] = {}
+    try:
+        manifest = read_manifest(storage, source, run) or {}
+    except StorageConflict:
+        log.warning("erased although it can't be read", extra={"source": source, "run": run})
+    names = ("state", "period", "opened_at", "sealed_at")
+    return {
+        "run": run,
+        **{name: manifest.get(name) for name in names},
+        "manifest_sha256": manifest.get("sha256"),
+        "objects": len(sizes),
+        "bytes": sum(sizes),
+    }
+
+
+def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
+    """Delete whatever is stored of runs that were purged; False if *seconds* weren't enough."""
+    began, storage = time.monotonic(), fleet.storage
+    keys = _left(storage, source)
+    with ThreadPoolExecutor(_ERASERS) as erasers:
+        while batch := list(islice(keys, _BATCH)):
+            if time.monotonic() - began > seconds:
+                return False
+            list(erasers.map(storage.delete, batch))
+    for through in purges.unfinished(storage, source):
+        _finish(fleet, source, through)
+    return True
+
+
+def _left(storage: Storage, source: str) -> Iterator[str]:
+    through = purges.purged_through(storage, source)
+    for run in storage.children(f"{source}/runs") if through else ():
+        if run <= through:
+            yield from (stored.key for stored in storage.list(run_prefix(source, run)))
+
+
+def _finish(fleet: Runtime, source: str, through: str) -> None:
+    """Store that all is gone that the record names."""
+    record = purges.record_naming(fleet.storage, source, through) or {}
+    document = {
+        "format": 1,
+        "source": source,
+        "through": through,
+        "record_sha256": record.get("sha256"),
+        "finished_at": rfc3339(datetime.now(UTC)),
+    }
+    fleet.storage.put_new(
+        purges.done_key(source, through), orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    )
+    log.info("erased", extra={"source": source, "run": through})

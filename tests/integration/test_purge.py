@@ -1,0 +1,298 @@
+"""Evidence erased: by a person, by retention, with everything that can go wrong in between."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tasks import api, plan, purge, purges
+from tasks.artifacts import manifest_key
+from tasks.manifests import account_of, digest, read_manifest, read_plan, runs_of
+from tests.integration.steps import SOURCE, Died, Fleet
+from workers.errors import Busy, Fault, NotFound
+from workers.sources import Source, State
+
+RUNS = ("00000001", "00000002", "00000003")
+LATER = datetime.now(UTC) + timedelta(days=800)  # 24 months are over
+
+
+class Mortal:
+    """A storage under which the process dies at a chosen deletion or at the end of one."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self.deletions_left = 10**9
+        self.stored = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        if self.stored and self.stored in key:
+            raise Died(key)
+        return bool(self._storage.put_new(key, data))
+
+    def delete(self, key: str) -> None:
+        if self.deletions_left == 0:
+            raise Died(key)
+        self.deletions_left -= 1
+        self._storage.delete(key)
+
+
+@pytest.fixture
+def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
+    return make(tmp_path / "data")
+
+
+def connect(fleet: Fleet, **settings: object) -> Source:
+    source = replace(fleet.connect(), resources=("incidents", "teams"), **settings)  # type: ignore[arg-type]
+    return fleet.runtime.sources.save(source)
+
+
+def collect(fleet: Fleet, count: int = 1) -> None:
+    for _ in range(count):
+        end(fleet, api.collect(fleet.runtime, SOURCE).run)
+
+
+def end(fleet: Fleet, run: str) -> None:
+    """Do steps until *run* is sealed and forgotten."""
+    while fleet.redis.exists(f"pagetrail:run:{SOURCE}") or not fleet.storage.get(
+        manifest_key(SOURCE, run)
+    ):
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
+
+
+def stored(fleet: Fleet, prefix: str = SOURCE) -> list[str]:
+    return [each.key for each in fleet.storage.list(prefix)]
+
+
+def read(fleet: Fleet, key: str) -> dict[str, Any]:
+    text = fleet.storage.get(key)
+    assert text, key
+    return dict(orjson.loads(text))
+
+
+def test_retention_leaves_the_newest_run_and_what_is_left_is_right(fleet: Fleet) -> None:
+    source = connect(fleet, retention_months=24)
+    collect(fleet, 3)
+    digests = [read(fleet, manifest_key(SOURCE, run))["sha256"] for run in RUNS]
+    count = len(
+        stored(fleet, f"{SOURCE}/runs/{RUNS[0]}") + stored(fleet, f"{SOURCE}/runs/{RUNS[1]}")
+    )
+    assert purge.expire(fleet.runtime, source, datetime.now(UTC), 60)
+    assert runs_of(fleet.storage, SOURCE) == list(RUNS), "nothing is old yet"
+    assert purge.expire(fleet.runtime, source, LATER, 60)
+
+    assert runs_of(fleet.storage, SOURCE) == [RUNS[2]]
+    assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[2]}
+    record = read(fleet, purges.record_key(SOURCE, RUNS[1]))
+    assert (record["why"], record["by"], record["objects"]) == ("retention", "fleet", count)
+    assert record["bytes"] > 0
+    assert [run["manifest_sha256"] for run in record["runs"]] == digests[:2]
+    assert record["sha256"] == digest(record)
+    done = read(fleet, purges.done_key(SOURCE, RUNS[1]))
+    assert done["record_sha256"] == record["sha256"]
+
+    report = api.verify(fleet.storage, SOURCE)
+    assert (report.ok, report.runs, report.differences) == (True, [RUNS[2]], [])
+    assert [each.through for each in report.purged] == [RUNS[1]]
+    incidents = api.export(fleet.storage, SOURCE, "incidents")
+    assert (incidents.choice.gone, incidents.choice.whole) == (RUNS[1], False)
+    teams = api.export(fleet.storage, SOURCE, "teams")
+    assert (len(list(teams.records)), teams.choice.whole) == (5, True)
+    with pytest.raises(NotFound, match="was purged"):
+        api.verify(fleet.storage, SOURCE, RUNS[0])
+
+    collect(fleet)
+    following = read_plan(fleet.storage, SOURCE, "00000004")
+    assert following
+    assert following.previous == {"run": RUNS[2], "sha256": digests[2]}
+    assert following.covered, "what was read before is not asked for again"
+    assert api.verify(fleet.storage, SOURCE).ok
+
+
+def test_a_record_that_was_edited_excuses_nothing(fleet: Fleet) -> None:
+    source = connect(fleet, retention_months=24)
+    collect(fleet, 2)
+    assert purge.expire(fleet.runtime, source, LATER, 60)
+    key = purges.record_key(SOURCE, RUNS[0])
+    record = read(fleet, key)
+    for edited in (
+        record | {"runs": []},
+        {**record, "runs": [], "sha256": digest({**record, "runs": []})},
+        [],
+    ):
+        fleet.storage.delete(key)
+        fleet.storage.put_new(key, orjson.dumps(edited))
+        [difference] = api.verify(fleet.storage, SOURCE).differences
+        assert (difference.kind, difference.counts) == ("chain", True)
+
+
+def test_an_interrupted_purge_goes_on_where_it_was(fleet: Fleet) -> None:
+    connect(fleet)
+    collect(fleet, 2)
+    api.pause(fleet.runtime, SOURCE)
+    everything = stored(fleet)
+    mortal = Mortal(fleet.storage)
+    dying = replace(fleet.runtime, storage=mortal)
+
+    def erase() -> None:
+        with contextlib.suppress(Died):
+            api.purge(dying, SOURCE, "tester")
+
+    mortal.stored = ".purged"
+    erase()
+    assert stored(fleet) == everything, "nothing is erased before the record is stored"
+    mortal.stored, mortal.deletions_left = "", 7
+    erase()
+    record = read(fleet, purges.record_key(SOURCE, RUNS[1]))
+    assert record["objects"] == len(everything)
+    left = stored(fleet)
+    assert len(left) == len(everything) - 7
+    assert runs_of(fleet.storage, SOURCE) == [], "what is left is no evidence any more"
+    mortal.deletions_left, mortal.stored = 10**9, ".done"
+    erase()
+    assert stored(fleet) == []
+    assert purges.unfinished(fleet.storage, SOURCE) == [RUNS[1]]
+    mortal.stored = ""
+    for _ in range(2):
+        done = api.purge(dying, SOURCE, "somebody else")
+        assert done == purges.purge_of(record)
+    assert purges.unfinished(fleet.storage, SOURCE) == []
+
+
+def test_a_look_that_takes_too_long_goes_on_at_the_next_tick(fleet: Fleet) -> None:
+    source = connect(fleet, retention_months=24)
+    collect(fleet, 2)
+    assert not purge.expire(fleet.runtime, source, LATER, 0)
+    assert purges.unfinished(fleet.storage, SOURCE) == [RUNS[0]]
+    api.change(fleet.runtime, SOURCE, retention_months=24)  # which asks for a look at once
+    plan.tick()
+    assert ("tasks.purge.look_after", (SOURCE,)) in fleet.messages
+    while fleet.messages:
+        fleet.step()
+    assert purges.unfinished(fleet.storage, SOURCE) == []
+    assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[1]}
+
+
+def test_nothing_is_erased_while_a_run_is_open(fleet: Fleet) -> None:
+    connect(fleet, retention_months=24)
+    collect(fleet, 2)
+    opened = api.collect(fleet.runtime, SOURCE)
+    before = stored(fleet)
+    purge.look_after(SOURCE)
+    api.pause(fleet.runtime, SOURCE)
+    with pytest.raises(Busy, match="not sealed yet"):
+        api.purge(fleet.runtime, SOURCE, "tester")
+    fleet.lose_redis()
+    purge.look_after(SOURCE)
+    with pytest.raises(Busy, match="not sealed yet"):
+        api.purge(fleet.runtime, SOURCE, "tester")
+    assert stored(fleet) == before
+    api.cancel(fleet.runtime, SOURCE)
+    end(fleet, opened.run)
+    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert stored(fleet) == []
+
+
+def test_a_legal_hold_stops_purge_and_retention(fleet: Fleet) -> None:
+    source = connect(fleet, retention_months=24)
+    collect(fleet, 2)
+    api.hold(fleet.runtime, SOURCE)
+    before = stored(fleet)
+    with pytest.raises(Busy):
+        purge.expire(fleet.runtime, source, LATER, 60)  # held since it was looked at
+    held = fleet.runtime.sources.fresh(SOURCE)
+    assert purge.expire(fleet.runtime, held, LATER, 60)
+    api.pause(fleet.runtime, SOURCE)
+    with pytest.raises(Fault, match="under legal hold since"):
+        api.purge(fleet.runtime, SOURCE, "tester")
+    api.disconnect(fleet.runtime, SOURCE)
+    with pytest.raises(Fault, match="under legal hold since"):
+        api.purge(fleet.runtime, SOURCE, "tester")
+    assert stored(fleet) == before
+    api.release(fleet.runtime, SOURCE)
+    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert stored(fleet) == []
+
+
+def test_a_purged_name_keeps_its_account_and_its_numbers(fleet: Fleet) -> None:
+    connect(fleet)
+    with pytest.raises(Fault, match="is active"):
+        api.purge(fleet.runtime, SOURCE, "tester")
+    collect(fleet, 2)
+    api.disconnect(fleet.runtime, SOURCE)
+    api.purge(fleet.runtime, SOURCE, "tester")
+    fleet.storage.delete(f".registry/{SOURCE}.json")
+    fleet.lose_redis()
+    assert account_of(fleet.storage, SOURCE) == ("us", "acme")
+    connect(fleet)
+    # What a worker frozen since before the purge stores when it thaws is no run.
+    fleet.storage.put_new(f"{SOURCE}/runs/{RUNS[1]}/pages/teams/all.1/000000.json.zst", b"late")
+    collect(fleet)
+    manifest = read_manifest(fleet.storage, SOURCE, RUNS[2])
+    assert manifest
+    assert (manifest["state"], manifest["previous"]) == ("complete", None)
+    report = api.verify(fleet.storage, SOURCE)
+    assert (report.ok, [each.kind for each in report.differences]) == (True, ["left"])
+    assert api.export(fleet.storage, SOURCE, "incidents").choice.whole
+    api.pause(fleet.runtime, SOURCE)
+    api.purge(fleet.runtime, SOURCE, "tester")
+    assert stored(fleet) == []
+
+
+def test_a_disconnected_source_leaves_its_document_in_redis_and_nothing_else(fleet: Fleet) -> None:
+    connect(fleet, retention_months=24)
+    collect(fleet)
+    opened = api.collect(fleet.runtime, SOURCE)
+    api.disconnect(fleet.runtime, SOURCE)
+    end(fleet, opened.run)
+    assert api.run(fleet.runtime, SOURCE).state == "cancelled"
+    gone = fleet.runtime.sources.fresh(SOURCE)
+    assert purge.expire(fleet.runtime, gone, LATER, 60)
+    assert stored(fleet) == [], "there is no next run that would go on from the last"
+    api.purge(fleet.runtime, SOURCE, "tester")
+    api.change(fleet.runtime, SOURCE, retention_months=None)
+    purge.look_after(SOURCE)
+    keys = {key.decode(): fleet.redis.type(key) for key in fleet.redis.scan_iter()}
+    assert not [key for key in keys if SOURCE in key]
+    named = {
+        key
+        for key, kind in keys.items()
+        if (kind == b"hash" and fleet.redis.hexists(key, SOURCE))
+        or (kind == b"zset" and fleet.redis.zscore(key, SOURCE) is not None)
+    }
+    assert named == {"pagetrail:sources"}
+    assert not fleet.redis.exists("pagetrail:credentials")
+
+
+def test_a_run_that_opens_while_its_source_is_disconnected_ends_without_a_request(
+    fleet: Fleet,
+) -> None:
+    stale = connect(fleet)
+    api.disconnect(fleet.runtime, SOURCE)
+    opened = plan.open_run(fleet.runtime, stale)
+    end(fleet, opened.run)
+    [run] = api.runs(fleet.runtime, SOURCE)
+    assert (run.state, run.requests) == ("cancelled", 0)
+
+
+def test_the_open_run_of_a_disconnected_source_ends_although_redis_lost_it(fleet: Fleet) -> None:
+    connect(fleet)
+    opened = api.collect(fleet.runtime, SOURCE)
+    source = fleet.runtime.sources.fresh(SOURCE)
+    fleet.runtime.sources.save(replace(source, state=State.DISCONNECTED, sealed_key=None))
+    fleet.lose_redis()
+    plan.restore(fleet.runtime)
+    end(fleet, opened.run)
+    assert api.run(fleet.runtime, SOURCE).state == "cancelled"

@@ -1,0 +1,60 @@
+"""When every source gets its daily look: one sorted set in Redis, filled again from storage where it was lost."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from redis import Redis
+
+from workers.errors import redis_faults
+
+DAY_MS = 86_400_000
+
+
+class Daily:
+    """Each source has a time of day of its own, so that the looks of many spread. Safe to share between threads."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._key = f"{prefix}:daily"
+
+    def begin(self, source: str) -> None:
+        """Look at *source* once a day from now on. Repeatable: a time that is set stays."""
+        share = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) / 2**32
+        with redis_faults():
+            at = _after(round(share * DAY_MS), self._now_ms())
+            self._redis.zadd(self._key, {source: at}, nx=True)
+
+    def within(self, source: str, seconds: float) -> None:
+        """Look at *source* after *seconds*, and then once a day."""
+        with redis_faults():
+            self._redis.zadd(self._key, {source: self._now_ms() + round(seconds * 1000)})
+
+    def end(self, source: str) -> None:
+        """Look at *source* no more. Repeatable."""
+        with redis_faults():
+            self._redis.zrem(self._key, source)
+
+    def take(self, most: int) -> list[str]:
+        """Return up to *most* sources that are due, each to one caller only; they are due again in a day."""
+        with redis_faults():
+            now = self._now_ms()
+            due = self._redis.zrangebyscore(self._key, 0, now, 0, most, withscores=True)
+            # What comes next follows from the time that was set: of two callers one changes it.
+            return [
+                source.decode()
+                for source, at in due
+                if self._redis.zadd(
+                    self._key, {source: _after(int(at), now)}, xx=True, gt=True, ch=True
+                )
+            ]
+
+    def _now_ms(self) -> int:
+        seconds, microseconds = self._redis.time()
+        return int(seconds * 1000 + microseconds // 1000)
+
+
+def _after(at: int, now: int) -> int:
+    """Return the first moment after *now* that lies whole days after *at*."""
+    return at + DAY_MS * max(0, (now - at) // DAY_MS + 1)
