@@ -48,6 +48,7 @@ from tasks.purges import Purge, wants_look
 from tasks.verify import Report
 from tasks.verify import verify as verified
 from workers.errors import Exists, Fault, KeyRefused, NotFound, UsageFault
+from workers.events import START, Event
 from workers.ledger import Outcome
 from workers.limiter import BudgetState, budget_name
 from workers.runtime import Runtime
@@ -423,6 +424,15 @@ def export(storage: Storage, source_id: str, resource: str, run: str | None = No
     manifests = sealed(storage, parse_source_id(source_id), run)
     choice = choose(manifests, source_id, resource, run)
     return Export(choice, exported(storage, choice))
+
+
+def events(fleet: Runtime, after: str = START, *, follow: bool = False) -> Iterator[Event]:
+    """Yield what happened after a position (default: all that is kept), oldest first; with *follow* wait for more.
+
+    Each event comes at least once, and repeats have the same `id`: keep the `position` of the last one that was dealt
+    with, and ids for a day. docs/events.md has every kind. Raises `RedisUnreachable`.
+    """
+    return fleet.events.read(after, follow=follow)
 
 
 def verify(storage: Storage, source_id: str, run: str | None = None) -> Report:

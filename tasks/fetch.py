@@ -22,6 +22,7 @@ from tasks.runs import Plan
 from workers import metrics
 from workers.app import celery
 from workers.errors import Fault, StorageConflict
+from workers.events import DAY_SECONDS
 from workers.ledger import Claim, Outcome
 from workers.observability import log_failure
 from workers.pagerduty import Outcome as Came
@@ -38,6 +39,8 @@ SLOW_ATTEMPTS = 3
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 60.0
 _OWN_FAULT_SECONDS = 5.0
 RENEW_SECONDS = 10.0
+_FAILING_SECONDS = 3_600
+"""A source that goes on failing is told of so often."""
 _STOPPED_SECONDS = 30.0
 """When to look again whether a source may send."""
 
@@ -171,6 +174,14 @@ class Visit:
         if now.fingerprint != source.fingerprint:
             return self._back("key", 0.0)
         log.warning("key refused", extra={"source": source.id, "run": self.claim.run})
+        self.fleet.events.emit(
+            "key.refused",
+            source.id,
+            self.claim.run,
+            {"region": source.region, "fingerprint": source.fingerprint},
+            about=source.fingerprint,
+            quiet_seconds=DAY_SECONDS,
+        )
         return self.fleet.ledger.refuse(self.claim, resource=self.resource, sent=self.sent)
 
     def _failed(self, timed_out: bool, why: str = "pagerduty") -> Outcome:
@@ -195,8 +206,17 @@ class Visit:
 
     def _probe(self) -> Outcome:
         """Tell a dead page from a dead source: only the former costs the page an attempt."""
-        ok = probe(self.fleet, self.fleet.sources.get(self.claim.source))
+        source = self.fleet.sources.get(self.claim.source)
+        ok = probe(self.fleet, source)
         sent = 0 if ok is None else 1
+        if ok is False:
+            self.fleet.events.emit(
+                "source.failing",
+                source.id,
+                self.claim.run,
+                {"region": source.region},
+                quiet_seconds=_FAILING_SECONDS,
+            )
         return self.fleet.ledger.probed(
             self.claim.source, self.claim.run, ok=bool(ok), resource=self.resource, sent=sent
         )

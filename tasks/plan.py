@@ -22,6 +22,7 @@ from tasks.probe import refuse_paused
 from tasks.purges import purged_through, wants_look
 from tasks.runs import Plan, make_plan, next_due
 from tasks.seal import finish
+from tasks.windows import rfc3339
 from workers.app import celery
 from workers.errors import Busy, StorageUnreachable
 from workers.limiter import budget_name
@@ -186,6 +187,17 @@ def reopen(fleet: Runtime, source: Source, run: str) -> None:
 def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> None:
     """Put a run into the ledger; a sealed one found there is from before Redis lost something."""
     settings = fleet.settings
+    fleet.events.emit(
+        "run.opened",
+        source.id,
+        plan.run,
+        {
+            "opened_at": rfc3339(plan.opened_at),
+            "period": plan.period.to_json(),
+            "resources": plan.resources,
+            "backfill": plan.backfill,
+        },
+    )
     outcome = fleet.ledger.open(
         source.id,
         plan.run,

@@ -19,6 +19,7 @@ from tasks.purges import Purge, purge_of
 from tasks.windows import moment, rfc3339
 from workers.app import celery
 from workers.errors import Busy, Fault, StorageConflict
+from workers.events import DAY_SECONDS
 from workers.runtime import Runtime, runtime
 from workers.sources import Source, State
 from workers.storage import Storage
@@ -35,15 +36,33 @@ _ERASERS, _BATCH = 8, 400
 
 @celery.task(name="tasks.purge.look_after")
 def look_after(source: str) -> None:
-    """Give a source its daily look: erase what has outlived its retention, unless a run is open."""
+    """Give a source its daily look: tell of an old key, erase what has outlived its retention unless a run is open."""
     fleet = runtime()
     found = fleet.sources.fresh(source)
+    _remind(fleet, found, datetime.now(UTC))
     if not purges.wants_look(found):
         fleet.daily.end(source)
     elif is_open(fleet, source):
         fleet.daily.within(source, LATER_SECONDS)
     elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
         fleet.daily.within(source, 0)
+
+
+def _remind(fleet: Runtime, source: Source, now: datetime) -> None:
+    days, most = (now - source.keyed_at).days, fleet.settings.key_max_age_days
+    if source.sealed_key is not None and days >= most:
+        fleet.events.emit(
+            "key.rotation_due",
+            source.id,
+            None,
+            {
+                "fingerprint": source.fingerprint,
+                "key_age_days": days,
+                "key_max_age_days": most,
+            },
+            about=f"{now:%Y-%m-%d}",
+            quiet_seconds=DAY_SECONDS,
+        )
 
 
 def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
@@ -184,13 +203,17 @@ def _left(storage: Storage, source: str) -> Iterator[str]:
 
 
 def _finish(fleet: Runtime, source: str, through: str) -> None:
-    """Store that all is gone that the record names."""
-    record = purges.record_naming(fleet.storage, source, through) or {}
+    """Tell, and store, that all is gone that the record names."""
+    record = purges.record_naming(fleet.storage, source, through)
+    if record:
+        names = ("why", "by", "through", "objects", "bytes")
+        told = {name: record[name] for name in names} | {"runs": list(purge_of(record).runs)}
+        fleet.events.emit("evidence.erased", source, None, told, about=through)
     document = {
         "format": 1,
         "source": source,
         "through": through,
-        "record_sha256": record.get("sha256"),
+        "record_sha256": record["sha256"] if record else None,
         "finished_at": rfc3339(datetime.now(UTC)),
     }
     fleet.storage.put_new(

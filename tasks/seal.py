@@ -162,13 +162,35 @@ class Writer:
 
 
 def finish(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:
-    """Tell the ledger that a run ended with *manifest*, and when the source is due next."""
+    """Tell the ledger, and who follows events, that a run ended with *manifest*, and when the source is due next."""
+    [before] = fleet.ledger.lasts([source])
+    if not before or orjson.loads(before)["run"] < manifest["run"]:
+        _tell(fleet, source, manifest)
     summary = {name: manifest[name] for name in ("run", "state", "ended", "opened_at", "sealed_at")}
     fleet.ledger.finish(
         source,
         manifest["run"],
         _next_ms(fleet, source, manifest),
         orjson.dumps(summary | {"backlog": bool(manifest["backlog"])}).decode(),
+    )
+
+
+def _tell(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:
+    resources = manifest["resources"]
+    fleet.events.emit(
+        "run.sealed",
+        source,
+        manifest["run"],
+        {
+            **{name: manifest[name] for name in ("sealed_at", "state", "ended", "period")},
+            "backlog": bool(manifest["backlog"]),
+            "records": sum(entry["records"] for entry in resources.values()),
+            "requests": sum(entry["requests"] for entry in resources.values()),
+            "resources": {
+                name: {"state": entry["state"], "reason": entry["reason"]}
+                for name, entry in resources.items()
+            },
+        },
     )
 
 

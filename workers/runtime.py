@@ -10,6 +10,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from workers.daily import Daily
+from workers.events import Events
 from workers.ledger import Ledger, Times
 from workers.limiter import Limiter
 from workers.pagerduty import PagerDuty
@@ -36,6 +37,7 @@ class Runtime:
     sources: Sources
     switch: Switch
     daily: Daily
+    events: Events
     limiter: Limiter
     pagerduty: PagerDuty
     ledger: Ledger
@@ -63,6 +65,7 @@ def build(settings: Settings) -> Runtime:
         vault=vault,
         sources=Sources(redis, storage, vault, prefix),
         daily=Daily(redis, prefix),
+        events=Events(redis, prefix),
         switch=Switch(redis, storage, prefix),
         limiter=Limiter(redis, prefix),
         pagerduty=PagerDuty(settings.regions),

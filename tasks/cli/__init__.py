@@ -26,6 +26,7 @@ _COMMANDS = {
     "recover": "Restore sources and open runs from storage.",
     "vault": "Look after the keys that seal the API keys.",
     "status": "The fleet and every source at a glance.",
+    "events": "What happened: runs, keys, evidence erased.",
     "completion": "Print the completion script of a shell.",
 }
 """Name and one line of each command; its module and object bear the same name."""

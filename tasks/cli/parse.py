@@ -23,6 +23,7 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _LEAST_SPAN, _MOST_SPAN = 60, 366 * 86_400
 _SHARE = re.compile(r"(\d{1,2}(\.\d{1,4})?)%", re.ASCII)
 _MOST_SHARE = 90.0
+_POSITION = re.compile(r"\d{1,15}(-\d{1,15})?", re.ASCII)
 _RUN = re.compile(r"\d{1,8}", re.ASCII)
 _MONTHS = re.compile(r"\d{1,4}", re.ASCII)
 _FIRST_DAY = datetime(2009, 1, 1, tzinfo=UTC)
@@ -113,6 +114,15 @@ def one_or_all(source: str | None, everything: bool) -> None:
     """Raise `UsageFault` unless either one source is named or all are meant."""
     if everything == (source is not None):
         raise UsageFault("Name one source, TENANT/NAME, or give --all.")
+
+
+def position(text: str) -> str:
+    """Return *text* if it can be a position in the stream of events."""
+    if not _POSITION.fullmatch(text):
+        raise UsageFault(
+            f"{text[:40]!r} is no position: write that of an event, like 1764072000000-0."
+        )
+    return text
 
 
 class Parsed(click.ParamType[Any]):

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import redis
+from jsonschema import Draft202012Validator
 
-from tests.acceptance.fleet import Fleet, account, requests_of
+from tests.acceptance.fleet import ROOT, Fleet, account, requests_of
 from tests.simulator_process import SimulatorProcess
 
 SLOW = {"latency_ms": 500, "jitter_ms": 150}  # a run takes several seconds, however fast the fleet
@@ -168,6 +169,28 @@ def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
     assert fleet.collect(source)["runs"] == ["00000005"]
     assert {name: len(fleet.export(source, name)) for name in counts} == counts
     assert fleet.verify(source)["differences"] == []
+
+    heard = [event for event in events(fleet) if event["source"] == source]
+    kinds = {event["id"]: event["kind"] for event in heard}
+    assert list(kinds.values()) == [
+        *["run.opened", "run.sealed"] * 3,
+        "evidence.erased",
+        *["run.opened", "run.sealed"],
+        "evidence.erased",
+        *["run.opened", "run.sealed"],
+    ]
+
+
+def events(fleet: Fleet) -> list[dict[str, Any]]:
+    """Return every event, as it is documented, with its place in the stream."""
+    schema = json.loads((ROOT / "docs" / "events.schema.json").read_text("utf-8"))
+    lines = fleet.run("events", "--json").records
+    for line in lines:
+        event = {"format": 1} | {name: line[name] for name in line if name != "position"}
+        Draft202012Validator(schema).validate(event)
+    later = fleet.run("events", "--json", "--since", lines[-2]["position"]).records
+    assert [event["id"] for event in later] == [lines[-1]["id"]]
+    return lines
 
 
 def looked_at(fleet: Fleet, source: str) -> None:

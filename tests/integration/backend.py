@@ -93,6 +93,8 @@ def leave(fleet: Runtime) -> None:
     assert api.verify(fleet.storage, SOURCE).ok
     purged = api.purge(fleet, SOURCE, "the backend's own user")
     assert purged
+    kinds = [event.kind for event in api.events(fleet) if event.source == SOURCE]
+    assert kinds == ["run.opened", "run.sealed", "evidence.erased"]
     assert (purged.runs, purged.by) == (("00000001",), "the backend's own user")
     assert api.runs(fleet, SOURCE) == []
     with raises(NotFound, match="were purged"):

@@ -41,6 +41,9 @@ def test_help_names_every_command(capsys: Captured) -> None:
         ["recover", "--help"],
         ["vault", "rotate", "--help"],
         ["status", "--help"],
+        ["events", "--help"],
+        ["source", "set", "--help"],
+        ["source", "purge", "--help"],
         ["completion", "--help"],
     ],
 )
@@ -74,6 +77,9 @@ def test_every_command_has_help_and_takes_json(capsys: Captured, arguments: list
         ["artifact", "export", "acme/main", "--resource", "nothing"],
         ["artifact", "export", "acme/main", "--resource", "users", "--format", "xml"],
         ["verify", "acme/main", "--run", "x"],
+        ["events", "--since", "yesterday"],
+        ["source", "set", "acme/main"],
+        ["source", "set", "acme/main", "--retention", "0"],
         ["completion", "tcsh"],
     ],
 )

@@ -1,0 +1,44 @@
+"""`pagetrail events`: what happened, as a backend hears of it."""
+
+from __future__ import annotations
+
+import click
+import orjson
+
+from tasks import api
+from tasks.cli import output, parse
+from workers.events import START, Event
+from workers.runtime import runtime
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Wait for further ones until Ctrl-C.")
+@click.option(
+    "--since",
+    default=START,
+    metavar="POSITION",
+    type=parse.Parsed("position", parse.position),
+    help="Only what came after this one; default: all that is kept.",
+)
+@output.json_option
+def events(follow: bool, since: str, as_json: bool) -> None:
+    """Print what happened, oldest first: runs opened and sealed, keys refused or old, sources failing, evidence erased.
+
+    With --json one event a line. Repeats of an event have the same id.
+
+    \b
+    Example:
+      pagetrail events --follow --json --since 1764072000000-0
+    """
+    try:
+        for event in api.events(runtime(), since, follow=follow):
+            click.echo(orjson.dumps(event, option=orjson.OPT_UTC_Z) if as_json else _line(event))
+    except KeyboardInterrupt:
+        return
+
+
+def _line(event: Event) -> str:
+    told = {name: value for name, value in event.data.items() if isinstance(value, str | int)}
+    words = " ".join(f"{name}={value}" for name, value in told.items())
+    where = f"{event.source} {event.run or ''}".rstrip()
+    return output.plain(f"{event.at:%Y-%m-%dT%H:%M:%SZ}  {event.kind}  {where}  {words}")

@@ -1,0 +1,172 @@
+"""What a backend hears of: every kind of event as docs/events.schema.json says, at least once, repeats under one id."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from redis import Redis
+
+from tasks import api, plan, purge
+from tasks.artifacts import manifest_key
+from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
+from tests.integration.test_purge import collect, connect, end
+from tests.processes import ROOT
+from tests.simulator_process import SimulatorProcess
+from workers import events
+from workers.events import Event, Events
+from workers.pagerduty import fingerprint
+
+SCHEMA = json.loads((ROOT / "docs" / "events.schema.json").read_text("utf-8"))
+KINDS = set(SCHEMA["properties"]["kind"]["enum"])
+
+
+@pytest.fixture
+def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
+    return make(tmp_path / "data")
+
+
+def told(fleet: Fleet) -> list[Event]:
+    """Return every event so far, each as the schema wants it and without the key."""
+    texts = [fields[b"event"] for _, fields in fleet.redis.xrange("pagetrail:events")]
+    for text in texts:
+        Draft202012Validator(SCHEMA).validate(json.loads(text))
+        assert KEY.encode() not in text
+    found = list(api.events(fleet.runtime))
+    assert [each.id for each in found] == [json.loads(text)["id"] for text in texts]
+    return found
+
+
+def ids(fleet: Fleet) -> list[str]:
+    return [each.id for each in told(fleet)]
+
+
+def test_the_schema_is_one_and_the_page_names_every_kind() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    assert {each["properties"]["kind"]["const"] for each in SCHEMA["oneOf"]} == KINDS
+    page = (ROOT / "docs" / "events.md").read_text("utf-8")
+    assert {kind for kind in KINDS if f"| `{kind}` |" in page} == KINDS
+
+
+def test_a_source_tells_its_life(fleet: Fleet, simulator: SimulatorProcess) -> None:
+    """Every kind there is, from the first run over a refused key and an outage to the end of its evidence."""
+    old = datetime.now(UTC) - timedelta(days=91)
+    connect(fleet, retention_months=24, keyed_at=old)
+    plan.restore(fleet.runtime)  # or else the first tick would, which repeats what it finds open
+    collect(fleet)
+    sealed = told(fleet)[-1]
+    assert ids(fleet) == [f"{SOURCE}/{RUN}/run.opened", f"{SOURCE}/{RUN}/run.sealed"]
+    assert sealed.data["state"] == "complete"
+    assert sealed.data["resources"]["teams"] == {"state": "complete", "reason": ""}
+    purge.look_after(SOURCE)
+    purge.look_after(SOURCE)
+    [due] = [each for each in told(fleet) if each.kind == "key.rotation_due"]
+    assert (due.data["key_age_days"], due.data["key_max_age_days"]) == (91, 90)
+
+    simulator.fault("status_503")
+    opened = api.collect(fleet.runtime, SOURCE).run
+    while f"{SOURCE}/{opened}/source.failing" not in ids(fleet):
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
+    simulator.clear_faults()
+    end(fleet, opened)
+
+    simulator.fault("unauthorized")
+    refused = api.collect(fleet.runtime, SOURCE).run
+    end(fleet, refused)
+    simulator.clear_faults()
+    api.pause(fleet.runtime, SOURCE)
+    api.purge(fleet.runtime, SOURCE, "tester")
+
+    counts = Counter(ids(fleet))
+    mark = fingerprint("us", KEY)
+    assert counts[f"{SOURCE}/{refused}/key.refused/{mark}"] == 1, "not once per page in flight"
+    assert counts[f"{SOURCE}/evidence.erased/{refused}"] == 1
+    assert {i: n for i, n in counts.items() if n != 1} == {}
+    assert {each.kind for each in told(fleet)} == KINDS
+    ended = {each.run: each.data["ended"] for each in told(fleet) if each.kind == "run.sealed"}
+    assert (ended[opened], ended[refused]) == ("done", "refused")
+
+
+def test_whoever_dies_before_it_told_leaves_it_to_be_told(fleet: Fleet) -> None:
+    """The sealer dies when the manifest is stored; Redis is emptied when it is; both is told in the end."""
+    connect(fleet)
+
+    def die(key: str) -> None:
+        if key.endswith("manifest.json"):
+            raise Died(key)
+
+    fleet.storage.stored = die
+    collect(fleet)
+    assert f"{SOURCE}/{RUN}/run.sealed" in ids(fleet)
+
+    def lose(key: str) -> None:
+        die_at = manifest_key(SOURCE, "00000002")
+        if key == die_at:
+            fleet.lose_redis()
+            raise Died(key)
+
+    fleet.storage.stored = lose
+    api.collect(fleet.runtime, SOURCE)
+    while not fleet.storage.get(manifest_key(SOURCE, "00000002")):
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
+    assert ids(fleet) == []
+    plan.restore(fleet.runtime)
+    plan.restore(fleet.runtime)
+    assert ids(fleet) == [f"{SOURCE}/00000002/run.sealed"]
+
+
+def test_a_purge_that_dies_before_it_told_tells_when_it_is_repeated(fleet: Fleet) -> None:
+    connect(fleet)
+    collect(fleet)
+    api.pause(fleet.runtime, SOURCE)
+
+    class Dying:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(fleet.runtime.events, name)
+
+        def emit(self, *_: object, **__: object) -> None:
+            raise Died
+
+    with pytest.raises(Died):
+        api.purge(replace(fleet.runtime, events=Dying()), SOURCE, "tester")  # type: ignore[arg-type]
+    erased = f"{SOURCE}/evidence.erased/{RUN}"
+    assert erased not in ids(fleet)
+    api.purge(fleet.runtime, SOURCE, "tester")
+    api.purge(fleet.runtime, SOURCE, "tester")
+    assert ids(fleet).count(erased) == 1
+
+
+def test_the_stream_is_bounded(redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST", 300)
+    stream = Events(redis, prefix)
+    for number in range(1_500):
+        stream.emit("run.opened", SOURCE, f"{number:08d}", {})
+    assert 300 <= redis.xlen(f"{prefix}:events") <= 500
+    assert [each.run for each in stream.read()][-1] == "00001499"
+
+
+def test_a_follower_misses_nothing_and_repeats_nothing(redis: Redis, prefix: str) -> None:
+    stream, count = Events(redis, prefix), 1_200
+    with ThreadPoolExecutor(1) as follower:
+        found = follower.submit(lambda: list(islice(stream.read(follow=True), count)))
+        for number in range(count):
+            stream.emit("run.opened", SOURCE, f"{number:08d}", {})
+        heard = found.result(60)
+    assert [each.run for each in heard] == [f"{number:08d}" for number in range(count)]
+    again = stream.read(heard[999].position)
+    assert [each.run for each in again] == [f"{number:08d}" for number in range(1_000, count)]
