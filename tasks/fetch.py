@@ -72,6 +72,7 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> None:
             claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource=""
         )
     messages.publish(source, run, outcome)
+    log.debug("page %s", outcome.status, extra={"source": source, "run": run, "page": page})
 
 
 def _unknown(fleet: Runtime, claim: Claim) -> Outcome:

@@ -54,7 +54,17 @@ def seal_run(source: str, run: str) -> None:
         return
     finish(fleet, source, manifest)
     vitals.count_run(manifest)
-    log.info("sealed %s", manifest["state"], extra={"source": source, "run": run})
+    _tell(source, run, manifest)
+
+
+def _tell(source: str, run: str, manifest: Mapping[str, Any]) -> None:
+    """Log how the run ended: a line for each resource, and one for all."""
+    ids = {"source": source, "run": run}
+    for name, each in manifest["resources"].items():
+        state = f"{each['state']} ({each['reason']})" if each["reason"] else each["state"]
+        counts = each["records"], each["requests"]
+        log.info("%s records=%d requests=%d", state, *counts, extra={**ids, "resource": name})
+    log.info("sealed %s", manifest["state"], extra=ids)
 
 
 class Lease:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -19,6 +20,10 @@ IDS = ("source", "run", "page", "resource", "task", "task_id")
 """What `extra` may add to a log line; everything else that libraries add stays out."""
 
 
+_COLOURS = {"DEBUG": 2, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
+"""ANSI's codes: dim, yellow, red."""
+
+
 class Lines(logging.Formatter):
     """One line per record for a person: time, level, what happened, then ids; redacted."""
 
@@ -26,12 +31,15 @@ class Lines(logging.Formatter):
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
-    def __init__(self) -> None:
+    def __init__(self, *, coloured: bool = False) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s")
+        self._colours = _COLOURS if coloured else {}
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         ids = "".join(f" {name}={value}" for name, value in ids_of(record).items())
-        return super().formatMessage(record) + ids
+        line = super().formatMessage(record) + ids
+        colour = self._colours.get(record.levelname)
+        return f"\x1b[{colour}m{line}\x1b[0m" if colour else line
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
@@ -67,9 +75,13 @@ def ids_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def configure_logging(settings: Settings) -> None:
-    """Log to stderr as *settings* say. Celery's own loggers speak from WARNING on: 13 % of a message's cost."""
+    """Log to stderr as *settings* say, in colours on a terminal.
+
+    Celery's own loggers speak from WARNING on: 13 % of a message's cost.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if settings.log_json else Lines())
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(JsonLines() if settings.log_json else Lines(coloured=coloured))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

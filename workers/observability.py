@@ -49,6 +49,7 @@ def _on_worker(sender: str, **_: Any) -> None:
 
 def _on_beat(**_: Any) -> None:
     sentry.start(load_settings(), health.BEAT)
+    log.info("beat publishes ticks")
 
 
 def _on_ready(sender: Any, **_: Any) -> None:
@@ -58,6 +59,7 @@ def _on_ready(sender: Any, **_: Any) -> None:
 
 def _on_shutting_down(sender: str, **_: Any) -> None:
     health.set_ready(sender, ready=False)
+    log.info("%s ends what it does and takes no more", sender)
 
 
 def _on_task_failure(sender: Any, exception: BaseException, args: Any, **_: Any) -> None:

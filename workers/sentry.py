@@ -133,8 +133,9 @@ def _finished(event: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
         if source := tags.get("source"):
             tags["tenant"] = source.partition("/")[0]
         del event["extra"]
-        event |= {"tags": tags, "fingerprint": list(cause_of(record))}
-        if request := vars(record).get("request"):
-            event.setdefault("contexts", {})["PagerDuty request"] = request
+        request = vars(record).get("request")
+        contexts = {"PagerDuty request": request} if request else {}
+        # The SDK's own contexts are a thread's, not a task's.
+        event |= {"tags": tags, "contexts": contexts, "fingerprint": list(cause_of(record))}
     found: dict[str, Any] = redacted(event)
     return found

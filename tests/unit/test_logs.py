@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,29 @@ def test_logs_go_to_stderr_once_as_the_settings_say(
         expected.remove("details")
     assert len(said) == len(expected)
     assert all(words in line for words, line in zip(expected, said, strict=True))
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.parametrize(
+    ("stderr", "no_color", "coloured"),
+    [(Terminal(), "", True), (Terminal(), "1", False), (StringIO(), "", False)],
+)
+def test_lines_are_coloured_on_a_terminal_that_wants_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stderr: StringIO, no_color: str, coloured: bool
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    configure_logging(Settings(data_dir=tmp_path))
+    logging.getLogger("pagetrail").info("usual")
+    logging.getLogger("pagetrail").warning("look")
+    usual, look = stderr.getvalue().splitlines()
+    assert "\x1b" not in usual
+    assert (look.startswith("\x1b[33m"), look.endswith("\x1b[0m")) == (coloured, coloured)
 
 
 @pytest.mark.parametrize("formatter", [Lines(), JsonLines()])
