@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kombu.exceptions import OperationalError
 
-from tasks.pages import Page
+from tasks.pages import Page, in_words
 from workers.app import celery
 from workers.errors import RedisUnreachable
 from workers.ledger import Opening, Outcome
@@ -58,8 +58,11 @@ def recover() -> None:
 
 
 def _send(task: str, queue: str, *args: str | int) -> None:
+    source, run, page, *_ = map(str, (*args, "", "", ""))
+    words = " ".join(filter(None, (source, page and in_words(page), run and f"run {run}")))
     try:
-        celery.send_task(task, args, queue=queue)
+        # Flower shows both: what the task does, and the page's own id for whoever searches for it.
+        celery.send_task(task, args, queue=queue, argsrepr=words, kwargsrepr=page)
     except OperationalError:
         raise RedisUnreachable(
             "Redis went away before the fleet could be told: it looks by itself once Redis is back."

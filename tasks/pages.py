@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,6 +86,16 @@ class Page:
         return cls(segment, window, int(pass_), int(number), **extra)
 
 
+def in_words(page_id: str) -> str:
+    """Return a page's id for a person: "incidents 20260801..20260901 pass 1 offset 300"."""
+    page = Page.parse(page_id)
+    window = _PERIOD.sub(r"\1..\2", page.window).replace("of-", "of ", 1)
+    cursor = page.segment in FEEDS and page.call.paging is Paging.CURSOR
+    place = "page" if cursor else "offset"
+    return f"{page.segment} {window} pass {page.pass_} {place} {page.number}"
+
+
+_PERIOD = re.compile(r"^(\d{8})T\d{6}Z_(\d{8})T\d{6}Z$")
 _PAYLOAD = ("end", "held", "cursor", "mark", "parent", "chain")
 
 

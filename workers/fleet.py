@@ -125,7 +125,7 @@ def _flower(port: int, env: Mapping[str, str]) -> Child:
         _celery("flower", "--address=127.0.0.1", f"--port={port}"),
         env,
         ready=lambda: _listens(port),
-        grace_seconds=5.0,
+        grace_seconds=10.0,  # it saves what it knows
     )
 
 

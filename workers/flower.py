@@ -1,25 +1,35 @@
 """`celery -A workers flower`, closed unless asked: a login, nothing that acts, a memory that is bounded and kept."""
 
+import logging
 import secrets
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from workers.errors import Fault, SettingsFault
+from workers.logs import configure_logging
 from workers.settings import Settings, load_settings
 from workers.storage.local import LocalStorage
 
 USER = "pagetrail"
 _OPTIONS = {
     "read_only": True,
-    "max_tasks": 10_000,  # about 20 MB
+    "max_tasks": 10_000,  # about 80 MB
     "max_workers": 500,
     "purge_offline_workers": 3600,
     "persistent": True,
     "state_save_interval": 60_000,
-    "tasks_columns": "name,args,state,received,runtime,worker,uuid",
+    "logging": "none",  # ours, below
+    "tasks_columns": "uuid,args,state,name,runtime,received,worker",
 }
 """What differs from Flower's own defaults; FLOWER_<NAME>, a flowerconfig.py or an option of the command still win."""
+
+_STYLE = b"""<style>
+.overflow-auto { max-width: none }
+.tasks-table .task-uuid-full { display: none }
+.tasks-table .task-uuid-short { display: inline }
+</style></head>"""
+"""Shows in the list of tasks all of what a task does, which Flower cuts, and less of its id."""
 
 
 def close() -> None:
@@ -52,6 +62,8 @@ def _closed(run: Callable[..., Any]) -> Callable[..., Any]:
             _set_options(settings, tornado_argv)
         except Fault as fault:
             raise SystemExit(str(fault)) from None
+        configure_logging(settings)
+        logging.getLogger("flower").setLevel(settings.log_level)
         _guard_pages(settings)
         run(tornado_argv=tornado_argv)
 
@@ -74,9 +86,10 @@ def _set_options(settings: Settings, argv: tuple[str, ...]) -> None:
 
 
 def _guard_pages(settings: Settings) -> None:
-    """Close what Flower leaves open to anybody, and show queues that no worker serves."""
+    """Close what Flower leaves open to anybody, and show what it hides: idle queues, long arguments."""
     from flower.views import BaseHandler
     from flower.views.monitor import Healthcheck, Metrics
+    from flower.views.tasks import TasksView
     from tornado.web import authenticated
 
     if not settings.flower_open_metrics:
@@ -87,3 +100,9 @@ def _guard_pages(settings: Settings) -> None:
         return [queue.name for queue in page.capp.conf.task_queues]
 
     BaseHandler.get_active_queue_names = every_queue
+
+    def styled(page: TasksView, template: str, **values: object) -> bytes:
+        html: bytes = super(TasksView, page).render_string(template, **values)
+        return html.replace(b"</head>", _STYLE, 1)
+
+    TasksView.render_string = styled

@@ -23,7 +23,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What Celery was told to send: task, queue, arguments."""
     found: list[tuple[Any, ...]] = []
     monkeypatch.setattr(
-        celery, "send_task", lambda name, args, queue: found.append((name, queue, *args))
+        celery, "send_task", lambda name, args, queue, **_: found.append((name, queue, *args))
     )
     return found
 
@@ -114,3 +114,28 @@ def test_the_ledger_is_told_all_that_a_worker_needs_to_know() -> None:
     for page, opening in zip(pages, messages.openings(pages), strict=True):
         assert Page.parse(opening.id, opening.payload) == page
         assert opening.id.startswith(f"{opening.group}/")
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("incidents/20260801T000000Z_20260901T000000Z.1/000300", "incidents 20260801..20260901 pass 1 offset 300"),
+        ("audit_records/20260801T103000Z_20260802T000000Z.2/000003",
+         "audit_records 20260801..20260802 pass 2 page 3"),
+        ("team_members/of-P_1of-X.1/000000", "team_members of P_1of-X pass 1 offset 0"),
+        ("schedules.shift/all.3/000099", "schedules.shift all pass 3 offset 99"),
+        ("retired/all.1/000000", "retired all pass 1 offset 0"),
+    ],
+)  # fmt: skip
+def test_flower_is_told_what_a_task_does_in_words_and_the_pages_own_id(
+    monkeypatch: pytest.MonkeyPatch, page: str, words: str
+) -> None:
+    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        celery,
+        "send_task",
+        lambda *_, argsrepr, kwargsrepr, **__: shown.append((argsrepr, kwargsrepr)),
+    )
+    messages.publish(SOURCE, RUN, Outcome("closed", (Offer(page, 7),), "fetch", seal=True))
+    messages.recover()
+    assert shown == [(f"{SOURCE} {words} run {RUN}", page), (f"{SOURCE} run {RUN}", ""), ("", "")]

@@ -1,0 +1,41 @@
+"""A real browser for tests: Chromium without a window, where it is installed."""
+
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+_PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
+_RENDER_MS = 8000  # of the page's own time, which passes as fast as it has nothing to do
+_OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    f"--virtual-time-budget={_RENDER_MS}",
+)
+
+needs_a_browser = pytest.mark.skipif(
+    _PROGRAM is None, reason=f"none of {', '.join(NAMES)} is installed (Debian: chromium)"
+)
+
+
+def rendered(url: str) -> str:
+    """Return a page as it is after its scripts have run, as HTML."""
+    assert _PROGRAM
+    with tempfile.TemporaryDirectory() as profile:
+        done = subprocess.run(
+            [_PROGRAM, *_OPTIONS, f"--user-data-dir={profile}", "--dump-dom", url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+    return done.stdout
