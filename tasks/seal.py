@@ -54,10 +54,10 @@ def seal_run(source: str, run: str) -> None:
         return
     finish(fleet, source, manifest)
     vitals.count_run(manifest)
-    _tell(source, run, manifest)
+    _log(source, run, manifest)
 
 
-def _tell(source: str, run: str, manifest: Mapping[str, Any]) -> None:
+def _log(source: str, run: str, manifest: Mapping[str, Any]) -> None:
     """Log how the run ended: a line for each resource, and one for all."""
     ids = {"source": source, "run": run}
     for name, each in manifest["resources"].items():

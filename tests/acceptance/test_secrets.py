@@ -99,12 +99,13 @@ def redis_content(url: str) -> bytes:
         "list": "LRANGE",
         "zset": "ZRANGE",
         "set": "SMEMBERS",
+        "stream": "XRANGE",
     }
     content = []
     with redis.Redis.from_url(url) as client:
         for key in client.scan_iter():
             kind = client.type(key).decode()
-            bounds = (0, -1) if kind in ("list", "zset") else ()
+            bounds = {"list": (0, -1), "zset": (0, -1), "stream": ("-", "+")}.get(kind, ())
             content += [key, repr(client.execute_command(readers[kind], key, *bounds)).encode()]
     return b"\n".join(content)
 

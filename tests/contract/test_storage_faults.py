@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -292,9 +293,7 @@ def test_a_removed_directory_comes_back(tmp_path: Path) -> None:
     """A directory that somebody removed meanwhile is made again."""
     storage = LocalStorage(tmp_path / "evidence")
     storage.put_new("a/b/c", b"1")
-    storage.delete("a/b/c")
-    (tmp_path / "evidence/a/b").rmdir()
-    (tmp_path / "evidence/a").rmdir()
+    shutil.rmtree(tmp_path / "evidence/a")
     assert storage.children("") == []
     assert storage.put_new("a/b/c", b"2")
 

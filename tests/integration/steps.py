@@ -204,7 +204,7 @@ def make(
         for module in (plan, fetch, purge, seal):
             monkeypatch.setattr(module, "runtime", lambda: fleet.runtime)
 
-        def send_task(name: str, args: tuple[Any, ...], queue: str) -> None:
+        def send_task(name: str, args: tuple[Any, ...], queue: str, **shown: str) -> None:
             fleet.messages.append((name, args))
 
         monkeypatch.setattr(celery, "send_task", send_task)

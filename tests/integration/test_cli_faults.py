@@ -47,6 +47,7 @@ def leaves(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str
     names = {param.name for param in command.params}
     needed = {"resource": ("--resource", "users"), "yes": ("--yes",)}
     options = tuple(word for name, words in needed.items() if name in names for word in words)
+    options += ("--every", "6h") if words[-1] == "set" else ()
     yield (*words, *(("SOURCE",) if "source" in names else ()), *options)
 
 
@@ -62,7 +63,10 @@ COMMANDS = [words for words in leaves(pagetrail, ()) if words[0] not in RUN_THIN
 OF_A_SOURCE = [words for words in COMMANDS if "SOURCE" in words]
 CONNECT = next(words for words in COMMANDS if words[:2] == ("source", "connect"))
 STORAGE_ALONE = [words for words in COMMANDS if words[0] in ("artifact", "verify")]
-REDIS_ALONE = {"source list", "source show SOURCE", "source check SOURCE", "status"}
+REDIS_ALONE = {
+    *("source list", "source show SOURCE", "source check SOURCE", "source release SOURCE"),
+    *("source set SOURCE --every 6h", "status", "events"),
+}
 
 
 def forget() -> None:
