@@ -23,6 +23,8 @@ FAULTS = {
     "trickle": 1,
     "hang": 1,
 }
+CLOCK = 1
+"""Before its first run in a region a fleet asks once for PagerDuty's time."""
 
 
 def add(
@@ -89,7 +91,7 @@ def test_a_list_over_the_cap_is_split_at_hardly_any_cost(
     assert summary["resources"]["incidents"]["records"] == 25_000
     print(f"large: {sent(summary)} requests, 250 pages")
     assert sent(summary) <= 1.04 * (25_000 / 100)
-    assert requests_of(pagerduty, key) - asked == sent(summary)
+    assert requests_of(pagerduty, key) - asked - sent(summary) in (0, CLOCK)
     assert_all_true(fleet, pagerduty, fleet.runs, "large/main", "large", resources=["incidents"])
     assert fleet.verify("large/main")["differences"] == []
 
@@ -109,4 +111,4 @@ def test_a_long_run_sends_hardly_more_requests_than_the_least_possible(
     print(f"quiet: {sent(summary)} requests, {needed} needed")
     assert needed > 100
     assert sent(summary) <= 1.02 * needed
-    assert requests_of(pagerduty, key) - asked == sent(summary)
+    assert requests_of(pagerduty, key) - asked - sent(summary) in (0, CLOCK)
