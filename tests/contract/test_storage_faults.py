@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -296,6 +297,55 @@ def test_a_removed_directory_comes_back(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "evidence/a")
     assert storage.children("") == []
     assert storage.put_new("a/b/c", b"2")
+
+
+def test_a_directory_another_process_pruned_comes_back(tmp_path: Path) -> None:
+    """What one storage object has made another may remove, with all that is above it."""
+    worker, eraser = LocalStorage(tmp_path), LocalStorage(tmp_path)
+    worker.put_new("t/s/runs/1/plan", b"1")
+    eraser.delete("t/s/runs/1/plan")
+    assert not (tmp_path / "t").exists()
+    assert worker.put_new("t/s/runs/2/plan", b"2")
+    eraser.delete("t/s/runs/2/plan")
+    assert worker.put_new("t/s/runs/2/plan", b"2")
+
+
+def test_writers_and_an_eraser_of_the_same_directories_disturb_nobody(tmp_path: Path) -> None:
+    """A directory that goes between its making and its use is made again, as often as it takes."""
+    writers, eraser = [LocalStorage(tmp_path) for _ in range(2)], LocalStorage(tmp_path)
+
+    def write(storage: Storage, mine: str) -> None:
+        for number in range(50):
+            key = f"t/s/{number % 2}/{mine}"
+            assert storage.put_new(key, b"1")
+            eraser.delete(key)
+
+    with ThreadPoolExecutor(4) as threads:
+        jobs = [
+            threads.submit(write, storage, f"{index}.{thread}")
+            for index, storage in enumerate(writers)
+            for thread in range(2)
+        ]
+        for job in jobs:
+            job.result()
+    assert list(eraser.list("")) == []
+
+
+@pytest.mark.parametrize("place", ["a", "a/b", "a/b/c"])
+def test_a_file_in_place_of_a_directory_hinders_no_longer_than_it_is_there(
+    tmp_path: Path, place: str
+) -> None:
+    """What this process made before may have become a file: told, and made again once it is moved away."""
+    storage = LocalStorage(tmp_path)
+    storage.put_new("a/b/c/1", b"1")
+    shutil.rmtree(tmp_path / place)
+    (tmp_path / place).touch()
+    for key in ("a/b/c/2", "a/b/c/d/2"):
+        with pytest.raises(StorageConflict, match="below or above another"):
+            storage.put_new(key, b"2")
+    (tmp_path / place).unlink()
+    assert storage.put_new("a/b/c/d/2", b"2")
+    assert storage.put_new("a/b/c/2", b"2")
 
 
 def test_a_lock_that_is_held_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

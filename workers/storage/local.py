@@ -19,6 +19,7 @@ _CHUNK_BYTES = 1 << 20
 _LEFTOVER_SECONDS = 24 * 3600.0  # no write lasts so long; what is older was left by a crash
 _LOCK_SECONDS = 10.0  # a lock is held for milliseconds, unless its holder is frozen
 _REMEMBERED_DIRECTORIES = 10_000
+_PLACINGS = 100  # each that fails has met another deletion
 _PROBE = f"{HIDDEN}check"
 _LOCK = f"{HIDDEN}lock"
 
@@ -141,24 +142,26 @@ class LocalStorage:
 
     def _create(self, path: Path, fill: Callable[[BinaryIO], object]) -> bool:
         with _plain_faults(path):
-            self._settle(path.parent)
+            self._settle(self._root)
             with self._written(fill) as temporary:
-                created = self._link(temporary, path)
+                return self._placed(temporary, path)
+
+    def _placed(self, temporary: Path, path: Path, tries: int = _PLACINGS) -> bool:
+        """Link *temporary* durably at *path*; False if that is taken.
+
+        Directories that others remove meanwhile, with the last object in them, are made again.
+        """
+        try:
+            self._settle(path.parent)
+            created = _linked(temporary, path)
             # Also when another call won: the caller goes on from an object that has to stay.
             _sync_directory(path.parent)
             return created
-
-    def _link(self, temporary: Path, path: Path) -> bool:
-        try:
-            try:
-                os.link(temporary, path)
-            except FileNotFoundError:  # the directory was removed since this process last used it
-                self._settled.clear()
-                self._settle(path.parent)
-                os.link(temporary, path)
-        except FileExistsError:
-            return False
-        return True
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self._settled.clear()  # one of them is gone, or a file, since it was made
+            if isinstance(error, NotADirectoryError) or not tries:
+                raise
+        return self._placed(temporary, path, tries - 1)
 
     @contextmanager
     def _written(self, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
@@ -279,6 +282,14 @@ def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        return False
+    return True
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
         return False
     return True
 
