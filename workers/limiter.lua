@@ -26,8 +26,8 @@
 --
 -- so what others send, give or take chance, is taken from the reserve first. A slot within the
 -- caller's patience is debited and numbered (ticket 1, 2, 3 ...); for one further away nothing
--- changes, and the reply says when to ask again: at the slot, or when the server's window turns if
--- foreign use is in the way.
+-- changes, and the reply says when to ask again: at the slot, or when what is known of foreign use
+-- ends if that is in the way.
 --
 -- WHAT ANSWERS TEACH. used = limit - remaining counts the server's present window, which turns at
 -- now + reset. Tickets put answers in the order of their requests: a late one never overrides a
@@ -35,11 +35,14 @@
 -- base:
 --
 --   so far  = used - base used - (ticket - base ticket)        what others sent since the base
---   rate    = so far * window / max(time since the base, window / 4)
---   foreign = max(so far, used - what we sent in the last window, rate of the window before)
+--   rate    = min(so far * window / max(time since the base, window / 4), so far + remaining)
+--   before  = min(rate of the window before, limit * 7 / 8)
+--   foreign = max(so far, used - what we sent in the last window, before)
 --
--- All of it ends with the server's window, but rate, which is believed for one window more. A
--- server that counts over a sliding window is covered by the second term of foreign.
+-- All of it ends with the server's window, but rate, which is believed for one window more: as far
+-- as the limit left room for it, never so far that we could not see whether they are still there,
+-- and from a quarter of a window after the base on no further than what is seen since. A server
+-- that counts over a sliding window is covered by the second term of foreign.
 --
 -- A PAUSE holds everybody until its end, and is only ever extended, by at most 120 s per answer:
 --   429 with reset       reset + jitter
@@ -124,11 +127,15 @@ local function save(state, ...)
   redis.call('PEXPIRE', STATE, IDLE_MS)
 end
 
+-- How many requests of others are expected because of what they sent in the window before.
+local function expected(state, limit)
+  return now < state.turn + WINDOW and math.min(state.rate, limit - limit / BURSTS) or 0
+end
+
 -- What others send, as far as it still counts.
 local function foreign(state)
   if now < state.turn then return math.max(state.foreign, state.before) end
-  if now < state.turn + WINDOW then return state.rate end
-  return 0
+  return expected(state, state.limit)
 end
 
 local function ceiling(state, reserve)
@@ -186,15 +193,17 @@ end
 local function learn(state, ticket, limit, remaining, reset, jitter)
   local used, turn = limit - remaining, now + math.min(reset, WINDOW)
   if now >= state.turn or turn > state.turn + TURN_MS or limit ~= state.limit then
-    state.before = now < state.turn + WINDOW and state.rate or 0
+    state.before = expected(state, limit)
     state.turn, state.base_at, state.base_used, state.base_ticket = turn, now, used, ticket
   elseif turn < state.turn - TURN_MS then
     return
   end
   local so_far = math.max(0, used - state.base_used - (ticket - state.base_ticket))
+  local since = math.max(now - state.base_at, WINDOW / 4)
   state.seen, state.limit = ticket, limit
   state.foreign = math.max(so_far, used - (state.n - state.gone))
-  state.rate = so_far * WINDOW / math.max(now - state.base_at, WINDOW / 4)
+  state.rate = math.min(so_far * WINDOW / since, so_far + remaining)
+  if since > WINDOW / 4 then state.before = math.min(state.before, state.rate) end
 
   local theirs = math.max(state.before, state.rate) * (turn - now) / WINDOW
   local on_the_way = state.n - ticket
@@ -239,9 +248,10 @@ function verbs.reserve(reserve, patience)
 
   local wait = slot - now
   if wait > math.min(patience, AHEAD_MS) then
-    -- Foreign use is counted afresh when the server's window turns: ask again then.
-    if foreign(state) > 0 and state.turn > now then
-      wait = math.min(wait, math.max(state.turn, state.pause) - now)
+    -- Foreign use is counted afresh when the server's window turns, and not expected for ever.
+    if foreign(state) > 0 then
+      local ends = now < state.turn and state.turn or state.turn + WINDOW
+      wait = math.min(wait, math.max(ends, state.pause) - now)
     end
     if wait > state.longest then
       state.longest = wait

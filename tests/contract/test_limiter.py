@@ -54,7 +54,10 @@ class Model:
     def foreign(self, now: int) -> float:
         if now < self.turn:
             return max(self.so_far, self.before)
-        return self.rate if now < self.turn + WINDOW else 0
+        return self.expected(now, self.limit)
+
+    def expected(self, now: int, limit: int) -> float:
+        return min(self.rate, limit * 7 / 8) if now < self.turn + WINDOW else 0
 
     def ceiling(self, now: int, share: float) -> int:
         others = self.foreign(now)
@@ -88,8 +91,9 @@ class Model:
 
         wait = slot - now
         if wait > patience:
-            if self.foreign(now) > 0 and self.turn > now:
-                wait = math.ceil(min(wait, max(self.turn, self.pause) - now))
+            if self.foreign(now) > 0:
+                ends = self.turn if now < self.turn else self.turn + WINDOW
+                wait = math.ceil(min(wait, max(ends, self.pause) - now))
             self.longest = max(self.longest, wait)
             return False, wait, reason
         if groups and groups[-1][-1] // (WINDOW // 240) == slot // (WINDOW // 240):
@@ -131,7 +135,7 @@ class Model:
     ) -> None:
         used, turn = limit - remaining, now + min(reset, WINDOW)
         if now >= self.turn or turn > self.turn + 2000 or limit != self.limit:
-            self.before = self.rate if now < self.turn + WINDOW else 0
+            self.before = self.expected(now, limit)
             self.turn, self.base = turn, (now, used, ticket)
         elif turn < self.turn - 2000:
             return
@@ -139,7 +143,9 @@ class Model:
         since, base_used, base_ticket = self.base
         so_far = max(0, used - base_used - (ticket - base_ticket))
         self.so_far = max(so_far, used - sum(map(len, self.groups)))
-        rate = so_far * WINDOW / max(now - since, WINDOW / 4)
+        rate = min(so_far * WINDOW / max(now - since, WINDOW / 4), so_far + remaining)
+        if now - since > WINDOW / 4:
+            self.before = stored(min(self.before, rate))
         theirs = max(self.before, rate) * (turn - now) / WINDOW
         self.rate = stored(rate)
         if remaining - (self.given - ticket) <= theirs + 2 * math.sqrt(theirs):

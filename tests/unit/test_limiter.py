@@ -354,6 +354,67 @@ def test_what_others_sent_in_a_window_is_expected_in_the_next_one_only(desk: Des
     assert desk.limiter.state("b", reserve_share=0).foreign == 0
 
 
+def used_up_by_others(desk: Desk, *, ours: int) -> float:
+    """Let others use up in a moment what we left of a minute; return how long that keeps us."""
+    desk.seeded(reset=30)
+    permits = [desk.reserve() for _ in range(ours - 1)]
+    desk.answer(permits[-1], 429, 960, 0, 30)
+    began = desk.now
+    while not (permit := desk.reserve()).granted:
+        desk.now += permit.retry_after_seconds
+    assert permit.reason == "seed"
+    desk.answer(permit, 200, 960, 959, 60)
+    return desk.now - began
+
+
+@pytest.mark.parametrize(("ours", "most"), [(2, 31), (70, 31), (100, 60)])
+def test_a_minute_that_others_used_up_does_not_cost_the_next_one(
+    desk: Desk, ours: int, most: float
+) -> None:
+    """They are expected again, but never so many that we could not see whether they come."""
+    assert used_up_by_others(desk, ours=ours) <= most
+    state = desk.limiter.state("b", reserve_share=0)
+    assert (state.foreign, state.ceiling, state.paused_seconds) == (840, 71, 0)
+
+
+def test_others_who_used_a_part_of_a_minute_are_expected_to_use_that_part(desk: Desk) -> None:
+    desk.seeded(reset=30)
+    for _ in range(20):
+        for _ in range(14):
+            sent = desk.reserve()
+        desk.now += 1
+    desk.answer(sent, 200, 960, 960 - 281, 10)
+    desk.answer(desk.reserve(), 429, 960, 0, 10)
+    while not (permit := desk.reserve()).granted:
+        desk.now += permit.retry_after_seconds
+    desk.answer(permit, 200, 960, 959, 60)
+    assert desk.limiter.state("b", reserve_share=0).foreign == 960 - 282
+
+
+def test_others_who_do_not_come_back_are_expected_for_a_quarter_of_the_minute(desk: Desk) -> None:
+    used_up_by_others(desk, ours=10)
+    desk.now += 15
+    desk.answer(desk.reserve(), 201, 960, 958, 45)
+    assert desk.limiter.state("b", reserve_share=0.1).ceiling < 100
+    desk.now += 0.5
+    desk.answer(desk.reserve(), 201, 960, 957, 45)
+    assert desk.limiter.state("b", reserve_share=0.1).ceiling == 864
+
+
+def test_nobody_waits_longer_than_foreign_use_is_expected(desk: Desk) -> None:
+    """Not even if the new window's first answer says nothing of it."""
+    desk.seeded(reset=30)
+    turns = desk.now + 30
+    desk.answer(desk.reserve(), 429, 960, 0, 30)
+    while not (permit := desk.reserve()).granted:
+        desk.now += permit.retry_after_seconds
+    desk.answer(permit, 503)
+    desk.now = turns + 30  # what was sent before the turn has left the window
+    desk.take()
+    assert desk.limiter.state("b", reserve_share=0).ceiling == 71
+    assert desk.now + desk.reserve(patience=0.01).retry_after_seconds == turns + MINUTE
+
+
 def test_what_others_will_need_until_the_turn_is_left_to_them(desk: Desk) -> None:
     foreign_minute(desk)
     desk.answer(desk.reserve(), 201, 400, 399, 60)
