@@ -197,6 +197,7 @@ class Model:
             return None
         page = run.pages[name]
         if run.hold:
+            page.offers -= 1
             page.wait(self.now)
             self.reply(source, "dropped")
             return None
@@ -220,7 +221,17 @@ class Model:
         return before is not None and run.success_at <= before
 
     def give_back(
-        self, source: str, run_id: str, name: str, token: str, delay: int, sent: int, failed: bool
+        self,
+        source: str,
+        run_id: str,
+        name: str,
+        token: str,
+        *,
+        why: str,
+        delay: int,
+        sent: int,
+        failed: bool,
+        alone: bool,
     ) -> Outcome:
         held = self.in_hands(source, run_id, name, token)
         if held is None:
@@ -235,11 +246,13 @@ class Model:
             status = "lonely" if self.fail(run, page) else "back"
             if page.attempts >= MAX_ATTEMPTS:
                 return self.reply(source, "exhausted")
+        if failed or alone:
             page.wait(self.now, self.now + delay)
         else:
             run.wait_until = max(run.wait_until, self.now + delay)
             page.wait(self.now)
-        run.blame("budget", page.claimed_at)
+        page.offers -= why != "error"
+        run.blame(why, page.claimed_at)
         page.token = ""
         return self.reply(source, status, self.fill(run))
 
@@ -291,6 +304,7 @@ class Model:
         run, page = held
         run.requests["x"] += 1
         page.token = ""
+        page.offers -= 1
         page.wait(self.now)
         run.blame("key", self.now)
         if run.closed == 0 and not run.reopened:
@@ -365,6 +379,7 @@ class Model:
         for _, page in run.of("offered"):
             if page.at <= self.now - OFFER_LIFE:
                 if self.seen[run.queue] > page.number or not self.length[run.queue]:
+                    page.offers -= 1
                     page.wait(self.now)
                 else:
                     page.at = self.now - OFFER_LIFE + CHECK_AGAIN

@@ -11,7 +11,7 @@
 --                   id begins with) unsure: open pages whose answers tell how many follow, and
 --                   ahead: pages foreseen that are not open yet
 --       7 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
---                   o offers, t token, a attempts, f last failure, r requests, u unsure, i since when it
+--                   o offers, but those after which nothing can be stored, t token, a attempts, f last failure, r requests, u unsure, i since when it
 --                   is claimed, or was offered and not claimed)
 --       8 ready     sorted set: waiting page -> sequence
 --       9 later     sorted set: waiting page -> not-before ms
@@ -112,6 +112,9 @@ local function count_failure(entry)
   entry.f = now
   return lonely
 end
+
+-- The last offer came to nothing: whoever is offered the page next need not look for an answer.
+local function came_to_nothing(entry) entry.o = entry.o - 1 end
 
 local function waits(page, entry, until_ms)
   keep(page, entry)
@@ -313,6 +316,7 @@ function operations.claim()
   redis.call('ZREM', OFFERED, arg.page)
   if get('hold') then
     entry.i = nil
+    came_to_nothing(entry)
     waits(arg.page, entry)
     return reply('dropped')
   end
@@ -332,7 +336,8 @@ function operations.renew()
 end
 
 -- Give a claimed page back. `failed` counts an attempt if the source is alive, and the page waits
--- for `delay`; else the whole run does, for what it waits for (budget) is wanted by all its pages.
+-- for `delay`; else the whole run does, for what it waits for (budget) is wanted by all its pages, but
+-- where the page is `alone` with it. `stored`: an answer may be stored.
 function operations.give_back()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
@@ -349,9 +354,10 @@ function operations.give_back()
   end
   blame(arg.why, entry.i)
   entry.t, entry.i = nil, nil
+  if not arg.stored then came_to_nothing(entry) end
   redis.call('ZREM', CLAIMED, arg.page)
   local until_ms = now + math.min(arg.delay, WAIT_MOST)
-  if arg.failed then
+  if arg.failed or arg.alone then
     waits(arg.page, entry, until_ms)
   else
     set('wait_until', math.max(wait_until(), until_ms))
@@ -394,6 +400,7 @@ function operations.refuse()
   count_requests(arg.sent)
   blame('key')
   entry.t, entry.i = nil, nil
+  came_to_nothing(entry)
   redis.call('ZREM', CLAIMED, arg.page)
   waits(arg.page, entry)
   if number('closed') == 0 and not get('reopened') then
@@ -467,6 +474,7 @@ function operations.tend()
     local seen = tonumber(redis.call('HGET', QUEUES, queue .. ':seen') or 0)
     if seen > entry.n or redis.call('LLEN', list_of(queue)) == 0 then
       redis.call('ZREM', OFFERED, page)
+      came_to_nothing(entry)
       waits(page, entry)
     else
       redis.call('ZADD', OFFERED, now - OFFER_LIFE + CHECK_AGAIN, page)

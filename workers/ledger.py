@@ -190,8 +190,12 @@ class Ledger:
         resource: str,
         sent: int = 0,
         failed: bool = False,
+        alone: bool = False,
     ) -> Outcome:
         """Give a page back: `back`, `exhausted` (still the caller's), `lonely` or `stale`.
+
+        Unless it *failed*, or is *alone* in having to wait, its whole run waits. *why* "error", a fault of ours, is the
+        one after which an answer may be stored.
 
         `lonely`: nothing of the source succeeded between this failure and the page's last one, so
         no attempt was counted; a probe would tell a dead page from a dead source.
@@ -204,6 +208,8 @@ class Ledger:
             resource=resource,
             sent=sent,
             failed=failed or None,
+            alone=alone or None,
+            stored=why == "error" or None,
         )
 
     def close(

@@ -272,15 +272,14 @@ def names(claim: Claim) -> tuple[str, str, str, str]:
     return claim.source, claim.run, claim.page, claim.token
 
 
-def gives_back(which: int, delay: int, sent: int, *, failed: bool) -> Step:
+def gives_back(which: int, why: str, delay: int, sent: int, *, failed: bool, alone: bool) -> Step:
     def step(both: Both) -> None:
         if not both.claims:
             return
         claim = both.claims[-1 - which % len(both.claims)]
-        found = both.ledger.give_back(
-            claim, why="budget", delay_seconds=delay, resource="x", sent=sent, failed=failed
-        )
-        expected = both.model.give_back(*names(claim), delay * 1000, sent, failed)
+        how: Any = {"why": why, "sent": sent, "failed": failed, "alone": alone}
+        found = both.ledger.give_back(claim, delay_seconds=delay, resource="x", **how)
+        expected = both.model.give_back(*names(claim), delay=delay * 1000, **how)
         both.same(claim.source, claim.run, found, expected)
 
     return step
@@ -404,9 +403,11 @@ STEPS = st.one_of(
     st.builds(
         gives_back,
         _which,
+        st.sampled_from(["budget", "error"]),
         st.sampled_from([0, 2, 50, 10**9]),
         st.integers(0, 1),
         failed=st.booleans(),
+        alone=st.booleans(),
     ),
     st.builds(renews, _which),
     st.builds(refuses, _which),
@@ -541,6 +542,40 @@ def test_a_worker_whose_lease_ended_can_neither_close_nor_give_back(ledger: Ledg
     ]
     assert [outcome.status for outcome in thawed] == ["stale"] * 3
     assert take(ledger, again).stored, "its answer may be stored already"
+
+
+@pytest.mark.parametrize(
+    ("why", "stored"), [("budget", False), ("pagerduty", False), ("paused", False), ("error", True)]
+)
+def test_a_page_is_looked_for_in_storage_only_if_it_may_be_there(
+    ledger: Ledger, why: str, stored: bool
+) -> None:
+    """However often it was given back: each look costs a request to the object store."""
+    (offer,) = begin(ledger, "a/all.1").offers
+    for _ in range(3):
+        claim = take(ledger, offer)
+        assert not claim.stored
+        (offer,) = ledger.give_back(claim, why="budget", delay_seconds=0, resource="x").offers
+    (offer,) = ledger.give_back(take(ledger, offer), why=why, delay_seconds=0, resource="x").offers
+    assert take(ledger, offer).stored is stored
+
+
+def test_an_offer_that_nobody_took_leaves_nothing_in_storage(ledger: Ledger) -> None:
+    begin(ledger, "a/all.1")
+    ledger.now_ms = START_MS + 30_000
+    (again,) = ledger.tend("acme/a").offers
+    assert not take(ledger, again).stored
+
+
+def test_a_page_that_waits_alone_holds_up_no_other(ledger: Ledger) -> None:
+    one, other = begin(ledger, "a/all.1", "b/all.1").offers
+    ledger.give_back(take(ledger, one), why="budget", delay_seconds=9, resource="x", alone=True)
+    (more,) = ledger.close(
+        take(ledger, other), [Opening("c/all.1/000000", "", "c/all.1")], resource="x", settle=True
+    ).offers
+    assert more.page == "c/all.1/000000"
+    ledger.now_ms = START_MS + 9_000
+    assert [offer.page for offer in ledger.tend("acme/a").offers] == ["a/all.1/000000"]
 
 
 def test_no_more_pages_are_in_flight_than_lanes(ledger: Ledger) -> None:
