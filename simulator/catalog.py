@@ -54,6 +54,7 @@ V3_SCHEDULES = Listing(
     "/v3/schedules", "v3_schedules", "schedules", filters=("query", "team_ids[]"),
     limit_default=100, limit_max=1_000, cap=None, has_total=False,
 )  # fmt: skip
+ONCALLS = Listing("/oncalls", "none", "oncalls")
 MEMBERS = Listing("/teams/{id}/members", "members", "members", ability="teams")
 STORY = Listing(
     "/incidents/{id}/log_entries", "log_entries", "log_entries", zone="account",

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from simulator import catalog, lists, schedules
-from simulator.catalog import Listing
 from simulator.errors import invalid
 from simulator.records import Record
 from simulator.request import Call
@@ -97,8 +96,8 @@ def get_overrides(call: Call) -> tuple[int, bytes]:
     return 201, orjson.dumps({"overrides": schedules.overrides(call.account, record, shown)})
 
 
-def get_oncalls(call: Call) -> bytes:
-    """Answer who is on call between since and until, both now by default; items have no id."""
+def oncalls(call: Call) -> list[bytes]:
+    """Return who is on call between since and until, both now by default; items have no id."""
     since, until = call.time("since") or call.now, call.time("until")
     until = max(since, call.now) if until is None else until
     if until < since or until > call.now + ONCALL_DAYS * DAY_SECONDS:
@@ -106,15 +105,14 @@ def get_oncalls(call: Call) -> bytes:
     shown = Period(since, until, call.zone("account"), overflow=True)
     parts = ("user", "escalation_policy", "schedule")
     wanted = {part: set(call.params.all(f"{part}_ids[]")) for part in parts}
-    rows = [
-        oncall
-        for oncall in islice(schedules.oncalls(call.account, shown), catalog.CAP)
-        if all(not ids or (oncall[part] or {}).get("id") in ids for part, ids in wanted.items())
-    ]
+    rows = []
+    for oncall in islice(schedules.oncalls(call.account, shown), catalog.CAP):
+        if all(not ids or (oncall[part] or {}).get("id") in ids for part, ids in wanted.items()):
+            expand(call.account, "oncalls", oncall, call.params.includes)
+            rows.append(orjson.dumps(oncall))
+    return rows
 
-    def whole(oncall: Any) -> bytes:
-        body = dict(oncall)
-        expand(call.account, "oncalls", body, call.params.includes)
-        return orjson.dumps(body)
 
-    return lists.classic(call, Listing("/oncalls", "none", "oncalls"), rows, whole)
+def get_oncalls(call: Call) -> bytes:
+    """Answer who is on call."""
+    return lists.classic(call, catalog.ONCALLS, oncalls(call), bytes)

@@ -55,12 +55,16 @@ async def stream(
 
 def check(resource: str) -> None:
     """Raise TruthError for a resource nobody holds."""
-    known = {*RESOURCES, *LISTINGS, *(s.path[1:] for s in SIMPLE)}
+    known = {"oncalls", *RESOURCES, *LISTINGS, *(s.path[1:] for s in SIMPLE)}
     if resource not in known:
         raise TruthError(f"resource must be one of {', '.join(sorted(known))}.")
 
 
 def _lines(account: Account, resource: str, params: Params, history: bool) -> Iterator[bytes]:
+    if resource == "oncalls":
+        path = catalog.ONCALLS.path
+        yield from rota.oncalls(Call(account, EVERYTHING, path, params, account.now()))
+        return
     for simple in SIMPLE:
         if simple.path == f"/{resource}":
             yield from map(orjson.dumps, simple.items(account, ()))

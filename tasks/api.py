@@ -366,7 +366,9 @@ def estimate(fleet: Runtime, source_id: str) -> Estimate:
     ask = asker(fleet, fleet.sources.key_of(source), source.reserve)
 
     def look(page: Page, request: Request) -> Answer:
-        reply = still_known(ask(source.region, request.path, request.params))
+        reply = still_known(
+            ask(source.region, request.path, request.params, request.endpoint_class)
+        )
         answered(reply, source.region)
         assert reply.status is not None
         answer = read_answer(page, reply.status, reply.date, reply.members or {}, {})

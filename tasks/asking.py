@@ -30,8 +30,17 @@ class Asked:
     why: str = ""  # "budget" | "pagerduty" | "paused"
 
 
-def ask(fleet: Runtime, source: Source, path: str, params: Sequence[tuple[str, str]]) -> Asked:
-    """Send one GET with the source's key if its budget allows it within the limiter's patience."""
+def ask(
+    fleet: Runtime,
+    source: Source,
+    path: str,
+    params: Sequence[tuple[str, str]],
+    endpoint_class: str = "",
+) -> Asked:
+    """Send one GET with the source's key if its budget allows it within the limiter's patience.
+
+    Of an *endpoint_class*, the budget of that class has to allow it too.
+    """
     if fleet.switch.paused():
         return Asked(None, PAUSED_SECONDS, "paused")
     with fleet.regions.slot(source.region) as allowed:
@@ -40,6 +49,7 @@ def ask(fleet: Runtime, source: Source, path: str, params: Sequence[tuple[str, s
         permit = fleet.limiter.acquire(
             budget_name(source.region, source.fingerprint),
             reserve_share=fleet.sources.reserve_for(source.fingerprint),
+            endpoint_class=endpoint_class,
         )
         metrics.count_permit(permit)
         if not permit.granted:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-CATALOG_VERSION = 1
+CATALOG_VERSION = 2
 """Goes up with every change of an entry: a plan names the one it was made with."""
 PAGE_LIMIT = 100
 """Records asked for per page: PagerDuty's documented maximum of classic pagination."""
@@ -45,6 +45,8 @@ class Call:
     paging: Paging = Paging.CLASSIC
     params: tuple[tuple[str, str], ...] = ()
     rendered: bool = False  # sends the run's period as since/until: it shapes, it doesn't filter
+    instant: bool = False  # sends the period's end as both: all pages tell of the same moment
+    endpoint_class: str = ""  # whose limit it counts against besides the key's, where there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +185,22 @@ _ENTRIES = (
         ("include[]", "contact_methods"),
         ("include[]", "notification_rules"),
         ("include[]", "teams"),
+    ),
+    Resource(
+        name="oncalls",
+        feeds=(
+            Feed(
+                segment="oncalls",
+                list=Call(
+                    path="/oncalls",
+                    wrapper="oncalls",
+                    params=(_UTC,),
+                    instant=True,  # by default each page would tell of its own now
+                    endpoint_class="oncalls",  # marked with a limit of its own, which isn't published
+                ),
+            ),
+        ),
+        key=(),
     ),
     Resource(
         name="audit_records",

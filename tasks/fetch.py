@@ -127,7 +127,8 @@ class Visit:
         source = self.fleet.sources.recent(self.claim.source)
         if source.state is not State.ACTIVE:
             return self._stopped(source)
-        asked = ask(self.fleet, source, self.request.path, self.request.params)
+        wanted = self.request
+        asked = ask(self.fleet, source, wanted.path, wanted.params, wanted.endpoint_class)
         if asked.reply is None:
             return self._wait(asked)
         self.sent = 1
@@ -156,17 +157,17 @@ class Visit:
         return self._back(str(source.state), _STOPPED_SECONDS)
 
     def _wait(self, asked: Asked) -> Outcome:
-        return self.fleet.ledger.give_back(
-            self.claim, why=asked.why, delay_seconds=asked.wait_seconds, resource=self.resource
-        )
+        return self._back(asked.why, asked.wait_seconds)
 
     def _back(self, why: str, delay_seconds: float) -> Outcome:
+        """Give the page back; what waits for the limit of a class waits alone."""
         return self.fleet.ledger.give_back(
             self.claim,
             why=why,
             delay_seconds=delay_seconds,
             resource=self.resource,
             sent=self.sent,
+            alone=why == "budget" and bool(self.request.endpoint_class),
         )
 
     def _refused(self, source: Source) -> Outcome:

@@ -103,6 +103,7 @@ _PAYLOAD = ("end", "held", "cursor", "mark", "parent", "chain")
 class Request:
     path: str
     params: tuple[tuple[str, str], ...]
+    endpoint_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ def request_of(page: Page, plan: Plan) -> Request:
         params += [("since", rfc3339(period.since)), ("until", rfc3339(period.until))]
     elif call.rendered:
         params += [("since", rfc3339(plan.period.since)), ("until", rfc3339(plan.period.until))]
+    elif call.instant:
+        params += [(bound, rfc3339(plan.period.until)) for bound in ("since", "until")]
     if call.paging in (Paging.CLASSIC, Paging.CHAIN):
         params += [("limit", str(page.end - page.number)), ("offset", str(page.number))]
         if call.paging is Paging.CLASSIC and (page.first or page.held):
@@ -132,7 +135,7 @@ def request_of(page: Page, plan: Plan) -> Request:
         if page.cursor:
             params.append(("cursor", page.cursor))
     path = call.path.replace("{id}", quote(str(parent.get("id", "")), safe=""))
-    return Request(path, tuple(params))
+    return Request(path, tuple(params), call.endpoint_class)
 
 
 def first_pages(plan: Plan) -> list[Page]:

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from tasks.catalog import CATALOG, Call, Feed, Resource, with_parents
 from tasks.windows import rfc3339
 from workers.errors import Busy, Fault, KeyRefused
-from workers.limiter import budget_name
+from workers.limiter import Permit, budget_name
 from workers.pagerduty import Outcome, Reply, fingerprint
 
 if TYPE_CHECKING:
     from workers.runtime import Runtime
 
-Ask = Callable[[str, str, Sequence[tuple[str, str]]], Reply]
-"""Sends one GET: region, path, parameters."""
+
+class Ask(Protocol):
+    """Sends one GET."""
+
+    def __call__(
+        self,
+        region: str,
+        path: str,
+        params: Sequence[tuple[str, str]],
+        endpoint_class: str = "",
+        /,
+    ) -> Reply: ...
+
 
 ATTEMPTS = 4
 PATIENCE_SECONDS = 120.0
@@ -72,12 +83,14 @@ def asker(fleet: Runtime, key: str, reserve: float) -> Ask:
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
 
-    def ask(region: str, path: str, params: Sequence[tuple[str, str]]) -> Reply:
+    def ask(
+        region: str, path: str, params: Sequence[tuple[str, str]], endpoint_class: str = "", /
+    ) -> Reply:
         mark = fingerprint(region, key)
         share = max(reserve, fleet.sources.reserve_for(mark))
         for attempt in range(1, ATTEMPTS + 1):
             refuse_paused(fleet)
-            permit = _permit(fleet, budget_name(region, mark), share, deadline)
+            permit = _permit(fleet, budget_name(region, mark), share, endpoint_class, deadline)
             reply = fleet.pagerduty.get(
                 region, path, params, key, deadline_seconds=fleet.settings.request_timeout_seconds
             )
@@ -97,9 +110,11 @@ def refuse_paused(fleet: Runtime) -> None:
         raise Busy("All requests are paused: `pagetrail source resume --all` lets them go on.")
 
 
-def _permit(fleet: Runtime, budget: str, share: float, deadline: float) -> Any:
+def _permit(
+    fleet: Runtime, budget: str, share: float, endpoint_class: str, deadline: float
+) -> Permit:
     while True:
-        permit = fleet.limiter.acquire(budget, reserve_share=share)
+        permit = fleet.limiter.acquire(budget, reserve_share=share, endpoint_class=endpoint_class)
         if permit.granted:
             return permit
         if time.monotonic() + permit.retry_after_seconds > deadline:
@@ -216,7 +231,7 @@ def _try(
         call, parent_id = feed.each, str(record.get("id", ""))
     assert call, f"{feed.segment} has neither list nor parent"
     path = call.path.replace("{id}", parent_id)
-    reply = still_known(ask(region, path, _params(call, feed, now)))
+    reply = still_known(ask(region, path, _params(call, feed, now), call.endpoint_class))
     return _access(reply, resource), _record(reply, call.wrapper)
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
-from tasks.answers import Answer, served
+from tasks.answers import Answer, identity, served
 from tasks.catalog import OFFSET_CAP, Paging, children_of, resource_of
 from tasks.pages import Page, Step, again, child_pages, decide, first_pages, too_slow
 from tasks.runs import Plan
@@ -68,7 +68,7 @@ def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
     """Return what proofs need of *answer*; with *parents* its records can have children."""
     records = served(page, answer)
     data = answer.data if answer.ok else {}
-    keys = tuple(_key(record) for record in records)
+    keys = tuple(_key(page.segment, record) for record in records)
     sort_field = page.feed.sort_field
     return Glance(
         status=answer.status,
@@ -89,8 +89,13 @@ def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
     )
 
 
-def _key(record: Mapping[str, Any]) -> str:
-    """Return what tells records of one list apart: the id, else all its nested ids."""
+def _key(segment: str, record: Mapping[str, Any]) -> str:
+    """Return what tells records of one list apart: the id, else all its nested ids.
+
+    Where the catalog names no key, two records may differ in anything: all of it tells them apart.
+    """
+    if not resource_of(segment).key:
+        return identity(segment, record)
     if "id" in record:
         return str(record["id"])
     nested = (v.get("id") for v in record.values() if isinstance(v, Mapping))

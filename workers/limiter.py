@@ -2,7 +2,10 @@
 
 The law is written in plain words at the head of `limiter.lua`, the one script behind each method. A
 budget is one credential's, named by region and fingerprint, or one endpoint class of it that has a
-limit of its own. Redis keeps about 3 KB per budget in use and forgets an idle one within an hour.
+limit of its own, as PagerDuty marks some operations. A request of such a class needs a permit of
+both, the class's first: nobody holds a slot of the main budget while waiting for the class. Its
+answer shows the headers of one of the two, and teaches that one alone. Redis keeps about 3 KB per
+budget in use and forgets an idle one within an hour.
 """
 
 import random
@@ -35,6 +38,7 @@ class Permit:
     ticket: int  # the budget's requests are numbered in the order of their slots
     reason: str  # what set the wait: "paced", "window", "pause", "seed" or "" for none
     waited_seconds: float = 0.0
+    further: "Permit | None" = None  # of the endpoint's class, where that has a limit of its own
 
     @property
     def retry_after_seconds(self) -> float:
@@ -68,9 +72,16 @@ class Answer(Protocol):
     def reset_seconds(self) -> int | None: ...
 
 
-def budget_name(region: str, fingerprint: str, endpoint_class: str = "") -> str:
-    """Return the name of a credential's budget, or of one endpoint class with its own limit."""
-    return "-".join(part for part in (region, fingerprint, endpoint_class) if part)
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """What a budget hears of a request whose answer spoke of another one."""
+
+    status = limit = remaining = reset_seconds = None
+
+
+def budget_name(region: str, fingerprint: str) -> str:
+    """Return the name of a credential's budget."""
+    return f"{region}-{fingerprint}"
 
 
 class Limiter:
@@ -96,12 +107,29 @@ class Limiter:
         self._reported: dict[str, float] = {}
 
     def acquire(
-        self, budget: str, *, reserve_share: float, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        budget: str,
+        *,
+        reserve_share: float,
+        patience_seconds: float = PATIENCE_SECONDS,
+        endpoint_class: str = "",
     ) -> Permit:
         """Return a permit to use at once, having slept for it, or when to ask again.
 
-        Sleeps at most *patience_seconds* in all.
+        It is *budget*'s, and `further` is that of its *endpoint_class*; where the class refused, it is the class's
+        alone. Sleeps at most *patience_seconds* in all.
         """
+        if not endpoint_class:
+            return self._acquire(budget, reserve_share, patience_seconds)
+        further = self._acquire(f"{budget}-{endpoint_class}", reserve_share, patience_seconds)
+        if not further.granted:
+            return further
+        left = max(0.0, patience_seconds - further.waited_seconds)
+        permit = self._acquire(budget, reserve_share, left)
+        waited = further.waited_seconds + permit.waited_seconds
+        return replace(permit, waited_seconds=waited, further=further)
+
+    def _acquire(self, budget: str, reserve_share: float, patience_seconds: float) -> Permit:
         waited = 0.0
         while True:
             left = max(0.0, patience_seconds - waited)
@@ -135,7 +163,22 @@ class Limiter:
         return bool(sendable == 1)
 
     def observe(self, permit: Permit, answer: Answer) -> None:
-        """Teach the budget what the answer to *permit*'s request said; safe to repeat, atomic."""
+        """Teach the budget what the answer to *permit*'s request said; safe to repeat, atomic.
+
+        Of an endpoint class, the limit in the headers tells whose they are. A refusal without headers is the class's:
+        were it the other's, the requests to other endpoints would be refused as well.
+        """
+        if permit.further is None:
+            self._observe(permit, answer)
+            return
+        known = self.state(permit.budget, reserve_share=0.0).limit
+        whole, silent = permit.further, permit
+        if answer.limit == known:
+            whole, silent = silent, whole
+        self._observe(whole, answer)
+        self._observe(silent, _Silence())
+
+    def _observe(self, permit: Permit, answer: Answer) -> None:
         if self._teaches_little(permit, answer):
             return
         headers = (answer.limit, answer.remaining)

@@ -99,10 +99,14 @@ def read_as(evidence: Evidence, resource: str) -> tuple[list[tuple[str, str]], C
     asked: dict[tuple[str, str], None] = {}
     redactions: Counter[str] = Counter()
     windowed = False
+    bounds: dict[str, str] = {}
     for path, envelope, _ in evidence.pages(resource):
+        bounds = {n: v for n, v in envelope["params"] if n in ("since", "until")}
         asked |= dict.fromkeys((n, v) for n, v in envelope["params"] if n not in _SHAPE)
         redactions.update(pointer.rpartition("/")[2] for pointer in envelope["redacted"])
         windowed = windowed or bool(_PERIOD.match(path.parent.name))
+    if not windowed and bounds:  # they say what of a record is shown
+        return [*asked, *bounds.items()], redactions
     since, until = evidence.manifest()["period"]
     if windowed:  # all that was ever read, not the last run alone
         since, first_until = evidence.manifest(evidence.sealed[0])["period"]

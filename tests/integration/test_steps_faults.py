@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -16,6 +17,7 @@ from tasks.catalog import CATALOG, FEEDS
 from tasks.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
+from workers.pagerduty import Outcome, Reply
 from workers.sources import Source, State
 
 OTHER = "acme/other"
@@ -114,6 +116,35 @@ def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fl
     for _ in range(3):
         fleet.idle()
     assert {arguments[0] for _, arguments in fleet.messages if len(arguments) == 5} == {OTHER}
+
+
+def test_a_class_of_endpoints_at_its_own_limit_holds_up_no_other_page(fleet: Fleet) -> None:
+    """Its page waits alone until the class may be asked again; meanwhile the run reads all the rest."""
+    asked: list[str] = []
+
+    def answer(path: str, reply: Reply) -> Reply:
+        asked.append(path)
+        if path != "/oncalls":
+            return reply
+        return replace(
+            reply, outcome=Outcome.WAIT, status=429, limit=120, remaining=0, reset_seconds=90
+        )
+
+    fleet.pagerduty.answer = answer
+    progress: dict[str, Any] = {}
+    while progress.get("pages") != 1:
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
+        progress = fleet.runtime.ledger.progress(SOURCE)
+    assert "wait_until" not in progress
+    assert progress["later"] == 1
+    assert asked.count("/oncalls") == 1, "the others wait for nothing, and it isn't asked again"
+    fleet.redis.delete(*fleet.redis.keys("pagetrail:limiter:*-oncalls}*"))  # as time would
+    fleet.pagerduty.answer = lambda _path, reply: reply
+    assert ended_within(fleet, 1)
+    assert states(fleet) == {}
 
 
 GONE = ("teams", "team_members")

@@ -68,6 +68,7 @@ def test_a_call_asks_for_what_its_feed_says_and_leaves_paging_to_the_pages(
     assert ("{id}" in call.path) is (call is feed.each)
     assert not {name for name, _ in call.params} & OURS
     assert "schedules" in call.path or not call.rendered
+    assert not (call.instant and (call.rendered or feed.window_days)), "one pair of bounds"
     assert call.paging is not Paging.SINGLE or call is feed.each
 
 

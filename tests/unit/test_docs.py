@@ -11,6 +11,7 @@ import pytest
 from markdown.extensions.toc import slugify
 
 from docs import reference
+from tasks.catalog import CATALOG
 from tasks.cli import pagetrail
 from tests.processes import ROOT
 from workers.errors import Fault
@@ -154,3 +155,10 @@ def test_the_words_for_a_refused_key_are_the_programs() -> None:
         start = re.sub(r"\b(us|eu)\b", "…", start)
         assert start.rstrip(":;") in said or start.partition(";")[0] in said, sentence
         assert "can't be a PagerDuty API key" not in start or f'"{complaint}"' in complaints
+
+
+def test_every_resource_of_the_catalog_is_explained() -> None:
+    table = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## What is read")[2]
+    rows = [row for row in table.partition("\n## ")[0].splitlines() if row.startswith("| `")]
+    named = [name for row in rows for name in CODE.findall(row.split("|")[1])]
+    assert named == list(CATALOG)

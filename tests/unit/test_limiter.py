@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 from redis import Redis
 
-from workers.limiter import Limiter, Permit, budget_name
+from workers.limiter import Limiter, Permit
 
 MINUTE = 60.0
 
@@ -298,12 +298,57 @@ def test_after_a_step_back_what_was_sent_still_counts(desk: Desk) -> None:
     assert desk.limiter.state("b", reserve_share=0).used >= sent
 
 
-def test_an_endpoint_class_with_its_own_limit_leaves_the_main_budget_alone(desk: Desk) -> None:
+def of_class(desk: Desk, patience: float = 0) -> Permit:
+    return desk.limiter.acquire(
+        "b", reserve_share=0.1, patience_seconds=patience, endpoint_class="oncalls"
+    )
+
+
+@pytest.mark.parametrize("said", [(429, 10, 0, 60), (429, None, None, None)])
+def test_a_class_that_is_refused_leaves_the_main_budget_alone(
+    desk: Desk, said: tuple[int | None, ...]
+) -> None:
+    """With the headers of its own limit, or without any."""
     desk.seeded()
-    own = desk.limiter.reserve(budget_name("us", "f", "oncalls"), reserve_share=0)
-    desk.answer(own, 429, 10, 0, 60)
-    assert desk.reserve().granted
+    desk.answer(of_class(desk), *said)
+    used = desk.limiter.state("b", reserve_share=0).used
+    refused = [of_class(desk) for _ in range(5)]
+    assert {(permit.budget, permit.granted, permit.reason) for permit in refused} == {
+        ("b-oncalls", False, "pause")
+    }
+    assert desk.limiter.state("b", reserve_share=0).used == used, "none waits with a main permit"
     assert desk.limiter.state("b", reserve_share=0).limit == 960
+    assert desk.reserve(patience=0).granted
+
+
+def test_a_request_of_a_class_counts_in_both_budgets(desk: Desk) -> None:
+    desk.answer(of_class(desk), 200, 120, 119, 60)
+    desk.answer(of_class(desk), 200, 120, 118, 60)
+    main, own = (desk.limiter.state(name, reserve_share=0) for name in ("b", "b-oncalls"))
+    assert (main.used, main.limit, main.foreign) == (2, 960, 0)
+    assert (own.used, own.limit, own.foreign) == (2, 120, 0)
+
+
+def test_an_answer_with_the_headers_of_the_main_limit_teaches_that_one(desk: Desk) -> None:
+    """The headers are those of the limit that is nearest to being hit."""
+    desk.seeded()
+    desk.answer(of_class(desk), 200, 120, 119, 60)
+    desk.answer(of_class(desk), 200, 960, 950, 60)
+    main, own = (desk.limiter.state(name, reserve_share=0) for name in ("b", "b-oncalls"))
+    assert (main.limit, main.foreign) == (960, 7)
+    assert (own.limit, own.foreign) == (120, 0)
+    assert of_class(desk).granted
+    desk.answer(of_class(desk), 429, 960, 0, 30)
+    assert (desk.reserve().reason, of_class(desk).budget) == ("pause", "b")
+
+
+def test_a_wait_for_the_main_budget_is_told_to_a_class_too(desk: Desk) -> None:
+    desk.seeded().take()
+    desk.answer(of_class(desk), 200, 120, 119, 60)
+    permit = of_class(desk, patience=2)
+    assert permit.granted
+    assert permit.further
+    assert permit.waited_seconds == permit.wait_seconds > permit.further.wait_seconds == 0
 
 
 def test_answers_that_teach_little_are_not_all_reported(desk: Desk, redis: Redis) -> None:

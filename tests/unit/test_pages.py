@@ -574,3 +574,14 @@ def test_a_record_without_its_key_is_one_by_its_content(record: dict[str, Any]) 
 def test_pages_of_a_period_are_named_as_the_storage_layout_says() -> None:
     page = Page("incidents", str(Period.parse("20260801T000000Z_20260901T000000Z")), 2, 100)
     assert page.id == "incidents/20260801T000000Z_20260901T000000Z.2/000100"
+
+
+def test_every_page_of_the_on_calls_tells_of_the_same_moment_and_counts_against_its_class() -> None:
+    page = Page("oncalls", ALL, number=99, end=199)
+    moment = f"{PLAN.period.until:%FT%TZ}"
+    request = request_of(page, PLAN)
+    assert dict(request.params) == {
+        "time_zone": "UTC", "since": moment, "until": moment, "limit": "100", "offset": "99",
+    }  # fmt: skip
+    assert request.endpoint_class == "oncalls"
+    assert request_of(SNAPSHOT, PLAN).endpoint_class == ""

@@ -35,7 +35,9 @@ class Answers:
         self._answers = answers
         self.asked: list[tuple[str, Sequence[tuple[str, str]]]] = []
 
-    def __call__(self, region: str, path: str, params: Sequence[tuple[str, str]]) -> Reply:
+    def __call__(
+        self, region: str, path: str, params: Sequence[tuple[str, str]], endpoint_class: str = "", /
+    ) -> Reply:
         self.asked.append((f"{region}{path}", params))
         return self._answers.get(f"{region}{path}", ok({path.rpartition("/")[2]: []}))
 

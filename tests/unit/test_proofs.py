@@ -516,3 +516,18 @@ def test_every_answer_of_a_pass_is_given_once_and_in_order() -> None:
     (reading,) = walk(fleet.plan, fleet.read, lambda page, _: used.append(page.id), fleet.parts)
     assert used == [f"teams/all.1/{number:06d}" for number in (0, 99, 198)]
     assert used == [page.id for page, _ in reading.pages]
+
+
+def test_records_without_a_key_are_told_apart_by_all_they_hold() -> None:
+    """Who is on call by one schedule at two levels of a policy is so twice."""
+    names = {"user": {"id": "U"}, "schedule": {"id": "S"}, "escalation_policy": {"id": "P"}}
+    found = [{**names, "escalation_level": level, "start": None} for level in range(4)]
+    first = Page("oncalls", ALL)
+    held = replace(first, number=2, held=True)
+    pages = [
+        (first, answer_to(first, oncalls=found[:3], more=True, total=4)),
+        (held, answer_to(held, oncalls=found[2:], more=False, total=4)),
+    ]
+    assert told(*pages) == Verdict(State.PROVED, total=4, unique=4)
+    moved = answer_to(held, oncalls=found[1:], more=False, total=4)
+    assert told(pages[0], (held, moved)).state is State.PARTIAL

@@ -118,3 +118,9 @@ def test_oncalls_have_no_id_and_no_end_for_direct_targets() -> None:
     assert any(o["schedule"] for o in found)
     assert not any("id" in o for o in found)
     assert orjson.dumps(found)
+
+
+def test_no_two_oncalls_of_a_moment_are_the_same() -> None:
+    """Or nobody could tell a list read whole from one with a record twice."""
+    found = [orjson.dumps(o) for o in oncalls(ACCOUNT, Period(EPOCH, EPOCH, UTC_ZONE, True))]
+    assert len(found) == len(set(found)) > 1
