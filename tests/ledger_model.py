@@ -12,6 +12,7 @@ from workers.ledger import Offer, Opening, Outcome
 OFFER_LIFE, PROBE_FIRST, PROBE_MOST = 30_000, 60_000, 900_000
 GIVE_UP, SEAL_LEASE, PAGE_LEASE = 86_400_000, 60_000, 40_000
 WAIT_MOST, AWAY = 120_000, 600_000
+CROWD = 100
 CHECK_AGAIN, REPEAT, SEAL_GRACE, MAX_ATTEMPTS, CLOCK_SLACK = 10_000, 30_000, 5_000, 8, 2_000
 
 STALE = Outcome("stale")
@@ -158,7 +159,12 @@ class Model:
         if run and sealable and run.seal_at <= self.now:
             run.seal_at = self.now + SEAL_GRACE
         self.look(source)
-        return Outcome(status, offers, run.queue if run else "", sealable)
+        return Outcome(
+            status, offers, run.queue if run else "", sealable and not self.crowded("seal")
+        )
+
+    def crowded(self, queue: str) -> bool:
+        return self.length[queue] >= CROWD
 
     def in_hands(self, source: str, run_id: str, name: str, token: str) -> tuple[Run, Page] | None:
         run = self.runs.get(source)
@@ -367,6 +373,9 @@ class Model:
         if run is None:
             if self.schedules.get(source, self.now + 1) > self.now:
                 return self.reply(source, "idle")
+            if self.crowded("plan"):
+                self.due[source] = self.now + CHECK_AGAIN
+                return Outcome("due")
             self.due[source] = self.now + REPEAT
             return Outcome("due", task="plan")
         if run.pages and self.give_up_at(run) <= self.now:
@@ -385,9 +394,11 @@ class Model:
                     page.at = self.now - OFFER_LIFE + CHECK_AGAIN
         task: Any = None
         if not run.pages and run.seal_at <= self.now:
-            task, run.seal_at = "seal", self.now + REPEAT
+            task = None if self.crowded("seal") else "seal"
+            run.seal_at = self.now + (REPEAT if task else CHECK_AGAIN)
         elif run.hold == "key" and run.probe_at <= self.now:
-            task, run.probe_at = "probe", self.now + REPEAT
+            task = None if self.crowded("plan") else "probe"
+            run.probe_at = self.now + (REPEAT if task else CHECK_AGAIN)
         outcome = self.reply(source, "open", self.fill(run))
         return Outcome(outcome.status, outcome.offers, outcome.queue, False, task, run.id)
 

@@ -29,6 +29,7 @@ local RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS =
 local RUN_KEYS = {RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS}
 local CHECK_AGAIN = 10000    -- a doubtful offer, or a source taken but not tended, is looked at again
 local REPEAT = 30000         -- a seal, probe or plan message is repeated after this
+local CROWD = 100            -- with so many messages in their queue, no more are sent: `due` keeps what waits
 local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; then the tick does
 local AWAY = 600000          -- no tick for so long: the fleet was not at work
 local WAIT_MOST = 120000     -- a run waits no longer without asking again, whatever a header or clock says
@@ -59,6 +60,13 @@ local function keep(page, entry) redis.call('HSET', PAGES, page, cjson.encode(en
 local function first_score(key)
   return tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
 end
+
+local function messages(queue)
+  for position, name in ipairs(arg.queues) do
+    if name == queue then return redis.call('LLEN', KEYS[12 + position]) end
+  end
+end
+local function crowded(queue) return messages(queue) >= CROWD end
 
 -- Until when the whole run waits. A time further ahead than it can have been set is cut.
 local function wait_until()
@@ -181,12 +189,6 @@ local function fill()
   return offers
 end
 
-local function list_of(queue)
-  for position, name in ipairs(arg.queues) do
-    if name == queue then return KEYS[12 + position] end
-  end
-end
-
 local function drop_pages()
   redis.call('DEL', PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS)
 end
@@ -242,7 +244,7 @@ local function reply(status, offers)
     if number('seal_at') <= now then set('seal_at', now + SEAL_GRACE) end
   end
   look()
-  local answer = {status = status, seal = ready_to_seal, queue = get('queue')}
+  local answer = {status = status, seal = ready_to_seal and not crowded('seal'), queue = get('queue')}
   if offers and #offers > 0 then answer.offers = offers end
   return cjson.encode(answer)
 end
@@ -458,8 +460,9 @@ function operations.tend()
   if redis.call('EXISTS', RUN) == 0 then
     local at = tonumber(redis.call('ZSCORE', SCHEDULE, source) or nil)
     if not at or at > now then return reply('idle') end
-    redis.call('ZADD', DUE, now + REPEAT, source)
-    return cjson.encode({status = 'due', task = 'plan'})
+    local crowd = crowded('plan')
+    redis.call('ZADD', DUE, now + (crowd and CHECK_AGAIN or REPEAT), source)
+    return cjson.encode({status = 'due', task = not crowd and 'plan' or nil})
   end
   if open_pages() > 0 and give_up_at() <= now then conclude('silent') end
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now)) do
@@ -472,7 +475,7 @@ function operations.tend()
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', OFFERED, '-inf', now - OFFER_LIFE)) do
     local entry, queue = entry_of(page), get('queue')
     local seen = tonumber(redis.call('HGET', QUEUES, queue .. ':seen') or 0)
-    if seen > entry.n or redis.call('LLEN', list_of(queue)) == 0 then
+    if seen > entry.n or messages(queue) == 0 then
       redis.call('ZREM', OFFERED, page)
       came_to_nothing(entry)
       waits(page, entry)
@@ -481,13 +484,12 @@ function operations.tend()
     end
   end
   local task
-  if open_pages() == 0 and number('seal_at') <= now then
-    task = 'seal'
-    set('seal_at', now + REPEAT)
-  elseif get('hold') == 'key' and number('probe_at') <= now then
-    task = 'probe'
-    set('probe_at', now + REPEAT)
+  local function send(what, queue, at)
+    if not crowded(queue) then task = what end
+    set(at, now + (task and REPEAT or CHECK_AGAIN))
   end
+  if open_pages() == 0 and number('seal_at') <= now then send('seal', 'seal', 'seal_at')
+  elseif get('hold') == 'key' and number('probe_at') <= now then send('probe', 'plan', 'probe_at') end
   local answer = cjson.decode(reply('open', fill()))
   answer.task, answer.run, answer.seal = task, get('run'), nil
   return cjson.encode(answer)

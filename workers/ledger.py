@@ -18,6 +18,7 @@ from redis import Redis
 from workers import metrics
 
 QUEUES = ("fetch", "backfill")
+_LISTS = (*QUEUES, "plan", "seal")
 _STILL_HELD = ("last", "exhausted")
 _TEXT = {"run", "queue", "region", "hold", "verdict", "seal_token", "why"}
 _MANY = 200
@@ -356,7 +357,7 @@ class Ledger:
         client: Redis | None = None,
     ) -> Any:
         given = {name: value for name, value in arguments.items() if value is not None}
-        given |= {"source": source, "queues": QUEUES, "times": self._times}
+        given |= {"source": source, "queues": _LISTS, "times": self._times}
         now = "" if self.now_ms is None else self.now_ms
         args = [operation, orjson.dumps(given), now]
         return self._script(keys=self._keys(source), args=args, client=client)
@@ -367,7 +368,7 @@ class Ledger:
         return [
             *(f"{self._prefix}:{name}" for name in shared),
             *(f"{self._prefix}:{name}:{source}" for name in own),
-            *(f"{self._prefix}:{queue}" for queue in QUEUES),
+            *(f"{self._prefix}:{queue}" for queue in _LISTS),
         ]
 
 

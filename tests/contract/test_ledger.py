@@ -368,6 +368,18 @@ def finishes(source: str, delay: int | None) -> Step:
     return step
 
 
+def crowds(queue: str, messages: int) -> Step:
+    """Let so many messages of other sources wait in *queue*."""
+
+    def step(both: Both) -> None:
+        both.redis.delete(f"p:{queue}")
+        if messages:
+            both.redis.rpush(f"p:{queue}", *range(messages))
+        both.model.length[queue] = messages
+
+    return step
+
+
 def passes(ms: int) -> Step:
     def step(both: Both) -> None:
         both.now += ms
@@ -416,6 +428,7 @@ STEPS = st.one_of(
     st.builds(schedules, _source, _delay),
     *[st.builds(ticks, st.sampled_from([0, 1, 200, 200]))] * 3,
     st.builds(seals, _source, st.sampled_from(["s1", "s2"])),
+    st.builds(crowds, st.sampled_from(["plan", "seal"]), st.sampled_from([0, 99, 100])),
     st.builds(finishes, _source, _delay),
     st.builds(passes, st.sampled_from([1, 900, 5_000, OFFER_LIFE, PAGE_LEASE, SEAL_LEASE])),
     st.builds(passes, st.sampled_from([0, 1_000, 11_000, HOUR, GIVE_UP])),
@@ -448,7 +461,7 @@ def test_nothing_is_ever_stuck(redis: Redis, steps: list[Step], seed: int) -> No
     for step in steps:
         both.one(step)
     both.messages.clear()
-    for queue in QUEUES:
+    for queue in (*QUEUES, "plan", "seal"):
         redis.delete(f"p:{queue}")
     both.model.length.clear()
     both.claims.clear()
