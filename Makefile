@@ -53,6 +53,10 @@ docs: $(VENV)/.dev ## Write the reference pages, and the documentation as a site
 	$(bin)/python -m docs.reference
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --quiet --strict
 
+.PHONY: wheel
+wheel: $(VENV)/.runtime ## Build the wheel and the source distribution into dist/
+	$(bin)/python -m hatchling build
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure: each file of tests/bench prints one table
 	@for file in tests/bench/bench_*.py; do \

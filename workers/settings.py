@@ -283,7 +283,7 @@ class Settings(BaseSettings):
         path = self.data_dir / "vault.key"
         if not os.access(path, os.F_OK):
             self.make_data_dir()
-        return (key_in_file(path),)
+        return _listed(key_in_file(path))
 
     def make_data_dir(self) -> Path:
         """Return the data directory, made (mode 0700) if missing; `SettingsFault` if unwritable."""

@@ -25,7 +25,7 @@ def generate_key() -> str:
 
 
 def key_in_file(path: Path) -> str:
-    """Return the vault key kept in *path*, made there (mode 0600) if there is none.
+    """Return what is kept in *path*: a vault key, made there (mode 0600) if there is none, or several by hand.
 
     The file appears whole, durable and once, however many processes start together.
     """

@@ -230,4 +230,4 @@ def _tell(document: Mapping[str, Any], running: Fleet, *, keep: bool) -> None:
         click.echo("  pagetrail status --watch")
         click.echo("\nEverything runs until Ctrl-C.")
     else:
-        click.echo("  make demo KEEP=1                  the same, and it stays")
+        click.echo("  pagetrail demo --keep             the same, and it stays")

@@ -202,7 +202,7 @@ def set_(source: str, as_json: bool, **options: Any) -> None:
     if not given:
         raise UsageFault("Say what to change: --every, --resources, --reserve or --retention.")
     changed = api.change(runtime(), source, **given)
-    _changed(changed, as_json, f"Changed {source}: its next run follows.")
+    _changed(changed, as_json, f"Changed {source}: that holds from its next run on.")
 
 
 @source.command()

@@ -108,6 +108,7 @@ def test_a_key_revoked_before_the_first_page_fails_the_run_and_costs_nothing_lat
     failed = fleet.collect(source, code=1)
     assert failed["state"] == "failed"
     assert set(states(failed).values()) == {("failed", "key")}
+    assert f"`pagetrail source rotate {source}`" in fleet.run("run", "show", source).err
     assert fleet.export(source, "services", code=3) == []
     set_key(pagerduty, "early", key, revoked=False)
     assert fleet.collect(source)["since"] == failed["since"]

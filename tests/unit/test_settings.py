@@ -251,6 +251,15 @@ def test_the_vault_key_is_made_on_first_use(tmp_path: Path) -> None:
         settings.vault_keys_or_file()
 
 
+def test_the_file_of_the_vault_key_takes_a_new_key_before_the_old_one(tmp_path: Path) -> None:
+    """A key is changed there as in the variable, without a pause."""
+    settings = load_settings()
+    [old] = settings.vault_keys_or_file()
+    new = generate_key()
+    (tmp_path / ".pagetrail/vault.key").write_text(f"{new},{old}\n", "ascii")
+    assert settings.vault_keys_or_file() == (new, old)
+
+
 @pytest.mark.parametrize("below", ["", "deeper/still"])
 def test_an_unwritable_data_directory_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, below: str
