@@ -81,7 +81,8 @@ def show_summary(source: str, document: dict[str, Any]) -> None:
         f"{source}, run {runs}: {document['state']}, {output.moment(document['since'])} to "
         f"{output.moment(document['until'])}."
     )
-    if "key" in {each["reason"] for each in document["resources"].values()}:
+    found = document["resources"].values()
+    if any((each["state"], each["reason"]) == ("failed", "key") for each in found):
         output.say(
             f"PagerDuty refused the key: `pagetrail source check {source}` asks again, "
             f"`pagetrail source rotate {source}` gives it another."
