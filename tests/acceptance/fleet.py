@@ -39,6 +39,21 @@ SHORT = {
 }
 T = TypeVar("T")
 
+# A command for each of many sources would take longer than the collecting: this is what a backend does.
+BACKEND = """
+import json, sys
+from tasks import api
+from workers.runtime import runtime
+
+region, resources, *steps = sys.argv[1:]
+wishes = api.Wishes(region=region, resources=tuple(resources.split(",")), every_seconds=None)
+for source, key in json.load(sys.stdin).items():
+    if "connect" in steps:
+        api.connect(runtime(), source, key, wishes)
+    if "collect" in steps:
+        api.collect(runtime(), source)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -136,6 +151,17 @@ class CommandLine:
         report = self.ask("verify", source, code=code, timeout=90)
         assert report["ok"] == (code == 0), report
         return report
+
+    def backend(
+        self, *steps: str, keys: Mapping[str, str], resources: str, region: str = "us"
+    ) -> None:
+        """Connect or collect many sources (name to key) as a backend does, in one process."""
+        done = subprocess.run(
+            [sys.executable, "-c", BACKEND, region, resources, *steps], input=json.dumps(keys),
+            text=True, cwd=ROOT, check=False, env=environment(self.settings),
+            stderr=subprocess.PIPE, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
 
     def resources(self, source: str) -> list[str]:
         """Return the name of every resource that a source collects: the whole catalog."""

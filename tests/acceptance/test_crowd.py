@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.evidence import assert_all_true
-from tests.acceptance.fleet import ROOT, Fleet, account, environment, fleet_of
+from tests.acceptance.fleet import Fleet, account, fleet_of
 from tests.simulator_process import SimulatorProcess
 
 SOURCES = 30
 SHARED = 3  # sources that use one and the same key
 LIMIT = 90  # a minute, which lasts six seconds at this simulator
 RESOURCES = "incidents,services,users"
-
-# A command each would take longer than the collecting: this is what a backend does.
-BACKEND = """
-import json, sys
-from tasks import api
-from workers.runtime import runtime
-
-wishes = api.Wishes(resources=tuple(sys.argv[1].split(",")), every_seconds=None)
-for source, key in json.load(sys.stdin).items():
-    api.connect(runtime(), source, key, wishes)
-    api.collect(runtime(), source)
-"""
 
 
 @pytest.fixture
@@ -54,12 +39,7 @@ def test_thirty_sources_on_two_workers_one_of_which_dies_keep_every_limit(
     pagerduty.control("POST", "accounts", **account("crowd", several, incidents=620, users=30))
 
     pagerduty.reset_stats()
-    asked = json.dumps(keys)
-    done = subprocess.run(
-        [sys.executable, "-c", BACKEND, RESOURCES], input=asked, text=True, cwd=ROOT, check=False,
-        env=environment(fleet.settings), stderr=subprocess.PIPE, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    fleet.backend("connect", "collect", keys=keys, resources=RESOURCES)
     victim = fleet.workers()[0]
     os.kill(victim.pid, signal.SIGKILL)
     for source in keys:
