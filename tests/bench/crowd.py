@@ -30,6 +30,7 @@ def register(
     *,
     resources: tuple[str, ...] = ("incidents",),
     days: int = 120,
+    region: str = "us",
 ) -> None:
     """Make sources (name to key) without asking PagerDuty who they are."""
     now = datetime.now(UTC).replace(microsecond=0)
@@ -39,10 +40,10 @@ def register(
         parts.sources.add(
             Source(
                 id=name,
-                region="us",
+                region=region,
                 subdomain="bench",
                 credential="account",
-                fingerprint=fingerprint("us", key),
+                fingerprint=fingerprint(region, key),
                 sealed_key=parts.sources.seal(name, key),
                 keyed_at=now,
                 connected_at=now,
