@@ -1,12 +1,16 @@
 """The limiter's law, one sentence at a time, on a clock the test sets."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from typing import Any, Literal
 
 import pytest
 from redis import Redis
 
+from simulator.accounts import KeySpec
+from simulator.limits import Limits
 from workers.limiter import Limiter, Permit
 
 MINUTE = 60.0
@@ -340,6 +344,26 @@ def test_an_answer_with_the_headers_of_the_main_limit_teaches_that_one(desk: Des
     assert of_class(desk).granted
     desk.answer(of_class(desk), 429, 960, 0, 30)
     assert (desk.reserve().reason, of_class(desk).budget) == ("pause", "b")
+
+
+@pytest.mark.parametrize("shape", ["fixed", "sliding"])
+def test_a_class_and_the_rest_use_both_limits_whole_without_a_refusal(
+    desk: Desk, shape: Literal["fixed", "sliding"]
+) -> None:
+    """Of a server that shows the nearer of two limits, three minutes long."""
+    limits, key, sent = Limits(MINUTE), KeySpec("key", oncalls_limit=60), Counter[str]()
+    ends = desk.now + 3 * MINUTE
+    while desk.now < ends:
+        for path, name, patience in (("/oncalls", "oncalls", 0.2), ("/users", "", 0)):
+            how: Any = {"reserve_share": 0.1, "patience_seconds": patience, "endpoint_class": name}
+            while (permit := desk.limiter.acquire("b", **how)).granted:
+                said = limits.judge(key, "k", shape, path, desk.now)
+                assert said.admitted, f"{sent} requests, and then one too many"
+                sent[path] += 1
+                desk.answer(permit, 200, said.limit, said.remaining, said.reset_seconds)
+        desk.now += 0.1
+    assert sent["/oncalls"] > 0.9 * 3 * 54
+    assert sent.total() > 0.9 * 3 * 864
 
 
 def test_a_wait_for_the_main_budget_is_told_to_a_class_too(desk: Desk) -> None:

@@ -34,11 +34,14 @@ class Answers:
     def __init__(self, answers: dict[str, Reply]) -> None:
         self._answers = answers
         self.asked: list[tuple[str, Sequence[tuple[str, str]]]] = []
+        self.classes: dict[str, str] = {}  # of the paths that have one
 
     def __call__(
         self, region: str, path: str, params: Sequence[tuple[str, str]], endpoint_class: str = "", /
     ) -> Reply:
         self.asked.append((f"{region}{path}", params))
+        if endpoint_class:
+            self.classes[path] = endpoint_class
         return self._answers.get(f"{region}{path}", ok({path.rpartition("/")[2]: []}))
 
 
@@ -134,6 +137,7 @@ def test_a_child_list_is_tried_with_the_first_record_of_its_parent() -> None:
 def test_one_record_is_asked_for_and_windows_are_short() -> None:
     ask = Answers({})
     survey(ask, "us", CATALOG, NOW)
+    assert ask.classes == {"/oncalls": "oncalls"}
     asked = dict(ask.asked)
     assert all(("limit", "1") in params for params in asked.values())
     assert ("since", "2026-02-28T00:00:00Z") in asked["us/log_entries"]
