@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from tasks.catalog import FEEDS, Paging, resource_of
+from tasks.catalog import FEEDS, Paging, children_of, resource_of
 from workers import exact
 
 if TYPE_CHECKING:
     from tasks.pages import Page
 
 _REFERENCE = ("id", "type", "summary", "self", "html_url")
-"""What PagerDuty's references to a record consist of."""
+"""What PagerDuty's references to a record consist of: its child lists are asked for with one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _named(segment: str, record: Mapping[str, Any]) -> str | None:
 def _member(record: Mapping[str, Any], dotted: str) -> Any:
     value: Any = record
     for name in dotted.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
@@ -148,7 +148,9 @@ def _decoders(segment: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Dec
     feeds = [feed for feed in FEEDS.values() if resource_of(feed.segment) is resource]
     if "id" not in resource.key or any(feed.parent_field for feed in feeds):
         return None
-    names = {*_REFERENCE, *(name.partition(".")[0] for name in resource.key)}
+    names = {name.partition(".")[0] for name in resource.key}
+    if children_of(segment, FEEDS.values()):
+        names |= {*_REFERENCE}
     names |= {feed.sort_field for feed in feeds} | {
         feed.settled[0] for feed in feeds if feed.settled
     }

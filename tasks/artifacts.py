@@ -118,10 +118,14 @@ def encode_page(
 def decode_page(blob: bytes) -> Answer:
     """Return the answer that `encode_page` stored; raises ValueError where it can't be one."""
     try:
-        head, body, rest = decompress(blob).split(b"\n")
-        envelope = orjson.loads(head)
+        content = decompress(blob)
+        end = content.index(b"\n")
+        body = content[end + 1 : -1]
+        if b"\n" in body or not content.endswith(b"\n", end + 1):
+            raise ValueError("it isn't two lines")
+        envelope = orjson.loads(content[:end])
         date = envelope["date"]
-        if rest or sha256(body) != envelope["stored_sha256"]:
+        if sha256(body) != envelope["stored_sha256"]:
             raise ValueError("the stored body isn't the one that was stored")
         wrong = [name for name, kind in _NEEDED.items() if not isinstance(envelope[name], kind)]
         if wrong:
@@ -199,9 +203,7 @@ _ESCAPED_LETTER = re.compile(rb"(?i)\\u00(?:5f|6[0-9a-f]|7[0-9a])")
 
 def _mentions(names: frozenset[str], body: bytes) -> bool:
     """Whether a secret's name may occur at all: most bodies need no walk."""
-    if _PATTERNS[names].search(body):
-        return True
-    return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
+    return bool(_PATTERNS[names].search(body) or _ESCAPED_LETTER.search(body))
 
 
 def _redact(value: Any, names: frozenset[str], pointer: str, pointers: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
@@ -319,6 +320,13 @@ def test_a_recipe_of_another_shape_is_none(change: dict[str, Any]) -> None:
     assert decode_page(compressed(orjson.dumps(orjson.loads(HEAD)) + b"\n" + BODY + b"\n"))
     with pytest.raises(ValueError, match=r".+"):
         decode_page(compressed(orjson.dumps(head) + b"\n" + BODY + b"\n"))
+
+
+@pytest.mark.parametrize("body", [b'{"teams":\n[]}', b'{"teams":[]}\n', b'\n{"teams":[]}'])
+def test_a_body_of_several_lines_is_none(body: bytes) -> None:
+    head = orjson.dumps(orjson.loads(HEAD) | {"stored_sha256": hashlib.sha256(body).hexdigest()})
+    with pytest.raises(ValueError, match="two lines"):
+        decode_page(compressed(head + b"\n" + body + b"\n"))
 
 
 @pytest.mark.parametrize("text", [b"[]", b'"x"', b"7", b"null", b"{}"])
