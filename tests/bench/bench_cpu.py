@@ -25,6 +25,7 @@ from tests.bench.rig import (
     timed,
     wait_for,
 )
+from tests.simulator_process import SimulatorProcess
 
 PAGES_PER_SOURCE = 90  # below the cap: one window, every page full
 DAYS = 120
@@ -32,10 +33,13 @@ OFFICIAL = "official-Key-0000000"
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Takes what the Sentry SDK sends."""
+    """Takes what the Sentry SDK sends, and counts it."""
+
+    taken = 0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        Sink.taken += 1
         self.send_response(200)
         self.end_headers()
 
@@ -66,20 +70,22 @@ def main() -> None:
         connect(fleet, keys, "--resources", "incidents")
         start(fleet, ["bench0/main"])  # warms the simulator
         wait_for(lambda: sealed(fleet, ["bench0/main"]), "the first run is sealed")
+        clients = [official(simulator)]
         workers = fleet.workers()
         server = psutil.Process(redis_of(fleet).info("server")["process_id"])
         operations = redis_of(fleet).info("stats")["total_commands_processed"]
         rest = [source for source in keys if source != "bench0/main"]
         before, redis_before = cpu_seconds(*workers), cpu_seconds(server)
+        system = system_seconds(*workers)
         start(fleet, rest)
         wait_for(lambda: sealed(fleet, rest), "every run is sealed")
         ours, redis_cpu = cpu_seconds(*workers) - before, cpu_seconds(server) - redis_before
+        system = system_seconds(*workers) - system
         operations = redis_of(fleet).info("stats")["total_commands_processed"] - operations
         pages = sum(stored_pages(fleet, source) for source in rest)
-        official = ["-m", "tests.bench.official_client", simulator.region("us"), OFFICIAL]
-        _, idle_cpu, _ = timed([*official, "0"])
-        _, client_cpu, printed = timed([*official, "5"])
-        client = (client_cpu - idle_cpu) / (int(printed) / 100)
+        # Before and after: how fast a shared machine is changes within minutes.
+        clients.append(official(simulator))
+        client = sum(clients) / len(clients)
         report(
             "cpu",
             f"CPU per full page of 100 incidents: {pages} pages, {options.workers} worker process(es)",
@@ -89,7 +95,24 @@ def main() -> None:
                 row("pagetrail's Redis", redis_cpu / pages, client),
             ],
             redis_commands_a_page=operations / pages,
+            client_ms_before=clients[0] * 1e3,
+            client_ms_after=clients[1] * 1e3,
+            workers_system_ms_a_page=system / pages * 1e3,
+            taken_from_sentry_sdk=Sink.taken,
         )
+
+
+def official(simulator: SimulatorProcess) -> float:
+    """Return the CPU seconds that the official client takes for a page, its start left out."""
+    argv = ["-m", "tests.bench.official_client", simulator.region("us"), OFFICIAL]
+    _, idle, _ = timed([*argv, "0"])
+    _, cpu, printed = timed([*argv, "5"])
+    return (cpu - idle) / (int(printed) / 100)
+
+
+def system_seconds(*processes: psutil.Process) -> float:
+    """Return the part of `cpu_seconds` that the kernel used."""
+    return sum(process.cpu_times().system for process in processes)
 
 
 def row(who: str, seconds: float, client: float) -> dict[str, object]:
