@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ _PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
 _RENDER_MS = 8000  # of the page's own time, which passes as fast as it has nothing to do
 _OPTIONS = (
     "--headless",
+    "--hide-scrollbars",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -28,10 +30,19 @@ needs_a_browser = pytest.mark.skipif(
 
 def rendered(url: str) -> str:
     """Return a page as it is after its scripts have run, as HTML."""
+    return _browse("--dump-dom", url)
+
+
+def photographed(url: str, picture: Path, width: int, height: int) -> None:
+    """Write a page as it is after its scripts have run to *picture*, a PNG of that many pixels."""
+    _browse(f"--window-size={width},{height}", f"--screenshot={picture}", url)
+
+
+def _browse(*arguments: str) -> str:
     assert _PROGRAM
     with tempfile.TemporaryDirectory() as profile:
         done = subprocess.run(
-            [_PROGRAM, *_OPTIONS, f"--user-data-dir={profile}", "--dump-dom", url],
+            [_PROGRAM, *_OPTIONS, f"--user-data-dir={profile}", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

@@ -1,0 +1,130 @@
+"""Takes the pictures of docs/img that show what an operator sees: Flower's pages, and `status --watch`.
+
+    python -m tests.bench.operator_pictures        needs chromium and tmux; takes about two minutes
+
+The fleet collects from the simulator, with few slots so that messages wait. Of its sources one has its key refused in
+the middle of a run, one has used up its limit, one meets failing answers, one a user's key, one is paused.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from tests.acceptance.fleet import PAGETRAIL, ROOT, Fleet, account, environment, fleet_of
+from tests.bench.dashboard_picture import few_colours
+from tests.browser import photographed
+from tests.processes import wait_for
+from tests.simulator_process import SimulatorProcess, running_simulator
+
+PICTURES = ROOT / "docs" / "img"
+COLUMNS, ROWS = 80, 14
+PAGE = """<body style="margin:14px;background:#fff"><pre style="font:15px/19px 'DejaVu Sans Mono',Menlo,monospace">
+<code style="font-family:inherit">{code}</code></pre></body>"""
+BUSY = {"incidents": 12_000, "log_entries_per_incident": 2}
+OPENED = ("acme", "globex", "initech", "stark", "wayne")
+"""Their runs are open when the pictures are taken; those of the others have ended."""
+
+
+def key(tenant: str) -> str:
+    return f"{tenant}-key-0000000000"
+
+
+def opened(simulator: SimulatorProcess, fleet: Fleet) -> None:
+    """Connect every source, and let those that shall be idle collect."""
+    keys: dict[str, dict[str, Any]] = {"globex": {"limit": 60}, "umbrella": {"kind": "user"}}
+    for tenant in (*OPENED, "hooli", "umbrella", "vandelay"):
+        given = [{"key": key(tenant), "limit": 960} | keys.get(tenant, {})]
+        simulator.control(
+            "POST", "accounts", **account(tenant, given, **(BUSY if tenant in OPENED else {}))
+        )
+        more = ("--allow-user-key",) if tenant == "umbrella" else ()
+        fleet.connect(f"{tenant}/main", key(tenant), *more)
+    fleet.collect("umbrella/main", code=3)
+    fleet.collect("vandelay/main")
+    fleet.ask("source", "pause", "hooli/main")
+
+
+def troubled(simulator: SimulatorProcess, fleet: Fleet) -> None:
+    """Open the other runs, and let go wrong what shall."""
+    for tenant in OPENED:
+        fleet.ask("collect", f"{tenant}/main")
+    time.sleep(5)
+    simulator.control("POST", "keys", account="acme", key=key("acme"), disabled=True)
+    simulator.fault("status_502", account="initech")
+    simulator.fault("slow", seconds=0.6)
+    time.sleep(10)
+
+
+def screen_of(fleet: Fleet, directory: Path) -> None:
+    """Let a terminal of 80 columns show `status --watch`, and take its picture."""
+    tmux = ["tmux", "-L", f"pagetrail-{directory.name}", "-f", "/dev/null"]
+    size = ("-x", str(COLUMNS), "-y", str(ROWS))
+    subprocess.run(
+        [*tmux, "new-session", "-d", *size, *PAGETRAIL, "status", "--watch"],
+        cwd=ROOT, env=environment(fleet.settings), check=True,
+    )  # fmt: skip
+    capture = [*tmux, "capture-pane", "-e", "-p"]
+    try:
+        wait_for(lambda: b"SOURCE" in subprocess.check_output(capture), "the screen is drawn")
+        seen = subprocess.check_output(capture, text=True)
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(seen), no_wrap=True)
+    page = directory / "status.html"
+    page.write_text(console.export_html(inline_styles=True, code_format=PAGE), "utf-8")
+    print(seen)
+    take(page.as_uri(), "status-watch", 780, 320)
+
+
+def flower_of(fleet: Fleet) -> None:
+    """Take the pictures of Flower's four pages."""
+    password = (fleet.data / "flower.password").read_text()
+    with httpx.Client(
+        base_url=fleet.ready["flower"], auth=("pagetrail", password), timeout=30
+    ) as client:
+        found = client.get("/api/tasks", params={"state": "SUCCESS", "limit": "500"}).json()
+        fetched = (id for id, each in found.items() if each["name"] == "tasks.fetch.fetch_page")
+        task = next(fetched)
+    base = fleet.ready["flower"].replace("http://", f"http://pagetrail:{password}@")
+    take(f"{base}/broker", "flower-broker", 1280, 450)
+    take(f"{base}/workers", "flower-workers", 1280, 610)
+    take(f"{base}/tasks", "flower-tasks", 1440, 720)
+    take(f"{base}/task/{task}", "flower-task", 1280, 900)
+
+
+def take(url: str, name: str, width: int, height: int) -> None:
+    """Photograph a page into docs/img, in few colours."""
+    picture = PICTURES / f"{name}.png"
+    photographed(url, picture, width, height)
+    few_colours(picture)
+    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1000:.0f} kB")
+
+
+def main() -> None:
+    nobody = account("nobody", ["nobodys-key-00000000"], incidents=0)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        running_simulator([nobody]) as simulator,
+        fleet_of(
+            Path(name) / "data", simulator, "--workers", "2",
+            PAGETRAIL_WORKER_SLOTS="4", PAGETRAIL_PAGE_LEASE_SECONDS="40",
+        ) as fleet,
+    ):  # fmt: skip
+        opened(simulator, fleet)
+        troubled(simulator, fleet)
+        screen_of(fleet, Path(name))
+        flower_of(fleet)
+
+
+if __name__ == "__main__":
+    main()
