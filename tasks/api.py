@@ -242,16 +242,20 @@ def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source
 
 
 def hold(fleet: Runtime, source_id: str) -> Source:
-    """Put a source under legal hold: neither `purge` nor its retention erases anything. Repeatable."""
-    source = get(fleet, source_id)
-    if source.held_since:
-        return source
-    return fleet.sources.save(replace(source, held_since=_now(fleet)))
+    """Put a source under legal hold: neither `purge` nor its retention erases anything. Repeatable.
+
+    What a record says is erased stays so. `Busy` while such a record is being stored.
+    """
+    with fleet.sources.alone(parse_source_id(source_id)):
+        source = fleet.sources.fresh(source_id)
+        if source.held_since:
+            return source
+        return fleet.sources.save(replace(source, held_since=_now(fleet)))
 
 
 def release(fleet: Runtime, source_id: str) -> Source:
     """End the legal hold of a source; its retention goes on. Repeatable."""
-    source = get(fleet, source_id)
+    source = fleet.sources.fresh(parse_source_id(source_id))
     if source.held_since:
         source = fleet.sources.save(replace(source, held_since=None))
     fleet.daily.within(source_id, 0)

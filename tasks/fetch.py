@@ -40,7 +40,7 @@ _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 60.0
 _OWN_FAULT_SECONDS = 5.0
 RENEW_SECONDS = 10.0
 _FAILING_SECONDS = 3_600
-"""A source that goes on failing is told of so often."""
+"""A source that goes on failing is told of once in each hour of the clock."""
 _STOPPED_SECONDS = 30.0
 """When to look again whether a source may send."""
 
@@ -217,6 +217,7 @@ class Visit:
                 source.id,
                 self.claim.run,
                 {"region": source.region},
+                about=f"{datetime.now(UTC):%Y-%m-%dT%H}",
                 quiet_seconds=_FAILING_SECONDS,
             )
         return self.fleet.ledger.probed(

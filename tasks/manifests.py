@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from tasks import purges
 from tasks.artifacts import manifest_key, plan_key, sha256
 from tasks.evidence import Evidence, describe, states
 from tasks.purges import purged_through, record_key, record_naming
@@ -148,7 +149,7 @@ def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
             return plan.region, plan.subdomain
     purged = purged_through(storage, source)
     record = record_naming(storage, source, purged) if purged else None
-    return (record["account"]["region"], record["account"]["subdomain"]) if record else None
+    return purges.account_of(record) if record else None
 
 
 def sealed_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:

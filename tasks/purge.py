@@ -29,7 +29,7 @@ log = logging.getLogger("pagetrail.purge")
 STEP_SECONDS = 15.0
 """A look ends well before its message would be delivered to another worker too."""
 LATER_SECONDS = 600.0
-"""When to look again at a source whose run is open."""
+"""When to look again at a source that is being changed, or whose run is open."""
 FLEET = "fleet"
 _ERASERS, _BATCH = 8, 400
 
@@ -40,12 +40,15 @@ def look_after(source: str) -> None:
     fleet = runtime()
     found = fleet.sources.fresh(source)
     _remind(fleet, found, datetime.now(UTC))
-    if not purges.wants_look(found):
-        fleet.daily.end(source)
-    elif is_open(fleet, source):
+    try:
+        if not purges.wants_look(found):
+            fleet.daily.end(source)
+        elif is_open(fleet, source, runs_of(fleet.storage, source)):
+            fleet.daily.within(source, LATER_SECONDS)
+        elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
+            fleet.daily.within(source, 0)
+    except Busy:  # it was changed at this very moment
         fleet.daily.within(source, LATER_SECONDS)
-    elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
-        fleet.daily.within(source, 0)
 
 
 def _remind(fleet: Runtime, source: Source, now: datetime) -> None:
@@ -71,11 +74,11 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
     See `tasks.api.purge`.
     """
     source = fleet.sources.fresh(source_id)
-    _refuse(fleet, source)
-    if found := runs_of(fleet.storage, source_id):
+    found = runs_of(fleet.storage, source_id)  # what opens from now on is none of them
+    _refuse(fleet, source, found)
+    if found:
         _record(fleet, source, found, "purge", by)
     _erase(fleet, source_id)
-    fleet.ledger.forget(source_id)
     through = purges.purged_through(fleet.storage, source_id)
     record = purges.record_naming(fleet.storage, source_id, through) if through else None
     return purge_of(record) if record else None
@@ -84,9 +87,11 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
 def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> bool:
     """Erase the runs of *source* that have outlived its retention; False if *seconds* weren't enough.
 
-    Safe to repeat. A legal hold that came first stops it.
+    Safe to repeat. A legal hold stops it, `Busy` one that came at this very moment.
     """
-    if not source.held_since and (found := outlived(fleet.storage, source, now)):
+    if source.held_since:
+        return True
+    if found := outlived(fleet.storage, source, now):
         _record(fleet, source, found, "retention", FLEET)
     return _erase(fleet, source.id, seconds)
 
@@ -100,20 +105,20 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
         return []
     edge = purges.months_before(now, source.retention_months)
     found: list[str] = []
-    runs = runs_of(storage, source.id)
-    for run in runs if source.state is State.DISCONNECTED else runs[:-1]:
+    for run in runs_of(storage, source.id):
         manifest = read_manifest(storage, source.id, run)
-        if manifest is None or moment(manifest["sealed_at"]) >= edge:
+        if manifest is None:
             break
+        if moment(manifest["sealed_at"]) >= edge:
+            return found
         found.append(run)
-    return found
+    return found if source.state is State.DISCONNECTED else found[:-1]
 
 
-def is_open(fleet: Runtime, source_id: str) -> bool:
-    """Whether a run of the source is open, as the ledger or, where that was lost, storage says."""
+def is_open(fleet: Runtime, source_id: str, runs: list[str]) -> bool:
+    """Whether a run of the source, or the last of *runs*, is open: the ledger says so or, where it lost that, storage."""
     if fleet.ledger.progress(source_id).get("run"):
         return True
-    runs = runs_of(fleet.storage, source_id)
     try:
         return bool(
             runs
@@ -124,7 +129,7 @@ def is_open(fleet: Runtime, source_id: str) -> bool:
         return False  # nobody can go on with it
 
 
-def _refuse(fleet: Runtime, source: Source) -> None:
+def _refuse(fleet: Runtime, source: Source, runs: list[str]) -> None:
     name = source.id
     if source.state is State.ACTIVE:
         raise Fault(
@@ -136,7 +141,7 @@ def _refuse(fleet: Runtime, source: Source) -> None:
             f"{name} is under legal hold since {rfc3339(source.held_since)}: nothing was erased. "
             f"`pagetrail source release {name}` ends the hold."
         )
-    if is_open(fleet, name):
+    if is_open(fleet, name, runs):
         raise Busy(
             f"The last run of {name} is not sealed yet: `pagetrail run cancel {name}` ends it; "
             "once the fleet has sealed it, purge again."
@@ -145,7 +150,6 @@ def _refuse(fleet: Runtime, source: Source) -> None:
 
 def _record(fleet: Runtime, source: Source, runs: list[str], why: str, by: str) -> None:
     """Store what is about to be erased and why; from then on these runs are no evidence any more."""
-    fleet.sources.save(source)  # `Busy` if it was put under legal hold at this very moment
     entries = [_entry(fleet.storage, source.id, run) for run in runs]
     document = {
         "format": 1,
@@ -161,7 +165,9 @@ def _record(fleet: Runtime, source: Source, runs: list[str], why: str, by: str) 
         "bytes": sum(entry["bytes"] for entry in entries),
     }
     text = orjson.dumps(document | {"sha256": digest(document)}, option=orjson.OPT_INDENT_2)
-    fleet.storage.put_new(purges.record_key(source.id, runs[-1]), text)
+    with fleet.sources.alone(source.id):
+        fleet.sources.save(source)  # `Busy` if it changed: it may be under legal hold by now
+        fleet.storage.put_new(purges.record_key(source.id, runs[-1]), text)
 
 
 def _entry(storage: Storage, source: str, run: str) -> dict[str, Any]:
@@ -204,6 +210,8 @@ def _left(storage: Storage, source: str) -> Iterator[str]:
 
 def _finish(fleet: Runtime, source: str, through: str) -> None:
     """Tell, and store, that all is gone that the record names."""
+    if not runs_of(fleet.storage, source):
+        fleet.ledger.forget(source)
     record = purges.record_naming(fleet.storage, source, through)
     if record:
         names = ("why", "by", "through", "objects", "bytes")

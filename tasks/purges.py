@@ -68,10 +68,21 @@ def record_naming(storage: Storage, source: str, run: str) -> dict[str, Any] | N
     through = min((each for each in records_of(storage, source) if each >= run), default="")
     text = storage.get(record_key(source, through)) if through else None
     try:
-        record: object = orjson.loads(text) if text else None
-    except ValueError:
+        record: dict[str, Any] = orjson.loads(text or b"")
+        purge_of(record), digests_of(record), account_of(record)
+    except (ValueError, TypeError, KeyError):
         return None
-    return record if isinstance(record, dict) else None
+    return record
+
+
+def digests_of(record: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return, per run that a record names, the digest of its manifest; None if it had none."""
+    return {run["run"]: run["manifest_sha256"] for run in record["runs"]}
+
+
+def account_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return region and subdomain of the account whose evidence was erased."""
+    return record["account"]["region"], record["account"]["subdomain"]
 
 
 def purge_of(record: Mapping[str, Any]) -> Purge:
@@ -80,7 +91,7 @@ def purge_of(record: Mapping[str, Any]) -> Purge:
     return Purge(
         **{name: record[name] for name in names},
         at=moment(record["at"]),
-        runs=tuple(run["run"] for run in record["runs"]),
+        runs=tuple(digests_of(record)),
     )
 
 

@@ -23,7 +23,7 @@ from tasks.artifacts import (
 from tasks.catalog import CATALOG
 from tasks.evidence import Evidence, gather
 from tasks.manifests import digest, resources_of, sealed_runs
-from tasks.purges import Purge, purge_of, purged_through, record_key, record_naming
+from tasks.purges import Purge, digests_of, purge_of, purged_through, record_key, record_naming
 from tasks.runs import Plan
 from workers.storage import Storage
 
@@ -169,8 +169,7 @@ class RunCheck:
         if record.get("sha256") != digest(record):
             self._differs(key, "chain", "its digest isn't that of its content")
             return
-        named = {run["run"]: run["manifest_sha256"] for run in record["runs"]}
-        if named.get(previous["run"]) != previous["sha256"]:
+        if digests_of(record).get(previous["run"]) != previous["sha256"]:
             self._differs(
                 key, "chain", f"it doesn't name the manifest that run {self._run} follows"
             )

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from redis import Redis
+from redis.exceptions import LockError
 
 from workers.errors import (
     Busy,
@@ -34,6 +36,7 @@ REGISTRY = ".registry"
 """Storage prefix of the documents; outside the evidence, so that copies of it never hold keys."""
 _RECENT_SECONDS = 1.0
 _READERS = 16  # registry documents read side by side while restoring
+_ALONE_SECONDS, _WAIT_SECONDS = 30.0, 5.0
 _BATCH = 500
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}/[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -138,6 +141,7 @@ class Sources:
         self._storage = storage
         self._vault = vault
         self._keys = [f"{prefix}:sources", f"{prefix}:credentials"]
+        self._deciding = f"{prefix}:deciding"
         self._script = redis.register_script(
             files("workers").joinpath("sources.lua").read_text("utf-8")
         )
@@ -208,6 +212,19 @@ class Sources:
             self._copy(before)
             raise _changed(source.id)
         return self._store(replace(source, version=source.version + 1), version)
+
+    @contextmanager
+    def alone(self, source_id: str) -> Iterator[None]:
+        """Keep out, for 30 s at most, whoever else decides what becomes of a source's evidence; `Busy` after 5 s."""
+        lock = self._redis.lock(f"{self._deciding}:{source_id}", timeout=_ALONE_SECONDS)
+        with redis_faults():
+            if not lock.acquire(blocking_timeout=_WAIT_SECONDS):
+                raise _changed(source_id)
+        try:
+            yield
+        finally:
+            with redis_faults(), suppress(LockError):  # it took too long, or Redis was emptied
+                lock.release()
 
     def seal(self, source_id: str, key: str) -> str:
         """Return *key* sealed for this source alone."""

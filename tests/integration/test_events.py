@@ -74,7 +74,7 @@ def test_a_source_tells_its_life(fleet: Fleet, simulator: SimulatorProcess) -> N
 
     simulator.fault("status_503")
     opened = api.collect(fleet.runtime, SOURCE).run
-    while f"{SOURCE}/{opened}/source.failing" not in ids(fleet):
+    while not any(each.startswith(f"{SOURCE}/{opened}/source.failing/20") for each in ids(fleet)):
         if fleet.messages:
             fleet.step()
         else:

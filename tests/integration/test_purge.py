@@ -16,8 +16,9 @@ from tasks import api, plan, purge, purges
 from tasks.artifacts import manifest_key
 from tasks.manifests import account_of, digest, read_manifest, read_plan, runs_of
 from tests.integration.steps import SOURCE, Died, Fleet
+from workers import sources
 from workers.errors import Busy, Fault, NotFound
-from workers.sources import Source, State
+from workers.sources import Source, Sources, State
 
 RUNS = ("00000001", "00000002", "00000003")
 LATER = datetime.now(UTC) + timedelta(days=800)  # 24 months are over
@@ -129,13 +130,22 @@ def test_a_record_that_was_edited_excuses_nothing(fleet: Fleet) -> None:
     record = read(fleet, key)
     for edited in (
         record | {"runs": []},
-        {**record, "runs": [], "sha256": digest({**record, "runs": []})},
+        *(
+            edit | {"sha256": digest(edit)}
+            for edit in (
+                record | {"runs": []},
+                record | {"runs": [{"run": ["1"], "manifest_sha256": ""}]},
+                record | {"account": None},
+                {name: value for name, value in record.items() if name != "runs"},
+            )
+        ),
         [],
     ):
         fleet.storage.delete(key)
         fleet.storage.put_new(key, orjson.dumps(edited))
         [difference] = api.verify(fleet.storage, SOURCE).differences
         assert (difference.kind, difference.counts) == ("chain", True)
+        assert account_of(fleet.storage, SOURCE) == ("us", "acme")
 
 
 def test_an_interrupted_purge_goes_on_where_it_was(fleet: Fleet) -> None:
@@ -296,3 +306,144 @@ def test_the_open_run_of_a_disconnected_source_ends_although_redis_lost_it(fleet
     plan.restore(fleet.runtime)
     end(fleet, opened.run)
     assert api.run(fleet.runtime, SOURCE).state == "cancelled"
+
+
+class Meanwhile:
+    """A storage under which something else happens, once, just before a call of *method* for keys with *part*."""
+
+    def __init__(self, storage: Any, method: str, part: str, act: Callable[[], object]) -> None:
+        self._storage = storage
+        self._when = method, part
+        self._acts = [act]
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._storage, name)
+
+        def call(key: str, *rest: object) -> Any:
+            if self._acts and name == self._when[0] and self._when[1] in key:
+                self._acts.pop()()
+            return method(key, *rest)
+
+        return call
+
+
+def test_a_run_that_opens_while_a_purge_looks_stays_whole(fleet: Fleet) -> None:
+    stale = connect(fleet)
+    collect(fleet)
+    api.pause(fleet.runtime, SOURCE)
+    for part in (f"{SOURCE}/runs", f".purged/{SOURCE}"):
+        storage = Meanwhile(
+            fleet.storage, "children", part, lambda: plan.open_run(fleet.runtime, stale)
+        )
+        with contextlib.suppress(Busy):
+            api.purge(replace(fleet.runtime, storage=storage), SOURCE, "tester")
+        opened = fleet.runtime.ledger.progress(SOURCE)["run"]
+        assert read_plan(fleet.storage, SOURCE, opened)
+        assert opened in runs_of(fleet.storage, SOURCE)
+        api.cancel(fleet.runtime, SOURCE)
+        end(fleet, opened)
+
+
+def test_the_newest_sealed_run_stays_also_while_the_next_one_is_open(fleet: Fleet) -> None:
+    source = connect(fleet, retention_months=24)
+    collect(fleet, 2)
+    api.collect(fleet.runtime, SOURCE)
+    assert purge.expire(fleet.runtime, source, LATER, 60)
+    assert runs_of(fleet.storage, SOURCE) == list(RUNS[1:])
+
+
+@pytest.mark.parametrize(
+    ("method", "part"), [("list", "/runs/"), ("put_new", ".purged"), ("replace_if", ".registry")]
+)
+def test_of_a_purge_and_a_hold_at_the_same_moment_one_is_refused(
+    fleet: Fleet, method: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hold comes at each step in which the purge decides: who is told that it holds finds all of it."""
+    monkeypatch.setattr(sources, "_WAIT_SECONDS", 0.0)
+    connect(fleet)
+    collect(fleet)
+    api.pause(fleet.runtime, SOURCE)
+    before = stored(fleet)
+    came: list[str] = []
+
+    def hold() -> None:
+        try:
+            api.hold(fleet.runtime, SOURCE)
+            came.append("held")
+        except Busy:
+            came.append("refused")
+
+    storage = Meanwhile(fleet.storage, method, part, hold)
+    dying = replace(
+        fleet.runtime,
+        storage=storage,
+        sources=Sources(fleet.redis, storage, fleet.runtime.vault, "pagetrail"),  # type: ignore[arg-type]
+    )
+    try:
+        api.purge(dying, SOURCE, "tester")
+        purged = True
+    except Busy:
+        purged = False
+    assert came == (["refused"] if purged else ["held"])
+    assert (stored(fleet) == before) is not purged
+
+
+def test_nothing_is_erased_under_legal_hold_not_even_what_a_purge_left(fleet: Fleet) -> None:
+    connect(fleet, retention_months=24)
+    collect(fleet)
+    api.pause(fleet.runtime, SOURCE)
+    mortal = Mortal(fleet.storage)
+    mortal.deletions_left = 3
+    with pytest.raises(Died):
+        api.purge(replace(fleet.runtime, storage=mortal), SOURCE, "tester")
+    left = stored(fleet)
+    api.hold(fleet.runtime, SOURCE)
+    purge.look_after(SOURCE)
+    assert stored(fleet) == left
+    api.release(fleet.runtime, SOURCE)
+    purge.look_after(SOURCE)
+    assert stored(fleet) == []
+
+
+def test_a_hold_asks_storage_whether_there_is_one(fleet: Fleet) -> None:
+    """Redis, restored from an older copy, may say something else."""
+    connect(fleet)
+    held = api.hold(fleet.runtime, SOURCE)
+    api.release(fleet.runtime, SOURCE)
+    fleet.redis.hset("pagetrail:sources", SOURCE, held.to_json())
+    api.hold(fleet.runtime, SOURCE)
+    assert fleet.runtime.sources.fresh(SOURCE).held_since
+    free = replace(held, held_since=None)
+    fleet.redis.hset("pagetrail:sources", SOURCE, free.to_json())
+    api.release(fleet.runtime, SOURCE)
+    assert not fleet.runtime.sources.fresh(SOURCE).held_since
+
+
+def test_a_look_that_comes_at_the_moment_of_a_change_comes_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purges, "months_before", lambda _now, _months: LATER)
+    connect(fleet, retention_months=24)
+    collect(fleet, 2)
+    storage = Meanwhile(
+        fleet.storage,
+        "list",
+        "/runs/",
+        lambda: api.change(fleet.runtime, SOURCE, every_seconds=7200),
+    )
+    monkeypatch.setattr(purge, "runtime", lambda: replace(fleet.runtime, storage=storage))
+    purge.look_after(SOURCE)
+    assert runs_of(fleet.storage, SOURCE) == list(RUNS[:2])
+    at = fleet.redis.zscore("pagetrail:daily", SOURCE)
+    seconds, _ = fleet.redis.time()
+    assert at is not None
+    assert at / 1000 - float(seconds) < 3600
+
+
+def test_a_summary_goes_with_the_last_run_of_a_retention(fleet: Fleet) -> None:
+    connect(fleet, retention_months=24)
+    collect(fleet)
+    api.disconnect(fleet.runtime, SOURCE)
+    gone = fleet.runtime.sources.fresh(SOURCE)
+    assert purge.expire(fleet.runtime, gone, LATER, 60)
+    assert fleet.runtime.ledger.lasts([SOURCE]) == [None]
