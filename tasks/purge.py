@@ -116,7 +116,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
 
 
 def is_open(fleet: Runtime, source_id: str, runs: list[str]) -> bool:
-    """Whether a run of the source, or the last of *runs*, is open: the ledger says so or, where it lost that, storage."""
+    """Whether a run of the source, or the last of *runs*, is open, by the ledger or, where it lost that, by storage."""
     if fleet.ledger.progress(source_id).get("run"):
         return True
     try:
