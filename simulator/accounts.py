@@ -120,7 +120,9 @@ def read_accounts(path: Path) -> tuple[AccountSpec, ...]:
     """Return the accounts of a JSON file: a list of objects, or {"accounts": [...]}."""
     try:
         data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SpecError(f"{path} can't be read ({error.strerror}): name another file.") from None
+    except ValueError as error:
         raise SpecError(f"{path} can't be read as JSON: {error}.") from None
     if isinstance(data, Mapping):
         data = data.get("accounts")

@@ -126,7 +126,7 @@ def connect(
     Sends a few GETs under the key's budget. Raises `Exists`, `KeyRefused`, `Busy` while the key's budget is used up,
     and whatever *agree* raises; then nothing was kept.
     """
-    _check_wishes(fleet, wishes)
+    check_wishes(fleet, wishes)
     refuse_taken(fleet, source_id)
     reserve = fleet.settings.reserve if wishes.reserve is None else wishes.reserve
     verdict = probe(fleet, wishes.region, key, reserve=reserve, resources=wishes.resources)
@@ -454,7 +454,8 @@ def verify(storage: Storage, source_id: str, run: str | None = None) -> Report:
     return report
 
 
-def _check_wishes(fleet: Runtime, wishes: Wishes) -> None:
+def check_wishes(fleet: Runtime, wishes: Wishes) -> None:
+    """Raise `UsageFault` if no account can be connected with *wishes*; sends nothing."""
     regions = fleet.settings.regions
     if wishes.region not in regions:
         raise UsageFault(

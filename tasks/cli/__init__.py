@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ _COMMANDS = {
     "completion": "Print the completion script of a shell.",
 }
 """Name and one line of each command; its module and object bear the same name."""
+
+_GUESS = re.compile(r"\.\s+\(?Did you mean ([^?]*)\?\)?")
+"""How click appends its guess at what was meant, in or out of brackets."""
 
 INTERRUPTED = "Interrupted: what was under way is not finished, and nothing is left half done."
 
@@ -123,7 +127,10 @@ def _say(sentence: str, exit_code: int) -> int:
 
 def _usage(error: click.UsageError) -> str:
     where = error.ctx.command_path if error.ctx else "pagetrail"
-    return f"{error.format_message().rstrip('.')}: see `{where} --help`."
+    said = _GUESS.sub(r": did you mean \1?", error.format_message()).rstrip(".")
+    if said.endswith("?"):
+        return f"{said} `{where} --help` shows what there is."
+    return f"{said}: see `{where} --help`."
 
 
 def _unexpected(error: Exception) -> str:

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,8 @@ def _directory(data_dir: Path, port: int) -> Path:
         del os.environ[name]
     os.environ.update(ours)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
+    commands = shlex.quote(sysconfig.get_path("scripts"))
+    lines.append(f'export PATH={commands}:"$PATH"\n')  # so that what is said to try next is found
     (directory / "demo.env").write_text("".join(lines), "utf-8")
     return directory
 

@@ -39,6 +39,11 @@ def events(follow: bool, since: str, as_json: bool) -> None:
 
 def _line(event: Event) -> str:
     told = {name: value for name, value in event.data.items() if isinstance(value, str | int)}
-    words = " ".join(f"{name}={value}" for name, value in told.items())
+    words = " ".join(f"{name}={_value(value)}" for name, value in told.items())
     where = f"{event.source} {event.run or ''}".rstrip()
     return output.plain(f"{event.at:%Y-%m-%dT%H:%M:%SZ}  {event.kind}  {where}  {words}")
+
+
+def _value(value: str | int) -> str:
+    """Return *value* as the schema's JSON writes it, without quotes."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

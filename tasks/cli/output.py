@@ -65,7 +65,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         shown.add_column(title.lstrip("#"), justify="right" if number else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(plain("" if cell is None else cell)) for cell in row))
-    console().print(shown)
+    ours = console()
+    with ours.capture() as made:
+        ours.print(shown)
+    for line in made.get().splitlines():
+        click.echo(line.rstrip())  # rich fills every cell of the last column with spaces
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:

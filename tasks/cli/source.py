@@ -97,8 +97,6 @@ def connect(
       pagetrail source connect acme/audit --resources audit_records,users --every never
     """
     fleet = runtime()
-    api.refuse_taken(fleet, source)
-    key = read_key(key_file)
     wishes = api.Wishes(
         region=region,
         since=since,
@@ -108,6 +106,9 @@ def connect(
         retention_months=retention,
         allow_user_key=allow_user_key,
     )
+    api.check_wishes(fleet, wishes)
+    api.refuse_taken(fleet, source)
+    key = read_key(key_file)
 
     def agree(verdict: Verdict) -> None:
         waiting.close()

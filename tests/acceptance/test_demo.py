@@ -32,3 +32,16 @@ def test_the_demo_collects_three_tenants_and_ends_by_itself(tmp_path: Path) -> N
         assert (runs / "00000001" / "manifest.json").is_file()
     rows = (Path(document["data_dir"]) / "incidents.csv").read_text("utf-8")
     assert rows.count("\n") > 12_600
+    _try_what_it_suggests(Path(document["data_dir"]))
+
+
+def _try_what_it_suggests(directory: Path) -> None:
+    """A shell that knows no `pagetrail` finds it once it has read demo.env."""
+    tried = subprocess.run(
+        ["/bin/sh", "-c", f". {directory}/demo.env && pagetrail verify umbrella/main"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tried.returncode == 0, tried.stderr

@@ -241,6 +241,7 @@ def test_vault_rotate_makes_the_old_vault_key_needless(pagetrail: Pagetrail) -> 
 def test_an_unknown_region_is_wrong_usage(pagetrail: Pagetrail) -> None:
     chosen = ("source", "connect", "acme/main", "--region", "mars")
     assert "us, eu" in pagetrail.refused(2, *chosen, key=ACME)
+    assert "us, eu" in pagetrail.refused(2, *chosen, key="")  # before a key is asked for
 
 
 def test_a_key_file_that_is_not_there_is_wrong_usage(pagetrail: Pagetrail) -> None:

@@ -87,6 +87,33 @@ def test_wrong_usage_is_one_sentence_and_exit_2(capsys: Captured, arguments: lis
     said(2, arguments, capsys)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["source", "connet"],
+            "No such command 'connet': did you mean one of: 'connect', 'disconnect'? "
+            "`pagetrail source --help` shows what there is.",
+        ),
+        (
+            ["status", "--wach"],
+            "No such option '--wach': did you mean '--watch'? "
+            "`pagetrail status --help` shows what there is.",
+        ),
+    ],
+)
+def test_a_guess_at_what_was_meant_reads_as_a_question(
+    capsys: Captured, arguments: list[str], sentence: str
+) -> None:
+    assert perform(arguments) == 2
+    assert capsys.readouterr().err == f"{sentence}\n"
+
+
+def test_no_line_of_a_table_ends_in_spaces(capsys: Captured) -> None:
+    output.table(("NAME", "REASON"), [("users", None), ("teams", "plan")])
+    assert capsys.readouterr().out.splitlines() == ["NAME   REASON", "users", "teams  plan"]
+
+
 def test_a_command_alone_shows_its_help(capsys: Captured) -> None:
     assert perform([]) == 2
     assert "Commands" in capsys.readouterr().err
