@@ -230,8 +230,6 @@ def _doubt_offsets(pages: list[tuple[Page, Glance]], unique: int) -> str:
     """Return why offset pages don't prove their window, "" if they do."""
     page, first = pages[0]
     last = pages[-1][1]
-    if not first.more:
-        return ""
     if last.more:
         return _PAST_THE_CAP
     chained = page.call.paging is Paging.CHAIN or first.total is None

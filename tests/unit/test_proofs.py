@@ -314,6 +314,9 @@ D_AND_E = served(WINDOWED, 3, "DE", more=False, total=5)
     [
         ([served(WINDOWED, 0, "", more=False)], ""),
         ([served(WINDOWED, 0, "ABC", more=False, total=3)], ""),
+        ([served(WINDOWED, 0, "ABC", more=False, total=5)], "total was 5, then 5; 3 different"),
+        ([served(WINDOWED, 0, "", more=False, total=1)], "total was 1, then 1; 0 different"),
+        ([served(SNAPSHOT, 0, "AAB", more=False, total=3)], "total was 3, then 3; 2 different"),
         ([A_TO_C, D_AND_E], ""),
         ([D_AND_E, A_TO_C], ""),
         ([A_TO_C, served(WINDOWED, 3, "DE", more=False, total=6)], "total was 5, then 6; 5 different"),
