@@ -1,6 +1,7 @@
 """The command's frame: help, wrong usage, faults and interruptions."""
 
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import pytest
 from tasks import cli
 from tasks.cli import output, perform
 from workers.errors import Fault, UsageFault
+from workers.events import Event
 
 Captured = pytest.CaptureFixture[str]
 
@@ -112,6 +114,29 @@ def test_a_guess_at_what_was_meant_reads_as_a_question(
 def test_no_line_of_a_table_ends_in_spaces(capsys: Captured) -> None:
     output.table(("NAME", "REASON"), [("users", None), ("teams", "plan")])
     assert capsys.readouterr().out.splitlines() == ["NAME   REASON", "users", "teams  plan"]
+
+
+def test_an_event_is_a_line_with_values_as_json_has_them(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"state": "complete", "backlog": False, "records": 7, "resources": ["users"]}
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    sealed = Event(
+        position="1-0",
+        id="acme/main/00000001/run.sealed",
+        kind="run.sealed",
+        at=at,
+        source="acme/main",
+        run="00000001",
+        data=data,
+    )
+    monkeypatch.setattr("tasks.api.events", lambda *_, **__: iter([sealed]))
+    monkeypatch.setattr("tasks.cli.events.runtime", lambda: None)
+    assert perform(["events"]) == 0
+    assert capsys.readouterr().out == (
+        "2026-01-02T00:00:00Z  run.sealed  acme/main 00000001  "
+        "state=complete backlog=false records=7\n"
+    )
 
 
 def test_a_command_alone_shows_its_help(capsys: Captured) -> None:
