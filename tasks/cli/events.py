@@ -41,7 +41,7 @@ def _line(event: Event) -> str:
     told = {name: value for name, value in event.data.items() if isinstance(value, str | int)}
     words = " ".join(f"{name}={_value(value)}" for name, value in told.items())
     where = f"{event.source} {event.run or ''}".rstrip()
-    return output.plain(f"{event.at:%Y-%m-%dT%H:%M:%SZ}  {event.kind}  {where}  {words}")
+    return output.plain(f"{event.at:%Y-%m-%dT%H:%M:%SZ} {event.kind} {where} {words}")
 
 
 def _value(value: str | int) -> str:

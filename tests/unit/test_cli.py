@@ -134,7 +134,7 @@ def test_an_event_is_a_line_with_values_as_json_has_them(
     monkeypatch.setattr("tasks.cli.events.runtime", lambda: None)
     assert perform(["events"]) == 0
     assert capsys.readouterr().out == (
-        "2026-01-02T00:00:00Z  run.sealed  acme/main 00000001  "
+        "2026-01-02T00:00:00Z run.sealed acme/main 00000001 "
         "state=complete backlog=false records=7\n"
     )
 
