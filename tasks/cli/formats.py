@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import sys
@@ -17,6 +18,7 @@ from workers.errors import Fault, UsageFault
 
 _ROWS = 5_000
 """Records per parquet row group: a few MB in memory."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so runs as a formula in a spreadsheet; titles come from anybody."""
 
@@ -25,12 +27,13 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def opened(path: Path | None) -> Iterator[BinaryIO]:
     """Open stdout, or a file that takes its name only when the block ends well."""
     if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _room("stdout"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with temporary.open("xb") as file:
+        with _room(str(path)), temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -41,6 +44,20 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
         raise UsageFault(f"{path} can't be written ({error.strerror}): name another.") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _room(where: str) -> Iterator[None]:
+    """Say in one sentence that there is no room for *where*, or for temporary files."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise Fault(
+            f"There is no room to write {where} whole ({error.strerror}): make room there and in "
+            f"{tempfile.gettempdir()}, then export again."
+        ) from None
 
 
 def write_jsonl(lines: Iterable[bytes], out: BinaryIO) -> int:

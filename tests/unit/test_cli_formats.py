@@ -2,12 +2,16 @@
 
 import csv
 import io
+import os
+import resource
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from tasks.cli.formats import opened, write_csv, write_jsonl, write_parquet
-from workers.errors import UsageFault
+from workers.errors import Fault, UsageFault
 
 LINES = [
     b'{"id":"P1","name":"caf\xc3\xa9, \\"x\\"","count":1,"open":true,"teams":[{"id":"T"}]}',
@@ -97,3 +101,19 @@ def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path: Path) ->
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageFault, match="can't be written"), opened(tmp_path / "no" / "x"):
         pass
+
+
+@pytest.mark.parametrize("write", [write_jsonl, write_csv, write_parquet])
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, write: Any) -> None:
+    """A file that can't grow on stands for a disk that is full: the system refuses both in the same call."""
+    rows = (
+        orjson.dumps({"id": f"{number}", "text": os.urandom(500).hex()}) for number in range(200)
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(Fault, match="no room to write"), opened(tmp_path / "out") as out:
+            write(rows, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
