@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -143,9 +144,12 @@ def _damaged(source: str, key: str) -> StorageConflict:
 def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
     """Return region and subdomain of the account whose evidence *source* holds, or held; None without any."""
     for run in reversed(runs_of(storage, source)):
-        if manifest := read_manifest(storage, source, run):
-            return manifest["account"]["region"], manifest["account"]["subdomain"]
-        if plan := read_plan(storage, source, run):
+        with suppress(
+            StorageConflict
+        ):  # all runs of a source are of one account: others tell it too
+            if manifest := read_manifest(storage, source, run):
+                return manifest["account"]["region"], manifest["account"]["subdomain"]
+            plan = read_plan(storage, source, run)
             return plan.region, plan.subdomain
     purged = purged_through(storage, source)
     record = record_naming(storage, source, purged) if purged else None

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from tasks.artifacts import manifest_key, plan_key
-from tasks.manifests import runs_of
+from tasks.manifests import account_of, runs_of
 from tasks.purge import outlived
 from tasks.purges import (
     done_key,
@@ -105,3 +105,13 @@ def test_a_record_holds_for_every_run_up_to_its_last() -> None:
         *["00000004"] * 2,
         None,
     ]
+
+
+def test_a_run_that_cannot_be_read_hides_no_account() -> None:
+    """Of a run without plan the one before tells whose the evidence is: connect, check and rotate go on."""
+    storage = open_storage("memory://")
+    manifest = {"account": {"region": "eu", "subdomain": "acme"}}
+    storage.put_new(manifest_key(SOURCE.id, "00000001"), orjson.dumps(manifest))
+    storage.put_new(f"{SOURCE.id}/runs/00000002/pages/teams/all.1/000000.json.zst", b"")
+    storage.put_new(manifest_key(SOURCE.id, "00000003"), b"damaged")
+    assert account_of(storage, SOURCE.id) == ("eu", "acme")
