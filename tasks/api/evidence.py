@@ -1,0 +1,58 @@
+"""What was collected, from storage alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.api.wishes import check_resources
+from tasks.exports import Choice, choose, sealed
+from tasks.exports import records as exported
+from tasks.manifests import nothing_sealed
+from tasks.outcomes import Artifact, RunOutcome, artifacts_of, sealed_outcome
+from tasks.verify import Report
+from tasks.verify import verify as verified
+from workers.sources import parse_source_id
+from workers.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Records of a resource, one line of JSON each, and the readings they come from.
+
+    Without readings no run could read the resource: `choice.newest` says why.
+    """
+
+    choice: Choice
+    records: Iterator[bytes]
+
+
+def artifacts(
+    storage: Storage, source_id: str, run: str | None = None
+) -> tuple[RunOutcome, list[Artifact]]:
+    """Return a sealed run (default: the newest) and its artifacts; `NotFound` if there is none."""
+    manifest = next(sealed(storage, parse_source_id(source_id), run))
+    return sealed_outcome(manifest), artifacts_of(manifest)
+
+
+def export(storage: Storage, source_id: str, resource: str, run: str | None = None) -> Export:
+    """Return the records of a resource: the newest version of each, or those of one run.
+
+    They are read while they are used, and `StorageConflict` ends them where an artifact isn't what was sealed.
+    `NotFound` without a sealed run, or if none was to read the resource.
+    """
+    check_resources([resource])
+    manifests = sealed(storage, parse_source_id(source_id), run)
+    choice = choose(manifests, source_id, resource, run)
+    return Export(choice, exported(storage, choice))
+
+
+def verify(storage: Storage, source_id: str, run: str | None = None) -> Report:
+    """Recompute every digest and count of a source, or of one run, and name every difference.
+
+    `NotFound` without a sealed run. What is wrong is no exception: it is in the report.
+    """
+    report = Report()
+    for grown in verified(storage, parse_source_id(source_id), run):
+        report = grown
+    if not report.runs:
+        raise nothing_sealed(storage, source_id, run)
+    return report

@@ -1,0 +1,299 @@
+"""The life of a source: from its connection over keys, pauses and holds to its end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Unpack
+
+from tasks.api.wishes import Changes, Wishes, check_settings, check_wishes
+from tasks.manifests import account_of
+from tasks.probe import Identity, Verdict, probe
+from tasks.purges import Purge, wants_look
+from workers.errors import Exists, Fault, KeyRefused, NotFound
+from workers.ledger import Outcome
+from workers.runtime import Runtime
+from workers.sources import Source, State, parse_source_id
+
+Agree = Callable[[Verdict], object]
+"""Is shown whose key it is and what it can read, before anything is kept; raises a `Fault` to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resealed:
+    """What sealing every key again came to."""
+
+    resealed: int
+    already: int
+    failed: Mapping[str, str]  # source, or key of its document -> why
+
+
+def _agreed(_: Verdict) -> None:
+    """Agree to any key."""
+
+
+def connect(
+    fleet: Runtime, source_id: str, key: str, wishes: Wishes, *, agree: Agree = _agreed
+) -> Source:
+    """Try *key*, register the source with it, and schedule the first run one interval from now.
+
+    Sends a few GETs under the key's budget. Raises `Exists`, `KeyRefused`, `Busy` while the key's budget is used up,
+    and whatever *agree* raises; then nothing was kept.
+    """
+    check_wishes(fleet, wishes)
+    refuse_taken(fleet, source_id)
+    reserve = fleet.settings.reserve if wishes.reserve is None else wishes.reserve
+    verdict = probe(fleet, wishes.region, key, reserve=reserve, resources=wishes.resources)
+    identity = verdict.identity
+    _refuse_other_account(identity, source_id, account_of(fleet.storage, source_id))
+    _refuse_user_key(identity, allowed=wishes.allow_user_key)
+    agree(verdict)
+    now = _now(fleet)
+    back = timedelta(days=fleet.settings.default_since_days)
+    source = fleet.sources.add(
+        Source(
+            id=source_id,
+            region=identity.region,
+            subdomain=identity.subdomain,
+            credential=identity.credential,
+            fingerprint=identity.fingerprint,
+            sealed_key=fleet.sources.seal(source_id, key),
+            keyed_at=now,
+            connected_at=now,
+            since=wishes.since or (now - back).replace(hour=0, minute=0, second=0),
+            every_seconds=wishes.every_seconds,
+            resources=wishes.resources,
+            reserve=reserve,
+            allow_user_key=wishes.allow_user_key,
+            retention_months=wishes.retention_months,
+            access=verdict.access,
+        )
+    )
+    fleet.daily.begin(source_id)
+    _schedule(fleet, source, now)
+    return source
+
+
+def refuse_taken(fleet: Runtime, source_id: str) -> None:
+    """Raise `Exists` if *source_id* is connected, or a `Fault` if it couldn't be kept anyway; sends nothing."""
+    try:
+        fleet.storage.check()
+        found = get(fleet, source_id)
+    except NotFound:
+        return
+    if found.state is not State.DISCONNECTED:
+        raise Exists(
+            f"{source_id} is connected already: `pagetrail source rotate {source_id}` changes its "
+            f"key, `pagetrail source disconnect {source_id}` ends it."
+        )
+
+
+def get(fleet: Runtime, source_id: str) -> Source:
+    """Return a source; `NotFound` if there is none of that name."""
+    return fleet.sources.get(parse_source_id(source_id))
+
+
+def get_connected(fleet: Runtime, source_id: str) -> Source:
+    """Return a source that has a key; `Fault` if it is disconnected, `NotFound` if it isn't there."""
+    source = get(fleet, source_id)
+    if source.state is State.DISCONNECTED:
+        raise Fault(f"{source.id} is disconnected: `pagetrail source connect {source.id}` first.")
+    return source
+
+
+def sources(fleet: Runtime) -> list[Source]:
+    """Return every source, in the order of their ids."""
+    return fleet.sources.list()
+
+
+def check(fleet: Runtime, source_id: str) -> tuple[Source, Verdict]:
+    """Try the key of a source again, and keep what it can read now.
+
+    Raises `KeyRefused`, also if the key now speaks for another account, `VaultFault` without a key, `Busy`.
+    """
+    source = get(fleet, source_id)
+    key = fleet.sources.key_of(source)
+    verdict = _probe(fleet, source, key)
+    if dict(source.access) == verdict.access:
+        return source, verdict
+    return fleet.sources.save(replace(source, access=verdict.access)), verdict
+
+
+def rotate(
+    fleet: Runtime,
+    source_id: str,
+    key: str,
+    *,
+    allow_user_key: bool = False,
+    agree: Agree = _agreed,
+) -> Source:
+    """Try *key*, put it in place of the one the source has, and wake a run that waits for it.
+
+    Raises `KeyRefused` also for a key of another account, `Busy`, and whatever *agree* raises; then the old key stays.
+    """
+    source = get_connected(fleet, source_id)
+    fleet.storage.check()
+    verdict = _probe(fleet, source, key)
+    _refuse_user_key(verdict.identity, allowed=allow_user_key or source.allow_user_key)
+    agree(verdict)
+    saved = fleet.sources.save(
+        replace(
+            source,
+            credential=verdict.identity.credential,
+            fingerprint=verdict.identity.fingerprint,
+            sealed_key=fleet.sources.seal(source.id, key),
+            keyed_at=_now(fleet),
+            access=verdict.access,
+            allow_user_key=source.allow_user_key or verdict.identity.credential == "user",
+        )
+    )
+    if saved.state is State.ACTIVE:
+        publish(fleet, saved, fleet.ledger.resume(saved.id))
+    return saved
+
+
+def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source:
+    """Change settings of a source: its next run follows them, and so does the next one's time."""
+    check_settings(changes)
+    saved = fleet.sources.save(replace(get(fleet, source_id), **changes))
+    if "every_seconds" in changes:
+        _schedule(fleet, saved, _now(fleet))
+    if "retention_months" in changes:
+        fleet.daily.within(saved.id, 0)
+    return saved
+
+
+def hold(fleet: Runtime, source_id: str) -> Source:
+    """Put a source under legal hold: neither `purge` nor its retention erases anything. Repeatable.
+
+    What a record says is erased stays so. `Busy` while such a record is being stored.
+    """
+    with fleet.sources.alone(parse_source_id(source_id)):
+        source = fleet.sources.fresh(source_id)
+        if source.held_since:
+            return source
+        return fleet.sources.save(replace(source, held_since=_now(fleet)))
+
+
+def release(fleet: Runtime, source_id: str) -> Source:
+    """End the legal hold of a source; its retention goes on. Repeatable."""
+    source = fleet.sources.fresh(parse_source_id(source_id))
+    if source.held_since:
+        source = fleet.sources.save(replace(source, held_since=None))
+    fleet.daily.within(source_id, 0)
+    return source
+
+
+def pause(fleet: Runtime, source_id: str) -> Source:
+    """Send nothing for a source until it is resumed: its open run waits. Repeatable."""
+    saved = _in_state(fleet, get_connected(fleet, source_id), State.PAUSED)
+    fleet.ledger.schedule(saved.id, None)
+    fleet.ledger.hold(saved.id, State.PAUSED)
+    return saved
+
+
+def resume(fleet: Runtime, source_id: str) -> Source:
+    """Let a paused or suspended source go on: its open run at once, its next one when due. Repeatable."""
+    saved = _in_state(fleet, get_connected(fleet, source_id), State.ACTIVE)
+    _schedule(fleet, saved, _now(fleet))
+    publish(fleet, saved, fleet.ledger.resume(saved.id))
+    return saved
+
+
+def pause_all(fleet: Runtime) -> None:
+    """Let no process send a request until `resume_all`, whatever its source; those under way end by themselves.
+
+    Every process knows within two seconds. What was due meanwhile is done afterwards. Survives an emptied Redis.
+    Repeatable.
+    """
+    fleet.switch.pause()
+
+
+def resume_all(fleet: Runtime) -> None:
+    """Let requests be sent again; a source that was paused by itself stays so. Repeatable."""
+    fleet.switch.resume()
+
+
+def disconnect(fleet: Runtime, source_id: str) -> Source:
+    """Destroy the key and the schedule of a source, cancel its open run, keep its evidence. Repeatable."""
+    saved = get(fleet, source_id)
+    if saved.state is not State.DISCONNECTED:
+        saved = fleet.sources.save(replace(saved, state=State.DISCONNECTED, sealed_key=None))
+    fleet.ledger.schedule(saved.id, None)
+    if not wants_look(saved):
+        fleet.daily.end(saved.id)
+    if run := fleet.ledger.progress(saved.id).get("run"):
+        publish(fleet, saved, fleet.ledger.cancel(saved.id, run))
+    return saved
+
+
+def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
+    """Erase all evidence of a paused or disconnected source, on behalf of *by*; return the record of it.
+
+    The record (which runs, their digests, how much, when and by whom) is stored first and stays, outside the evidence;
+    from then on nothing of those runs counts as evidence. Interrupted, it is safe to repeat, and goes on. None if there
+    never was any evidence. Raises `Fault` for an active source or one under legal hold, `Busy` while a run is open.
+    """
+    from tasks.purge import purge as erase
+
+    return erase(fleet, parse_source_id(source_id), by)
+
+
+def reseal_all(fleet: Runtime) -> Resealed:
+    """Seal every key with the first vault key, those Redis has lost included; repeatable."""
+    unreadable = "This source document can't be read: restore it from a copy."
+    failed = dict.fromkeys(fleet.sources.restore().unreadable, unreadable)
+    changed: list[bool] = []
+    for source in fleet.sources.list():
+        try:
+            changed.append(fleet.sources.reseal(source))
+        except Fault as fault:
+            failed[source.id] = str(fault)
+    return Resealed(changed.count(True), changed.count(False), failed)
+
+
+def _probe(fleet: Runtime, source: Source, key: str) -> Verdict:
+    """Return what *key* can read; `KeyRefused` unless it is of the account whose evidence the source holds."""
+    verdict = probe(fleet, source.region, key, reserve=source.reserve, resources=source.resources)
+    for holds in ((source.region, source.subdomain), account_of(fleet.storage, source.id)):
+        _refuse_other_account(verdict.identity, source.id, holds)
+    return verdict
+
+
+def _refuse_other_account(found: Identity, source_id: str, holds: tuple[str, str] | None) -> None:
+    if holds and holds != (found.region, found.subdomain):
+        raise KeyRefused(
+            f"This key belongs to {found.subdomain} in region {found.region}, but {source_id} "
+            f"holds evidence of {holds[1]} in region {holds[0]}: nothing was changed."
+        )
+
+
+def _refuse_user_key(identity: Identity, *, allowed: bool) -> None:
+    if identity.credential == "user" and not allowed:
+        raise KeyRefused(
+            "This key belongs to a user: PagerDuty silently leaves out what that user can't see, "
+            "and the key dies when the user leaves. Use a General Access key, or accept that runs "
+            "are never better than partial with --allow-user-key."
+        )
+
+
+def _in_state(fleet: Runtime, source: Source, state: State) -> Source:
+    return source if source.state is state else fleet.sources.save(replace(source, state=state))
+
+
+def _now(fleet: Runtime) -> datetime:
+    """Return the time of Redis's clock in whole seconds."""
+    return datetime.fromtimestamp(fleet.ledger.time().now_ms // 1000, UTC)
+
+
+def _schedule(fleet: Runtime, source: Source, after: datetime) -> None:
+    from tasks.plan import schedule  # brings Celery, which whoever only looks does without
+
+    schedule(fleet, source, after)
+
+
+def publish(fleet: Runtime, source: Source, outcome: Outcome) -> None:
+    """Send what a step of the ledger asked for; the beat would do it half a minute later."""
+    from tasks import messages
+
+    if run := fleet.ledger.progress(source.id).get("run"):
+        messages.publish(source.id, run, outcome)

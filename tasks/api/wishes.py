@@ -1,0 +1,76 @@
+"""What can be asked of a source, and what of it can't be right."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypedDict
+
+from tasks.catalog import CATALOG
+from workers.errors import UsageFault
+from workers.runtime import Runtime
+
+DAY_SECONDS = 86_400
+LEAST_SECONDS = 60
+MOST_MONTHS = 1200
+MOST_RESERVE = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What is asked of a new source."""
+
+    region: str = "us"
+    since: datetime | None = None  # None: as far back as PAGETRAIL_DEFAULT_SINCE_DAYS says
+    every_seconds: int | None = DAY_SECONDS  # None: runs only when asked to
+    resources: tuple[str, ...] | None = None  # None: all of the catalog
+    reserve: float | None = (
+        None  # share of the key's limit left to the customer; None: PAGETRAIL_RESERVE
+    )
+    allow_user_key: bool = False
+    retention_months: int | None = None  # age at which a sealed run is erased; None: never
+
+
+class Changes(TypedDict, total=False):
+    """What can be changed of a source; what is left out stays."""
+
+    every_seconds: int | None
+    resources: tuple[str, ...] | None
+    reserve: float
+    retention_months: int | None
+
+
+def check_wishes(fleet: Runtime, wishes: Wishes) -> None:
+    """Raise `UsageFault` if no account can be connected with *wishes*; sends nothing."""
+    regions = fleet.settings.regions
+    if wishes.region not in regions:
+        raise UsageFault(
+            f"{wishes.region[:40]!r} is no region: choose from {', '.join(regions)}, or add it to "
+            "PAGETRAIL_REGIONS."
+        )
+    if wishes.since and wishes.since >= datetime.now(UTC):
+        raise UsageFault(f"{wishes.since} is not in the past: give an earlier time.")
+    check_settings(
+        {
+            "every_seconds": wishes.every_seconds,
+            "resources": wishes.resources,
+            "reserve": wishes.reserve or 0.0,
+            "retention_months": wishes.retention_months,
+        }
+    )
+
+
+def check_settings(settings: Changes) -> None:
+    check_resources(settings.get("resources") or ())
+    every, months = settings.get("every_seconds"), settings.get("retention_months")
+    if every is not None and every < LEAST_SECONDS:
+        raise UsageFault(f"Runs are at least {LEAST_SECONDS} s apart, not {every}.")
+    if months is not None and not 1 <= months <= MOST_MONTHS:
+        raise UsageFault(f"A retention is 1 to {MOST_MONTHS} months, not {months}.")
+    if not 0 <= settings.get("reserve", 0.0) <= MOST_RESERVE:
+        raise UsageFault(f"A reserve is a share from 0 to {MOST_RESERVE}.")
+
+
+def check_resources(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in CATALOG:
+            raise UsageFault(f"{name[:40]!r} is no resource: choose from {', '.join(CATALOG)}.")

@@ -1,0 +1,129 @@
+"""What the fleet is asked to do, and what it does: runs, budgets, events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from tasks.answers import Answer, read_answer, well_formed
+from tasks.api.lives import get
+from tasks.census import Census, census
+from tasks.estimates import Estimate
+from tasks.estimates import estimate as estimated
+from tasks.exports import sealed
+from tasks.manifests import read_manifest, read_plan, runs_of, sealed_runs
+from tasks.outcomes import RunOutcome, open_outcome, sealed_outcome
+from tasks.pages import Page, Request
+from tasks.probe import answered, asker, still_known
+from workers.errors import Fault, NotFound
+from workers.events import START, Event
+from workers.limiter import BudgetState, budget_name
+from workers.runtime import Runtime
+from workers.sources import Source
+from workers.storage import Storage
+
+if TYPE_CHECKING:
+    from tasks.plan import Opened
+
+_READERS = 8
+_LOOK_BACK = 10
+"""Manifests in which an estimate looks for lists that don't tell how long they are."""
+
+
+def status(fleet: Runtime, chosen: Iterable[Source] | None = None) -> Census:
+    """Return what the fleet and the *chosen* sources (default: all) are doing now, in a few round trips to Redis."""
+    return census(fleet, fleet.sources.list() if chosen is None else chosen)
+
+
+def budget(fleet: Runtime, source: Source) -> BudgetState:
+    """Return how many requests the key of a source may send, and what others send with it."""
+    reserve = fleet.sources.reserve_for(source.fingerprint)
+    return fleet.limiter.state(
+        budget_name(source.region, source.fingerprint), reserve_share=reserve
+    )
+
+
+def events(fleet: Runtime, after: str = START, *, follow: bool = False) -> Iterator[Event]:
+    """Yield what happened after a position (default: all that is kept), oldest first; with *follow* wait for more.
+
+    Each event comes at least once, and repeats have the same `id`: keep the `position` of the last one that was dealt
+    with, and ids for a day. docs/events.md has every kind. Raises `RedisUnreachable`.
+    """
+    return fleet.events.read(after, follow=follow)
+
+
+def collect(fleet: Runtime, source_id: str) -> Opened:
+    """Start a run now, or join the open one; the fleet carries it out. `Busy` unless the source is active."""
+    from tasks.plan import collect_now
+
+    return collect_now(fleet, get(fleet, source_id))
+
+
+def estimate(fleet: Runtime, source_id: str) -> Estimate:
+    """Return how many requests a run would send if it began now, having asked each list how long it is.
+
+    Sends a GET per list and window, under the limiter. `Busy` where `collect` would open no run; `KeyRefused`.
+    """
+    from tasks.plan import next_plan
+
+    source = get(fleet, source_id)
+    plan = next_plan(fleet, source)
+    ask = asker(fleet, fleet.sources.key_of(source), source.reserve)
+
+    def look(page: Page, request: Request) -> Answer:
+        reply = still_known(
+            ask(source.region, request.path, request.params, request.endpoint_class)
+        )
+        answered(reply, source.region)
+        assert reply.status is not None
+        answer = read_answer(page, reply.status, reply.date, reply.members or {}, {})
+        if not well_formed(page, answer):
+            raise Fault(f"PagerDuty's answer to {request.path} is none that can be read.")
+        return answer
+
+    before = islice(sealed(fleet.storage, source_id), _LOOK_BACK) if plan.previous else ()
+    return estimated(plan, before, look)
+
+
+def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:
+    """End the open run, whose id is returned: what it has read is sealed as cancelled. Repeatable until then."""
+    from tasks import messages
+    from tasks.plan import reopen
+
+    source = get(fleet, source_id)
+    chosen = _newest(fleet.storage, source_id, run)
+    if read_manifest(fleet.storage, source_id, chosen):
+        raise Fault(f"Run {chosen} of {source_id} is sealed: there is nothing to cancel.")
+    reopen(fleet, source, chosen)  # Redis may have lost it
+    messages.publish(source_id, chosen, fleet.ledger.cancel(source_id, chosen))
+    return chosen
+
+
+def runs(fleet: Runtime, source_id: str) -> list[RunOutcome]:
+    """Return the runs of a source, oldest first; the last may be open."""
+    get(fleet, source_id)
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = runs_of(fleet.storage, source_id)
+        return list(readers.map(lambda run: _outcome(fleet, source_id, run), found))
+
+
+def run(fleet: Runtime, source_id: str, run: str | None = None) -> RunOutcome:
+    """Return one run of a source (default: the newest); `NotFound` if it isn't there."""
+    get(fleet, source_id)
+    return _outcome(fleet, source_id, _newest(fleet.storage, source_id, run))
+
+
+def _newest(storage: Storage, source_id: str, run: str | None) -> str:
+    found = sealed_runs(storage, source_id, run)
+    if not found:
+        raise NotFound(f"{source_id} has no run yet: `pagetrail collect {source_id}` starts one.")
+    return found[-1]
+
+
+def _outcome(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
+    if manifest := read_manifest(fleet.storage, source_id, run):
+        return sealed_outcome(manifest)
+    plan = read_plan(fleet.storage, source_id, run)
+    return open_outcome(plan, fleet.ledger.progress(source_id))
