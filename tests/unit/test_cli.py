@@ -1,5 +1,7 @@
 """The command's frame: help, wrong usage, faults and interruptions."""
 
+import signal
+import threading
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from tasks import cli
 from tasks.cli import output, perform
+from tasks.cli.up import until_signalled
 from workers.errors import Fault, UsageFault
 from workers.events import Event
 
@@ -240,3 +243,20 @@ def test_a_length_of_time_is_short(seconds: int | None, text: str) -> None:
 )
 def test_a_size_is_short(count: int, text: str) -> None:
     assert output.size(count) == text
+
+
+def test_a_signal_that_a_finalizer_swallows_ends_the_fleet_all_the_same() -> None:
+    """An exception leaves no finalizer; `up`, which ignores further signals, could not be ended any more."""
+    told: list[str] = []
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            told.append("not swallowed")
+
+    with until_signalled():
+        Finalized()
+        told.append("swallowed")
+        threading.Event().wait(30)
+        told.append("never ended")
+    assert told == ["swallowed"]
