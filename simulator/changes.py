@@ -221,9 +221,9 @@ CHANGES: dict[str, Callable[[Change], Record]] = {
     "remove_member": remove_member,
 }
 for _word, _kind in SETTINGS.items():
-    CHANGES[f"create_{_word}"] = lambda c, kind=_kind: create(kind, c)  # type: ignore[misc]
-    CHANGES[f"rename_{_word}"] = lambda c, kind=_kind: rename(kind, c)  # type: ignore[misc]
-    CHANGES[f"delete_{_word}"] = lambda c, kind=_kind: delete(kind, c)  # type: ignore[misc]
+    CHANGES[f"create_{_word}"] = lambda c, kind=_kind: create(kind, c)  # type: ignore[misc]  # bound now
+    CHANGES[f"rename_{_word}"] = lambda c, kind=_kind: rename(kind, c)  # type: ignore[misc]  # bound now
+    CHANGES[f"delete_{_word}"] = lambda c, kind=_kind: delete(kind, c)  # type: ignore[misc]  # bound now
 
 
 def apply(account: Account, do: str, dice: random.Random, args: dict[str, Any]) -> Record:

@@ -199,7 +199,7 @@ def _refused(refusal: Refusal, standing: Standing | None = None) -> Reply:
 def _break(fault: Fault, reply: Reply) -> None:
     """Spoil the delivery of a good answer as the fault says."""
     if fault.kind in ("drop_before", "drop_middle", "short_body", "trickle", "hang"):
-        reply.delivery = fault.kind  # type: ignore[assignment]
+        reply.delivery = fault.kind  # type: ignore[assignment]  # one of those kinds
     if fault.kind == "trickle":
         reply.spread_seconds = fault.seconds
     elif fault.kind == "slow":

@@ -143,7 +143,7 @@ def test_a_purge_that_dies_before_it_told_tells_when_it_is_repeated(fleet: Fleet
             raise Died
 
     with pytest.raises(Died):
-        api.purge(replace(fleet.runtime, events=Dying()), SOURCE, "tester")  # type: ignore[arg-type]
+        api.purge(replace(fleet.runtime, events=Dying()), SOURCE, "tester")  # type: ignore[arg-type]  # a double
     erased = f"{SOURCE}/evidence.erased/{RUN}"
     assert erased not in ids(fleet)
     api.purge(fleet.runtime, SOURCE, "tester")

@@ -53,7 +53,7 @@ def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
 
 
 def connect(fleet: Fleet, **settings: object) -> Source:
-    source = replace(fleet.connect(), resources=("incidents", "teams"), **settings)  # type: ignore[arg-type]
+    source = replace(fleet.connect(), resources=("incidents", "teams"), **settings)  # type: ignore[arg-type]  # any of them
     return fleet.runtime.sources.save(source)
 
 
@@ -377,7 +377,7 @@ def test_of_a_purge_and_a_hold_at_the_same_moment_one_is_refused(
     dying = replace(
         fleet.runtime,
         storage=storage,
-        sources=Sources(fleet.redis, storage, fleet.runtime.vault, "pagetrail"),  # type: ignore[arg-type]
+        sources=Sources(fleet.redis, storage, fleet.runtime.vault, "pagetrail"),  # type: ignore[arg-type]  # a double
     )
     try:
         api.purge(dying, SOURCE, "tester")

@@ -34,7 +34,7 @@ def make(sources: Sources) -> Make:
 
     def made(source_id: str = "acme/main", **changes: object) -> Source:
         sealed = sources.seal(source_id, "u+abcdefghijklmnop12")
-        return replace(SOURCE, id=source_id, sealed_key=sealed, **changes)  # type: ignore[arg-type]
+        return replace(SOURCE, id=source_id, sealed_key=sealed, **changes)  # type: ignore[arg-type]  # any field
 
     return made
 
