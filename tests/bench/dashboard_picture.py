@@ -27,8 +27,8 @@ from matplotlib.axes import Axes
 from PIL import Image  # matplotlib brings it
 
 from tests.acceptance.fleet import ROOT, Fleet, account, fleet_of
+from tests.ports import free_port
 from tests.processes import wait_for
-from tests.redis_process import free_port
 from tests.simulator_process import SimulatorProcess, running_simulator
 
 DASHBOARD = ROOT / "observability" / "grafana" / "pagetrail.json"

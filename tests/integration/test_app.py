@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from tests.ports import free_port
 from tests.processes import ROOT, celery, end, environment, running, wait_for
-from tests.redis_process import free_port, redis_server
+from tests.redis_process import redis_server
 from tests.tls_process import tls_relay
 from workers.app import QUEUES
 from workers.roster import Roster

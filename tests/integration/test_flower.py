@@ -11,8 +11,9 @@ from flower.urls import handlers
 from redis import Redis
 
 from tests.integration.test_app import WORKER, publish
+from tests.ports import free_port
 from tests.processes import celery, environment, running, wait_for
-from tests.redis_process import free_port, redis_server
+from tests.redis_process import redis_server
 from workers.app import QUEUES
 
 URL_PREFIX = "/ops/flower"

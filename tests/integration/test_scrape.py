@@ -9,7 +9,7 @@ from redis import Redis
 
 from tasks.scrape import Vitals
 from tasks.vitals import Reading
-from tests.redis_process import free_port
+from tests.ports import free_port
 from workers.ledger import Ledger, Opening
 from workers.limiter import Limiter, budget_name
 from workers.settings import Settings

@@ -1,0 +1,26 @@
+"""Loopback ports for tests to give to programs that can't choose one themselves."""
+
+import os
+import socket
+from itertools import cycle
+
+_SLICE = 400
+_FIRST = 20_000 + _SLICE * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# Below what systems hand out by themselves (from 32768 on Linux, 49152 on macOS), and apart from the other test
+# processes': nobody takes a port between its being found free and its use.
+_ports = cycle(range(_FIRST, _FIRST + _SLICE))
+
+
+def free_port() -> int:
+    """Return a loopback port that is free, and that no other call gets soon."""
+    return next(port for port in _ports if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
