@@ -23,8 +23,8 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[Redis]:
-    """A client of an emptied Redis."""
-    with Redis.from_url(redis_url) as client:
+    """A client of an emptied Redis; it waits for as long as a test does."""
+    with Redis.from_url(redis_url, socket_timeout=None) as client:
         client.flushall()
         yield client
 

@@ -9,7 +9,7 @@ from kombu import Queue
 from kombu.transport.redis import Channel, Transport
 from kombu.utils.url import parse_url
 
-from workers import flower, metrics, observability
+from workers import flower, observability
 from workers.consumer import EventBatches, settle
 from workers.errors import Fault
 from workers.heartbeat import Heartbeat
@@ -120,12 +120,11 @@ def _tls(url: str) -> dict[str, Any]:
 celery = Celery(
     "pagetrail",
     include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.purge", "tasks.scrape"],
-    task_cls=metrics.TimedTask,
+    task_cls=observability.TimedTask,
     set_as_current=False,  # a backend that imports us may have an app of its own
 )
 celery.add_defaults(configuration)
 celery.steps["consumer"] |= {EventBatches, Heartbeat}
 signals.worker_ready.connect(settle)
 observability.watch()
-metrics.watch()
 flower.close()

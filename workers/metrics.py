@@ -9,10 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
-from time import perf_counter
-from typing import Any
 
-from celery import Task, signals
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -26,7 +23,7 @@ from prometheus_client import (
 
 from workers.limiter import Permit
 from workers.pagerduty import Reply
-from workers.settings import Settings, load_settings
+from workers.settings import Settings
 
 log = logging.getLogger("pagetrail.metrics")
 
@@ -149,21 +146,6 @@ class Faults:
             failures(self._task, kind.__name__).inc()
 
 
-class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
-    """A task whose duration and faults are counted."""
-
-    abstract = True
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Do the work; Celery calls this instead of `run`."""
-        begun = perf_counter()
-        try:
-            with Faults(self.name):
-                return self.run(*args, **kwargs)
-        finally:
-            task_seconds(self.name).observe(perf_counter() - begun)
-
-
 def serve(settings: Settings, registry: CollectorRegistry) -> None:
     """Show *registry* on the port that is set, if one is, from a thread of its own.
 
@@ -187,33 +169,10 @@ def serve(settings: Settings, registry: CollectorRegistry) -> None:
         again.start()
 
 
-def watch() -> None:
-    """Connect to the signals of Celery that say when a process starts and works."""
-    for signal, receiver in (
-        (signals.celeryd_init, _on_worker),
-        (signals.beat_init, _on_beat),
-        (signals.worker_ready, _on_ready),
-    ):
-        signal.connect(receiver, weak=False)
-
-
-def _on_worker(sender: str, **_: Any) -> None:
-    _begin("worker", sender, WORKER)
-
-
-def _on_beat(**_: Any) -> None:
-    _begin("beat", "beat", BEAT)
-
-
-def _begin(role: str, node: str, registry: CollectorRegistry) -> None:
+def begin(settings: Settings, role: str, node: str) -> None:
+    """Show what this process is and counts from now on: a worker, or beat."""
+    registry = BEAT if role == "beat" else WORKER
     ProcessCollector(registry=registry)
     process = Info("pagetrail_process", "Role, node and version of the process.", registry=registry)
     process.info({"role": role, "node": node, "version": version("pagetrail")})
-    serve(load_settings(), registry)
-
-
-def _on_ready(sender: Any, **_: Any) -> None:
-    from celery.worker import state  # of no use to the command line, which imports this module
-
-    SLOTS.set(sender.pool.limit)
-    BUSY.set_function(lambda: len(state.active_requests))
+    serve(settings, registry)

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
-from celery import signals
+from celery import Task, signals
+from celery.worker import state
 
-from workers import health, sentry
+from workers import health, metrics, sentry
 from workers.errors import Fault, is_outage
 from workers.logs import configure_logging, log
 from workers.settings import load_settings
@@ -22,6 +24,21 @@ def log_failure(
         logger.error("%s: %s", what, error, exc_info=error, extra=known)
     else:
         logger.error(what, exc_info=error, extra=known)
+
+
+class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
+    """A task whose duration and faults are counted."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the work; Celery calls this instead of `run`."""
+        begun = perf_counter()
+        try:
+            with metrics.Faults(self.name):
+                return self.run(*args, **kwargs)
+        finally:
+            metrics.task_seconds(self.name).observe(perf_counter() - begun)
 
 
 def watch() -> None:
@@ -44,15 +61,21 @@ def _on_setup_logging(**_: Any) -> None:
 
 
 def _on_worker(sender: str, **_: Any) -> None:
-    sentry.start(load_settings(), sender)
+    settings = load_settings()
+    sentry.start(settings, sender)
+    metrics.begin(settings, "worker", sender)
 
 
 def _on_beat(**_: Any) -> None:
-    sentry.start(load_settings(), health.BEAT)
+    settings = load_settings()
+    sentry.start(settings, health.BEAT)
+    metrics.begin(settings, "beat", health.BEAT)
     log.info("beat publishes ticks")
 
 
 def _on_ready(sender: Any, **_: Any) -> None:
+    metrics.SLOTS.set(sender.pool.limit)
+    metrics.BUSY.set_function(lambda: len(state.active_requests))
     health.set_ready(sender.hostname, ready=True)
     log.info("%s takes work", sender.hostname)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, cast
 
-from workers import metrics
+from workers import metrics, observability
 from workers.limiter import Permit
 from workers.pagerduty import Outcome, Reply
 from workers.storage import Storage
@@ -16,7 +16,7 @@ PERMIT = Permit("us-0123456789abcdef", True, 0.0, 0, 1, "")
 REPLY = Reply(Outcome.OK, 200)
 
 
-class Page(metrics.TimedTask):
+class Page(observability.TimedTask):
     name = "tasks.fetch.fetch_page"
 
     def run(self, *_: Any) -> None:

@@ -187,7 +187,7 @@ def test_beat_outlives_redis(diary: str, tmp_path: Path) -> None:
     with running(celery("beat"), env, log) as process:
         wait_for(lambda: log.exists() and "no ticks" in log.read_text(), "beat misses Redis")
         for _ in range(2):
-            with redis_server(port), Redis(port=port) as client:
+            with redis_server(port), Redis(port=port, socket_timeout=None) as client:
                 assert client.blpop("pagetrail:plan", timeout=30)
                 kill_redis(port)
         assert health(env, "live", "beat") == ""
