@@ -1,15 +1,11 @@
 """Audit records: who changed what, newest first, kept twelve months."""
 
-from __future__ import annotations
-
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from simulator.names import Names
 from simulator.records import Record, make_id
 from simulator.times import DAY_SECONDS, iso_millis
-
-if TYPE_CHECKING:
-    from simulator.world import Account
 
 Body = dict[str, Any]
 KEPT_MONTHS = 12
@@ -18,7 +14,7 @@ ACTIONS = ("update", "create", "update", "delete", "update")
 METHODS = ("api_token", "browser", "identity_provider", "oauth", "browser")
 
 
-def generate(account: Account) -> list[Record]:
+def generate(account: Names) -> list[Record]:
     """Return the generated records: 13 months of them, so that some are older than is kept."""
     dice = random.Random(f"{account.spec.seed}/{account.spec.subdomain}/audit")
     span = 395 * DAY_SECONDS * 1_000
@@ -26,7 +22,7 @@ def generate(account: Account) -> list[Record]:
     return [record(account, n, account.anchor - age / 1_000) for n, age in enumerate(ages)]
 
 
-def record(account: Account, number: int, at: float, body: bytes | None = None) -> Record:
+def record(account: Names, number: int, at: float, body: bytes | None = None) -> Record:
     """Return an audit record of the moment *at*, in milliseconds."""
     at = round(at * 1_000) / 1_000
     return Record(
@@ -34,7 +30,7 @@ def record(account: Account, number: int, at: float, body: bytes | None = None) 
     )
 
 
-def body(account: Account, record: Record) -> Body:
+def body(account: Names, record: Record) -> Body:
     """Return a generated audit record; every tenth has no actors, pairs share a request."""
     n = record.number
     subject = SUBJECTS[n % len(SUBJECTS)]
@@ -48,7 +44,7 @@ def body(account: Account, record: Record) -> Body:
 
 
 def compose(
-    account: Account, record: Record, who: Body | None, root: Body, action: str, method: str
+    account: Names, record: Record, who: Body | None, root: Body, action: str, method: str
 ) -> Body:
     """Return an audit record saying that *who* did *action* to *root*."""
     n = record.number

@@ -1,24 +1,20 @@
 """The bodies of an account's settings: services, users, teams, policies, schedules, members."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from simulator import words
+from simulator.names import Names
 from simulator.records import Record, make_id
 from simulator.times import iso
-
-if TYPE_CHECKING:
-    from simulator.world import Account
 
 Body = dict[str, Any]
 
 
-def _head(account: Account, kind: str, type_: str, record: Record, name: str | None = None) -> Body:
+def _head(account: Names, kind: str, type_: str, record: Record, name: str | None = None) -> Body:
     name = account.name(kind, record.number) if name is None else name
     return {"id": record.id, "type": type_, "summary": name, **account.links(kind, record.id),
             "name": name}  # fmt: skip
@@ -32,7 +28,7 @@ def _some(dice: random.Random, count: int, wanted: int) -> list[int]:
     return dice.sample(range(count), min(count, wanted))
 
 
-def service(account: Account, record: Record) -> Body:
+def service(account: Names, record: Record) -> Body:
     """Return a service; its integrations are references until asked for."""
     n, dice = record.number, account.rng("services", record.number)
     support = dice.random() < 0.4
@@ -66,7 +62,7 @@ def service(account: Account, record: Record) -> Body:
     }  # fmt: skip
 
 
-def policy_of(account: Account, service_number: int) -> int:
+def policy_of(account: Names, service_number: int) -> int:
     """Return the number of a service's escalation policy; a few name a deleted one."""
     count = account.spec.escalation_policies
     return service_number % count if count and service_number % 23 != 22 else 9_000 + service_number
@@ -77,7 +73,7 @@ def _reference_of(body: Body) -> Body:
             "self": body["self"], "html_url": body["html_url"]}  # fmt: skip
 
 
-def service_more(account: Account, record: Record) -> Body:
+def service_more(account: Names, record: Record) -> Body:
     """Return what a service shows on request; integration keys and addresses are secrets."""
     dice = account.rng("integrations", record.number)
     kinds = ("events_api_v2_inbound_integration", "generic_email_inbound_integration",
@@ -105,7 +101,7 @@ def service_more(account: Account, record: Record) -> Body:
     return {"integrations": made, "auto_pause_notifications_parameters": pause}
 
 
-def user(account: Account, record: Record) -> Body:
+def user(account: Names, record: Record) -> Body:
     """Return a user; contact methods and notification rules are references until asked for."""
     n, dice = record.number, account.rng("users", record.number)
     more = user_more(account, record)
@@ -128,7 +124,7 @@ def user(account: Account, record: Record) -> Body:
     }  # fmt: skip
 
 
-def user_more(account: Account, record: Record) -> Body:
+def user_more(account: Names, record: Record) -> Body:
     """Return what a user shows on request: addresses, rules, subdomains, and calendar secrets."""
     dice = account.rng("contacts", record.number)
     base = f"https://api.pagerduty.com/users/{record.id}"
@@ -164,7 +160,7 @@ def user_more(account: Account, record: Record) -> Body:
             "http_cal_url": f"https://{calendar}", "web_cal_url": f"webcal://{calendar}"}  # fmt: skip
 
 
-def team(account: Account, record: Record) -> Body:
+def team(account: Names, record: Record) -> Body:
     """Return a team."""
     about = (None, "Owns what nobody else owns", "Équipe d’astreinte", "")[record.number % 4]
     return _head(account, "teams", "team", record) | {
@@ -172,13 +168,13 @@ def team(account: Account, record: Record) -> Body:
         "parent": None}  # fmt: skip
 
 
-def member(account: Account, record: Record) -> Body:
+def member(account: Names, record: Record) -> Body:
     """Return a membership: a user and a role, no id."""
     return {"user": account.ref("users", record.number),
             "role": ("manager", "responder", "observer")[record.number % 3]}  # fmt: skip
 
 
-def escalation_policy(account: Account, record: Record) -> Body:
+def escalation_policy(account: Names, record: Record) -> Body:
     """Return an escalation policy; some end in a deleted user, some aim at people directly."""
     spec, n = account.spec, record.number
     dice = account.rng("escalation_policies", n)
@@ -208,7 +204,7 @@ def escalation_policy(account: Account, record: Record) -> Body:
     }  # fmt: skip
 
 
-def schedule(account: Account, record: Record) -> Body:
+def schedule(account: Names, record: Record) -> Body:
     """Return a layer-based schedule without anything rendered."""
     n = record.number
     return _head(account, "schedules", "schedule", record) | {
@@ -218,7 +214,7 @@ def schedule(account: Account, record: Record) -> Body:
     }  # fmt: skip
 
 
-def v3_schedule(account: Account, record: Record) -> Body:
+def v3_schedule(account: Names, record: Record) -> Body:
     """Return a shift-based schedule without anything rendered."""
     n = record.number
     return _head(account, "v3_schedules", "schedule_v3", record) | {
@@ -228,7 +224,7 @@ def v3_schedule(account: Account, record: Record) -> Body:
     }  # fmt: skip
 
 
-def _used_by(account: Account, kind: str, n: int) -> Body:
+def _used_by(account: Names, kind: str, n: int) -> Body:
     spec = account.spec
     count = spec.schedules if kind == "schedules" else spec.shift_schedules
     policies = range(n, spec.escalation_policies, count) if n < count else ()
@@ -239,7 +235,7 @@ def _used_by(account: Account, kind: str, n: int) -> Body:
     }
 
 
-def crew(account: Account, kind: str, n: int) -> list[int]:
+def crew(account: Names, kind: str, n: int) -> list[int]:
     """Return the numbers of the users in a schedule's rotation; every seventh has left."""
     people = _some(account.rng(f"crew/{kind}", n), account.spec.users, 4)
     return [*people, 9_000 + n] if n % 7 == 6 or not people else people

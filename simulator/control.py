@@ -1,11 +1,9 @@
 """The control API under /_control: accounts, keys, faults, changes, counts and the truth."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -15,12 +13,10 @@ from simulator.changes import ChangeError, Churn
 from simulator.errors import Refusal
 from simulator.faults import Fault, FaultError
 from simulator.request import Params
+from simulator.state import State
 from simulator.truth import TruthError
 from simulator.wire import Reply, Request
 from simulator.world import Account
-
-if TYPE_CHECKING:
-    from simulator.server import Simulator
 
 Data = dict[str, Any]
 
@@ -29,7 +25,7 @@ class ControlError(ValueError):
     """One sentence saying what is wrong with a control request."""
 
 
-def answer(simulator: Simulator, path: str, request: Request) -> Reply:
+def answer(simulator: State, path: str, request: Request) -> Reply:
     """Answer a control request: 200 with JSON, or 400 with one sentence."""
     handler = ROUTES.get((request.method, path))
     if handler is None:
@@ -49,7 +45,7 @@ def answer(simulator: Simulator, path: str, request: Request) -> Reply:
     return result if isinstance(result, Reply) else Reply(200, orjson.dumps(result))
 
 
-def _account(simulator: Simulator, data: Data) -> Account:
+def _account(simulator: State, data: Data) -> Account:
     try:
         return simulator.accounts[data["account"]]
     except KeyError:
@@ -57,7 +53,7 @@ def _account(simulator: Simulator, data: Data) -> Account:
         raise ControlError(f"account must be one of {names}.") from None
 
 
-def _describe(simulator: Simulator, account: Account) -> Data:
+def _describe(simulator: State, account: Account) -> Data:
     spec = account.spec
     return {
         "subdomain": spec.subdomain,
@@ -69,17 +65,17 @@ def _describe(simulator: Simulator, account: Account) -> Data:
     }
 
 
-def accounts(simulator: Simulator, data: Data, _: Request) -> Any:
+def accounts(simulator: State, data: Data, _: Request) -> Any:
     """Return every account with its address, keys and record counts."""
     return [_describe(simulator, account) for account in simulator.accounts.values()]
 
 
-def add_account(simulator: Simulator, data: Data, _: Request) -> Any:
+def add_account(simulator: State, data: Data, _: Request) -> Any:
     """Open another account."""
     return _describe(simulator, simulator.add(account_from(data)))
 
 
-def set_key(simulator: Simulator, data: Data, _: Request) -> Any:
+def set_key(simulator: State, data: Data, _: Request) -> Any:
     """Change a key of an account, or give it a new one."""
     account = _account(simulator, data)
     values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
@@ -90,7 +86,7 @@ def set_key(simulator: Simulator, data: Data, _: Request) -> Any:
     return dataclasses.asdict(key)
 
 
-def set_habits(simulator: Simulator, data: Data, _: Request) -> Any:
+def set_habits(simulator: State, data: Data, _: Request) -> Any:
     """Change an account's habits, or the abilities its plan lacks."""
     account = _account(simulator, data)
     values: Any = {k: v for k, v in data.items() if k not in ("account", "abilities_off")}
@@ -104,23 +100,23 @@ def _fault(rule: Fault) -> Data:
     return {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule) if f.name != "dice"}
 
 
-def faults(simulator: Simulator, data: Data, _: Request) -> Any:
+def faults(simulator: State, data: Data, _: Request) -> Any:
     """Return the rules in force, with how often each fired."""
     return [_fault(rule) for rule in simulator.faults.rules]
 
 
-def add_fault(simulator: Simulator, data: Data, _: Request) -> Any:
+def add_fault(simulator: State, data: Data, _: Request) -> Any:
     """Put a fault rule in force."""
     return _fault(simulator.faults.add(data))
 
 
-def clear_faults(simulator: Simulator, data: Data, _: Request) -> Any:
+def clear_faults(simulator: State, data: Data, _: Request) -> Any:
     """Take the rule of that number, or all, out of force."""
     simulator.faults.clear(int(data["number"]) if "number" in data else None)
     return {}
 
 
-def mutate(simulator: Simulator, data: Data, _: Request) -> Any:
+def mutate(simulator: State, data: Data, _: Request) -> Any:
     """Make one change now."""
     account, do = _account(simulator, data), data["do"]
     args = {k: v for k, v in data.items() if k not in ("account", "do")}
@@ -128,7 +124,7 @@ def mutate(simulator: Simulator, data: Data, _: Request) -> Any:
     return {"kind": record.kind, "id": record.id, "number": record.number}
 
 
-def start_churn(simulator: Simulator, data: Data, _: Request) -> Any:
+def start_churn(simulator: State, data: Data, _: Request) -> Any:
     """Start changes by themselves: every so many requests of the account, or milliseconds."""
     values = {**data, "account": _account(simulator, data), "operations": tuple(data["operations"])}
     churn = Churn(**values)
@@ -145,7 +141,7 @@ def start_churn(simulator: Simulator, data: Data, _: Request) -> Any:
     return {}
 
 
-def churn(simulator: Simulator, data: Data, _: Request) -> Any:
+def churn(simulator: State, data: Data, _: Request) -> Any:
     """Return how far each churn is."""
     return [
         {"account": c.account.spec.subdomain, "made": c.made, "count": c.count}
@@ -153,18 +149,18 @@ def churn(simulator: Simulator, data: Data, _: Request) -> Any:
     ]
 
 
-def stop_churn(simulator: Simulator, data: Data, _: Request) -> Any:
+def stop_churn(simulator: State, data: Data, _: Request) -> Any:
     """End all churn."""
     simulator.churns.clear()
     return {}
 
 
-def stats(simulator: Simulator, data: Data, _: Request) -> Any:
+def stats(simulator: State, data: Data, _: Request) -> Any:
     """Return what was asked and answered so far."""
     return simulator.stats.summary(simulator.limits, simulator.faults.fired)
 
 
-def reset_stats(simulator: Simulator, data: Data, _: Request) -> Any:
+def reset_stats(simulator: State, data: Data, _: Request) -> Any:
     """Start counting anew; budgets and rules stay."""
     simulator.stats.reset()
     simulator.limits.reset_counts()
@@ -172,13 +168,13 @@ def reset_stats(simulator: Simulator, data: Data, _: Request) -> Any:
     return {}
 
 
-def requests(simulator: Simulator, data: Data, _: Request) -> Any:
+def requests(simulator: State, data: Data, _: Request) -> Any:
     """Return the latest requests as lines of JSON, oldest first."""
     lines = [orjson.dumps(seen._asdict()) for seen in simulator.stats.latest]
     return Reply(200, b"\n".join((*lines, b"")), "application/x-ndjson")
 
 
-def truth_of(simulator: Simulator, data: Data, request: Request) -> Any:
+def truth_of(simulator: State, data: Data, request: Request) -> Any:
     """Stream an account's records of one resource; parameters are the API's own."""
     account, resource = _account(simulator, data), data["resource"]
     truth.check(resource)
@@ -187,7 +183,7 @@ def truth_of(simulator: Simulator, data: Data, request: Request) -> Any:
     return Reply(200, content_type="application/x-ndjson", stream=stream)
 
 
-ROUTES: dict[tuple[str, str], Callable[[Simulator, Data, Request], Any]] = {
+ROUTES: dict[tuple[str, str], Callable[[State, Data, Request], Any]] = {
     ("GET", "accounts"): accounts,
     ("POST", "accounts"): add_account,
     ("POST", "keys"): set_key,

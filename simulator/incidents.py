@@ -1,24 +1,20 @@
 """Incidents: when they happened, what became of them, and their bodies of about 2.5 KB."""
 
-from __future__ import annotations
-
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from simulator import config, words
+from simulator.names import Names
 from simulator.records import Incident, make_id
 from simulator.times import DAY_SECONDS, iso
-
-if TYPE_CHECKING:
-    from simulator.world import Account
 
 Body = dict[str, Any]
 STORY_SLOTS = 64  # log entry numbers kept free for each incident
 
 
-def generate(account: Account) -> list[Incident]:
+def generate(account: Names) -> list[Incident]:
     """Return the account's incidents, numbered in order of creation; bodies come later."""
     spec, dice = account.spec, random.Random(f"{account.spec.seed}/{account.spec.subdomain}/times")
     period, dense = spec.days * DAY_SECONDS, spec.dense_days * DAY_SECONDS
@@ -32,7 +28,7 @@ def generate(account: Account) -> list[Incident]:
     return [_incident(account, 1_001 + n, at, dice) for n, at in enumerate(moments)]
 
 
-def _incident(account: Account, number: int, at: int, dice: random.Random) -> Incident:
+def _incident(account: Names, number: int, at: int, dice: random.Random) -> Incident:
     incident = open_incident(account, number, at, dice.randrange(max(1, account.spec.services)))
     incident.urgency = "low" if dice.random() < 0.35 else "high"
     chatty = account.spec.log_entries_per_incident > 2.5
@@ -47,7 +43,7 @@ def _incident(account: Account, number: int, at: int, dice: random.Random) -> In
     return incident
 
 
-def open_incident(account: Account, number: int, at: int, service: int) -> Incident:
+def open_incident(account: Names, number: int, at: int, service: int) -> Incident:
     """Return a triggered incident of *service*, created at *at*."""
     id = make_id("incidents", number, "Q")
     incident = Incident("incidents", number, id, (at, number), at)
@@ -63,12 +59,12 @@ def title(incident: Incident) -> str:
     return f"{words.SYMPTOMS[n * 13 % len(words.SYMPTOMS)]} on {system}-{n % 97:02d}"
 
 
-def reference(account: Account, incident: Incident) -> Body:
+def reference(account: Names, incident: Incident) -> Body:
     """Return the reference to an incident."""
     return account.refer("incidents", incident.id, f"[#{incident.number}] {title(incident)}")
 
 
-def responder(account: Account, incident: Incident) -> int:
+def responder(account: Names, incident: Incident) -> int:
     """Return the number of the user who works on an incident; a few have left since."""
     n = incident.number
     return n * 17 % account.spec.users if account.spec.users and n % 41 else 9_000 + n % 5
@@ -79,7 +75,7 @@ def first_entry(incident: Incident) -> str:
     return make_id("log_entries", incident.number * STORY_SLOTS, "R")
 
 
-def body(account: Account, incident: Incident) -> Body:
+def body(account: Names, incident: Incident) -> Body:
     """Return the incident as the list shows it."""
     n, dice = incident.number, random.Random(account.spec.seed << 32 | incident.number)
     service, who = account.fragment("services", incident.service), responder(account, incident)
@@ -137,7 +133,7 @@ def _details(dice: random.Random, n: int) -> Body:
     }
 
 
-def _state(account: Account, incident: Incident, alerts: int, who: int) -> Body:
+def _state(account: Names, incident: Incident, alerts: int, who: int) -> Body:
     """Return the fields that follow the incident's status."""
     user, resolved = account.fragment("users", who), incident.status == "resolved"
     service = account.fragment("services", incident.service)
@@ -161,7 +157,7 @@ def _state(account: Account, incident: Incident, alerts: int, who: int) -> Body:
     }  # fmt: skip
 
 
-def restated(account: Account, incident: Incident, old: bytes, at: float) -> bytes:
+def restated(account: Names, incident: Incident, old: bytes, at: float) -> bytes:
     """Return a body that says what *incident* says now; `updated_at` is *at*."""
     known = orjson.loads(old)
     state = _state(account, incident, known["alert_counts"]["all"], responder(account, incident))
@@ -169,7 +165,7 @@ def restated(account: Account, incident: Incident, old: bytes, at: float) -> byt
     return orjson.dumps(known | state)
 
 
-def more(account: Account, incident: Incident) -> Body:
+def more(account: Names, incident: Incident) -> Body:
     """Return what an incident shows on request only."""
     bridge = {"conference_number": f"+1-415-555-{incident.number % 10_000:04d},,,,1234#",
               "conference_url": f"https://meet.example/{incident.id.lower()}"}  # fmt: skip
@@ -184,7 +180,7 @@ def custom_fields(incident: Incident) -> list[Body]:
              "data_type": "string", "field_type": "single_value", "value": value}]  # fmt: skip
 
 
-def alerts(account: Account, incident: Incident, current: Body) -> list[Body]:
+def alerts(account: Names, incident: Incident, current: Body) -> list[Body]:
     """Return the incident's alerts; they follow its status."""
     made = []
     for slot in range(current["alert_counts"]["all"]):
@@ -204,7 +200,7 @@ def alerts(account: Account, incident: Incident, current: Body) -> list[Body]:
     return made
 
 
-def notes(account: Account, incident: Incident) -> list[Body]:
+def notes(account: Names, incident: Incident) -> list[Body]:
     """Return the incident's notes, none to two; the second one was edited by a bot."""
     made = []
     for slot in range(incident.number % 3):

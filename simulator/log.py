@@ -1,15 +1,11 @@
 """Log entries: the story of each incident, as the status changes of its body tell it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simulator import incidents, words
+from simulator.names import Names
 from simulator.records import Incident, LogEntry, make_id
 from simulator.times import iso
-
-if TYPE_CHECKING:
-    from simulator.world import Account
 
 Body = dict[str, Any]
 FILLERS = ("assign", "notify", "notify", "annotate", "escalate", "urgency_change", "snooze")
@@ -36,7 +32,7 @@ def entry(incident: Incident, slot: int, what: str, at: float, who: int) -> LogE
     return made
 
 
-def story(account: Account, incident: Incident) -> list[LogEntry]:
+def story(account: Names, incident: Incident) -> list[LogEntry]:
     """Return the generated entries of an incident: every status change, and fillers between."""
     who = incidents.responder(account, incident)
     events: list[tuple[float, str]] = [(incident.created, "trigger")]
@@ -56,7 +52,7 @@ def story(account: Account, incident: Incident) -> list[LogEntry]:
     return [entry(incident, slot, what, at, who) for slot, (at, what) in enumerate(events)]
 
 
-def body(account: Account, entry: LogEntry) -> Body:
+def body(account: Names, entry: LogEntry) -> Body:
     """Return a log entry as lists show it; the raw event stays out until asked for."""
     incident = entry.incident
     who = account.ref("users", entry.who)
@@ -91,7 +87,7 @@ def _channel(what: str) -> str:
     return {"trigger": "api", "annotate": "note", "notify": "auto"}.get(what, "web_ui")
 
 
-def more(account: Account, entry: LogEntry) -> Body:
+def more(account: Names, entry: LogEntry) -> Body:
     """Return the raw event behind a log entry, as `include[]=channels` shows it."""
     channel: Body = {"type": _channel(entry.what)}
     if entry.what == "trigger":

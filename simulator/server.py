@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import urlencode
 
 from simulator import api, control, errors
-from simulator.accounts import REGIONS, AccountSpec, KeySpec
-from simulator.changes import Churn
+from simulator.accounts import REGIONS, KeySpec
 from simulator.errors import Refusal
-from simulator.faults import Fault, Faults
-from simulator.limits import Limits, Standing
+from simulator.faults import Fault
+from simulator.limits import Standing
 from simulator.request import Call, Params
-from simulator.stats import Seen, Stats
+from simulator.state import State
+from simulator.stats import Seen
 from simulator.wire import Connection, Reply, Request, gzipped
 from simulator.world import Account
 
@@ -45,28 +43,8 @@ class Asked:
     fault: Fault | None = None
 
 
-class Simulator:
+class Simulator(State):
     """All accounts of all regions behind one address."""
-
-    def __init__(self, specs: Sequence[AccountSpec], minute_seconds: float = 60) -> None:
-        self.started = time.time()
-        self.url = ""
-        self.accounts: dict[str, Account] = {}
-        self.limits = Limits(minute_seconds)
-        self.faults = Faults()
-        self.stats = Stats()
-        self.churns: list[Churn] = []
-        self.dice = random.Random(0)
-        self.served = 0
-        for spec in specs:
-            self.add(spec)
-
-    def add(self, spec: AccountSpec) -> Account:
-        """Open an account; one of that name must not be there yet."""
-        if spec.subdomain in self.accounts:
-            raise ValueError(f"account {spec.subdomain!r} is there already.")
-        account = self.accounts[spec.subdomain] = Account(spec, self.started)
-        return account
 
     async def serve(
         self, host: str, port: int, tls: ssl.SSLContext | None = None

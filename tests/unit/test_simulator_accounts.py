@@ -10,7 +10,8 @@ import pytest
 
 from simulator import config
 from simulator.accounts import AccountSpec, SpecError, account_from, demo_accounts, read_accounts
-from simulator.world import GHOSTS, Account
+from simulator.names import GHOSTS
+from simulator.world import Account
 
 ANCHOR = "2026-06-01T00:00:00Z"
 KINDS = (

@@ -1,0 +1,36 @@
+"""What the service holds: accounts, limits, faults, changes under way and counts."""
+
+import random
+import time
+from collections.abc import Sequence
+
+from simulator.accounts import AccountSpec
+from simulator.changes import Churn
+from simulator.faults import Faults
+from simulator.limits import Limits
+from simulator.stats import Stats
+from simulator.world import Account
+
+
+class State:
+    """All that requests find and change; the accounts are of all regions."""
+
+    def __init__(self, specs: Sequence[AccountSpec], minute_seconds: float = 60) -> None:
+        self.started = time.time()
+        self.url = ""
+        self.accounts: dict[str, Account] = {}
+        self.limits = Limits(minute_seconds)
+        self.faults = Faults()
+        self.stats = Stats()
+        self.churns: list[Churn] = []
+        self.dice = random.Random(0)
+        self.served = 0
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: AccountSpec) -> Account:
+        """Open an account; one of that name must not be there yet."""
+        if spec.subdomain in self.accounts:
+            raise ValueError(f"account {spec.subdomain!r} is there already.")
+        account = self.accounts[spec.subdomain] = Account(spec, self.started)
+        return account
