@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import click
 import pytest
@@ -19,6 +20,8 @@ from workers.settings import PREFIX, settings_table
 
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
+PICTURES = ROOT / "docs" / "img"
+DRAWINGS = sorted(PICTURES.glob("*.svg"))
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 FENCE = re.compile(r"^```.*?^```$", re.S | re.M)
@@ -64,6 +67,46 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         there = (page.parent / path).resolve() if path else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
+
+
+def test_every_picture_is_shown() -> None:
+    """Every file of docs/img is a picture of some page."""
+    shown = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"!\[[^\]]+\]\(([^)\s]+)\)", prose(page))
+    }
+    assert set(PICTURES.iterdir()) == {target for target in shown if target.parent == PICTURES}
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: drawing.name)
+def test_a_drawing_stands_alone(drawing: Path) -> None:
+    """A drawing says in words what it shows, needs nothing else, and looks like the others."""
+    text = drawing.read_text("utf-8")
+    svg = ElementTree.fromstring(text)  # noqa: S314 - our own file
+    assert len(text) < 15_000
+    assert svg.get("aria-labelledby") == "title desc"
+    for part in ("title", "desc"):
+        found = svg.find(f"{{*}}{part}[@id='{part}']")
+        assert found is not None
+        assert found.text
+    outside = text.replace("http://www.w3.org/2000/svg", "", 1).replace("url(#tip)", "")
+    assert not re.findall(r"://|url\(|href|src=|@import|<image|<script|<foreignObject", outside)
+    assert style(drawing) == style(DRAWINGS[0])
+
+
+def style(drawing: Path) -> str:
+    """Return a drawing's style: shown as a picture it can't share that of another file."""
+    return "".join(re.findall(r"<style>.*?</style>", drawing.read_text("utf-8"), re.S))
+
+
+def test_the_map_names_what_exists() -> None:
+    """Every module the map names is one of tasks/ or workers/, or a folder of them."""
+    svg = ElementTree.parse(PICTURES / "rooms.svg")  # noqa: S314 - our own file
+    lists = [str(each.text) for each in svg.iterfind(".//*[@class='note modules']")]
+    modules = {path.stem for room in ("tasks", "workers") for path in (ROOT / room).iterdir()}
+    assert lists
+    assert {name.rstrip("/") for name in " ".join(lists).split()} <= modules
 
 
 @every_page
