@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from itertools import cycle
 
 _SLICE = 400
@@ -13,14 +14,7 @@ _ports = cycle(range(_FIRST, _FIRST + _SLICE))
 
 def free_port() -> int:
     """Return a loopback port that is free, and that no other call gets soon."""
-    return next(port for port in _ports if _is_free(port))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError("the ports never end")
