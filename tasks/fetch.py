@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import monotonic
@@ -46,22 +47,23 @@ _STOPPED_SECONDS = 30.0
 
 
 @celery.task(name="tasks.fetch.fetch_resource")
-def fetch_resource(source: str, run: str, page: str, number: int, queue: str) -> None:
+def fetch_resource(source: str, run: str, page: str, number: int, queue: str) -> str:
     """Fetch the first page of a list, which tells what else there is."""
-    _fetch(source, run, page, number, queue)
+    return _fetch(source, run, page, number, queue)
 
 
 @celery.task(name="tasks.fetch.fetch_page")
-def fetch_page(source: str, run: str, page: str, number: int, queue: str) -> None:
+def fetch_page(source: str, run: str, page: str, number: int, queue: str) -> str:
     """Fetch one page."""
-    _fetch(source, run, page, number, queue)
+    return _fetch(source, run, page, number, queue)
 
 
-def _fetch(source: str, run: str, page: str, number: int, queue: str) -> None:
+def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
+    """Do what the message asks for, and return in a word what the page became: Flower shows it."""
     fleet = runtime()
     claim = fleet.ledger.claim(source, run, page, number, queue)
     if claim is None:
-        return
+        return "dropped"
     try:
         known = page.partition("/")[0] in FEEDS
         outcome = Visit(fleet, claim).make() if known else _unknown(fleet, claim)
@@ -73,6 +75,7 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> None:
         )
     messages.publish(source, run, outcome)
     log.debug("page %s", outcome.status, extra={"source": source, "run": run, "page": page})
+    return outcome.became or outcome.status
 
 
 def _unknown(fleet: Runtime, claim: Claim) -> Outcome:
@@ -203,7 +206,7 @@ class Visit:
             return self._give_up()
         if outcome.status == "lonely":
             messages.publish(self.claim.source, self.claim.run, outcome)
-            return self._probe()
+            return replace(self._probe(), became=outcome.became)
         return outcome
 
     def _probe(self) -> Outcome:

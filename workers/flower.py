@@ -20,7 +20,7 @@ _OPTIONS = {
     "persistent": True,
     "state_save_interval": 60_000,
     "logging": "none",  # ours, below
-    "tasks_columns": "uuid,args,state,name,runtime,received,worker",
+    "tasks_columns": "uuid,args,state,result,name,runtime,received,worker",
 }
 """What differs from Flower's own defaults; FLOWER_<NAME>, a flowerconfig.py or an option of the command still win."""
 

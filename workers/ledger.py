@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -67,6 +67,7 @@ class Outcome:
     seal: bool = False
     task: Literal["plan", "seal", "probe"] | None = None
     run: str = ""
+    became: str = ""  # in a word what a page became that left its worker's hands
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,9 +331,11 @@ class Ledger:
             token=claim.token,
             **arguments,
         )
-        if outcome.status not in _STILL_HELD:
-            metrics.pages(_became(operation, outcome.status, arguments)).inc()
-        return outcome
+        if outcome.status in _STILL_HELD:
+            return outcome
+        became = _became(operation, outcome.status, arguments)
+        metrics.pages(became).inc()
+        return replace(outcome, became=became)
 
     def _do(self, operation: str, source: str, **arguments: Any) -> Outcome:
         reply = self._call(operation, source, **arguments)

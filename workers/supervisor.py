@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -51,7 +52,10 @@ class _Kept:
 
 
 class Supervisor:
-    """Runs children in *directory*, which one supervisor can have at a time; use it as a context."""
+    """Runs children in *directory*, which one supervisor can have at a time; use it as a context.
+
+    `logs/` there holds the output of each and, while it runs, its process id: `NAME.log`, `NAME.pid`.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -139,6 +143,7 @@ class Supervisor:
                 wait,
             )
             kept.process = None
+            self._pid_file(kept.child.name).unlink(missing_ok=True)
         if kept.start_at is not None and now >= kept.start_at:
             try:
                 self._spawn(kept)
@@ -165,6 +170,8 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C is for us to pass on
             )
         kept.started, kept.start_at = time.monotonic(), None
+        with suppress(OSError):  # it runs, whether anybody can be told or not
+            self._pid_file(child.name).write_text(f"{kept.process.pid}\n")
 
     def _log(self, name: str) -> Path:
         path = self._directory / "logs" / f"{name}.log"
@@ -172,6 +179,9 @@ class Supervisor:
         if path.exists() and path.stat().st_size > LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         return path
+
+    def _pid_file(self, name: str) -> Path:
+        return self._directory / "logs" / f"{name}.pid"
 
     def _end(self, leaving: Sequence[_Kept]) -> None:
         for kept in leaving:
@@ -181,6 +191,7 @@ class Supervisor:
         for kept in leaving:
             if kept.process is not None:
                 _reap(kept.process, since + kept.child.grace_seconds - time.monotonic())
+            self._pid_file(kept.child.name).unlink(missing_ok=True)
             os.close(kept.end)
             os.close(kept.leash)
 

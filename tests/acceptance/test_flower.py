@@ -59,6 +59,7 @@ def test_tasks_say_what_they_do_and_hold_the_ids_of_the_evidence(flower: httpx.C
     task, page = an_incidents_page(flower)
     assert page["name"] == "tasks.fetch.fetch_page"
     assert page["state"] == "SUCCESS"
+    assert page["result"] == "'closed'"
     assert re.fullmatch(r"incidents/\d{8}T\d{6}Z_\d{8}T\d{6}Z\.1/000100", page["kwargs"])
     found = flower.get("/api/tasks", params={"search": page["kwargs"]}).json()
     assert task in found

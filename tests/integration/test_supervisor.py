@@ -35,13 +35,18 @@ def descendants(directory: Path) -> list[psutil.Process]:
 
 
 def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
+    """A file beside its log names its process, for whoever wants to signal it."""
+    named = tmp_path / "logs" / "sleeper.pid"
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(Child("sleeper", SLEEP))
         before = supervisor.pid("sleeper")
         assert before
+        assert named.read_text() == f"{before}\n"
         os.kill(before, 9)
         wait_for(lambda: supervisor.pid("sleeper") not in (None, before), "it starts again")
+        assert named.read_text() == f"{supervisor.pid('sleeper')}\n"
     assert descendants(tmp_path) == []
+    assert not named.exists()
 
 
 def test_a_child_that_never_gets_ready_is_one_sentence_with_its_last_words(tmp_path: Path) -> None:
