@@ -12,7 +12,7 @@ import zstandard
 from tasks.answers import identity_of_line
 from tasks.artifacts import lines_of
 from tasks.catalog import CATALOG
-from tasks.manifests import nothing_sealed, read_manifest, sealed_runs
+from tasks.manifests import chosen_runs, nothing_sealed, read_manifest
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
 
@@ -53,7 +53,7 @@ def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[di
     Raises `NotFound` for a run that is not there or not sealed, and for a source without any.
     """
     found = False
-    for name in reversed(sealed_runs(storage, source, run)):
+    for name in reversed(chosen_runs(storage, source, run)):
         if manifest := read_manifest(storage, source, name):
             found = True
             yield manifest

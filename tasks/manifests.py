@@ -16,6 +16,7 @@ from tasks.purges import purged_through, record_key, record_naming
 from tasks.runs import Plan
 from tasks.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
+from workers.sources import is_registered, missing
 from workers.storage import Storage
 
 
@@ -156,21 +157,25 @@ def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
     return purges.account_of(record) if record else None
 
 
-def sealed_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:
-    """Return the run asked for, or all; `NotFound` where there is none of that name."""
+def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:
+    """Return the run asked for, or all; `NotFound` where there is none of that name, or no such source."""
     runs = runs_of(storage, source)
-    if run is None:
+    if run is None and runs:
         return runs
-    if run not in runs:
-        if record := record_naming(storage, source, run):
-            raise NotFound(
-                f"Run {run} of {source} was purged at {record['at']}: "
-                f"{record_key(source, record['through'])} is the record of it."
-            )
+    if run in runs:
+        return [run]
+    if not (runs or purged_through(storage, source) or is_registered(storage, source)):
+        raise missing(source)
+    if run is None:
+        return []
+    if record := record_naming(storage, source, run):
         raise NotFound(
-            f"{source} has no run {run}: `pagetrail run list {source}` shows those there are."
+            f"Run {run} of {source} was purged at {record['at']}: "
+            f"{record_key(source, record['through'])} is the record of it."
         )
-    return [run]
+    raise NotFound(
+        f"{source} has no run {run}: `pagetrail run list {source}` shows those there are."
+    )
 
 
 def nothing_sealed(storage: Storage, source: str, run: str | None) -> NotFound:

@@ -73,9 +73,7 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
 
     See `tasks.api.purge`.
     """
-    source = fleet.sources.fresh(source_id)
-    found = runs_of(fleet.storage, source_id)  # what opens from now on is none of them
-    _refuse(fleet, source, found)
+    source, found = erasable(fleet, source_id)
     if found:
         _record(fleet, source, found, "purge", by)
     _erase(fleet, source_id)
@@ -129,8 +127,10 @@ def is_open(fleet: Runtime, source_id: str, runs: list[str]) -> bool:
         return False  # nobody can go on with it
 
 
-def _refuse(fleet: Runtime, source: Source, runs: list[str]) -> None:
-    name = source.id
+def erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
+    """Return a source and all its runs; a `Fault` says why they may not be erased now."""
+    source = fleet.sources.fresh(name)
+    runs = runs_of(fleet.storage, name)  # what opens from now on is none of them
     if source.state is State.ACTIVE:
         raise Fault(
             f"{name} is active: `pagetrail source pause {name}` or `pagetrail source disconnect "
@@ -146,6 +146,7 @@ def _refuse(fleet: Runtime, source: Source, runs: list[str]) -> None:
             f"The last run of {name} is not sealed yet: `pagetrail run cancel {name}` ends it; "
             "once the fleet has sealed it, purge again."
         )
+    return source, runs
 
 
 def _record(fleet: Runtime, source: Source, runs: list[str], why: str, by: str) -> None:

@@ -22,7 +22,7 @@ from tasks.artifacts import (
 )
 from tasks.catalog import CATALOG
 from tasks.evidence import Evidence, gather
-from tasks.manifests import digest, resources_of, sealed_runs
+from tasks.manifests import chosen_runs, digest, resources_of
 from tasks.purges import Purge, digests_of, purge_of, purged_through, record_key, record_naming
 from tasks.runs import Plan
 from workers.storage import Storage
@@ -67,7 +67,7 @@ def verify(storage: Storage, source: str, run: str | None = None) -> Iterator[Re
     Raises `NotFound` for a run there isn't.
     """
     report = Report()
-    for each in sealed_runs(storage, source, run):
+    for each in chosen_runs(storage, source, run):
         RunCheck(storage, source, each, report).check()
         yield report
     if run is None:

@@ -174,13 +174,17 @@ def hold(fleet: Runtime, source_id: str) -> Source:
         return fleet.sources.save(replace(source, held_since=_now(fleet)))
 
 
-def release(fleet: Runtime, source_id: str) -> Source:
-    """End the legal hold of a source; its retention goes on. Repeatable."""
+def release(fleet: Runtime, source_id: str) -> tuple[Source, datetime | None]:
+    """End the legal hold of a source, and return since when it was held (None: it wasn't). Repeatable.
+
+    Its retention goes on.
+    """
     source = fleet.sources.fresh(parse_source_id(source_id))
-    if source.held_since:
+    held_since = source.held_since
+    if held_since:
         source = fleet.sources.save(replace(source, held_since=None))
     fleet.daily.within(source_id, 0)
-    return source
+    return source, held_since
 
 
 def pause(fleet: Runtime, source_id: str) -> Source:
@@ -224,6 +228,13 @@ def disconnect(fleet: Runtime, source_id: str) -> Source:
     if run := fleet.ledger.progress(saved.id).get("run"):
         publish(fleet, saved, fleet.ledger.cancel(saved.id, run))
     return saved
+
+
+def check_purge(fleet: Runtime, source_id: str) -> None:
+    """Raise what `purge` would, of a source that is active, under legal hold or has an open run; erases nothing."""
+    from tasks.purge import erasable
+
+    erasable(fleet, parse_source_id(source_id))
 
 
 def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:

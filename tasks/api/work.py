@@ -13,7 +13,7 @@ from tasks.census import Census, census
 from tasks.estimates import Estimate
 from tasks.estimates import estimate as estimated
 from tasks.exports import sealed
-from tasks.manifests import read_manifest, read_plan, runs_of, sealed_runs
+from tasks.manifests import chosen_runs, read_manifest, read_plan, runs_of
 from tasks.outcomes import RunOutcome, open_outcome, sealed_outcome
 from tasks.pages import Page, Request
 from tasks.probe import answered, asker, still_known
@@ -116,7 +116,7 @@ def run(fleet: Runtime, source_id: str, run: str | None = None) -> RunOutcome:
 
 
 def _newest(storage: Storage, source_id: str, run: str | None) -> str:
-    found = sealed_runs(storage, source_id, run)
+    found = chosen_runs(storage, source_id, run)
     if not found:
         raise NotFound(f"{source_id} has no run yet: `pagetrail collect {source_id}` starts one.")
     return found[-1]

@@ -220,8 +220,9 @@ def hold(source: str, as_json: bool) -> None:
 @output.json_option
 def release(source: str, as_json: bool) -> None:
     """End the legal hold of a source; its retention goes on."""
-    released = api.release(runtime(), source)
-    _changed(released, as_json, f"Released {source} from legal hold.")
+    released, held_since = api.release(runtime(), source)
+    held = f"Released {source} from legal hold."
+    _changed(released, as_json, held if held_since else f"{source} was not under legal hold.")
 
 
 @source.command()
@@ -318,6 +319,7 @@ def purge(source: str, yes: bool, as_json: bool) -> None:
     It asks for the source's name unless --yes is given. Interrupted, it is safe to repeat, and goes on.
     """
     fleet = runtime()
+    api.check_purge(fleet, source)
     output.confirm_name(f"This erases all evidence of {source} for good.", source, yes=yes)
     with output.waiting(f"Erasing the evidence of {source}"):
         record = api.purge(fleet, source, _who())

@@ -133,7 +133,7 @@ def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
     def listed() -> list[str]:
         return [run["run"] for run in fleet.ask("run", "list", source)["runs"]]
 
-    assert "--yes" in fleet.refused(2, "source", "purge", source)
+    assert "source pause" in fleet.refused(1, "source", "purge", source), "before it asks"
     assert "source pause" in fleet.refused(1, "source", "purge", source, "--yes")
     fleet.ask("source", "hold", source)
     fleet.ask("source", "set", source, "--retention", "24")
@@ -154,6 +154,7 @@ def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
     assert fleet.verify(source)["runs"] == ["00000003", "00000004"]
 
     fleet.ask("source", "disconnect", source)
+    assert "--yes" in fleet.refused(2, "source", "purge", source)
     gone = fleet.ask("source", "purge", source, "--yes")["purged"]
     assert (gone["why"], gone["through"]) == ("purge", "00000004")
     assert fleet.ask("source", "purge", source, "--yes")["purged"] == gone

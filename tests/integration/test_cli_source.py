@@ -214,7 +214,47 @@ def test_a_legal_hold_is_shown_and_outlives_the_connection(pagetrail: Pagetrail)
     pagetrail.json("source", "disconnect", "acme/main")
     again = pagetrail.json("source", "connect", "acme/main", key=ACME)
     assert again["held_since"] == held["held_since"]
-    assert pagetrail.json("source", "release", "acme/main")["held_since"] is None
+    assert "Released acme/main" in pagetrail("source", "release", "acme/main").stderr
+    for command in ("release", "show"):
+        assert pagetrail.json("source", command, "acme/main")["held_since"] is None
+    again = pagetrail("source", "release", "acme/main")
+    assert (again.returncode, again.stderr) == (0, "acme/main was not under legal hold.\n")
+
+
+def test_a_purge_that_may_not_be_says_so_before_it_asks(pagetrail: Pagetrail) -> None:
+    """Who is told to add --yes, or types the name, has nothing else to mend."""
+    assert "There is no source" in pagetrail.refused(1, "source", "purge", "acme/main")
+    pagetrail.json("source", "connect", "acme/main", key=ACME)
+    assert "source pause acme/main" in pagetrail.refused(1, "source", "purge", "acme/main")
+    pagetrail.json("source", "pause", "acme/main")
+    assert "--yes" in pagetrail.refused(2, "source", "purge", "acme/main")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("verify",),
+        ("verify", "--run", "7"),
+        ("artifact", "list"),
+        ("artifact", "list", "--run", "7"),
+        ("artifact", "export", "--resource", "users"),
+        ("run", "list"),
+        ("run", "show"),
+        ("run", "cancel"),
+        ("collect",),
+    ],
+)
+def test_a_source_that_is_not_there_is_called_unknown(
+    pagetrail: Pagetrail, command: tuple[str, ...]
+) -> None:
+    assert "There is no source acme/none" in pagetrail.refused(1, *command, "acme/none")
+
+
+def test_a_source_without_a_run_is_not_called_unknown(pagetrail: Pagetrail) -> None:
+    pagetrail.json("source", "connect", "acme/main", key=ACME)
+    assert "no sealed run yet" in pagetrail.refused(1, "verify", "acme/main")
+    pagetrail.json("source", "disconnect", "acme/main")
+    assert "no sealed run yet" in pagetrail.refused(1, "artifact", "list", "acme/main")
 
 
 def test_a_key_due_for_rotation_is_warned_of(

@@ -135,6 +135,9 @@ def test_a_resource_that_was_never_readable_has_no_records_but_a_reason() -> Non
 
 def test_what_is_not_there_is_not_found() -> None:
     runs = Runs("services")
+    with pytest.raises(NotFound, match="There is no source acme/main"):
+        next(sealed(runs.storage, "acme/main"))
+    runs.storage.put_new(".registry/acme/main.json", b"{}")
     with pytest.raises(NotFound, match="no sealed run yet"):
         next(sealed(runs.storage, SOURCE))
     runs.seal("complete")

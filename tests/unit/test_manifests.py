@@ -10,15 +10,16 @@ import pytest
 
 from tasks.artifacts import manifest_key, plan_key
 from tasks.manifests import (
+    chosen_runs,
     collected,
     digest,
     read_manifest,
     read_plan,
     run_state,
     runs_of,
-    sealed_runs,
 )
 from tasks.pages import Answer, Page, Request
+from tasks.purges import record_key
 from tasks.windows import rfc3339
 from tests.lists_model import NOW, Lists, answer_to, make, record
 from tests.sealed_run import FINGERPRINT, SealedRun
@@ -177,10 +178,26 @@ def test_runs_are_found_by_their_numbers_alone() -> None:
         storage.put_new(plan_key("acme/main", run), make("users").to_json())
     storage.put_new(plan_key("acme/other", "00000077"), b"{}")
     assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000010"]
-    assert sealed_runs(storage, "acme/main") == runs_of(storage, "acme/main")
-    assert sealed_runs(storage, "acme/main", "00000010") == ["00000010"]
+    assert chosen_runs(storage, "acme/main") == runs_of(storage, "acme/main")
+    assert chosen_runs(storage, "acme/main", "00000010") == ["00000010"]
     with pytest.raises(NotFound, match="has no run 00000011"):
-        sealed_runs(storage, "acme/main", "00000011")
+        chosen_runs(storage, "acme/main", "00000011")
+
+
+def test_a_source_is_known_by_its_runs_its_document_or_what_was_purged() -> None:
+    """Evidence without a registry is an auditor's copy; a purged source has nothing but its record."""
+    storage = open_storage("memory://")
+    storage.put_new(plan_key("copied/main", "00000001"), make("users").to_json())
+    storage.put_new(record_key("purged/main", "00000007"), b"{}")
+    storage.put_new(".registry/connected/main.json", b"{}")
+    assert chosen_runs(storage, "copied/main") == ["00000001"]
+    assert chosen_runs(storage, "purged/main") == chosen_runs(storage, "connected/main") == []
+    for source in ("copied/main", "purged/main", "connected/main"):
+        with pytest.raises(NotFound, match="has no run 00000011"):
+            chosen_runs(storage, source, "00000011")
+    for run in (None, "00000001"):
+        with pytest.raises(NotFound, match="There is no source none/main"):
+            chosen_runs(storage, "none/main", run)
 
 
 def test_an_open_run_has_a_plan_and_no_manifest() -> None:
