@@ -14,7 +14,7 @@ from workers.errors import redis_faults
 
 DAY_SECONDS = 86_400
 MOST = 50_000
-"""Events that are kept, give or take a hundred: at most 40 MB of Redis."""
+"""Events that are kept, give or take a hundred: 32 MB of Redis as runs come, at most 60 MB."""
 START = "0"
 """The position before the oldest event."""
 _BATCH = 500

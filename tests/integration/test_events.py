@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from redis import Redis
 
 from tasks import api, plan, purge
 from tasks.artifacts import manifest_key
+from tasks.catalog import CATALOG
+from tasks.windows import rfc3339
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.integration.test_purge import collect, connect, end
 from tests.processes import ROOT
@@ -158,6 +161,22 @@ def test_the_stream_is_bounded(redis: Redis, prefix: str, monkeypatch: pytest.Mo
         stream.emit("run.opened", SOURCE, f"{number:08d}", {})
     assert 300 <= redis.xlen(f"{prefix}:events") <= 500
     assert [each.run for each in stream.read()][-1] == "00001499"
+
+
+def test_the_stream_takes_no_more_memory_than_the_page_says(redis: Redis, prefix: str) -> None:
+    """Nothing else that is told often is as long as the end of a run of all resources, none of which could be read."""
+    said = re.search(r"never more than (\d+) MB", (ROOT / "docs" / "events.md").read_text("utf-8"))
+    assert said
+    stream, count, name = Events(redis, prefix), 1_000, f"{'t' * 63}/{'n' * 63}"
+    resources = {each: {"state": "unavailable", "reason": "unproved"} for each in CATALOG}
+    period = [rfc3339(datetime.now(UTC))] * 2
+    told = {"sealed_at": period[0], "state": "cancelled", "ended": "cancelled", "period": period,
+            "backlog": False, "records": 10**9, "requests": 10**7, "resources": resources}  # fmt: skip
+    for number in range(count):
+        stream.emit("run.sealed", name, f"{number:08d}", told)
+    taken = redis.memory_usage(f"{prefix}:events", samples=0)
+    assert taken is not None
+    assert taken * events.MOST / count < int(said[1]) * 1e6
 
 
 def test_a_follower_misses_nothing_and_repeats_nothing(redis: Redis, prefix: str) -> None:
