@@ -200,15 +200,19 @@ def gather(
     *,
     only: Collection[str] | None = None,
 ) -> Iterator[Evidence]:
-    """Read a run back from storage, in the order of `walk`; *beat* is called once per reading.
+    """Read a run back from storage, in the order of `walk`; *beat* is called before each page.
 
     *only* are the ids of the pages that a seal counted; those stored later are as if not there.
     """
     with ExitStack() as files:
         evidence = Evidence(plan, storage, files, only)
-        for reading in walk(plan, evidence.read, evidence.use, evidence.parts):
-            evidence.take(reading)
+
+        def read(page: Page) -> Answer | None:
             beat()
+            return evidence.read(page)
+
+        for reading in walk(plan, read, evidence.use, evidence.parts):
+            evidence.take(reading)
         yield evidence
 
 

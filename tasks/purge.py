@@ -21,7 +21,7 @@ from workers.app import celery
 from workers.errors import Busy, Fault, StorageConflict
 from workers.events import DAY_SECONDS
 from workers.runtime import Runtime, runtime
-from workers.sources import Source, State
+from workers.sources import Source, State, changed
 from workers.storage import Storage
 
 log = logging.getLogger("pagetrail.purge")
@@ -41,12 +41,12 @@ def look_after(source: str) -> None:
     found = fleet.sources.fresh(source)
     _remind(fleet, found, datetime.now(UTC))
     try:
-        if not purges.wants_look(found):
-            fleet.daily.end(source)
-        elif is_open(fleet, source, runs_of(fleet.storage, source)):
+        if is_open(fleet, source, runs_of(fleet.storage, source)):
             fleet.daily.within(source, LATER_SECONDS)
         elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
             fleet.daily.within(source, 0)
+        elif not purges.wants_look(found):
+            fleet.daily.end(source)
     except Busy:  # it was changed at this very moment
         fleet.daily.within(source, LATER_SECONDS)
 
@@ -168,7 +168,12 @@ def _record(fleet: Runtime, source: Source, runs: list[str], why: str, by: str) 
     text = orjson.dumps(document | {"sha256": digest(document)}, option=orjson.OPT_INDENT_2)
     with fleet.sources.alone(source.id):
         fleet.sources.save(source)  # `Busy` if it changed: it may be under legal hold by now
-        fleet.storage.put_new(purges.record_key(source.id, runs[-1]), text)
+        key = purges.record_key(source.id, runs[-1])
+        stored = fleet.storage.put_new(key, text)
+        if stored and fleet.sources.fresh(source.id).held_since:
+            # We were so slow that the lock ended: who was told that the hold holds shall find all of it.
+            fleet.storage.delete(key)
+            raise changed(source.id)
 
 
 def _entry(storage: Storage, source: str, run: str) -> dict[str, Any]:

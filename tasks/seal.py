@@ -25,6 +25,7 @@ from tasks.artifacts import (
 )
 from tasks.evidence import Evidence, gather
 from tasks.manifests import collected, make_manifest, read_manifest, read_plan, resources_of
+from tasks.purges import purged_through
 from tasks.runs import next_due
 from tasks.windows import moment
 from workers.app import celery
@@ -51,6 +52,10 @@ def seal_run(source: str, run: str) -> None:
     try:
         manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
     except LostLease:
+        return
+    if purged_through(fleet.storage, source) >= run:
+        # We were frozen, and the run was sealed and erased meanwhile: what we stored is no evidence, and goes too.
+        fleet.daily.within(source, 0)
         return
     finish(fleet, source, manifest)
     vitals.count_run(manifest)

@@ -210,7 +210,7 @@ class Sources:
         before, version = found
         if before.version != source.version:
             self._copy(before)
-            raise _changed(source.id)
+            raise changed(source.id)
         return self._store(replace(source, version=source.version + 1), version)
 
     @contextmanager
@@ -219,7 +219,7 @@ class Sources:
         lock = self._redis.lock(f"{self._deciding}:{source_id}", timeout=_ALONE_SECONDS)
         with redis_faults():
             if not lock.acquire(blocking_timeout=_WAIT_SECONDS):
-                raise _changed(source_id)
+                raise changed(source_id)
         try:
             yield
         finally:
@@ -299,7 +299,7 @@ class Sources:
 
     def _store(self, source: Source, version: Version | None) -> Source:
         if not self._storage.replace_if(_document(source.id), source.to_json(), version):
-            raise _changed(source.id)
+            raise changed(source.id)
         self._copy(source)
         return source
 
@@ -345,5 +345,6 @@ def missing(source_id: str) -> NotFound:
     )
 
 
-def _changed(source_id: str) -> Busy:
+def changed(source_id: str) -> Busy:
+    """Return what is wrong where two change a source at once."""
     return Busy(f"Somebody else changed {source_id} at the same moment: look at it and try again.")

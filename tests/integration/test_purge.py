@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks import api, plan, purge, purges
+from tasks import api, plan, purge, purges, seal
 from tasks.artifacts import manifest_key
 from tasks.manifests import account_of, digest, read_manifest, read_plan, runs_of
 from tests.integration.steps import SOURCE, Died, Fleet
@@ -386,6 +386,57 @@ def test_of_a_purge_and_a_hold_at_the_same_moment_one_is_refused(
         purged = False
     assert came == (["refused"] if purged else ["held"])
     assert (stored(fleet) == before) is not purged
+
+
+def test_a_hold_holds_also_over_a_purge_that_was_frozen_until_its_lock_ended(fleet: Fleet) -> None:
+    connect(fleet)
+    collect(fleet)
+    api.pause(fleet.runtime, SOURCE)
+    before = stored(fleet)
+
+    def hold() -> None:
+        fleet.redis.delete(f"pagetrail:deciding:{SOURCE}")
+        assert api.hold(fleet.runtime, SOURCE).held_since
+
+    frozen = replace(fleet.runtime, storage=Meanwhile(fleet.storage, "put_new", ".purged", hold))
+    with pytest.raises(Busy, match="at the same moment"):
+        api.purge(frozen, SOURCE, "tester")
+    assert (stored(fleet), stored(fleet, ".purged")) == (before, [])
+    assert runs_of(fleet.storage, SOURCE) == [RUNS[0]]
+    api.release(fleet.runtime, SOURCE)
+    assert api.purge(fleet.runtime, SOURCE, "tester")
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_what_a_sealer_stores_that_was_frozen_since_before_a_purge_is_erased_too(
+    fleet: Fleet, connected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one sealed the run meanwhile; the summary of the run doesn't come back either."""
+    connect(fleet, every_seconds=None)
+    opened = api.collect(fleet.runtime, SOURCE)
+    api.cancel(fleet.runtime, SOURCE)
+
+    def seal_and_purge() -> None:
+        fleet.runtime.ledger.now_ms = fleet.now_ms + 120_000  # the frozen one's lease is over
+        with monkeypatch.context() as thawed:
+            thawed.setattr(seal, "runtime", lambda: fleet.runtime)
+            end(fleet, opened.run)
+        (api.pause if connected else api.disconnect)(fleet.runtime, SOURCE)
+        assert api.purge(fleet.runtime, SOURCE, "tester")
+        assert stored(fleet) == []
+        fleet.redis.delete("pagetrail:daily")
+
+    storage = Meanwhile(fleet.storage, "put_new", "manifest.json", seal_and_purge)
+    monkeypatch.setattr(seal, "runtime", lambda: replace(fleet.runtime, storage=storage))
+    seal.seal_run(SOURCE, opened.run)
+    assert stored(fleet) == [manifest_key(SOURCE, opened.run)]
+    assert fleet.runtime.ledger.lasts([SOURCE]) == [None]
+    fleet.idle()
+    while fleet.messages:
+        fleet.step()
+    assert stored(fleet) == []
+    looked_after = fleet.redis.zscore("pagetrail:daily", SOURCE) is not None
+    assert looked_after is connected
 
 
 def test_nothing_is_erased_under_legal_hold_not_even_what_a_purge_left(fleet: Fleet) -> None:
