@@ -34,7 +34,7 @@ from tasks.vitals import (
     registry_vitals,
 )
 from workers import metrics
-from workers.app import QUEUES
+from workers.app import QUEUES, celery
 from workers.errors import Fault
 from workers.ledger import Ledger
 from workers.limiter import BudgetState, Limiter
@@ -181,9 +181,9 @@ def watch() -> None:
     """Have beat show this, where it shows metrics at all."""
 
     @signals.beat_init.connect(weak=False)
-    def register(**_: Any) -> None:
-        settings = load_settings()
-        if settings.metrics_port is not None:
+    def register(sender: Any, **_: Any) -> None:
+        settings = load_settings() if sender.app is celery else None
+        if settings and settings.metrics_port is not None:
             client = redis.Redis.from_url(
                 settings.redis_url_or_embedded(),
                 socket_timeout=ANSWER_SECONDS,

@@ -4,13 +4,14 @@ import ssl
 from typing import Any
 
 import redis
-from celery import Celery, signals
-from kombu import Queue
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Connection, Queue
 from kombu.transport.redis import Channel, Transport
 from kombu.utils.url import parse_url
 
 from workers import flower, observability
-from workers.consumer import EventBatches, settle
+from workers.consumer import EventBatches
 from workers.errors import Fault
 from workers.heartbeat import Heartbeat
 from workers.schedule import PLAN_QUEUE, schedule
@@ -49,7 +50,23 @@ class GuardedChannel(Channel):
         return self._acknowledging
 
 
-Transport.Channel = GuardedChannel
+class GuardedTransport(Transport):
+    """Redis through guarded channels."""
+
+    Channel = GuardedChannel
+
+
+class GuardedConnection(Connection):
+    """Our app's connections alone: an app that imports ours keeps kombu as it is."""
+
+    def get_transport_cls(self) -> type[Transport]:
+        return GuardedTransport
+
+
+class GuardedAMQP(AMQP):
+    """Celery's messaging through guarded connections."""
+
+    Connection = GuardedConnection
 
 
 def configuration() -> dict[str, Any]:
@@ -120,11 +137,12 @@ def _tls(url: str) -> dict[str, Any]:
 celery = Celery(
     "pagetrail",
     include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.purge", "tasks.scrape"],
+    amqp=GuardedAMQP,
+    log=observability.OwnLogging,
     task_cls=observability.TimedTask,
     set_as_current=False,  # a backend that imports us may have an app of its own
 )
 celery.add_defaults(configuration)
 celery.steps["consumer"] |= {EventBatches, Heartbeat}
-signals.worker_ready.connect(settle)
-observability.watch()
-flower.close()
+observability.watch(celery)
+flower.close(celery)

@@ -15,6 +15,11 @@ class EventBatches(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.events:Events",)
 
+    def __init__(self, parent: Any, **_: Any) -> None:
+        """Settle the process, which has imported all it needs and takes no work yet."""
+        del parent
+        settle()
+
     def start(self, parent: Any) -> None:
         """Let events gather; Celery makes a new dispatcher whenever it connects anew."""
         dispatcher = parent.event_dispatcher
@@ -23,7 +28,7 @@ class EventBatches(bootsteps.StartStopStep):
         parent.timer.call_repeatedly(EVENTS_SECONDS, dispatcher.flush)
 
 
-def settle(**_: Any) -> None:
+def settle() -> None:
     """Spare the garbage collector what lives as long as the process, and pages that are gone before it comes."""
     gc.collect()
     gc.freeze()

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from click import get_current_context
+
 from workers.errors import Fault, SettingsFault
 from workers.logs import configure_logging
 from workers.settings import Settings, load_settings
@@ -32,11 +34,11 @@ _STYLE = b"""<style>
 """Shows in the list of tasks all of what a task does, which Flower cuts, and less of its id."""
 
 
-def close() -> None:
-    """Put our defaults before Flower's command, in the processes of Celery's command line."""
+def close(app: object) -> None:
+    """Put our defaults before Flower's command for *app*, in the processes of Celery's command line."""
     command = sys.modules.get("flower.command")
     if command is not None:  # loaded with Celery's other commands, before the app
-        command.flower.callback = _closed(command.flower.callback)
+        command.flower.callback = _closed(command.flower.callback, app)
 
 
 def password_of(settings: Settings) -> str:
@@ -55,19 +57,24 @@ def password_of(settings: Settings) -> str:
         ) from None
 
 
-def _closed(run: Callable[..., Any]) -> Callable[..., Any]:
+def _closed(run: Callable[..., Any], app: object) -> Callable[..., Any]:
     def flower(tornado_argv: tuple[str, ...]) -> None:
-        try:
-            settings = load_settings()
-            _set_options(settings, tornado_argv)
-        except Fault as fault:
-            raise SystemExit(str(fault)) from None
-        configure_logging(settings)
-        logging.getLogger("flower").setLevel(settings.log_level)
-        _guard_pages(settings)
+        if get_current_context().obj.app is app:
+            _close(tornado_argv)
         run(tornado_argv=tornado_argv)
 
     return flower
+
+
+def _close(argv: tuple[str, ...]) -> None:
+    try:
+        settings = load_settings()
+        _set_options(settings, argv)
+    except Fault as fault:
+        raise SystemExit(str(fault)) from None
+    configure_logging(settings)
+    logging.getLogger("flower").setLevel(settings.log_level)
+    _guard_pages(settings)
 
 
 def _set_options(settings: Settings, argv: tuple[str, ...]) -> None:

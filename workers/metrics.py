@@ -31,9 +31,6 @@ PATH = "/metrics"
 RETRY_SECONDS = 5.0
 """How soon a port that was taken is tried again."""
 
-# A second series per series, which no query of ours reads.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
-
 WORKER, BEAT = CollectorRegistry(), CollectorRegistry()
 """What each role shows. Neither is the library's own, which Flower fills."""
 
@@ -171,6 +168,8 @@ def serve(settings: Settings, registry: CollectorRegistry) -> None:
 
 def begin(settings: Settings, role: str, node: str) -> None:
     """Show what this process is and counts from now on: a worker, or beat."""
+    # A second series per series, which no query of ours reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
     registry = BEAT if role == "beat" else WORKER
     ProcessCollector(registry=registry)
     process = Info("pagetrail_process", "Role, node and version of the process.", registry=registry)

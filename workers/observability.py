@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from celery import Task, signals
+from celery.app.log import Logging
 from celery.worker import state
 
 from workers import health, metrics, sentry
@@ -26,6 +27,17 @@ def log_failure(
         logger.error(what, exc_info=error, extra=known)
 
 
+class OwnLogging(Logging):
+    """How the processes of our app log, whatever the options of Celery's commands say."""
+
+    def setup_logging_subsystem(self, *_: Any, **__: Any) -> bool:
+        """Log as the settings say; True: Celery has nothing left to set up."""
+        configure_logging(load_settings())
+        # Celery would say again what `TimedTask.on_failure` says, without the ids.
+        logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
+        return True
+
+
 class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
     """A task whose duration and faults are counted."""
 
@@ -40,24 +52,34 @@ class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
         finally:
             metrics.task_seconds(self.name).observe(perf_counter() - begun)
 
-
-def watch() -> None:
-    """Connect to the signals of Celery that say when a process starts, works, fails and stops."""
-    for signal, receiver in (
-        (signals.setup_logging, _on_setup_logging),
-        (signals.celeryd_after_setup, _on_worker),
-        (signals.beat_init, _on_beat),
-        (signals.worker_ready, _on_ready),
-        (signals.worker_shutting_down, _on_shutting_down),
-        (signals.task_failure, _on_task_failure),
-    ):
-        signal.connect(receiver, weak=False)
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, *_: Any) -> None:
+        """Log what no task should let through; every task's arguments begin with the same ids."""
+        del task_id  # logged with every line
+        known = dict(zip(("source", "run", "page"), args, strict=False))
+        log_failure(log, "task failed", exc, {"task": self.name, **known})
 
 
-def _on_setup_logging(**_: Any) -> None:
-    configure_logging(load_settings())
-    # Celery would say again what `_on_task_failure` says, without the ids.
-    logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
+def watch(app: object) -> None:
+    """Tell when a worker or beat of *app* starts, works and stops.
+
+    In a process of another app, which only imports ours to give it work, nothing is told, opened or written.
+    """
+
+    def on_worker(instance: Any, **_: Any) -> None:
+        if instance.app is app:
+            for signal, receiver in (
+                (signals.celeryd_after_setup, _on_worker),
+                (signals.worker_ready, _on_ready),
+                (signals.worker_shutting_down, _on_shutting_down),
+            ):
+                signal.connect(receiver, weak=False)
+
+    def on_beat(sender: Any, **_: Any) -> None:
+        if sender.app is app:
+            _on_beat()
+
+    signals.celeryd_init.connect(on_worker, weak=False)
+    signals.beat_init.connect(on_beat, weak=False)
 
 
 def _on_worker(sender: str, **_: Any) -> None:
@@ -66,7 +88,7 @@ def _on_worker(sender: str, **_: Any) -> None:
     metrics.begin(settings, "worker", sender)
 
 
-def _on_beat(**_: Any) -> None:
+def _on_beat() -> None:
     settings = load_settings()
     sentry.start(settings, health.BEAT)
     metrics.begin(settings, "beat", health.BEAT)
@@ -83,9 +105,3 @@ def _on_ready(sender: Any, **_: Any) -> None:
 def _on_shutting_down(sender: str, **_: Any) -> None:
     health.set_ready(sender, ready=False)
     log.info("%s ends what it does and takes no more", sender)
-
-
-def _on_task_failure(sender: Any, exception: BaseException, args: Any, **_: Any) -> None:
-    """Log what no task should let through; every task's arguments begin with the same ids."""
-    known = dict(zip(("source", "run", "page"), args, strict=False))
-    log_failure(log, "task failed", exception, {"task": sender.name, **known})
