@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class Sight:
     doing: Doing
     budget: BudgetState | None = None  # with an open run only, like the forecast
     forecast: Forecast | None = None
+    troubles: Mapping[str, str] = field(default_factory=dict)  # "run", "retention" -> a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def _sights(
     progress = dict(zip(ids, fleet.ledger.progresses(ids), strict=True))
     lasts = fleet.ledger.lasts(list(sharers))
     reading = [source for source in sources if progress[source.id]["pages"]]
+    troubles = fleet.troubles.all()
     states = fleet.limiter.states(
         (budget_name(each.region, each.fingerprint), max(sharers[each.id].values(), default=0.0))
         for each in reading
@@ -101,6 +103,7 @@ def _sights(
             now = Doing(Activity.PAUSED)  # nobody looks after it, and that is meant so
         others = [progress[name] for name in sharers[source.id] if name != source.id]
         ahead = forecast(now, found, ceiling=budget.ceiling, others=others) if budget else None
-        return Sight(source, found, orjson.loads(last) if last else None, now, budget, ahead)
+        summary = orjson.loads(last) if last else None
+        return Sight(source, found, summary, now, budget, ahead, troubles.get(source.id, {}))
 
     return list(map(sight, sources, lasts))

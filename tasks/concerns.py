@@ -23,6 +23,7 @@ class Concern(StrEnum):
 
     KEY = "key refused"
     STUCK = "stuck"
+    TROUBLE = "trouble"
     FAILED = "failed"
     STALE = "stale"
     WAITS = "waits long"
@@ -36,18 +37,22 @@ def concerns(
     last: Mapping[str, Any] | None,
     at: datetime,
     key_max_age_days: int,
+    *,
+    troubled: bool = False,
 ) -> tuple[Concern, ...]:
     """Return what of *source* needs a person at the time *at*, worst first.
 
-    *last* is what `seal.finish` kept of its last run. A disconnected source needs nothing.
+    *last* is what `seal.finish` kept of its last run; *troubled*: something the fleet does for it keeps failing.
+    Nothing else is expected of a disconnected source.
     """
     if source.state is State.DISCONNECTED:
-        return ()
+        return (Concern.TROUBLE,) if troubled else ()
     ended = last["state"] if last else ""
     refused = last is not None and is_refused(source, last)
     found = {
         Concern.KEY: now.activity is Activity.SUSPENDED or refused,
         Concern.STUCK: now.activity is Activity.STUCK,
+        Concern.TROUBLE: troubled,
         Concern.FAILED: ended == "failed" and not refused,
         Concern.STALE: _stale(source, last, at),
         Concern.WAITS: now.activity in _WAITS and (now.seconds or 0.0) > LONG_WAIT_SECONDS,

@@ -24,7 +24,7 @@ from tasks.runs import Plan, make_plan, next_due
 from tasks.seal import finish
 from tasks.windows import rfc3339
 from workers.app import celery
-from workers.errors import Busy, StorageUnreachable
+from workers.errors import Busy, RedisUnreachable, StorageUnreachable
 from workers.limiter import budget_name
 from workers.runtime import Runtime, runtime
 from workers.sentry import check_in
@@ -108,6 +108,11 @@ def recover() -> None:
 
 def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
     """Open the next run of *source*, or join the one that is open."""
+    with fleet.troubles.noted(source.id, "run"):
+        return _open_or_join(fleet, source, due=due)
+
+
+def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
     while True:
         runs = runs_of(fleet.storage, source.id)
         last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
@@ -246,13 +251,15 @@ def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
 
 
 def _tried(fleet: Runtime, source: Source) -> bool:
-    """Restore one source; what is wrong with it alone is logged and stops none of the others."""
+    """Restore one source; what is wrong with it alone is logged, tried again when a run is due, and stops no other."""
     try:
-        return _restore(fleet, source)
-    except (StorageUnreachable, RedisError):
+        with fleet.troubles.noted(source.id, "run"):
+            return _restore(fleet, source)
+    except (StorageUnreachable, RedisUnreachable, RedisError):
         raise
     except Exception:
         log.exception("can't be restored", extra={"source": source.id})
+        schedule(fleet, source)
         return False
 
 

@@ -41,12 +41,13 @@ def look_after(source: str) -> None:
     found = fleet.sources.fresh(source)
     _remind(fleet, found, datetime.now(UTC))
     try:
-        if is_open(fleet, source, runs_of(fleet.storage, source)):
-            fleet.daily.within(source, LATER_SECONDS)
-        elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
-            fleet.daily.within(source, 0)
-        elif not purges.wants_look(found):
-            fleet.daily.end(source)
+        with fleet.troubles.noted(source, "retention"):
+            if is_open(fleet, source, runs_of(fleet.storage, source)):
+                fleet.daily.within(source, LATER_SECONDS)
+            elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
+                fleet.daily.within(source, 0)
+            elif not purges.wants_look(found):
+                fleet.daily.end(source)
     except Busy:  # it was changed at this very moment
         fleet.daily.within(source, LATER_SECONDS)
 
@@ -218,6 +219,7 @@ def _finish(fleet: Runtime, source: str, through: str) -> None:
     """Tell, and store, that all is gone that the record names."""
     if not runs_of(fleet.storage, source):
         fleet.ledger.forget(source)
+        fleet.troubles.forget(source, "run", "retention")
     record = purges.record_naming(fleet.storage, source, through)
     if record:
         names = ("why", "by", "through", "objects", "bytes")

@@ -49,10 +49,11 @@ def seal_run(source: str, run: str) -> None:
     lease = Lease(fleet, source, run)
     if not lease.renew():
         return
-    try:
-        manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
-    except LostLease:
-        return
+    with fleet.troubles.noted(source, "run"):
+        try:
+            manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
+        except LostLease:
+            return
     if purged_through(fleet.storage, source) >= run:
         # We were frozen, and the run was sealed and erased meanwhile: what we stored is no evidence, and goes too.
         fleet.daily.within(source, 0)

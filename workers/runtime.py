@@ -20,6 +20,7 @@ from workers.sources import Sources
 from workers.storage import Storage, open_storage
 from workers.storage.measured import MeasuredStorage
 from workers.switch import Switch
+from workers.troubles import Troubles
 from workers.vault import Vault
 
 CONNECTIONS = 64
@@ -36,6 +37,7 @@ class Runtime:
     vault: Vault
     sources: Sources
     switch: Switch
+    troubles: Troubles
     daily: Daily
     events: Events
     limiter: Limiter
@@ -66,6 +68,7 @@ def build(settings: Settings) -> Runtime:
         sources=Sources(redis, storage, vault, prefix),
         daily=Daily(redis, prefix),
         events=Events(redis, prefix),
+        troubles=Troubles(redis, prefix),
         switch=Switch(redis, storage, prefix),
         limiter=Limiter(redis, prefix),
         pagerduty=PagerDuty(settings.regions),

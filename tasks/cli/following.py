@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tasks.activity import Activity, Doing
+from tasks.activity import Activity
 from tasks.census import Sight, census
 from tasks.cli import sights
 from tasks.manifests import read_manifest, runs_of
@@ -62,7 +62,7 @@ class Follower:
             if sight and ours:
                 self._show(sight)
                 if self._away_since is None:
-                    self._explain(self._sentence(sight.doing))
+                    self._explain(self._sentence(sight))
             time.sleep(POLL_SECONDS)
 
     def _next(self, run: str) -> str | None:
@@ -71,8 +71,11 @@ class Follower:
             newest = max(runs_of(self._fleet.storage, self._source.id), default=run)
             if newest > run:
                 return newest
-            if self._look() and self._fleet.sources.get(self._source.id).state is not State.ACTIVE:
+            sight = self._look()
+            if sight and self._fleet.sources.get(self._source.id).state is not State.ACTIVE:
                 return None
+            if sight and self._away_since is None:
+                self._explain(self._sentence(sight))
             time.sleep(POLL_SECONDS)
 
     def _look(self) -> Sight | None:
@@ -104,9 +107,11 @@ class Follower:
         if isinstance(fault, RedisUnreachable):
             self._fleet = found_again(self._fleet)
 
-    def _sentence(self, now: Doing) -> str:
+    def _sentence(self, sight: Sight) -> str:
         """Return what a person can do about a run that waits for a person; else nothing."""
-        source = self._source.id
+        source, now = self._source.id, sight.doing
+        if trouble := sight.troubles.get("run"):
+            return trouble
         match now.activity:
             case Activity.PAUSED if self._paused:
                 return "All requests are paused: `pagetrail source resume --all` lets them go on."

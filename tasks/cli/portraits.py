@@ -63,6 +63,7 @@ def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
         ("account", f"{source.subdomain} in region {source.region}"),
         ("state", source.state),
         ("now", sights.words(sight.doing)),
+        *(("trouble", sentence) for sentence in sight.troubles.values()),
         ("key", f"{source.credential} key, fingerprint {source.fingerprint}"),
         ("key since", output.moment(source.keyed_at if source.sealed_key else None)),
         ("collects", ", ".join(source.resources or ("everything",))),

@@ -47,10 +47,10 @@ class View:
 
 def seen(found: Census, at: datetime, key_max_age_days: int) -> View:
     """Return the fleet with its sources in the order in which a person should look at them."""
-    rows = [
-        Row(each, concerns(each.source, each.doing, each.last, at, key_max_age_days))
-        for each in found.sights
-    ]
+    rows = []
+    for each in found.sights:
+        about, troubled = (each.source, each.doing, each.last), bool(each.troubles)
+        rows.append(Row(each, concerns(*about, at, key_max_age_days, troubled=troubled)))
     return View(found, at, sorted(rows, key=_urgency))
 
 
@@ -130,12 +130,14 @@ def _table(view: View, rows: Sequence[Row], width: int | None) -> RenderableType
 
 def _doing(row: Row) -> str:
     said = sights.line(row.sight)
-    unsaid = (str(each) for each in row.needs if each is not Concern.WAITS and each not in said)
-    return ", ".join((said, *unsaid))
+    troubles = (f"{Concern.TROUBLE}: {each}" for each in row.sight.troubles.values())
+    told = (Concern.WAITS, Concern.TROUBLE)
+    unsaid = (str(each) for each in row.needs if each not in told and each not in said)
+    return ", ".join((said, *troubles, *unsaid))
 
 
 def _style(row: Row) -> str:
-    red = {Concern.KEY, Concern.STUCK, Concern.FAILED, Concern.STALE}
+    red = {Concern.KEY, Concern.STUCK, Concern.TROUBLE, Concern.FAILED, Concern.STALE}
     if red & set(row.needs):
         return _RED
     return _STYLES.get(row.sight.doing.activity, _YELLOW if row.needs else "")

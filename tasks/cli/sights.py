@@ -34,6 +34,7 @@ def document(sight: Sight) -> dict[str, Any]:
         "why": now.why,
         "waits": {str(name): asdict(wait) for name, wait in waits(sight.progress).items()},
         "forecast": _forecast(sight),
+        "troubles": sight.troubles,
     }
 
 

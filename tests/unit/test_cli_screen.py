@@ -75,6 +75,16 @@ def test_a_thousand_sources_fit_the_screen_the_worst_first(size: tuple[int, int]
     assert " 990 idle" in text.replace("\n", " ")
 
 
+def test_a_trouble_is_told_in_its_own_words_as_far_as_they_fit() -> None:
+    sentence = (
+        "acme/main/runs/00000002/plan.json is missing, so run 00000002 can't go on: restore it."
+    )
+    view = seen(census([sight("a/b", Activity.IDLE, troubles={"run": sentence})]), NOW, 90)
+    assert f"idle, trouble: {sentence}" in shown(view)
+    assert "1 source, 1 needs a person" in shown(view)
+    assert "idle, trouble: acme/main/runs/" in shown(view, (80, 24))
+
+
 def test_what_is_no_terminal_gets_every_source_uncut_and_nothing_but_text() -> None:
     text = shown(seen(census(MANY), NOW, 90))
     assert sum(line.startswith("customer-") for line in text.splitlines()) == len(MANY)

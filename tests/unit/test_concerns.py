@@ -51,6 +51,12 @@ def test_what_needs_a_person(
     assert list(concerns(source, now, before, NOW, 90)) == expected
 
 
+@pytest.mark.parametrize("state", State)
+def test_what_keeps_failing_needs_a_person_whatever_becomes_of_the_source(state: State) -> None:
+    found = concerns(replace(DAILY, state=state), IDLE, last("failed"), NOW, 90, troubled=True)
+    assert found[0] is Concern.TROUBLE
+
+
 def test_the_worst_source_comes_first_and_the_longest_wait() -> None:
     ranked = [
         ("refused", Doing(Activity.SUSPENDED, 1), (Concern.KEY,)),

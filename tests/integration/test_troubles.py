@@ -1,0 +1,149 @@
+"""What the fleet can't do for a source until a person helps is seen in `status`, in the words a command has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tasks import api, plan, purge, seal
+from tasks.artifacts import manifest_key, plan_key
+from tasks.cli.screen import seen
+from tasks.concerns import Concern
+from tasks.manifests import read_plan
+from tests.integration.steps import RUN, SOURCE, Fleet
+from tests.integration.test_purge import collect, connect, end
+from workers.errors import Busy, Fault, RedisUnreachable, StorageConflict, StorageUnreachable
+from workers.troubles import Troubles
+
+NEXT = "00000002"
+
+
+@pytest.fixture
+def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
+    return make(tmp_path / "data")
+
+
+def troubles(fleet: Fleet) -> dict[str, str]:
+    """Return what `status` shows of the source, which then needs a person."""
+    [row] = seen(api.status(fleet.runtime), datetime.now(UTC), 90).rows
+    assert (Concern.TROUBLE in row.needs) is bool(row.sight.troubles)
+    return dict(row.sight.troubles)
+
+
+def due(fleet: Fleet) -> None:
+    """Let the next run be due, and the worker do what follows."""
+    fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
+    fleet.idle()
+    while fleet.messages:
+        fleet.step()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_due_run_that_can_not_open_says_why_until_it_is_mended(fleet: Fleet, lost: bool) -> None:
+    connect(fleet)
+    collect(fleet)
+    page = f"{SOURCE}/runs/{NEXT}/pages/teams/all.1/000000.json.zst"
+    fleet.storage.put_new(page, b"")
+    with pytest.raises(StorageConflict, match=r"plan\.json is missing") as said:
+        api.collect(fleet.runtime, SOURCE)
+    assert troubles(fleet) == {"run": str(said.value)}
+    fleet.lose_redis()
+    plan.restore(fleet.runtime)
+    if not lost:
+        fleet.redis.delete("pagetrail:troubles")
+        fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
+        with pytest.raises(StorageConflict):
+            plan.plan_run(SOURCE)
+    assert troubles(fleet) == {"run": str(said.value)}
+    fleet.storage.delete(page)
+    due(fleet)
+    assert troubles(fleet) == {}
+    assert read_plan(fleet.storage, SOURCE, NEXT), "it was opened by itself"
+
+
+def test_a_run_that_lost_its_plan_and_can_not_be_sealed_says_why(fleet: Fleet) -> None:
+    connect(fleet)
+    opened = api.collect(fleet.runtime, SOURCE).run
+    api.cancel(fleet.runtime, SOURCE)
+    text = fleet.storage.get(plan_key(SOURCE, opened))
+    assert text
+    fleet.storage.delete(plan_key(SOURCE, opened))
+    with pytest.raises(StorageConflict):
+        seal.seal_run(SOURCE, opened)
+    assert "plan.json is missing" in troubles(fleet)["run"]
+    fleet.storage.put_new(plan_key(SOURCE, opened), text)
+    fleet.runtime.ledger.now_ms = fleet.now_ms + 60_000
+    end(fleet, opened)
+    assert troubles(fleet) == {}
+
+
+@pytest.mark.parametrize("remedy", ["mend", "purge"])
+def test_a_manifest_that_stops_retention_is_named(fleet: Fleet, remedy: str) -> None:
+    connect(fleet, retention_months=24)
+    collect(fleet, 2)
+    key = manifest_key(SOURCE, RUN)
+    whole = fleet.storage.get(key)
+    assert whole
+    fleet.storage.delete(key)
+    fleet.storage.put_new(key, whole[:-1])
+    with pytest.raises(StorageConflict, match=r"manifest\.json can't be read"):
+        purge.look_after(SOURCE)
+    assert troubles(fleet).keys() == {"retention"}
+    if remedy == "purge":
+        api.pause(fleet.runtime, SOURCE)
+        api.purge(fleet.runtime, SOURCE, "tester")
+    else:
+        fleet.storage.delete(key)
+        fleet.storage.put_new(key, whole)
+        purge.look_after(SOURCE)
+    assert troubles(fleet) == {}
+
+
+def test_a_redis_that_goes_away_while_it_is_filled_is_filled_again(fleet: Fleet) -> None:
+    """A source may have been left out: what says that nothing is missing may not be set."""
+    connect(fleet)
+    collect(fleet)
+    fleet.lose_redis()
+
+    class Away:
+        def begin(self, _source: str) -> None:
+            raise RedisUnreachable("It is away.")
+
+    daily: Any = Away()
+    with pytest.raises(RedisUnreachable):
+        plan.restore(replace(fleet.runtime, daily=daily))
+    assert not fleet.redis.exists("pagetrail:marker")
+    assert troubles(fleet) == {}
+
+
+@pytest.mark.parametrize(
+    ("raised", "kept"),
+    [
+        (Fault("It is so."), "It is so."),
+        (OSError(28, "No room", "x"), "OSError: [Errno 28] No room: 'x'"),
+        (ValueError("redis://:hunter2@host"), "ValueError: redis://:[redacted]@host"),
+        (ValueError("x" * 9_999), f"ValueError: {'x' * 488}"),
+        (Busy("Later."), None),
+        (RedisUnreachable("It is away."), None),
+        (StorageUnreachable("It is away."), None),
+    ],
+)
+def test_only_what_does_not_heal_by_itself_is_kept(
+    redis: Redis, prefix: str, raised: Exception, kept: str | None
+) -> None:
+    found = Troubles(redis, prefix)
+    with pytest.raises(type(raised)), found.noted(SOURCE, "run"):
+        raise raised
+    assert found.all() == ({SOURCE: {"run": kept}} if kept else {})
+    with found.noted(SOURCE, "retention"):
+        pass
+    assert bool(found.all()) is bool(kept), "another thing that went well mends nothing"
+    with found.noted(SOURCE, "run"):
+        pass
+    assert found.all() == {}

@@ -1,0 +1,58 @@
+"""What keeps the fleet from doing something for a source until a person helps: one hash in Redis.
+
+What Redis loses of it is found anew when it is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from redis import Redis, RedisError
+
+from workers.errors import Busy, Fault, RedisUnreachable, StorageUnreachable, redis_faults
+from workers.redaction import redact
+
+_HEALS = (RedisError, RedisUnreachable, StorageUnreachable, Busy)
+"""What time alone mends."""
+_MOST = 500
+
+
+class Troubles:
+    """The last sentence about each source and each thing to do for it. Safe to share between threads."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._key = f"{prefix}:troubles"
+
+    @contextmanager
+    def noted(self, source: str, what: str) -> Iterator[None]:
+        """Keep what a block raises until one for the same *what* ends well, unless it heals by itself; raise it."""
+        field = f"{source} {what}"
+        try:
+            yield
+        except _HEALS:
+            raise
+        except Exception as error:
+            said = str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
+            with redis_faults():
+                self._redis.hset(self._key, field, redact(said)[:_MOST])
+            raise
+        with redis_faults():
+            self._redis.hdel(self._key, field)
+
+    def forget(self, source: str, *whats: str) -> None:
+        """Forget what was kept of *source* under each of *whats*."""
+        with redis_faults():
+            self._redis.hdel(self._key, *(f"{source} {what}" for what in whats))
+
+    def all(self) -> dict[str, Mapping[str, str]]:
+        """Return what every source is in: thing to do -> sentence."""
+        with redis_faults():
+            kept = self._redis.hgetall(self._key)
+        found: dict[str, dict[str, str]] = {}
+        for field, sentence in sorted(kept.items()):
+            source, _, what = field.decode().partition(" ")
+            found.setdefault(source, {})[what] = sentence.decode()
+        return dict(found)
