@@ -16,7 +16,7 @@ from tasks.purges import purged_through, record_key, record_naming
 from tasks.runs import Plan
 from tasks.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
-from workers.sources import is_registered, missing
+from workers.sources import is_registered
 from workers.storage import Storage
 
 
@@ -165,7 +165,10 @@ def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[s
     if run in runs:
         return [run]
     if not (runs or purged_through(storage, source) or is_registered(storage, source)):
-        raise missing(source)
+        raise NotFound(
+            f"There is no source {source} in {storage}: correct the name, or the storage with "
+            "PAGETRAIL_STORAGE_URL or PAGETRAIL_DATA_DIR."
+        )
     if run is None:
         return []
     if record := record_naming(storage, source, run):

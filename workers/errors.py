@@ -3,9 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis
-from redis.exceptions import AuthorizationError
-
 
 class Fault(Exception):
     """A failure meant to be read by a person; never holds a key, a password or a stored body."""
@@ -60,7 +57,11 @@ def redis_faults() -> Iterator[None]:
     """Turn a Redis that does not answer into `RedisUnreachable`, without its URL (or password)."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except Exception as error:
+        import redis  # only now: it takes longer than all that the help of a command needs
+
+        if not isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+            raise
         raise RedisUnreachable(
             f"Redis does not answer ({type(error).__name__}): start the fleet with `pagetrail up`, "
             "or correct PAGETRAIL_REDIS_URL."
@@ -69,6 +70,9 @@ def redis_faults() -> Iterator[None]:
 
 def is_outage(error: BaseException | None) -> bool:
     """Say whether *error* is only that Redis was away, which needs nobody who repairs our code."""
+    import redis
+    from redis.exceptions import AuthorizationError
+
     ours = (redis.AuthenticationError, AuthorizationError, redis.MaxConnectionsError)
     away = (RedisUnreachable, redis.ConnectionError, redis.TimeoutError)
     return isinstance(error, away) and not isinstance(error, ours)

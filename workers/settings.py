@@ -267,7 +267,7 @@ class Settings(BaseSettings):
         except OSError as error:
             raise RedisUnreachable(
                 f"{self.redis_url_path} can't be read ({error.strerror}): "
-                "run as the user who ran `pagetrail up`."
+                "run as the user who ran `pagetrail up`, or correct PAGETRAIL_DATA_DIR."
             ) from None
         if not url:
             raise RedisUnreachable(

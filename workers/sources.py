@@ -179,7 +179,7 @@ class Sources:
             return Source.from_json(text)
         found = self._registered(source_id)
         if found is None:
-            raise missing(source_id)
+            raise _missing(source_id)
         self._copy(found[0])
         return found[0]
 
@@ -192,7 +192,7 @@ class Sources:
         """Return the source as storage has it, whatever Redis says; `NotFound` if it isn't there."""
         found = self._registered(source_id)
         if found is None:
-            raise missing(source_id)
+            raise _missing(source_id)
         self._copy(found[0])
         return found[0]
 
@@ -337,7 +337,7 @@ def is_registered(storage: Storage, source_id: str) -> bool:
     return storage.get(_document(source_id)) is not None
 
 
-def missing(source_id: str) -> NotFound:
+def _missing(source_id: str) -> NotFound:
     """Return what is wrong where nobody knows a source of that name."""
     return NotFound(
         f"There is no source {source_id}: `pagetrail source list` shows those there are, "

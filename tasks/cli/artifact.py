@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tasks import api
+from tasks.artifacts import run_prefix
 from tasks.cli import output, parse
 from tasks.cli.formats import FORMATS, opened
 from tasks.cli.parse import ResourceName
@@ -24,19 +25,23 @@ def artifact() -> None:
 
 @artifact.command("list")
 @parse.source_argument
-@parse.run_option
+@parse.run_option("the newest")
 @output.json_option
 def list_(source: str, run: str | None, as_json: bool) -> None:
     """List the artifacts of a sealed run."""
-    sealed, artifacts = api.artifacts(_storage(), source, run)
+    storage = _storage()
+    sealed, artifacts = api.artifacts(storage, source, run)
     if as_json:
         output.emit({"run": sealed.run, "artifacts": artifacts})
         return
-    output.say(f"Run {sealed.run} of {source} is {sealed.state}.")
+    output.say(
+        f"Run {sealed.run} of {source} is {sealed.state}; its objects are below "
+        f"{storage}/{run_prefix(source, sealed.run)}."
+    )
     output.table(
-        ("RESOURCE", "#RECORDS", "#SIZE", "SHA-256", "KEY"),
+        ("ARTIFACT", "#RECORDS", "#SIZE", "SHA-256"),
         (
-            (each.resource, each.records, output.size(each.bytes), each.sha256, each.key)
+            (Path(each.key).name, each.records, output.size(each.bytes), each.sha256)
             for each in artifacts
         ),
     )
@@ -45,7 +50,7 @@ def list_(source: str, run: str | None, as_json: bool) -> None:
 @artifact.command()
 @parse.source_argument
 @click.option("--resource", required=True, type=ResourceName(), help="Which records.")
-@parse.run_option
+@parse.run_option("all, the newest version of each record")
 @click.option(
     "--format",
     "kind",

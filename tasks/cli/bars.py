@@ -33,7 +33,7 @@ def bars(sources: Sequence[str], *, lines: bool = False) -> Iterator[Callable[[s
     )
     said: dict[str, float] = {}
     off = not console.is_terminal
-    with Progress(*columns, console=console, disable=off, expand=True) as progress:
+    with Progress(*columns, console=console, disable=off, expand=True, transient=True) as progress:
         rows = {source: progress.add_task(source, total=None, words="") for source in sources}
 
         def show_of(source: str) -> Show:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from typing import Any
 import click
 
 from tasks import api
+from tasks.artifacts import manifest_key
+from tasks.census import Sight
 from tasks.cli import output, summaries
 from tasks.cli.bars import bars
 from tasks.cli.up import until_signalled
@@ -32,6 +35,7 @@ from workers.supervisor import Child
 
 _KEPT = {f"{PREFIX}REDIS_SERVER"}
 """The only setting the demo takes over: all else is its own, so that it touches nobody's fleet."""
+_ENV = "demo.env"
 _CONNECT_SECONDS = 1.0
 
 
@@ -75,7 +79,8 @@ def demo(keep: bool, as_json: bool) -> None:
 
 def _directory(data_dir: Path, port: int) -> Path:
     """Make the demo's directory and let every setting of this process and its children point there."""
-    directory = data_dir / "demo" / time.strftime("%Y%m%d-%H%M%S")
+    demos = data_dir.parent if (data_dir / _ENV).exists() else data_dir / "demo"  # none in another
+    directory = demos / time.strftime("%Y%m%d-%H%M%S")
     try:
         directory.mkdir(mode=0o700, parents=True)
     except OSError as error:
@@ -91,7 +96,7 @@ def _directory(data_dir: Path, port: int) -> Path:
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
     commands = shlex.quote(sysconfig.get_path("scripts"))
     lines.append(f'export PATH={commands}:"$PATH"\n')  # so that what is said to try next is found
-    (directory / "demo.env").write_text("".join(lines), "utf-8")
+    (directory / _ENV).write_text("".join(lines), "utf-8")
     return directory
 
 
@@ -130,6 +135,7 @@ def _run(*arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tasks.cli", *arguments],
         stdout=sys.stderr,  # our own output may be one JSON document
+        process_group=0,  # Ctrl-C is for us to answer, once
         check=False,
     )
     if done.returncode not in (0, 3):
@@ -144,16 +150,28 @@ def _collect(tenants: list[Tenant]) -> dict[str, list[dict[str, Any]]]:
     from workers.runtime import runtime
 
     parts = runtime()
+    interrupted = threading.Event()
     with bars([tenant.source for tenant in tenants], lines=True) as show_of:
 
         def follow(tenant: Tenant) -> list[dict[str, Any]]:
             opened = api.collect(parts, tenant.source)
             source = api.get(parts, tenant.source)
-            return Follower(parts, source, show_of(source.id), output.say).follow(opened.run)
+            show = show_of(source.id)
+
+            def look(sight: Sight) -> None:
+                if interrupted.is_set():
+                    raise click.Abort
+                show(sight)
+
+            return Follower(parts, source, look, output.say).follow(opened.run)
 
         with ThreadPoolExecutor(len(tenants)) as followers:
             results = followers.map(follow, tenants)
-            return dict(zip((tenant.source for tenant in tenants), results, strict=True))
+            try:
+                return dict(zip((tenant.source for tenant in tenants), results, strict=True))
+            except KeyboardInterrupt:
+                interrupted.set()  # followers see it at their next look, and are waited for
+                raise
 
 
 def _prove(directory: Path, tenants: list[Tenant]) -> None:
@@ -211,19 +229,21 @@ def _tell(document: Mapping[str, Any], running: Fleet, *, keep: bool) -> None:
         )
         for source, found in document["sources"].items()
     ]
-    output.table(("source", "state", "#records", "#requests", "not complete"), rows)
+    output.table(("SOURCE", "STATE", "#RECORDS", "#REQUESTS", "NOT COMPLETE"), rows)
     click.echo()
+    first, found = next(iter(document["sources"].items()))
+    manifest = manifest_key(first, found["runs"][0])
     flower = f"{running.flower} (user pagetrail, password {running.flower_password})"
     output.facts(
         [
             ("took", f"{document['seconds']:.0f} s"),
             ("longest wait for budget", f"{document['longest_wait_seconds']:.1f} s"),
             ("artifacts", document["artifacts"]),
+            ("a manifest", f"{document['artifacts']}/{manifest}"),
             ("export", f"{document['data_dir']}/incidents.csv"),
             ("Flower", flower if keep else f"{running.flower} (with --keep it stays)"),
         ]
     )
-    first = next(iter(document["sources"]))
     click.echo("\nWhat to try next:")
     click.echo(f"  . {document['data_dir']}/demo.env")
     click.echo(f"  pagetrail verify {first}")

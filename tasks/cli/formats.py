@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -31,7 +31,7 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         with _room(str(path)), temporary.open("xb") as file:
             yield file
@@ -43,7 +43,8 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
             raise
         raise UsageFault(f"{path} can't be written ({error.strerror}): name another.") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it isn't there, or not ours to write, which was said
+            temporary.unlink()
 
 
 @contextmanager

@@ -115,7 +115,8 @@ def confirm_name(warning: str, name: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageFault(f"{warning} Nobody is there to confirm that: add --yes.")
-    typed = click.prompt(plain(f"{warning} Type {name} to go on"), default="", err=True)
+    question = plain(f"{warning} Type {name} to go on")
+    typed = click.prompt(question, default="", show_default=False, err=True)
     if typed != name:
         raise Fault("Nothing was changed.")
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from click.decorators import FC
 from click.shell_completion import CompletionItem
 
 from tasks.catalog import CATALOG, PROFILES
@@ -80,7 +81,9 @@ def months(text: str) -> int | None:
     if text == "never":
         return None
     if not _MONTHS.fullmatch(text) or int(text) == 0:
-        raise UsageFault(f"{text[:40]!r} is no retention: write never, or a number of months.")
+        raise UsageFault(
+            f"{text[:40]!r} is no retention: write never, or a number of months like 24."
+        )
     return int(text)
 
 
@@ -179,6 +182,10 @@ def _known_ids() -> list[str]:
 source_argument = click.argument("source", metavar="TENANT/NAME", type=SourceId())
 source_or_none = click.argument("source", metavar="[TENANT/NAME]", type=SourceId(), required=False)
 all_option = click.option("--all", "everything", is_flag=True, help="All of them at once.")
-run_option = click.option(
-    "--run", "run", metavar="RUN", type=Parsed("run", run_id), help="Its number; default: newest."
-)
+
+
+def run_option(default: str) -> Callable[[FC], FC]:
+    """Give a command the option --run, whose help says what is meant without it."""
+    return click.option(
+        "--run", metavar="RUN", type=Parsed("run", run_id), help=f"Its number; default: {default}."
+    )

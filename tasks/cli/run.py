@@ -35,7 +35,7 @@ def list_(source: str, as_json: bool) -> None:
 
 @run.command()
 @parse.source_argument
-@parse.run_option
+@parse.run_option("the newest")
 @output.json_option
 def show(source: str, run: str | None, as_json: bool) -> None:
     """Show what a run read of every resource."""
@@ -56,7 +56,7 @@ def show(source: str, run: str | None, as_json: bool) -> None:
 
 @run.command()
 @parse.source_argument
-@parse.run_option
+@parse.run_option("the open one")
 @output.json_option
 def cancel(source: str, run: str | None, as_json: bool) -> None:
     """End the open run of a source; what it has read is sealed as cancelled."""

@@ -18,7 +18,7 @@ from tasks import api
 from tasks.cli import output, parse, portraits
 from tasks.cli.keys import key_file_option, read_key
 from tasks.probe import Verdict
-from workers.errors import UsageFault
+from workers.errors import Fault, UsageFault
 from workers.runtime import runtime
 from workers.sources import Source
 
@@ -321,8 +321,14 @@ def purge(source: str, yes: bool, as_json: bool) -> None:
     fleet = runtime()
     api.check_purge(fleet, source)
     output.confirm_name(f"This erases all evidence of {source} for good.", source, yes=yes)
-    with output.waiting(f"Erasing the evidence of {source}"):
-        record = api.purge(fleet, source, _who())
+    try:
+        with output.waiting(f"Erasing the evidence of {source}"):
+            record = api.purge(fleet, source, _who())
+    except KeyboardInterrupt:
+        raise Fault(
+            f"Interrupted: evidence of {source} may be erased in part; `pagetrail source purge "
+            f"{source}` goes on."
+        ) from None
     if as_json:
         output.emit({"source": source, "purged": record})
     elif record is None:

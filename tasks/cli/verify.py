@@ -16,7 +16,7 @@ from workers.storage import open_storage
 
 @click.command()
 @parse.source_argument
-@parse.run_option
+@parse.run_option("all of them")
 @output.json_option
 def verify(source: str, run: str | None, as_json: bool) -> None:
     """Recompute every digest and count of a source from storage, and name every difference.
@@ -56,7 +56,9 @@ def _show(report: Report) -> None:
             ((each.run, each.kind, each.detail, each.key) for each in report.differences),
         )
     wrong = sum(difference.counts for difference in report.differences)
-    came = output.counted(wrong, "difference") if wrong else "all as it was sealed"
+    came = "all as it was sealed"
+    if wrong:
+        came = f"{output.counted(wrong, 'difference')}, restore what is named from a copy of the storage"
     objects, runs = output.counted(report.objects, "object"), len(report.runs)
     output.say(f"Verified {objects} of {output.counted(runs, 'run')}: {came}.")
     for purge in report.purged:

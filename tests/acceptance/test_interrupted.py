@@ -193,3 +193,23 @@ def test_a_fleet_that_is_just_starting_is_ended_whole(
     assert ended[2].splitlines()[-1:] == [] or ended[2].splitlines()[-1].startswith("Interrupted: ")
     _, left = psutil.wait_procs(children, timeout=30)
     assert left == []
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("reached", ["source connect", "Connected umbrella/main"])
+def test_the_demo_is_ended_while_it_connects_or_collects(
+    pagerduty: SimulatorProcess, tmp_path: Path, reached: str
+) -> None:
+    """Neither a command it runs nor what follows its runs keeps it, or says anything of its own."""
+    there = CommandLine(settings_for(tmp_path / "data", pagerduty))
+    with started(there, "demo") as process:
+        assert process.stderr
+        assert any(reached in line for line in process.stderr)
+        children = family(process)
+        code, out, err = interrupt(process)
+    assert (code, out) == (1, "")
+    assert "Traceback" not in err
+    assert "verify" not in err
+    assert err.splitlines()[-1].startswith("Interrupted: ")
+    _, left = psutil.wait_procs(children, timeout=30)
+    assert left == []

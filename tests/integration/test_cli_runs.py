@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -98,7 +99,15 @@ def test_a_collected_run_is_told_in_the_same_words_everywhere(pagetrail: Pagetra
     artifacts = pagetrail.json("artifact", "list", "acme/whole")
     assert artifacts["run"] == "00000001"
     assert sum(each["records"] for each in artifacts["artifacts"]) == records
-    assert set(artifacts["artifacts"][0]) == {"resource", "key", "bytes", "sha256", "records"}
+    first = artifacts["artifacts"][0]
+    assert set(first) == {"resource", "key", "bytes", "sha256", "records"}
+    listed = pagetrail("artifact", "list", "acme/whole")
+    said = re.search(r"its objects are below (\S+)\.$", listed.stderr)
+    assert said
+    place, _, name = first["key"].rpartition("/artifacts/")
+    assert said[1].endswith(f"/{place}")
+    assert f"\n{name} " in listed.stdout
+    assert (Path(said[1]) / "artifacts" / name).is_file()
 
 
 def test_an_export_gives_what_pagerduty_holds(

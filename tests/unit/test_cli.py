@@ -1,6 +1,8 @@
 """The command's frame: help, wrong usage, faults and interruptions."""
 
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ import pytest
 from tasks import cli
 from tasks.cli import output, perform
 from tasks.cli.up import until_signalled
+from tests.processes import ROOT
 from workers.errors import Fault, UsageFault
 from workers.events import Event
 
@@ -140,6 +143,43 @@ def test_an_event_is_a_line_with_values_as_json_has_them(
         "2026-01-02T00:00:00Z run.sealed acme/main 00000001 "
         "state=complete backlog=false records=7\n"
     )
+
+
+def test_help_waits_for_no_redis_library() -> None:
+    """It takes longer to import than all else, and Ctrl-C meanwhile would be a traceback."""
+    script = (
+        "import sys, tasks.cli; code = tasks.cli.perform(['--help']); "
+        "sys.exit(code or 'redis' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_interrupted_purge_says_how_it_goes_on(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.api.check_purge", lambda *_: None)
+    monkeypatch.setattr("tasks.api.purge", interrupted)
+    monkeypatch.setattr("tasks.cli.source.runtime", lambda: None)
+    err = said(1, ["source", "purge", "acme/main", "--yes"], capsys)
+    assert "erased in part" in err
+    assert "`pagetrail source purge acme/main` goes on" in err
+
+
+def test_each_command_says_what_it_takes_without_a_run(capsys: Captured) -> None:
+    for arguments, default in [
+        (["run", "show"], "the newest"),
+        (["run", "cancel"], "the open one"),
+        (["verify"], "all of them"),
+        (["artifact", "list"], "the newest"),
+    ]:
+        assert perform([*arguments, "--help"]) == 0
+        assert f"Its number; default: {default}." in capsys.readouterr().out
 
 
 def test_a_command_alone_shows_its_help(capsys: Captured) -> None:

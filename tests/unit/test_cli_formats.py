@@ -43,6 +43,17 @@ def test_no_records_make_an_empty_table() -> None:
     assert out.getvalue() == b"\r\n"
 
 
+@pytest.mark.parametrize("name", ["", "file/export.csv", "none/export.csv"])
+def test_a_place_that_takes_no_file_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageFault, match="can't be written"), opened(Path(name)):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
 def test_parquet_has_typed_columns(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "records.parquet"

@@ -42,6 +42,9 @@ class Storage(Protocol):
     def __hash__(self) -> int:
         """Return the same for one storage only: what is cached per storage relies on it."""
 
+    def __str__(self) -> str:
+        """Return where it is, for a person: a path or URL without a secret in it."""
+
     def put_new(self, key: str, data: bytes) -> bool:
         """Store *data* durably unless the key is taken; say whether this call stored it.
 

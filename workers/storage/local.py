@@ -43,6 +43,9 @@ class LocalStorage:
         self._mode = mode
         self._settled: set[Path] = set()  # directories whose own entry is known to be on disk
 
+    def __str__(self) -> str:
+        return str(self._root)
+
     def put_new(self, key: str, data: bytes) -> bool:
         return self._create(self._path(key), lambda file: file.write(data))
 

@@ -34,6 +34,9 @@ class MeasuredStorage:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
+    def __str__(self) -> str:
+        return str(self._storage)
+
     def put_new(self, key: str, data: bytes) -> bool:
         with _Call("put"):
             return self._storage.put_new(key, data)

@@ -78,6 +78,9 @@ class ObjectStorage:
             self._store: ObjectStore = memory or _connect(url, _REQUEST_TIMEOUT)
             self._bulk: ObjectStore = memory or _connect(url, _UPLOAD_TIMEOUT)
 
+    def __str__(self) -> str:
+        return self._name
+
     def put_new(self, key: str, data: bytes) -> bool:
         return self._create(self._store, checked(key), data)
 
