@@ -31,9 +31,9 @@ user_key_option = click.option(
 every_type = parse.Parsed("interval", parse.every)
 resources_option = click.option(
     "--resources",
-    metavar="a,b|PROFILE",
+    metavar="a,b|all",
     type=parse.Parsed("resources", parse.resources),
-    help="What to collect; all unless set.",
+    help="What to collect, like users,audit_records; all unless set.",
 )
 reserve_option = click.option(
     "--reserve",
@@ -56,9 +56,18 @@ def source() -> None:
 
 @source.command()
 @parse.source_argument
-@click.option("--region", default="us", show_default=True, help="Where the account lives.")
 @click.option(
-    "--since", metavar="DATE", type=parse.Parsed("date", parse.date), help="Default: 365 days ago."
+    "--region",
+    metavar="us|eu",
+    default="us",
+    show_default=True,
+    help="PagerDuty's service region of the account.",
+)
+@click.option(
+    "--since",
+    metavar="DATE",
+    type=parse.Parsed("date", parse.date),
+    help="How far back to collect, like 2024-01-31; a year unless set.",
 )
 @click.option(
     "--every",
