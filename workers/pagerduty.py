@@ -24,11 +24,10 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from workers import exact
+from workers.deadline import PunctualTransport, timeouts
 from workers.errors import SettingsFault, UsageFault
 from workers.urls import is_loopback
 
-CONNECT_SECONDS = 3.0
-READ_SECONDS = 10.0
 # As many as a process has slots at most, for to wait for one would count as PagerDuty's silence;
 # httpx's pool slows down steeply above about 100.
 CONNECTIONS = 80
@@ -140,21 +139,20 @@ class PagerDuty:
     ) -> Reply:
         """Ask once and return what came back; a failing network is a reply too.
 
-        The deadline is checked at every chunk read, so it is exceeded by one read at most. Raises
-        UsageFault for what can't be a key and SettingsFault for an unknown region; nothing is sent.
+        What isn't here whole by the deadline counts as timed out. Raises UsageFault for what can't be a key and
+        SettingsFault for an unknown region; nothing is sent.
         """
         plausible_key(key)
-        deadline = time.monotonic() + deadline_seconds
         request = httpx.Request(
             "GET",
             self._url(region, path, params),
             headers=[*_HEADERS, ("Authorization", f"Token token={key}")],
-            extensions={"timeout": _timeouts(deadline_seconds)},
+            extensions={"timeout": timeouts(time.monotonic() + deadline_seconds)},
         )
         try:
             response = self._transport.handle_request(request)
             try:
-                body = b"".join(_bounded(response.iter_bytes(), deadline))
+                body = b"".join(_bounded(response.iter_bytes()))
             finally:
                 response.close()
         except httpx.RequestError as error:
@@ -203,21 +201,13 @@ class _TooLarge(httpx.RequestError):
     """The body is larger than any page."""
 
 
-def _bounded(chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:
+def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
     size = 0
     for chunk in chunks:
         size += len(chunk)
         if size > BODY_BYTES:
             raise _TooLarge(f"larger than {BODY_BYTES} bytes")
         yield chunk
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("deadline")
-
-
-def _timeouts(deadline_seconds: float) -> dict[str, float]:
-    """Return httpx's timeouts; waiting for a connection of the pool counts as reading."""
-    connect, read = min(CONNECT_SECONDS, deadline_seconds), min(READ_SECONDS, deadline_seconds)
-    return {"connect": connect, "read": read, "write": read, "pool": read}
 
 
 def _unanswered(error: httpx.RequestError) -> Reply:
@@ -325,10 +315,10 @@ def _origin(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode()}"
 
 
-def _connections(origin: str) -> httpx.HTTPTransport:
+def _connections(origin: str) -> httpx.BaseTransport:
     host = httpx.URL(origin).host
     direct = is_loopback(host) or proxy_bypass(host)
-    return httpx.HTTPTransport(
+    return PunctualTransport(
         limits=httpx.Limits(
             max_connections=CONNECTIONS,
             max_keepalive_connections=CONNECTIONS,

@@ -3,14 +3,19 @@
 import gzip
 import json
 import logging
+import socket
 import socketserver
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -204,18 +209,69 @@ def test_a_silent_server_times_out_at_the_deadline(
     assert (reply.outcome, reply.timed_out) == (Outcome.RETRY, True)
 
 
-def test_a_trickling_answer_times_out_although_no_single_read_does(
-    client: PagerDuty, server: Server, released: threading.Event
+DRIPPING = {  # what comes at once, drop by drop, and in the end: then it would be whole
+    "before": (
+        b"",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    ),
+    "head": (b"HTTP/1.1 200 OK\r\nX-Filler: ", b"x", b"\r\nContent-Length: 2\r\n\r\n{}"),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1002\r\n\r\n", b" ", b"{}"),
+}
+
+
+@pytest.mark.parametrize("part", DRIPPING)
+def test_a_dripping_answer_times_out_although_no_single_read_does(
+    client: PagerDuty, server: Server, part: str
 ) -> None:
-    def trickle(connection: Connection) -> str:
-        connection.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n")
-        while not released.wait(0.02):
-            connection.wfile.write(b" ")
+    begin, drop, end = DRIPPING[part]
+    served: Queue[str] = Queue()
+
+    def drip(connection: Connection) -> str:
+        try:
+            connection.wfile.write(begin)
+            for _ in range(1000):
+                time.sleep(0.02)
+                connection.wfile.write(drop)
+            connection.wfile.write(end)
+            served.put("all of it")
+        except OSError:
+            served.put("as far as anybody listened")
         return "close"
 
-    server.script = trickle
-    reply = get(client, seconds=0.3)
+    server.script = drip
+    reply = get(client, seconds=0.2)
     assert (reply.outcome, reply.timed_out) == (Outcome.RETRY, True)
+    assert served.get(timeout=30) == "as far as anybody listened"
+
+
+def test_connecting_has_no_more_time_than_the_request(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One address after the other may be silent: each would have the time of all."""
+    tried = []
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ExitStack() as crowd:
+        address = silent.getsockname()
+        for _ in range(4):  # more than its queue holds: it answers nobody else
+            waiting = crowd.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+
+        def remember(self: socket.socket, address: object) -> None:
+            tried.append(address)
+            connect(self, address)  # type: ignore[arg-type]
+
+        def several(host: str, *which: Any, **kind: Any) -> list[Any]:
+            return look_up("127.0.0.1", *which, **kind) * (5 if host == "localhost" else 1)
+
+        monkeypatch.setattr(socket.socket, "connect", remember)
+        monkeypatch.setattr(socket, "getaddrinfo", several)
+        client = PagerDuty({"us": f"http://localhost:{address[1]}"})
+        reply = get(client, seconds=0.2)
+        client.close()
+    assert reply.timed_out
+    assert tried == [address], "the first took all the time there was"
 
 
 def test_no_slot_waits_for_a_connection_of_another(client: PagerDuty, server: Server) -> None:
@@ -309,6 +365,9 @@ def certificate(tmp_path: Path) -> Path:
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(day - timedelta(days=1))
         .not_valid_after(day + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
+        )
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(
@@ -321,13 +380,34 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_server_whose_certificate_nobody_vouches_for_gets_no_request(
-    server: Server, certificate: Path
-) -> None:
+@pytest.fixture
+def secure(server: Server, certificate: Path) -> str:
+    """The origin of the server, which speaks TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    client = PagerDuty({"us": server.origin.replace("http:", "https:")})
+    return server.origin.replace("http:", "https:")
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_gets_no_request(
+    server: Server, secure: str
+) -> None:
+    client = PagerDuty({"us": secure})
     assert get(client).words == "No whole answer: ConnectError."
     assert server.heads == []
+    client.close()
+
+
+def test_a_server_whose_certificate_is_known_answers_and_its_silence_times_out(
+    server: Server,
+    secure: str,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    released: threading.Event,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    client = PagerDuty({"us": secure})
+    assert get(client).outcome is Outcome.OK
+    server.script = lambda _: released.wait(20) and "close"
+    assert get(client, seconds=0.2).timed_out
     client.close()
