@@ -182,7 +182,9 @@ def reopen(fleet: Runtime, source: Source, run: str) -> None:
 
     That of a disconnected source ends with what it has.
     """
-    _enter(fleet, source, read_plan(fleet.storage, source.id, run), reopened=True)
+    plan = read_plan(fleet.storage, source.id, run)
+    _enter(fleet, source, plan, reopened=True)
+    schedule(fleet, source, plan.scheduled_at)
     if sealed := read_manifest(fleet.storage, source.id, run):  # while we were at it
         finish(fleet, source.id, sealed)
     if source.state is State.DISCONNECTED:
@@ -269,6 +271,9 @@ def _restore(fleet: Runtime, source: Source) -> bool:
     runs = runs_of(fleet.storage, source.id)
     last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
     if runs and last is None:
+        # A source is as late as the run before, while the next one is open.
+        if before := read_manifest(fleet.storage, source.id, runs[-2]) if runs[1:] else None:
+            finish(fleet, source.id, before)
         reopen(fleet, source, runs[-1])
         return True
     if last:

@@ -107,6 +107,18 @@ def test_a_source_whose_evidence_is_damaged_keeps_none_from_being_restored(fleet
     assert not [name for name, _ in fleet.messages if name == "tasks.plan.recover"]
 
 
+def test_a_restored_source_with_an_open_run_is_as_late_as_the_run_before(fleet: Fleet) -> None:
+    """Or each of them would be stale from the moment Redis was lost until its run is sealed."""
+    fleet.live()
+    again = plan.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
+    before = fleet.runtime.ledger.lasts([SOURCE]), fleet.runtime.ledger.progress(SOURCE)["due_at"]
+    fleet.lose_redis()
+    plan.restore(fleet.runtime)
+    after = fleet.runtime.ledger.progress(SOURCE)
+    assert after["run"] == again.run != RUN
+    assert before == (fleet.runtime.ledger.lasts([SOURCE]), after["due_at"])
+
+
 def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fleet) -> None:
     """Some keys of a run are gone, as where a server drops keys for want of memory."""
     plan.collect_now(fleet.runtime, other_source(fleet))
