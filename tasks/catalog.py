@@ -217,7 +217,6 @@ _ENTRIES = (
 
 CATALOG: dict[str, Resource] = {entry.name: entry for entry in _ENTRIES}
 FEEDS: dict[str, Feed] = {feed.segment: feed for entry in _ENTRIES for feed in entry.feeds}
-PROFILES: dict[str, tuple[str, ...]] = {"all": tuple(CATALOG)}
 
 
 def resource_of(segment: str) -> Resource:

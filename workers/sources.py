@@ -338,7 +338,6 @@ def is_registered(storage: Storage, source_id: str) -> bool:
 
 
 def _missing(source_id: str) -> NotFound:
-    """Return what is wrong where nobody knows a source of that name."""
     return NotFound(
         f"There is no source {source_id}: `pagetrail source list` shows those there are, "
         f"`pagetrail source connect {source_id}` makes it."

@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -64,19 +63,11 @@ class _Commands(click.Group):
             raise click.Abort from None  # at an interrupt click says an empty line of its own
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        click.echo(f"pagetrail {version('pagetrail')}")
-        ctx.exit()
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
+@click.version_option(
+    None,
+    package_name="pagetrail",
+    message="%(prog)s %(version)s",
     help="Show the version and end.",
 )
 def pagetrail() -> None:

@@ -11,7 +11,6 @@ from tasks import api
 from tasks.artifacts import run_prefix
 from tasks.cli import output, parse
 from tasks.cli.formats import FORMATS, opened
-from tasks.cli.parse import ResourceName
 from tasks.exports import Choice, Reading
 from workers.errors import UsageFault
 from workers.settings import load_settings
@@ -49,7 +48,14 @@ def list_(source: str, run: str | None, as_json: bool) -> None:
 
 @artifact.command()
 @parse.source_argument
-@click.option("--resource", required=True, type=ResourceName(), help="Which records.")
+@click.option(
+    "--resource",
+    required=True,
+    metavar="RESOURCE",
+    type=parse.resource,
+    shell_complete=parse.complete_resource,
+    help="Which records.",
+)
 @parse.run_option("all, the newest version of each record")
 @click.option(
     "--format",

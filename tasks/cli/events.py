@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-import orjson
 
 from tasks import api
 from tasks.cli import output, parse
@@ -17,7 +16,7 @@ from workers.runtime import runtime
     "--since",
     default=START,
     metavar="POSITION",
-    type=parse.Parsed("position", parse.position),
+    type=parse.position,
     help="Only what came after this one; default: all that is kept.",
 )
 @output.json_option
@@ -32,7 +31,7 @@ def events(follow: bool, since: str, as_json: bool) -> None:
     """
     try:
         for event in api.events(runtime(), since, follow=follow):
-            click.echo(orjson.dumps(event, option=orjson.OPT_UTC_Z) if as_json else _line(event))
+            output.emit_line(event) if as_json else click.echo(_line(event))
     except KeyboardInterrupt:
         return
 

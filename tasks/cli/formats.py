@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -101,7 +102,8 @@ def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> int:
         fields = [(name, types.get(kind, pyarrow.string())) for name, kind in columns.items()]
         schema = pyarrow.schema(fields)
         with pyarrow.parquet.ParquetWriter(out, schema, compression="zstd") as writer:
-            for batch in _batches(_records(spool)):
+            records = _records(spool)
+            while batch := list(islice(records, _ROWS)):
                 rows = [
                     {name: _typed(record.get(name), kind) for name, kind in columns.items()}
                     for record in batch
@@ -145,17 +147,6 @@ def _common(known: type, found: type) -> type:
 def _records(spool: IO[bytes]) -> Iterator[dict[str, Any]]:
     for line in spool:
         yield exact.loads(line)
-
-
-def _batches(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == _ROWS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _text(value: Any) -> str | None:

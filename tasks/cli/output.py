@@ -29,13 +29,12 @@ def json_option(command: Function) -> Function:
 
 def emit(document: object) -> None:
     """Print *document* as the one JSON document of a command."""
-    text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
-    click.echo(text.decode())
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
 
 
 def emit_line(document: object) -> None:
     """Print *document* as one line of JSON, at once."""
-    click.echo(orjson.dumps(document, option=orjson.OPT_UTC_Z).decode())
+    click.echo(orjson.dumps(document, option=orjson.OPT_UTC_Z))
 
 
 def say(sentence: str) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 from click.decorators import FC
-from click.shell_completion import CompletionItem
 
-from tasks.catalog import CATALOG, PROFILES
+from tasks.catalog import CATALOG
 from workers.errors import UsageFault
 from workers.sources import parse_source_id
 
@@ -88,11 +86,9 @@ def months(text: str) -> int | None:
 
 
 def resources(text: str) -> tuple[str, ...] | None:
-    """Return the resources of a profile or a comma-separated list; None for all of the catalog."""
+    """Return the resources of a comma-separated list; None for `all` of the catalog."""
     if text == "all":
         return None
-    if text in PROFILES:
-        return PROFILES[text]
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         resource(name)
@@ -128,39 +124,14 @@ def position(text: str) -> str:
     return text
 
 
-class Parsed(click.ParamType[Any]):
-    """A parameter whose text goes through one of the functions above."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return self._parse(value) if isinstance(value, str) else value
+def complete_source(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a source id from Redis, while that answers at once."""
+    return [each for each in _known_ids() if each.startswith(incomplete)]
 
 
-class SourceId(Parsed):
-    """A source id; a shell completes it from Redis while that answers at once."""
-
-    def __init__(self) -> None:
-        super().__init__("tenant/name", parse_source_id)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return [CompletionItem(each) for each in _known_ids() if each.startswith(incomplete)]
-
-
-class ResourceName(Parsed):
-    """The name of a resource."""
-
-    def __init__(self) -> None:
-        super().__init__("resource", resource)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return [CompletionItem(name) for name in CATALOG if name.startswith(incomplete)]
+def complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a resource."""
+    return [name for name in CATALOG if name.startswith(incomplete)]
 
 
 def _known_ids() -> list[str]:
@@ -179,13 +150,23 @@ def _known_ids() -> list[str]:
         return []
 
 
-source_argument = click.argument("source", metavar="TENANT/NAME", type=SourceId())
-source_or_none = click.argument("source", metavar="[TENANT/NAME]", type=SourceId(), required=False)
+def _source(metavar: str, *, required: bool) -> Callable[[FC], FC]:
+    return click.argument(
+        "source",
+        metavar=metavar,
+        required=required,
+        type=parse_source_id,
+        shell_complete=complete_source,
+    )
+
+
+source_argument = _source("TENANT/NAME", required=True)
+source_or_none = _source("[TENANT/NAME]", required=False)
 all_option = click.option("--all", "everything", is_flag=True, help="All of them at once.")
 
 
 def run_option(default: str) -> Callable[[FC], FC]:
     """Give a command the option --run, whose help says what is meant without it."""
     return click.option(
-        "--run", metavar="RUN", type=Parsed("run", run_id), help=f"Its number; default: {default}."
+        "--run", metavar="RUN", type=run_id, help=f"Its number; default: {default}."
     )

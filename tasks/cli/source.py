@@ -28,23 +28,22 @@ user_key_option = click.option(
 )
 
 
-every_type = parse.Parsed("interval", parse.every)
 resources_option = click.option(
     "--resources",
     metavar="a,b|all",
-    type=parse.Parsed("resources", parse.resources),
+    type=parse.resources,
     help="What to collect, like users,audit_records; all unless set.",
 )
 reserve_option = click.option(
     "--reserve",
     metavar="10%",
-    type=parse.Parsed("share", parse.share),
+    type=parse.share,
     help="Share of the key's request limit to leave to the customer.",
 )
 retention_option = click.option(
     "--retention",
     metavar="MONTHS|never",
-    type=parse.Parsed("months", parse.months),
+    type=parse.months,
     help="Age at which what was collected is erased; never unless set.",
 )
 
@@ -66,7 +65,7 @@ def source() -> None:
 @click.option(
     "--since",
     metavar="DATE",
-    type=parse.Parsed("date", parse.date),
+    type=parse.date,
     help="How far back to collect, like 2024-01-31; a year unless set.",
 )
 @click.option(
@@ -74,7 +73,7 @@ def source() -> None:
     default="24h",
     show_default=True,
     metavar="24h|never",
-    type=every_type,
+    type=parse.every,
     help="Time between runs; the first is due one interval from now.",
 )
 @resources_option
@@ -189,7 +188,7 @@ def check(source: str, as_json: bool) -> None:
 
 @source.command("set")
 @parse.source_argument
-@click.option("--every", metavar="24h|never", type=every_type, help="Time between runs.")
+@click.option("--every", metavar="24h|never", type=parse.every, help="Time between runs.")
 @resources_option
 @reserve_option
 @retention_option

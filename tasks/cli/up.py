@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import click
-import orjson
 
 from tasks.cli import output
 from workers import metrics
@@ -96,7 +95,7 @@ def _tell(running: Fleet, settings: Settings, *, as_json: bool) -> None:
             "workers": running.workers,
             "data_dir": str(settings.data_dir),
         }
-        click.echo(orjson.dumps(document))  # one line, for whoever waits for it
+        output.emit_line(document)  # for whoever waits for it
         return
     pairs: list[tuple[str, object]] = [
         ("Workers", running.workers),

@@ -11,7 +11,6 @@ from tasks.catalog import (
     FEEDS,
     OFFSET_CAP,
     PAGE_LIMIT,
-    PROFILES,
     SECRETS,
     Call,
     Feed,
@@ -117,4 +116,3 @@ def test_children_are_read_only_for_the_resources_that_are_collected() -> None:
     assert segments("schedules", *CATALOG) == ["schedules"]
     assert segments("schedules.shift", *CATALOG) == ["schedules.shift"]
     assert segments("incidents", *CATALOG) == []
-    assert PROFILES["all"] == tuple(CATALOG)
