@@ -49,6 +49,7 @@ def connect(
     agree(verdict)
     now = _now(fleet)
     back = timedelta(days=fleet.settings.default_since_days)
+    since = wishes.since or (now - back).replace(hour=0, minute=0, second=0)
     source = fleet.sources.add(
         Source(
             id=source_id,
@@ -59,7 +60,7 @@ def connect(
             sealed_key=fleet.sources.seal(source_id, key),
             keyed_at=now,
             connected_at=now,
-            since=wishes.since or (now - back).replace(hour=0, minute=0, second=0),
+            since=since.astimezone(UTC).replace(microsecond=0),  # windows are named so
             every_seconds=wishes.every_seconds,
             resources=wishes.resources,
             reserve=reserve,

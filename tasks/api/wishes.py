@@ -20,7 +20,9 @@ class Wishes:
     """What is asked of a new source."""
 
     region: str = "us"
-    since: datetime | None = None  # None: as far back as PAGETRAIL_DEFAULT_SINCE_DAYS says
+    since: datetime | None = (
+        None  # with its zone; None: as far back as PAGETRAIL_DEFAULT_SINCE_DAYS says
+    )
     every_seconds: int | None = DAY_SECONDS  # None: runs only when asked to
     resources: tuple[str, ...] | None = None  # None: all of the catalog
     reserve: float | None = (
@@ -47,6 +49,8 @@ def check_wishes(fleet: Runtime, wishes: Wishes) -> None:
             f"{wishes.region[:40]!r} is no region: choose from {', '.join(regions)}, or add it to "
             "PAGETRAIL_REGIONS."
         )
+    if wishes.since and wishes.since.tzinfo is None:
+        raise UsageFault(f"{wishes.since} has no zone: say which, like +00:00.")
     if wishes.since and wishes.since >= datetime.now(UTC):
         raise UsageFault(f"{wishes.since} is not in the past: give an earlier time.")
     check_settings(

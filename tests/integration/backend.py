@@ -61,8 +61,11 @@ def look_after(fleet: Runtime, keys: dict[str, str]) -> None:
     assert changed.resources == ("teams", "users")
     with raises(UsageFault):
         api.change(fleet, SOURCE, every_seconds=1)
-    assert api.hold(fleet, SOURCE).held_since
-    assert api.release(fleet, SOURCE).held_since is None
+    held_since = api.hold(fleet, SOURCE).held_since
+    assert held_since
+    for expected in (held_since, None):
+        released, was_held = api.release(fleet, SOURCE)
+        assert (released.held_since, was_held) == (None, expected)
     assert api.pause(fleet, SOURCE).state is State.PAUSED
     with raises(Busy):
         api.collect(fleet, SOURCE)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks import plan
+from tasks import api, plan
 from tasks.artifacts import plan_key
 from tasks.verify import verify
-from tests.integration.steps import RUN, SOURCE, Died, Fleet
+from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
+from workers.errors import UsageFault
 
 
 @dataclass
@@ -44,6 +46,24 @@ def again(make: Callable[[Path], Fleet], data_dir: Path, reference: Reference) -
     fleet.storage.put_new(plan_key(SOURCE, RUN), reference.plan)
     fleet.lose_redis()
     return fleet
+
+
+def test_a_backend_may_give_its_own_time_and_to_the_microsecond(
+    make: Callable[[Path], Fleet], tmp_path: Path
+) -> None:
+    """The windows of a run are named by UTC and whole seconds, before its plan is stored and after."""
+    fleet = make(tmp_path / "data")
+    here = datetime.now(timezone(timedelta(hours=2))) - timedelta(days=20, microseconds=1)
+    wishes = api.Wishes(since=here, resources=("incidents", "log_entries"))
+    with pytest.raises(UsageFault, match="has no zone"):
+        api.connect(fleet.runtime, SOURCE, KEY, replace(wishes, since=datetime(2026, 1, 1)))  # noqa: DTZ001 - that is what is wrong
+    source = api.connect(fleet.runtime, SOURCE, KEY, wishes)
+    assert source.since == here.replace(microsecond=0)
+    assert source.since.tzinfo is UTC
+    plan.collect_now(fleet.runtime, source)
+    fleet.live()
+    assert fleet.manifest
+    assert fleet.manifest["state"] == "complete"
 
 
 def essence(manifest: dict[str, Any]) -> dict[str, Any]:
