@@ -166,15 +166,11 @@ def forecast(
     """
     pages = _pages_left(progress)
     theirs = sum(_pages_left(each) for each in others if not each.get("hold"))
-    unsure = (name.removeprefix("unsure:") for name, n in progress.items() if _marks(name, n))
+    unsure = (name for name, count in progress.items() if name.startswith("unsure:") and count > 0)
     minutes = (pages + theirs) / max(1, ceiling) if now.activity in _MOVING else None
-    return Forecast(pages, tuple(sorted(unsure)), minutes)
+    return Forecast(pages, tuple(sorted(name.removeprefix("unsure:") for name in unsure)), minutes)
 
 
 def _pages_left(progress: Progress) -> int:
     foreseen = sum(n for name, n in progress.items() if name.startswith("ahead:"))
     return int(progress["pages"] + foreseen)
-
-
-def _marks(name: str, count: Any) -> bool:
-    return name.startswith("unsure:") and count > 0

@@ -6,8 +6,9 @@ import hashlib
 import re
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import orjson
@@ -366,19 +367,19 @@ class Collation:
 
 
 def write_parts(
-    lines: Iterator[bytes], open_part: Callable[[int], BinaryIO], most_bytes: int = PART_BYTES
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Write *lines* into as many parts as they need; yield each part's number and account.
+    lines: Iterator[bytes], path: Path, most_bytes: int = PART_BYTES
+) -> Iterator[Mapping[str, Any]]:
+    """Write *lines* to *path*, one part after another; yield the account of each while it is there.
 
-    Without any there is one part, and it is empty.
+    Without any line there is one part, and it is empty.
     """
-    number, line = 0, next(lines, None)
-    while number == 0 or line is not None:
-        with open_part(number) as file:
+    line, begun = next(lines, None), False
+    while line is not None or not begun:
+        begun = True
+        with path.open("wb") as file:
             part = Part(file)
             while line is not None and part.size < most_bytes:
                 part.add(line)
                 line = next(lines, None)
             account = part.close()
-        yield number, account
-        number += 1
+        yield account

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from workers import metrics
-from workers.limiter import budget_name
+from workers.limiter import BudgetState, budget_name
 from workers.pagerduty import Outcome, Reply
 from workers.runtime import Runtime
 from workers.sources import Source
@@ -28,6 +28,13 @@ class Asked:
     reply: Reply | None
     wait_seconds: float = 0.0
     why: str = ""  # "budget" | "pagerduty" | "paused"
+
+
+def budget(fleet: Runtime, source: Source) -> BudgetState:
+    """Return how many requests the key of a source may send, and what others send with it."""
+    reserve = fleet.sources.reserve_for(source.fingerprint)
+    name = budget_name(source.region, source.fingerprint)
+    return fleet.limiter.state(name, reserve_share=reserve)
 
 
 def ask(

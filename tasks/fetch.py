@@ -14,7 +14,7 @@ from redis import RedisError
 from tasks import messages
 from tasks.answers import Answer, read_answer, well_formed
 from tasks.artifacts import decode_page, encode_page, page_key, same_recipe
-from tasks.asking import Asked, ask, probe
+from tasks.asking import ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS
 from tasks.manifests import read_plan
 from tasks.pages import Page, Step, children_ahead, decide, request_of, too_slow
@@ -133,7 +133,7 @@ class Visit:
         wanted = self.request
         asked = ask(self.fleet, source, wanted.path, wanted.params, wanted.endpoint_class)
         if asked.reply is None:
-            return self._wait(asked)
+            return self._back(asked.why, asked.wait_seconds)
         self.sent = 1
         return self._judge(source, asked.reply)
 
@@ -158,9 +158,6 @@ class Visit:
         if source.state is State.DISCONNECTED:
             return self.fleet.ledger.cancel(source.id, self.claim.run)
         return self._back(str(source.state), _STOPPED_SECONDS)
-
-    def _wait(self, asked: Asked) -> Outcome:
-        return self._back(asked.why, asked.wait_seconds)
 
     def _back(self, why: str, delay_seconds: float) -> Outcome:
         """Give the page back; what waits for the limit of a class waits alone."""
@@ -299,13 +296,10 @@ class Visit:
             outcome = close(step.followers, settle=False)
             if outcome.status != "last":
                 return outcome
-        first = Page.parse(f"{self.page.group}/{0:06d}", self._root_payload())
+        page = self.page
+        first = Page(page.segment, page.window, page.pass_, parent=page.parent)
         reading = read_pass(first, self.plan, self._reader(answer))
         return close(tuple(reading.followers), settle=True)
-
-    def _root_payload(self) -> str:
-        """Return the payload of the pass's first page: what its pages have in common."""
-        return Page(self.page.segment, self.page.window, parent=self.page.parent).payload()
 
     def _reader(self, answer: Answer | None) -> Read:
         """Return how to read the pages of this pass: this one from memory.

@@ -15,7 +15,7 @@ from redis.exceptions import LockError
 
 from tasks import messages
 from tasks.artifacts import plan_key
-from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, probe
+from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, budget, probe
 from tasks.manifests import read_manifest, read_plan, runs_of
 from tasks.pages import first_pages
 from tasks.probe import refuse_paused
@@ -25,7 +25,6 @@ from tasks.seal import finish
 from tasks.windows import rfc3339
 from workers.app import celery
 from workers.errors import Busy, RedisUnreachable, StorageUnreachable
-from workers.limiter import budget_name
 from workers.runtime import Runtime, runtime
 from workers.sentry import check_in
 from workers.sources import Source, State
@@ -316,7 +315,4 @@ def _until(fleet: Runtime, source: Source) -> datetime:
 
 
 def _page_budget(fleet: Runtime, source: Source) -> int:
-    budget = budget_name(source.region, source.fingerprint)
-    reserve = fleet.sources.reserve_for(source.fingerprint)
-    ceiling = fleet.limiter.state(budget, reserve_share=reserve).ceiling
-    return max(1, int(ceiling * fleet.settings.page_budget_minutes))
+    return max(1, int(budget(fleet, source).ceiling * fleet.settings.page_budget_minutes))

@@ -11,10 +11,16 @@ from typing import Any
 import orjson
 
 from tasks.catalog import CATALOG, CATALOG_VERSION, Feed, with_parents
-from tasks.windows import OVERLAP, Period, cut, merged, missing, moment, rfc3339
+from tasks.windows import OVERLAP, Period, cut, merged, missing, moment
 
 AGING = timedelta(days=62)
 """Windows this close to PagerDuty's retention edge are read before other history."""
+_WRITTEN = (
+    orjson.OPT_INDENT_2
+    | orjson.OPT_UTC_Z
+    | orjson.OPT_OMIT_MICROSECONDS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,28 +55,8 @@ class Plan:
         return max(1, self.page_budget // max(1, len(self.windows)))
 
     def to_json(self) -> bytes:
-        return orjson.dumps(
-            {
-                "format": 1,
-                "source": self.source,
-                "run": self.run,
-                "opened_at": rfc3339(self.opened_at),
-                "scheduled_at": rfc3339(self.scheduled_at),
-                "period": self.period.to_json(),
-                "resources": self.resources,
-                "windows": {k: [p.to_json() for p in v] for k, v in self.windows.items()},
-                "page_budget": self.page_budget,
-                "region": self.region,
-                "subdomain": self.subdomain,
-                "credential": self.credential,
-                "backfill": self.backfill,
-                "previous": self.previous,
-                "covered": {k: [p.to_json() for p in v] for k, v in self.covered.items()},
-                "unsettled": dict(self.unsettled),
-                "catalog": self.catalog,
-            },
-            option=orjson.OPT_INDENT_2,
-        )
+        members = {each.name: getattr(self, each.name) for each in fields(self)}
+        return orjson.dumps({"format": 1} | members, Period.to_json, _WRITTEN)
 
     @classmethod
     def from_json(cls, text: bytes) -> Plan:
@@ -142,10 +128,7 @@ def make_plan(
     # What the source wants and the catalog no longer has is planned too, to be named as missing.
     names += tuple(name for name in resources or () if name not in CATALOG)
     feeds = _feeds(names)
-    covered = {
-        segment: tuple(Period.from_json(pair) for pair in pairs)
-        for segment, pairs in (last["covered"] if last else {}).items()
-    }
+    covered = _periods(last["covered"] if last else {})
     start = max(since, moment(last["reached"]) - OVERLAP) if last else since
     return Plan(
         source=source,

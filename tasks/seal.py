@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 import zstandard
@@ -135,20 +135,14 @@ class Writer:
     def write(self, resource: str) -> list[Mapping[str, Any]]:
         """Return the accounts of the parts of *resource*, all of them stored."""
         lines = self._beating(self._evidence.resources[resource].collation.lines())
+        stored, number = [], 0
         with tempfile.TemporaryDirectory() as directory:
-            paths: list[Path] = []
-
-            def open_part(number: int) -> BinaryIO:
-                paths.append(Path(directory) / str(number))
-                return paths[-1].open("w+b")
-
-            accounts = list(write_parts(lines, open_part))
-            stored, number = [], 0
-            for path, (_, account) in zip(paths, accounts, strict=True):
+            path = Path(directory) / "part"
+            for account in write_parts(lines, path):
                 number, entry = self._put(resource, number, path, account)
                 stored.append(entry)
                 number += 1
-            return stored
+        return stored
 
     def _put(
         self, resource: str, number: int, path: Path, account: Mapping[str, Any]

@@ -49,7 +49,8 @@ from tasks.api.wishes import (
     Wishes,
     check_wishes,
 )
-from tasks.api.work import budget, cancel, collect, estimate, events, run, runs, status
+from tasks.api.work import cancel, collect, estimate, events, run, runs, status
+from tasks.asking import budget
 
 __all__ = [
     "DAY_SECONDS",

@@ -19,7 +19,6 @@ from tasks.pages import Page, Request
 from tasks.probe import answered, asker, still_known
 from workers.errors import Fault, NotFound
 from workers.events import START, Event
-from workers.limiter import BudgetState, budget_name
 from workers.runtime import Runtime
 from workers.sources import Source
 from workers.storage import Storage
@@ -35,14 +34,6 @@ _LOOK_BACK = 10
 def status(fleet: Runtime, chosen: Iterable[Source] | None = None) -> Census:
     """Return what the fleet and the *chosen* sources (default: all) are doing now, in a few round trips to Redis."""
     return census(fleet, fleet.sources.list() if chosen is None else chosen)
-
-
-def budget(fleet: Runtime, source: Source) -> BudgetState:
-    """Return how many requests the key of a source may send, and what others send with it."""
-    reserve = fleet.sources.reserve_for(source.fingerprint)
-    return fleet.limiter.state(
-        budget_name(source.region, source.fingerprint), reserve_share=reserve
-    )
 
 
 def events(fleet: Runtime, after: str = START, *, follow: bool = False) -> Iterator[Event]:

@@ -29,7 +29,6 @@ from tasks.outcomes import sealed_outcome
 from workers.embedded import free_port
 from workers.errors import Fault
 from workers.fleet import Fleet, fleet
-from workers.limiter import budget_name
 from workers.settings import PREFIX, load_settings
 from workers.supervisor import Child
 
@@ -206,11 +205,8 @@ def _longest_wait(tenant: Tenant) -> float:
     """Return the longest time, in seconds, that a request waited for the tenant's budget."""
     from workers.runtime import runtime
 
-    parts = runtime()
-    source = parts.sources.get(tenant.source)
-    state = parts.limiter.state(
-        budget_name(source.region, source.fingerprint), reserve_share=source.reserve
-    )
+    fleet = runtime()
+    state = api.budget(fleet, api.get(fleet, tenant.source))
     return round(state.longest_wait_seconds, 1)
 
 

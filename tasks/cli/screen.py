@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.activity import Activity
 from tasks.census import Census, Sight
@@ -51,11 +51,8 @@ def seen(found: Census, at: datetime, key_max_age_days: int) -> View:
     for each in found.sights:
         about, troubled = (each.source, each.doing, each.last), bool(each.troubles)
         rows.append(Row(each, concerns(*about, at, key_max_age_days, troubled=troubled)))
-    return View(found, at, sorted(rows, key=_urgency))
-
-
-def _urgency(row: Row) -> tuple[Any, ...]:
-    return urgency(row.sight.source, row.sight.doing, row.needs)
+    rows.sort(key=lambda row: urgency(row.sight.source, row.sight.doing, row.needs))
+    return View(found, at, rows)
 
 
 def next_due(sight: Sight) -> datetime | None:

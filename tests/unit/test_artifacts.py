@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import random
+import tempfile
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -335,26 +337,13 @@ def test_a_recipe_that_is_no_object_is_none(text: bytes) -> None:
         decode_page(compressed(text + b"\n" + BODY + b"\n"))
 
 
-class File(io.BytesIO):
-    """A part's file, whose content outlives its closing."""
-
-    def close(self) -> None:
-        self.content = self.getvalue()
-        super().close()
-
-
 def parts(found: list[bytes], most_bytes: int = 1 << 30) -> list[tuple[dict[str, Any], bytes]]:
     """Return each part's account and content."""
-    files: list[File] = []
-
-    def open_part(number: int) -> File:
-        assert number == len(files)
-        files.append(File())
-        return files[-1]
-
-    accounts = list(write_parts(iter(found), open_part, most_bytes))
-    assert [number for number, _ in accounts] == list(range(len(files)))
-    return [(dict(a), file.content) for (_, a), file in zip(accounts, files, strict=True)]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "part"
+        return [
+            (dict(each), path.read_bytes()) for each in write_parts(iter(found), path, most_bytes)
+        ]
 
 
 def check_part(account: dict[str, Any], blob: bytes) -> list[bytes]:

@@ -45,7 +45,7 @@ class Runs:
         lines = (orjson.dumps(record) + b"\n" for record in found)
         with tempfile.TemporaryDirectory() as directory:
             part = Path(directory) / "part"
-            ((_, account),) = write_parts(lines, lambda _: part.open("w+b"))
+            [account] = write_parts(lines, part)
             blob = part.read_bytes()
         self.storage.put_new(key, blob)
         assert account["sha256"] == sha256(blob)
