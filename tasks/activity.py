@@ -70,12 +70,14 @@ def waits(progress: Progress) -> dict[Activity, Wait]:
     """Return what the open pages wait for: budget, a worker, PagerDuty."""
     why = progress.get("why", "")
     blamed = {why: progress.get("why_at")}
-    budget = progress["ready"] if why == Activity.BUDGET else 0
+    apart = progress.get("apart", 0)  # they wait for a limit of their endpoints alone
+    budget = apart + (progress["ready"] if why == Activity.BUDGET else 0)
+    repeated = max(0, progress["later"] - apart)
     asked = [at for at in (progress["claimed_at"], blamed.get(Activity.PAGERDUTY)) if at]
     found = {
         Activity.BUDGET: (budget, blamed.get(Activity.BUDGET)),
         Activity.WORKER: (progress["offered"], progress["offered_at"]),
-        Activity.PAGERDUTY: (progress["claimed"] + progress["later"], min(asked, default=None)),
+        Activity.PAGERDUTY: (progress["claimed"] + repeated, min(asked, default=None)),
     }
     return {each: Wait(n, _age(progress, at)) for each, (n, at) in found.items()}
 

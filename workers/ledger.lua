@@ -9,10 +9,10 @@
 --       6 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run;
 --                   why pages came back since the last success, why_at since when; per feed (what a page's
 --                   id begins with) unsure: open pages whose answers tell how many follow, and
---                   ahead: pages foreseen that are not open yet
+--                   ahead: pages foreseen that are not open yet; apart: pages that wait alone, for a budget of their own
 --       7 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
 --                   o offers, but those after which nothing can be stored, t token, a attempts, f last failure, r requests, u unsure, i since when it
---                   is claimed, or was offered and not claimed)
+--                   is claimed, or was offered and not claimed, b counted in apart)
 --       8 ready     sorted set: waiting page -> sequence
 --       9 later     sorted set: waiting page -> not-before ms
 --      10 offered   sorted set: page with a message out -> ms of the offer (or of the last check)
@@ -124,9 +124,17 @@ end
 -- The last offer came to nothing: whoever is offered the page next need not look for an answer.
 local function came_to_nothing(entry) entry.o = entry.o - 1 end
 
-local function waits(page, entry, until_ms)
+-- Count, or no longer, a page that waits for a budget of its own while the rest of the run goes on.
+local function set_apart(entry, apart)
+  if apart ~= (entry.b or false) then redis.call('HINCRBY', RUN, 'apart', apart and 1 or -1) end
+  entry.b = apart or nil
+end
+
+local function waits(page, entry, until_ms, apart)
+  local later = until_ms ~= nil and until_ms > now
+  set_apart(entry, later and apart == true)
   keep(page, entry)
-  if until_ms and until_ms > now then redis.call('ZADD', LATER, until_ms, page)
+  if later then redis.call('ZADD', LATER, until_ms, page)
   else redis.call('ZADD', READY, entry.s, page) end
 end
 
@@ -196,7 +204,9 @@ end
 local function drop_group(group)
   for _, page in ipairs(redis.call('HKEYS', PAGES)) do
     if page:sub(1, #group + 1) == group .. '/' then
-      count_unsure(page, entry_of(page), -1)
+      local entry = entry_of(page)
+      count_unsure(page, entry, -1)
+      set_apart(entry, false)
       redis.call('HDEL', PAGES, page)
       for _, key in ipairs({READY, LATER, OFFERED, CLAIMED}) do redis.call('ZREM', key, page) end
     end
@@ -207,7 +217,7 @@ end
 local function conclude(verdict)  -- no more pages: seal what there is
   drop_pages()
   set('verdict', verdict, 'seal_at', now)
-  redis.call('HDEL', RUN, 'hold')
+  redis.call('HDEL', RUN, 'hold', 'apart')
 end
 
 local function is_run() return get('run') == arg.run end
@@ -360,7 +370,7 @@ function operations.give_back()
   redis.call('ZREM', CLAIMED, arg.page)
   local until_ms = now + math.min(arg.delay, WAIT_MOST)
   if arg.failed or arg.alone then
-    waits(arg.page, entry, until_ms)
+    waits(arg.page, entry, until_ms, arg.alone)
   else
     set('wait_until', math.max(wait_until(), until_ms))
     waits(arg.page, entry)

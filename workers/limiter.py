@@ -3,9 +3,9 @@
 The law is written in plain words at the head of `limiter.lua`, the one script behind each method. A
 budget is one credential's, named by region and fingerprint, or one endpoint class of it that has a
 limit of its own, as PagerDuty marks some operations. A request of such a class needs a permit of
-both, the class's first: nobody holds a slot of the main budget while waiting for the class. Its
-answer shows the headers of one of the two, and teaches that one alone. Redis keeps about 3 KB per
-budget in use and forgets an idle one within an hour.
+both, the class's first: nobody holds a slot of the main budget while waiting for the class, nor uses
+the class up while there is none. Its answer shows the headers of one of the two, and teaches that one
+alone. Redis keeps about 3 KB per budget in use and forgets an idle one within an hour.
 """
 
 import random
@@ -116,11 +116,15 @@ class Limiter:
     ) -> Permit:
         """Return a permit to use at once, having slept for it, or when to ask again.
 
-        It is *budget*'s, and `further` is that of its *endpoint_class*; where the class refused, it is the class's
-        alone. Sleeps at most *patience_seconds* in all.
+        It is *budget*'s, and `further` is that of its *endpoint_class*; one that is refused is of the budget that
+        refused alone. Sleeps at most *patience_seconds* in all.
         """
         if not endpoint_class:
             return self._acquire(budget, reserve_share, patience_seconds)
+        # What would be refused here must not have used up the class: a negative patience takes nothing.
+        ahead = self.reserve(budget, reserve_share=reserve_share, patience_seconds=-1.0)
+        if ahead.reason != "seed" and ahead.wait_seconds > patience_seconds:
+            return ahead
         further = self._acquire(f"{budget}-{endpoint_class}", reserve_share, patience_seconds)
         if not further.granted:
             return further

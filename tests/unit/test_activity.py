@@ -102,6 +102,11 @@ def test_pages_are_told_apart_by_what_they_wait_for() -> None:
     }
 
 
+def test_a_page_that_waits_for_the_limit_of_its_endpoints_waits_for_budget() -> None:
+    found = waits(RUN | {"later": 3, "apart": 2})
+    assert (found[Activity.BUDGET], found[Activity.PAGERDUTY]) == (Wait(2, None), Wait(1, None))
+
+
 READING = Doing(Activity.READING)
 
 

@@ -375,6 +375,20 @@ def test_a_wait_for_the_main_budget_is_told_to_a_class_too(desk: Desk) -> None:
     assert permit.waited_seconds == permit.wait_seconds > permit.further.wait_seconds == 0
 
 
+def test_a_main_budget_without_room_uses_up_nothing_of_a_class(desk: Desk) -> None:
+    desk.seeded().take()
+    desk.answer(of_class(desk, patience=2), 200, 120, 119, 60)
+    desk.now += 0.07  # the next slot is paced
+    used = desk.limiter.state("b-oncalls", reserve_share=0).used
+    desk.take()
+    refused = [of_class(desk) for _ in range(5)]
+    assert {(permit.budget, permit.granted) for permit in refused} == {("b", False)}
+    assert refused[0].retry_after_seconds > 0
+    assert desk.limiter.state("b-oncalls", reserve_share=0).used == used
+    desk.now += refused[0].retry_after_seconds
+    assert of_class(desk).granted
+
+
 def test_answers_that_teach_little_are_not_all_reported(desk: Desk, redis: Redis) -> None:
     desk.seeded()
     calls = redis.info("stats")["total_commands_processed"]
