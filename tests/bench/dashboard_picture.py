@@ -2,8 +2,8 @@
 
     python -m tests.bench.dashboard_picture        needs the program `prometheus`; takes about four minutes
 
-The fleet collects from the simulator, which fails now and then, refuses a key in the middle of a run and has a customer
-who uses up most of a limit. Prints the last value of every series, so that they can be looked at.
+The fleet collects from the simulator, which fails now and then, refuses a key in the middle of a run and lets the limit
+of another fall to almost nothing. Prints the last value of every series, so that they can be looked at.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import httpx
 import matplotlib as mpl
 
 mpl.use("Agg")
-import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from PIL import Image  # matplotlib brings it
 
 from tests.acceptance.fleet import ROOT, Fleet, account, fleet_of
@@ -41,7 +41,19 @@ scrape_configs: [{{job_name: pagetrail, file_sd_configs: [{{files: [{targets}]}}
 """
 SERIES = 'count by (process) ({__name__=~"pagetrail_.*|process_.*"})'
 TENANTS = ("acme", "globex", "initech", "umbrella", "hooli")
+UNIT_INCHES = 0.38
+"""The height of one of the board's units."""
+LEGEND_LETTERS = 50
+"""As many stand side by side beneath a panel of a third of the width."""
+LOOK = {
+    "font.size": 12, "axes.titlesize": 13, "axes.titleweight": "bold", "legend.fontsize": 12,
+    "legend.frameon": False, "legend.handlelength": 1.0, "legend.columnspacing": 1.2,
+    "legend.labelspacing": 0.2, "legend.borderaxespad": 0.0, "lines.linewidth": 2.0,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+}  # fmt: skip
 Series = dict[str, list[tuple[float, float]]]
+"""By its legend, each series: minutes since the beginning, and value."""
 
 
 @contextmanager
@@ -79,9 +91,9 @@ def work(fleet: Fleet, simulator: SimulatorProcess) -> None:
     """Let the fleet collect again and again until the time is over."""
     keys = {tenant: f"{tenant}-key-0000000000" for tenant in TENANTS}
     for tenant, key in keys.items():
-        limit = 300 if tenant == "umbrella" else 960
-        given = [{"key": key, "limit": limit}]
-        many = account(tenant, given, incidents=4000, users=120, services=80, audit_records=600)
+        many = account(
+            tenant, [{"key": key}], incidents=4000, users=120, services=80, audit_records=600
+        )
         simulator.control("POST", "accounts", **many)
         fleet.connect(f"{tenant}/main", key, "--since", "2026-01-01")
     simulator.fault("status_502", account="globex", probability=0.1)
@@ -92,11 +104,12 @@ def work(fleet: Fleet, simulator: SimulatorProcess) -> None:
             fleet.run("collect", f"{tenant}/main")
         if time.monotonic() > deadline - SECONDS / 2:
             simulator.control("POST", "keys", account="initech", key=keys["initech"], disabled=True)
+            simulator.control("POST", "keys", account="umbrella", key=keys["umbrella"], limit=12)
         time.sleep(5)
 
 
 def series_of(client: httpx.Client, panel: Mapping[str, Any], begin: float, end: float) -> Series:
-    """Return the values of every series of a panel, by its legend."""
+    """Return the values of every series of a panel."""
     found: Series = {}
     for target in panel["targets"]:
         answer = client.get(
@@ -111,7 +124,7 @@ def series_of(client: httpx.Client, panel: Mapping[str, Any], begin: float, end:
             legend = target["legendFormat"]
             for name, value in each["metric"].items():
                 legend = legend.replace("{{" + name + "}}", value)
-            values = [(float(at), float(value)) for at, value in each["values"]]
+            values = [((float(at) - begin) / 60, float(value)) for at, value in each["values"]]
             found[legend] = [pair for pair in values if pair[1] == pair[1]]  # without NaN
     return {legend: values for legend, values in found.items() if values}
 
@@ -121,68 +134,67 @@ def shown(value: float, unit: str) -> str:
         case "percentunit":
             return f"{value:.0%}"
         case "s":
-            return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.1f} s"
+            return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
         case "bytes":
             return f"{value / 2**20:.0f} MiB"
     return f"{value:.4g}"
 
 
 def draw(axes: Axes, panel: Mapping[str, Any], series: Series) -> None:
-    """Draw one panel as Grafana would lay it out."""
+    """Draw one panel: its lines or areas, and what they are beneath, as Grafana does."""
     unit = panel["fieldConfig"]["defaults"]["unit"]
-    axes.set_title(panel["title"], fontsize=8, loc="left")
-    axes.tick_params(labelsize=6)
-    axes.yaxis.set_major_formatter(lambda value, _: shown(value, unit))
-    if panel["type"] == "stat":
+    axes.set_title(panel["title"], loc="left")
+    if panel["type"] == "stat" or not series:
         axes.axis("off")
-        last = next(iter(series.values()))[-1][1] if series else None
-        text = "no data" if last is None else shown(last, unit)
-        axes.text(0.5, 0.4, text, ha="center", va="center", fontsize=15)
+        text = shown(next(iter(series.values()))[-1][1], unit) if series else "nothing"
+        axes.text(0, 0.5, text, va="center", fontsize=24 if series else 12)
         return
+    axes.yaxis.set_major_formatter(lambda value, _: shown(value, unit))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 3, 6, 10]))
+    axes.xaxis.set_major_formatter(lambda minutes, _: f"{minutes:g} min")
     if panel["type"] == "bargauge":
         latest = {name: values[-1][1] for name, values in series.items()}
         axes.barh(list(latest), list(latest.values()))
-        if not latest:
-            axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, fontsize=8)
         return
-    stacked = "stacking" in panel["fieldConfig"]["defaults"]["custom"]
-    if stacked and series:
+    if "stacking" in panel["fieldConfig"]["defaults"]["custom"]:
         moments = sorted({at for values in series.values() for at, _ in values})
         rows = [[dict(values).get(at, 0.0) for at in moments] for values in series.values()]
-        axes.stackplot(_dates(moments), rows, labels=list(series), alpha=0.7)
+        axes.stackplot(moments, rows, labels=list(series), alpha=0.8)
     else:
         for name, values in series.items():
-            axes.plot(_dates([at for at, _ in values]), [v for _, v in values], label=name, lw=1)
-    axes.set_ylim(bottom=0)
-    if not series:
-        return
-    axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=5))
-    axes.xaxis.set_major_formatter(mdates.DateFormatter("%H:%M:%S"))
-    if len(series) <= 12:
-        axes.legend(fontsize=5, loc="upper left", ncols=2, framealpha=0.5)
-
-
-def _dates(moments: list[float]) -> list[Any]:
-    return [mdates.num2date(at / 86_400) for at in moments]
+            axes.plot(*zip(*values, strict=True), label=name)
+    highest = max(value for values in series.values() for _, value in values)
+    axes.set_ylim(0, None if highest else 1)
+    axes.set_xlim(0, SECONDS / 60)
+    columns = max(1, int(LEGEND_LETTERS / (max(map(len, series)) + 4)))
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=columns)
 
 
 def picture(client: httpx.Client, begin: float, end: float) -> None:
     """Draw every panel at its place, and print what it shows."""
     panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
     height = max(each["gridPos"]["y"] + each["gridPos"]["h"] for each in panels)
-    figure = plt.figure(figsize=(15, height * 0.3), dpi=90)
+    figure = plt.figure(figsize=(16, height * UNIT_INCHES))
     for panel in panels:
         place = panel["gridPos"]
         bottom = 1 - (place["y"] + place["h"]) / height
         if panel["type"] == "row":
-            figure.text(0.01, bottom + 0.002, panel["title"], fontsize=11, weight="bold")
+            figure.text(0.01, bottom + 0.3 / height, panel["title"], fontsize=18, weight="bold")
             continue
         series = series_of(client, panel, begin, end)
         print(panel["title"])
         for name, values in series.items():
             print(f"    {name:<40} {values[-1][1]:.4g} (most {max(v for _, v in values):.4g})")
-        box = (place["x"] / 24 + 0.045, bottom + 0.008, place["w"] / 24 - 0.055,
-               place["h"] / height - 0.016)  # fmt: skip
+        tall, beside, beneath = (
+            place["h"] / height,
+            0.05,
+            0.36,
+        )  # beside and beneath: scales, legend
+        if panel["type"] == "stat":
+            tall, beside, beneath = tall * 0.9, 0.01, 0.0
+        box = (place["x"] / 24 + beside, bottom + beneath * tall, place["w"] / 24 - beside - 0.015,
+               (0.88 - beneath) * tall)  # fmt: skip
         draw(figure.add_axes(box), panel, series)
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(PICTURE)
@@ -205,7 +217,8 @@ def main() -> None:
     ):
         begin = time.time()
         work(fleet, simulator)
-        picture(client, begin, time.time())
+        with plt.rc_context(LOOK):
+            picture(client, begin, time.time())
         counted = client.get("/api/v1/query", params={"query": SERIES}).json()["data"]["result"]
         print("series:", {each["metric"]["process"]: each["value"][1] for each in counted})
         firing = client.get("/api/v1/alerts").json()["data"]["alerts"]

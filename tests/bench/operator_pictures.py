@@ -3,7 +3,7 @@
     python -m tests.bench.operator_pictures        needs chromium and tmux; takes about two minutes
 
 The fleet collects from the simulator, with few slots so that messages wait. Of its sources one has its key refused in
-the middle of a run, one has used up its limit, one meets failing answers, one a user's key, one is paused.
+the middle of a run, one's limit falls to almost nothing, one meets failing answers, one has a user's key, one rests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
@@ -26,12 +25,14 @@ from tests.processes import wait_for
 from tests.simulator_process import SimulatorProcess, running_simulator
 
 PICTURES = ROOT / "docs" / "img"
-COLUMNS, ROWS = 80, 14
+COLUMNS, ROWS = 80, 15
 PAGE = """<body style="margin:14px;background:#fff"><pre style="font:15px/19px 'DejaVu Sans Mono',Menlo,monospace">
 <code style="font-family:inherit">{code}</code></pre></body>"""
-BUSY = {"incidents": 12_000, "log_entries_per_incident": 2}
+BUSY = {"incidents": 30_000, "log_entries_per_incident": 2}
 OPENED = ("acme", "globex", "initech", "stark", "wayne")
 """Their runs are open when the pictures are taken; those of the others have ended."""
+SHOWN = ("suspended: key refused", "waiting for budget", "reading,", "paused", "idle ")
+"""Whom the picture shows: one who needs a person, one who waits, one who reads, two who rest."""
 
 
 def key(tenant: str) -> str:
@@ -40,9 +41,8 @@ def key(tenant: str) -> str:
 
 def opened(simulator: SimulatorProcess, fleet: Fleet) -> None:
     """Connect every source, and let those that shall be idle collect."""
-    keys: dict[str, dict[str, Any]] = {"globex": {"limit": 60}, "umbrella": {"kind": "user"}}
     for tenant in (*OPENED, "hooli", "umbrella", "vandelay"):
-        given = [{"key": key(tenant), "limit": 960} | keys.get(tenant, {})]
+        given = [{"key": key(tenant), "kind": "user" if tenant == "umbrella" else "account"}]
         simulator.control(
             "POST", "accounts", **account(tenant, given, **(BUSY if tenant in OPENED else {}))
         )
@@ -59,6 +59,7 @@ def troubled(simulator: SimulatorProcess, fleet: Fleet) -> None:
         fleet.ask("collect", f"{tenant}/main")
     time.sleep(5)
     simulator.control("POST", "keys", account="acme", key=key("acme"), disabled=True)
+    simulator.control("POST", "keys", account="globex", key=key("globex"), limit=12)
     simulator.fault("status_502", account="initech")
     simulator.fault("slow", seconds=0.6)
     time.sleep(10)
@@ -72,10 +73,15 @@ def screen_of(fleet: Fleet, directory: Path) -> None:
         [*tmux, "new-session", "-d", *size, *PAGETRAIL, "status", "--watch"],
         cwd=ROOT, env=environment(fleet.settings), check=True,
     )  # fmt: skip
-    capture = [*tmux, "capture-pane", "-e", "-p"]
+    seen = ""
+
+    def all_shown() -> bool:
+        nonlocal seen
+        seen = subprocess.check_output([*tmux, "capture-pane", "-e", "-p"], text=True)
+        return all(words in seen for words in SHOWN)
+
     try:
-        wait_for(lambda: b"SOURCE" in subprocess.check_output(capture), "the screen is drawn")
-        seen = subprocess.check_output(capture, text=True)
+        wait_for(all_shown, "there is a source of every kind on the screen", every=0.5)
     finally:
         subprocess.run([*tmux, "kill-server"], check=True)
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
@@ -98,7 +104,7 @@ def flower_of(fleet: Fleet) -> None:
     base = fleet.ready["flower"].replace("http://", f"http://pagetrail:{password}@")
     take(f"{base}/broker", "flower-broker", 1280, 450)
     take(f"{base}/workers", "flower-workers", 1280, 610)
-    take(f"{base}/tasks", "flower-tasks", 1440, 720)
+    take(f"{base}/tasks", "flower-tasks", 1680, 720)
     take(f"{base}/task/{task}", "flower-task", 1280, 900)
 
 
