@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ STEADY_SECONDS = 30.0
 ORPHAN_SECONDS = 5.0
 """What is left to the processes when we were killed: their work is delivered again anyway."""
 LOG_BYTES = 10_000_000
+"""A log of a process is begun anew at this length, and the last one kept."""
 _LOOK_SECONDS = 0.1
 
 
@@ -131,6 +133,7 @@ class Supervisor:
                     self._look_after(kept)
 
     def _look_after(self, kept: _Kept) -> None:
+        _shorten(self._log(kept.child.name))
         now = time.monotonic()
         if kept.process is not None and kept.process.poll() is not None:
             kept.deaths = 1 if now - kept.started > STEADY_SECONDS else kept.deaths + 1
@@ -158,7 +161,9 @@ class Supervisor:
             held += [other.end for other in self._kept if other.child.last]
         descriptors = [kept.leash, *held]
         leashed = [sys.executable, "-I", "-S", leash.__file__, str(ORPHAN_SECONDS)]
-        with self._log(child.name).open("ab") as output:
+        path = self._log(child.name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with path.open("ab") as output:
             kept.process = subprocess.Popen(
                 [*leashed, ",".join(map(str, descriptors)), *child.argv],
                 stdin=subprocess.DEVNULL,
@@ -174,11 +179,7 @@ class Supervisor:
             self._pid_file(child.name).write_text(f"{kept.process.pid}\n")
 
     def _log(self, name: str) -> Path:
-        path = self._directory / "logs" / f"{name}.log"
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        if path.exists() and path.stat().st_size > LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
-        return path
+        return self._directory / "logs" / f"{name}.log"
 
     def _pid_file(self, name: str) -> Path:
         return self._directory / "logs" / f"{name}.pid"
@@ -201,6 +202,14 @@ class Supervisor:
         words = text.splitlines()[-1][:300].strip() if text else "nothing"
         what = "ended at once" if kept.deaths else "did not become ready"
         return f"{kept.child.name} {what}; the last line of {path} is: {words}"
+
+
+def _shorten(log: Path) -> None:
+    """Keep what a long log says beside it; who writes to it appends, and goes on at its new beginning."""
+    with suppress(OSError):  # no room for the copy, or no log: it is looked at again
+        if log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)
 
 
 def _reap(process: subprocess.Popen[bytes], seconds: float) -> None:

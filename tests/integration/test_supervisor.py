@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.processes import ROOT, environment, wait_for
+from workers import supervisor
 from workers.errors import Fault
 from workers.supervisor import Child, Supervisor
 
@@ -47,6 +48,20 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
         assert named.read_text() == f"{supervisor.pid('sleeper')}\n"
     assert descendants(tmp_path) == []
     assert not named.exists()
+
+
+def test_a_log_never_grows_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its process runs for as long as it may."""
+    monkeypatch.setattr(supervisor, "LOG_BYTES", 2_000)
+    log, kept = (tmp_path / "logs" / name for name in ("talker.log", "talker.log.1"))
+    with Supervisor(tmp_path) as keeper:
+        keeper.start(Child("talker", ["/bin/sh", "-c", "while :; do echo word; sleep 0.001; done"]))
+        before = keeper.pid("talker")
+        for _ in range(2):
+            wait_for(lambda: kept.exists() and log.stat().st_size < 2_000, "a log begun anew")
+            kept.unlink()
+        assert keeper.pid("talker") == before
+        assert set(log.read_text().split()) <= {"word"}
 
 
 def test_a_child_that_never_gets_ready_is_one_sentence_with_its_last_words(tmp_path: Path) -> None:
