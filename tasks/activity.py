@@ -143,8 +143,10 @@ def _waiting(progress: Progress) -> Doing | None:
     failing = _blamed(progress, Activity.PAGERDUTY)
     if failing is not None or claimed > PATIENCE_SECONDS:
         return Doing(Activity.PAGERDUTY, max(failing or 0.0, claimed))
-    short = _blamed(progress, Activity.BUDGET)
-    return None if short is None else Doing(Activity.BUDGET, short)
+    for each in (Activity.BUDGET, Activity.WORKER):  # a newer one, which knows the resource
+        if (seconds := _blamed(progress, each)) is not None:
+            return Doing(each, seconds)
+    return None
 
 
 def _blamed(progress: Progress, why: str) -> float | None:

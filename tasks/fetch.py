@@ -84,7 +84,7 @@ def _unknown(fleet: Runtime, claim: Claim) -> Outcome:
     """
     if plan_of(fleet.storage, claim.source, claim.run).catalog > CATALOG_VERSION:
         return fleet.ledger.give_back(
-            claim, why="worker", delay_seconds=_OWN_FAULT_SECONDS, resource=""
+            claim, why="worker", delay_seconds=_OWN_FAULT_SECONDS, resource="", alone=True
         )
     return fleet.ledger.close(claim, (), resource="", settle=True, failed=True)
 

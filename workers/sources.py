@@ -71,17 +71,19 @@ class Source:
     held_since: datetime | None = None  # legal hold: nothing is erased while it is set
     access: Mapping[str, str] = field(default_factory=dict)  # resource -> why unreadable, or ""
     version: int = 1  # counts saves
+    newer: Mapping[str, Any] = field(default_factory=dict)  # members of a newer version, kept
 
     def to_json(self) -> bytes:
         """Return the registry document."""
-        members = {name: getattr(self, name) for name in self.__slots__}
-        return orjson.dumps({"format": 1} | members, option=orjson.OPT_UTC_Z)
+        members = {name: getattr(self, name) for name in _MEMBERS}
+        return orjson.dumps({"format": 1, **self.newer} | members, option=orjson.OPT_UTC_Z)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Source:
-        """Return the source that `to_json` wrote; members of a newer version are left out."""
+        """Return the source that `to_json` wrote, in this version or another."""
         document: dict[str, Any] = orjson.loads(text)
-        members = {name: document[name] for name in cls.__slots__ if name in document}
+        members = {name: document.pop(name) for name in _MEMBERS if name in document}
+        members["newer"] = {name: document[name] for name in document.keys() - {"format"}}
         resources = members["resources"]
         times = {name: members[name] for name in _TIMES if members.get(name)}
         members |= {name: datetime.fromisoformat(text) for name, text in times.items()}
@@ -99,6 +101,7 @@ class Restored(NamedTuple):
     unreadable: tuple[str, ...]
 
 
+_MEMBERS = tuple(name for name in Source.__slots__ if name != "newer")
 Listed = list[Source]  # spelt out here because a method named list hides the type
 Sharers = list[dict[str, float]]  # the same
 _TIMES = ("keyed_at", "connected_at", "since", "held_since")
@@ -169,7 +172,7 @@ class Sources:
                 f"of {source.subdomain} in region {source.region}: choose another name for it."
             )
         again = replace(source, version=before.version + 1, held_since=before.held_since)
-        return self._store(again, version)
+        return self._store(replace(again, newer=before.newer), version)
 
     def get(self, source_id: str) -> Source:
         """Return the source as Redis has it, else as storage has it; `NotFound` if neither does."""

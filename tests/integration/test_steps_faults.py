@@ -190,6 +190,7 @@ def test_a_run_ends_without_the_resource_that_a_new_version_can_not_read(
 def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its pages wait alone, and the source says what for."""
     monkeypatch.setattr(fetch, "CATALOG_VERSION", 0)
     with forgotten():
         for _ in range(200):
@@ -198,6 +199,8 @@ def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
             else:
                 fleet.idle()
     assert fleet.redis.hkeys(f"pagetrail:pages:{SOURCE}") == [b"teams/all.1/000000"]
+    assert fleet.redis.hget(f"pagetrail:run:{SOURCE}", "wait_until") is None
+    assert fleet.runtime.ledger.progress(SOURCE)["why"] == "worker"
     assert ended_within(fleet, 1)
     assert states(fleet) == {}
 

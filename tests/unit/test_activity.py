@@ -63,6 +63,8 @@ CASES: list[tuple[str, State, dict[str, Any], dict[str, int], Doing]] = [
     ("taken and lost again and again", A, offered(121), {}, Doing(Activity.STUCK, 121, "offer")),
     ("no budget", A, blamed("budget", 30, wait_until=NOW + 9), {}, Doing(Activity.BUDGET, 30)),
     ("asks for budget again", A, blamed("budget", 30) | claimed(2), {}, Doing(Activity.BUDGET, 30)),
+    ("read but for what a newer worker knows", A, blamed("worker", 8, later=1), {},
+     Doing(Activity.WORKER, 8)),
     ("answers take long", A, claimed(6), {}, Doing(Activity.PAGERDUTY, 6)),
     ("hangs, for want of more than budget", A, blamed("budget", 9) | claimed(12), {},
      Doing(Activity.PAGERDUTY, 12)),
