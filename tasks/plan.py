@@ -20,9 +20,9 @@ from tasks.manifests import read_manifest, read_plan, runs_of
 from tasks.pages import first_pages
 from tasks.probe import refuse_paused
 from tasks.purges import purged_through, wants_look
-from tasks.runs import Plan, make_plan, next_due
-from tasks.seal import finish
-from tasks.windows import rfc3339
+from tasks.runs import Plan, make_plan
+from tasks.seal import due_ms, finish
+from tasks.windows import moment, rfc3339
 from workers.app import celery
 from workers.errors import Busy, RedisUnreachable, StorageUnreachable
 from workers.runtime import Runtime, runtime
@@ -113,12 +113,11 @@ def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
 
 def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
     while True:
-        runs = runs_of(fleet.storage, source.id)
-        last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
-        if runs and last is None:
-            if fleet.ledger.progress(source.id).get("run") != runs[-1]:
-                reopen(fleet, source, runs[-1])
-            return Opened(runs[-1], joined=True)
+        run, last = _newest(fleet, source)
+        if run and last is None:
+            if fleet.ledger.progress(source.id).get("run") != run:
+                reopen(fleet, source, run)
+            return Opened(run, joined=True)
         if last:
             finish(fleet, source.id, last)
         plan = _planned(fleet, source, last, due=due)
@@ -135,14 +134,19 @@ def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
 def next_plan(fleet: Runtime, source: Source) -> Plan:
     """Return the plan that `collect_now` would open a run with; raises `Busy` where it wouldn't."""
     _refuse_stopped(fleet, source)
-    runs = runs_of(fleet.storage, source.id)
-    last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
-    if runs and last is None:
+    run, last = _newest(fleet, source)
+    if run and last is None:
         raise Busy(
-            f"Run {runs[-1]} of {source.id} is open: `pagetrail run show {source.id}` says how long "
+            f"Run {run} of {source.id} is open: `pagetrail run show {source.id}` says how long "
             "it will take."
         )
     return _planned(fleet, source, last, due=False)
+
+
+def _newest(fleet: Runtime, source: Source) -> tuple[str, dict[str, Any] | None]:
+    """Return the newest run of *source* ("": none) and its manifest (None: it is open)."""
+    run = max(runs_of(fleet.storage, source.id), default="")
+    return run, read_manifest(fleet.storage, source.id, run) if run else None
 
 
 def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due: bool) -> Plan:
@@ -224,11 +228,7 @@ def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> Non
 
 def schedule(fleet: Runtime, source: Source, after: datetime | None = None) -> None:
     """Set when *source* is due next, counted after *after* (default: its connection)."""
-    due = None
-    if source.state is State.ACTIVE:
-        since = after or source.connected_at
-        due = next_due(source.id, source.connected_at, source.every_seconds, since)
-    fleet.ledger.schedule(source.id, int(due.timestamp() * 1000) if due else None)
+    fleet.ledger.schedule(source.id, due_ms(source, after or source.connected_at))
 
 
 def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
@@ -297,10 +297,9 @@ def _marker(fleet: Runtime) -> bytes:
     return str(fleet.redis.info("server")["run_id"]).encode()
 
 
-def _regular_due(source: Source, last: dict[str, object]) -> bool:
-    after = datetime.fromisoformat(str(last["scheduled_at"]))
-    due = next_due(source.id, source.connected_at, source.every_seconds, after)
-    return due is not None and due <= datetime.now(UTC)
+def _regular_due(source: Source, last: dict[str, Any]) -> bool:
+    due = due_ms(source, moment(last["scheduled_at"]))
+    return due is not None and due <= datetime.now(UTC).timestamp() * 1000
 
 
 def _until(fleet: Runtime, source: Source) -> datetime:

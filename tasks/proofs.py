@@ -57,7 +57,7 @@ class Glance:
     more: bool
     keys: tuple[str, ...]
     edges: tuple[object, object] | None  # first and last record: id and sort field
-    records: tuple[Mapping[str, Any], ...]  # references, where children are read for them
+    records: tuple[Mapping[str, Any], ...]  # their heads, where children are read for them
 
     @property
     def ok(self) -> bool:
@@ -80,12 +80,7 @@ def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
         edges=((keys[0], records[0].get(sort_field)), (keys[-1], records[-1].get(sort_field)))
         if records
         else None,
-        records=tuple(
-            {name: record.get(name) for name in ("id", "type", "summary", "self", "html_url")}
-            for record in records
-        )
-        if parents
-        else (),
+        records=tuple(records) if parents else (),
     )
 
 

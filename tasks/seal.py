@@ -31,7 +31,7 @@ from tasks.windows import moment
 from workers.app import celery
 from workers.errors import NotFound
 from workers.runtime import Runtime, runtime
-from workers.sources import State
+from workers.sources import Source, State
 
 log = logging.getLogger("pagetrail.seal")
 
@@ -209,10 +209,12 @@ def _next_ms(fleet: Runtime, source_id: str, manifest: Mapping[str, Any]) -> int
         source = fleet.sources.get(source_id)
     except NotFound:
         return None
-    if source.state is not State.ACTIVE:
-        return None
-    if manifest["continues"]:
+    if source.state is State.ACTIVE and manifest["continues"]:
         return fleet.ledger.time().now_ms
-    after = moment(manifest["scheduled_at"])
+    return due_ms(source, moment(manifest["scheduled_at"]))
+
+
+def due_ms(source: Source, after: datetime) -> int | None:
+    """Return when *source* is due next after *after*, in ms; None: never, or not while it is stopped."""
     due = next_due(source.id, source.connected_at, source.every_seconds, after)
-    return int(due.timestamp() * 1000) if due else None
+    return int(due.timestamp() * 1000) if due and source.state is State.ACTIVE else None

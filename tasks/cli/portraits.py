@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from tasks.census import census
@@ -56,8 +55,7 @@ def cells(source: Source, age_days: int) -> tuple[object, ...]:
 def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
     """Return what is known of a source, name by name."""
     [sight] = census(fleet, [source]).sights
-    due_ms = sight.progress["due_at"]
-    due = datetime.fromtimestamp(due_ms / 1000, UTC) if due_ms else None
+    due = sights.next_due(sight)
     return [
         ("source", source.id),
         ("account", f"{source.subdomain} in region {source.region}"),

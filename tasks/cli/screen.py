@@ -6,7 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tasks.activity import Activity
@@ -53,12 +53,6 @@ def seen(found: Census, at: datetime, key_max_age_days: int) -> View:
         rows.append(Row(each, concerns(*about, at, key_max_age_days, troubled=troubled)))
     rows.sort(key=lambda row: urgency(row.sight.source, row.sight.doing, row.needs))
     return View(found, at, rows)
-
-
-def next_due(sight: Sight) -> datetime | None:
-    """Return when the next run of a source is due; None: never."""
-    due = sight.progress["due_at"]
-    return datetime.fromtimestamp(due // 1000, UTC) if due else None
 
 
 def screen(view: View, size: tuple[int, int] | None) -> RenderableType:
@@ -148,5 +142,5 @@ def _last(view: View, row: Row) -> str:
 
 
 def _due(view: View, row: Row) -> str:
-    due = next_due(row.sight)
+    due = sights.next_due(row.sight)
     return output.age(max(0.0, (due - view.at).total_seconds())) if due else "-"

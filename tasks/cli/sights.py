@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from tasks.activity import Activity, Doing, Forecast, waits
@@ -66,6 +67,12 @@ def open_run(sight: Sight) -> dict[str, Any] | None:
         "in_flight": progress["offered"] + progress["claimed"],
         "requests": sum(sent),
     }
+
+
+def next_due(sight: Sight) -> datetime | None:
+    """Return when the next run of a source is due; None: never."""
+    due = sight.progress["due_at"]
+    return datetime.fromtimestamp(due // 1000, UTC) if due else None
 
 
 def line(sight: Sight) -> str:

@@ -13,7 +13,7 @@ import click
 from tasks import api
 from tasks.cli import output, sights
 from tasks.cli.following import found_again
-from tasks.cli.screen import Row, View, next_due, screen, seen
+from tasks.cli.screen import Row, View, screen, seen
 from workers.errors import RedisUnreachable
 from workers.runtime import Runtime, runtime
 
@@ -103,7 +103,7 @@ def _entry(row: Row) -> dict[str, Any]:
         "state": sight.source.state,
         "needs": row.needs,
         **sights.document(sight),
-        "next_due": next_due(sight),
+        "next_due": sights.next_due(sight),
         "open": sights.open_run(sight),
         "last": sight.last,
     }

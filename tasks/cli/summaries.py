@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tasks.estimates import Estimate
@@ -21,7 +21,7 @@ def summary(runs: Sequence[RunOutcome]) -> Document:
     return {
         "run": runs[0].run,
         "runs": [run.run for run in runs],
-        "state": _worst(run.state for run in runs),
+        "state": max((run.state for run in runs), key=_WORST.index),
         "since": min(run.since for run in runs),
         "until": max(run.until for run in runs),
         "resources": {
@@ -62,10 +62,6 @@ def estimate(found: Estimate, budget: BudgetState) -> Document:
 def exit_code(state: str) -> int:
     """Return how a command ends that waited for a run."""
     return {"complete": 0, "failed": 1}.get(state, 3)
-
-
-def _worst(states: Iterable[str]) -> str:
-    return max(states, key=_WORST.index)
 
 
 def _resource(found: Sequence[ResourceOutcome]) -> Document:
