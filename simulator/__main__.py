@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -73,7 +74,9 @@ def main() -> int:
         specs = demo_accounts() if options.demo else read_accounts(options.accounts)
         asyncio.run(_run(specs, options))
     except (SpecError, OSError) as error:
-        print(f"The simulator can't start: {error}", file=sys.stderr)
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = f"port {options.port} is taken, choose another --port." if taken else error
+        print(f"The simulator can't start: {reason}", file=sys.stderr)
         return 1
     return 0
 

@@ -318,3 +318,19 @@ def test_a_start_that_fails_says_why() -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("The simulator can't start: ")
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_taken_port_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = subprocess.run(
+            [sys.executable, "-m", "simulator", "--demo", "--port", str(port)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    said = f"The simulator can't start: port {port} is taken, choose another --port.\n"
+    assert (ended.returncode, ended.stderr) == (1, said)

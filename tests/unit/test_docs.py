@@ -186,6 +186,26 @@ def test_every_message_is_explained() -> None:
     assert {either or other for either, other in explained} == messages()
 
 
+def test_the_messages_that_happen_most_are_the_programs() -> None:
+    """What README.md quotes is how a message begins."""
+    section = (ROOT / "README.md").read_text("utf-8").partition("## What messages mean")[2]
+    quoted = re.findall(r"^\| `([^`]+)`", section.partition("\n## ")[0], re.M)
+    assert len(quoted) > 10
+    for sentence in quoted:
+        assert any(each.startswith(sentence.rstrip("… ")) for each in messages()), sentence
+
+
+def test_every_member_of_a_manifest_is_explained() -> None:
+    """docs/evidence.md has each, and no other."""
+    section = (ROOT / "docs" / "evidence.md").read_text("utf-8").partition("### What a man")[2]
+    firsts = [row.split("|")[1] for row in section.partition("\n## ")[0].splitlines() if "`" in row]
+    explained = {name for cell in firsts for name in CODE.findall(cell)} - {"windows"}
+    source = (ROOT / "tasks" / "manifests.py").read_text("utf-8")
+    made = source.partition("    document = {")[2].partition("\n    }")[0]
+    members = set(re.findall(r'^ {8}"(\w+)":', made, re.M))
+    assert explained | {"format", "source", "run"} == members | {"sha256"}
+
+
 def test_the_words_for_a_refused_key_are_the_programs() -> None:
     """What docs/connect.md quotes is what the program says."""
     table = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## When")[2]
