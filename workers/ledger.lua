@@ -148,18 +148,18 @@ local function blame(why, since)
   if get('why') ~= why then set('why', why, 'why_at', since or now) end
 end
 
-local function add(page)  -- page: {id, payload, group, held, delay, unsure}
-  if redis.call('HEXISTS', PAGES, page[1]) == 1 then return end
-  local entry = {d = page[2], g = page[3], s = redis.call('HINCRBY', RUN, 'sequence', 1),
-    u = page[6] or nil}
-  count_unsure(page[1], entry, 1)
-  redis.call('HINCRBY', GROUPS, page[3], 1)
-  if page[4] then
+local function add(page)  -- a page to open: id, payload, group, held, delay_seconds, unsure
+  if redis.call('HEXISTS', PAGES, page.id) == 1 then return end
+  local entry = {d = page.payload, g = page.group, s = redis.call('HINCRBY', RUN, 'sequence', 1),
+    u = page.unsure or nil}
+  count_unsure(page.id, entry, 1)
+  redis.call('HINCRBY', GROUPS, page.group, 1)
+  if page.held then
     entry.h = true
-    redis.call('HSET', GROUPS, 'held:' .. page[3], page[1])
-    keep(page[1], entry)
+    redis.call('HSET', GROUPS, 'held:' .. page.group, page.id)
+    keep(page.id, entry)
   else
-    waits(page[1], entry, page[5] and now + page[5])
+    waits(page.id, entry, now + page.delay_seconds * 1000)
   end
 end
 
@@ -385,7 +385,7 @@ function operations.close()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
   local group, same = entry.g, false
-  for _, page in ipairs(arg.followers) do same = same or page[3] == group end
+  for _, page in ipairs(arg.followers) do same = same or page.group == group end
   if not arg.settle and not same and tonumber(redis.call('HGET', GROUPS, group)) == 1 then
     return cjson.encode({status = 'last'})
   end

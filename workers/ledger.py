@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 import orjson
 from redis import Redis
 
@@ -30,6 +31,7 @@ class Times:
     """How long things may take before the tick looks again, in seconds."""
 
     page_lease: float = 40.0  # longer than any page may take
+    # From here in the order in which the script takes them.
     offer_lost: float = 30.0
     probe_first: float = 60.0
     probe_most: float = 900.0
@@ -49,8 +51,7 @@ class Opening:
     unsure: bool = False  # its answer tells how many pages follow
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """A message to publish: the page, and its number in the queue."""
 
     page: str
@@ -99,18 +100,7 @@ class Ledger:
     def __init__(
         self, redis: Redis, prefix: str, times: Times | None = None, *, now_ms: int | None = None
     ) -> None:
-        times = times or Times()
-        self._lease = _ms(times.page_lease)
-        self._times = [
-            _ms(each)
-            for each in (
-                times.offer_lost,
-                times.probe_first,
-                times.probe_most,
-                times.give_up,
-                times.seal_lease,
-            )
-        ]
+        self._lease, *self._times = map(_ms, astuple(times or Times()))
         self._redis = redis
         self._prefix = prefix
         self._script = redis.register_script(
@@ -135,52 +125,28 @@ class Ledger:
             "open",
             source,
             run=run,
-            pages=_rows(pages),
+            pages=list(pages),
             queue=queue,
             region=region,
             lanes=lanes[0],
             lanes_max=lanes[1],
-            reopened=reopened or None,
+            reopened=reopened,
             hold=hold,
         )
 
     def claim(self, source: str, run: str, page: str, number: int, queue: str) -> Claim | None:
         """Take an offered page until its lease ends; None: drop the message, it is out of date."""
         token = secrets.token_hex(8)
-        reply = self._call(
-            "claim",
-            source,
-            run=run,
-            page=page,
-            number=number,
-            queue=queue,
-            token=token,
-            lease=self._lease,
-        )
-        if reply["status"] != "claimed":
+        given = {"number": number, "queue": queue, "lease": self._lease}
+        reply = self._call("claim", source, run=run, page=page, token=token, **given)
+        if reply.pop("status") != "claimed":
             metrics.pages("dropped").inc()
             return None
-        return Claim(
-            source,
-            run,
-            page,
-            token,
-            reply["payload"],
-            reply["attempts"],
-            reply["requests"],
-            reply["stored"],
-        )
+        return Claim(source, run, page, token, **reply)
 
     def renew(self, claim: Claim) -> bool:
         """Keep a claimed page for another lease; False: it is no longer the caller's."""
-        renewed = self._do(
-            "renew",
-            claim.source,
-            run=claim.run,
-            page=claim.page,
-            token=claim.token,
-            lease=self._lease,
-        )
+        renewed = self._do("renew", claim.source, **_fence(claim), lease=self._lease)
         return renewed.status == "renewed"
 
     def give_back(
@@ -209,9 +175,9 @@ class Ledger:
             delay=_ms(delay_seconds),
             resource=resource,
             sent=sent,
-            failed=failed or None,
-            alone=alone or None,
-            stored=why == "error" or None,
+            failed=failed,
+            alone=alone,
+            stored=why == "error",
         )
 
     def close(
@@ -234,12 +200,12 @@ class Ledger:
         return self._held(
             "close",
             claim,
-            followers=_rows(followers),
+            followers=list(followers),
             resource=resource,
             sent=sent,
-            settle=settle or supersede or None,
-            supersede=supersede or None,
-            failed=failed or None,
+            settle=settle or supersede,
+            supersede=supersede,
+            failed=failed,
             date=date_ms,
             ahead=ahead,
         )
@@ -318,19 +284,12 @@ class Ledger:
         for start in range(0, len(sources), _MANY):
             with self._redis.pipeline(transaction=False) as pipe:
                 for source in sources[start : start + _MANY]:
-                    self._send("progress", source, {}, pipe)
+                    self._send("progress", source, pipe)
                 found += [_progress(orjson.loads(reply)) for reply in pipe.execute()]
         return found
 
     def _held(self, operation: str, claim: Claim, **arguments: Any) -> Outcome:
-        outcome = self._do(
-            operation,
-            claim.source,
-            run=claim.run,
-            page=claim.page,
-            token=claim.token,
-            **arguments,
-        )
+        outcome = self._do(operation, claim.source, **_fence(claim), **arguments)
         if outcome.status in _STILL_HELD:
             return outcome
         became = _became(operation, outcome.status, arguments)
@@ -338,28 +297,14 @@ class Ledger:
         return replace(outcome, became=became)
 
     def _do(self, operation: str, source: str, **arguments: Any) -> Outcome:
-        reply = self._call(operation, source, **arguments)
-        return Outcome(
-            reply["status"],
-            tuple(Offer(page, int(number)) for page, number in reply.get("offers", ())),
-            reply.get("queue", ""),
-            reply.get("seal", False),
-            reply.get("task"),
-            reply.get("run", ""),
-        )
+        return msgspec.json.decode(self._send(operation, source, **arguments), type=Outcome)
 
     def _call(self, operation: str, source: str, **arguments: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = orjson.loads(self._send(operation, source, arguments))
+        answer: dict[str, Any] = orjson.loads(self._send(operation, source, **arguments))
         return answer
 
-    def _send(
-        self,
-        operation: str,
-        source: str,
-        arguments: Mapping[str, Any],
-        client: Redis | None = None,
-    ) -> Any:
-        given = {name: value for name, value in arguments.items() if value is not None}
+    def _send(self, operation: str, source: str, client: Redis | None = None, **given: Any) -> Any:
+        given = {name: value for name, value in given.items() if value is not None}
         given |= {"source": source, "queues": _LISTS, "times": self._times}
         now = "" if self.now_ms is None else self.now_ms
         args = [operation, orjson.dumps(given), now]
@@ -375,6 +320,11 @@ class Ledger:
         ]
 
 
+def _fence(claim: Claim) -> dict[str, str]:
+    """Return what tells whether a page is still in the hands of whoever claimed it."""
+    return {"run": claim.run, "page": claim.page, "token": claim.token}
+
+
 def _became(operation: str, status: str, arguments: Mapping[str, Any]) -> str:
     """Return in a word what became of a page that leaves its worker's hands."""
     if status == "stale":
@@ -382,10 +332,6 @@ def _became(operation: str, status: str, arguments: Mapping[str, Any]) -> str:
     if operation == "close":
         return "failed" if arguments["failed"] else "closed"
     return str(arguments.get("why", "key"))  # given back, or its key was refused
-
-
-def _rows(pages: Iterable[Opening]) -> Sequence[tuple[Any, ...]]:
-    return [(p.id, p.payload, p.group, p.held, _ms(p.delay_seconds), p.unsure) for p in pages]
 
 
 def _progress(reply: dict[str, Any]) -> dict[str, Any]:
