@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from workers.embedded import free_port, free_ports, start_redis, write_private
 from workers.errors import redis_faults
 from workers.flower import password_of
-from workers.settings import SECRETS_DIR, Settings
+from workers.secret_files import SECRETS_DIR
+from workers.settings import Settings
 from workers.supervisor import Child, Supervisor
 
 

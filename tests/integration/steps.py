@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 import pytest
-from pydantic import SecretStr
+from pydantic import Secret
 from redis import Redis
 
 from tasks import fetch, plan, purge, seal
@@ -188,7 +188,7 @@ def make(
         data_dir.mkdir(exist_ok=True)
         settings = Settings(
             data_dir=data_dir,
-            redis_url=SecretStr(redis_url),
+            redis_url=Secret(redis_url),
             regions={"us": simulator.region("us"), "eu": simulator.region("eu")},
             request_timeout_seconds=5,
             lanes_start=3,

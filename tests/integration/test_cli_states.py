@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import Secret
 
 from tasks import api
 from tasks.activity import Activity
@@ -45,7 +45,7 @@ def fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Runtime]:
     with redis_server() as url:
         regions = {"us": pagerduty.region("us")}
         data = tmp_path / "data"
-        fleet = build(Settings(data_dir=data, redis_url=SecretStr(url), regions=regions, **SHORT))
+        fleet = build(Settings(data_dir=data, redis_url=Secret(url), regions=regions, **SHORT))
         wishes = api.Wishes(every_seconds=None, resources=RESOURCES)
         for name in NAMES:
             api.connect(fleet, f"acme/{name}", key_of(name), wishes)

@@ -25,7 +25,8 @@ from tests.deployment import (
 from tests.processes import ROOT
 from workers.app import QUEUES, VISIBILITY_SECONDS
 from workers.fleet import queues_of
-from workers.settings import SECRETS_DIR, settings_table
+from workers.secret_files import SECRETS_DIR
+from workers.settings import settings_table
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 WORKERS = ("worker", "worker-due")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from pydantic import SecretStr
+from pydantic import Secret
 
 from workers import urls
 from workers.errors import RedisUnreachable, StorageUnreachable
@@ -85,4 +85,4 @@ def test_without_a_dsn_nothing_of_sentry_is_loaded(
     monkeypatch.setitem(sys.modules, "sentry_sdk", None)  # importing it would fail
     start(Settings(data_dir=tmp_path), "node")
     with pytest.raises(ImportError):
-        start(Settings(data_dir=tmp_path, sentry_dsn=SecretStr("http://key@127.0.0.1:1/1")), "node")
+        start(Settings(data_dir=tmp_path, sentry_dsn=Secret("http://key@127.0.0.1:1/1")), "node")

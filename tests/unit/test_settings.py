@@ -23,7 +23,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of whoever runs the tests, and an empty directory to be in."""
     for name in [name for name in os.environ if name.upper().startswith("PAGETRAIL_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("workers.settings._DEFAULT_SECRETS_DIR", tmp_path / "no secrets")
+    monkeypatch.setattr("workers.secret_files.DEFAULT_DIR", tmp_path / "no secrets")
     monkeypatch.chdir(tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_the_usual_secrets_directory_is_found(
     """/run/secrets, where containers have it, needs no variable."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run/pagetrail_lanes_max").write_text("7")
-    monkeypatch.setattr("workers.settings._DEFAULT_SECRETS_DIR", tmp_path / "run")
+    monkeypatch.setattr("workers.secret_files.DEFAULT_DIR", tmp_path / "run")
     assert load_settings().lanes_max == 7
 
 

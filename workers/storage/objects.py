@@ -14,7 +14,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import MemoryStore, from_url
 
 from workers.errors import StorageUnreachable
-from workers.settings import secret_file
+from workers.secret_files import secret_file
 from workers.storage import HIDDEN, Names, Stored, Version, below, checked
 
 if TYPE_CHECKING:
