@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
@@ -41,13 +41,6 @@ _KEY = re.compile(r"[A-Za-z0-9_+-]+")
 _MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]*>")
 
 
-def _own_version() -> str:
-    try:
-        return version("pagetrail")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "0"
-
-
 class Outcome(StrEnum):
     """What a reply means for the page that asked."""
 
@@ -62,7 +55,7 @@ class Outcome(StrEnum):
 _HEADERS = (
     ("Accept", "application/vnd.pagerduty+json;version=2"),
     ("Accept-Encoding", "gzip"),
-    ("User-Agent", f"pagetrail/{_own_version()}"),
+    ("User-Agent", f"pagetrail/{version('pagetrail')}"),
 )
 _OUTCOMES: Mapping[int, tuple[Outcome, str]] = {
     401: (Outcome.STOP, "key"),

@@ -178,13 +178,7 @@ class Sources:
         """Return the source as Redis has it, else as storage has it; `NotFound` if neither does."""
         with redis_faults():
             text = self._redis.hget(self._keys[0], source_id)
-        if text is not None:
-            return Source.from_json(text)
-        found = self._registered(source_id)
-        if found is None:
-            raise _missing(source_id)
-        self._copy(found[0])
-        return found[0]
+        return self.fresh(source_id) if text is None else Source.from_json(text)
 
     def recent(self, source_id: str) -> Source:
         """Return the source as `get` does; what another process changed may take a second to be seen."""

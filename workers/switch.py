@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 
 import orjson
 from redis import Redis
 
 from workers.errors import redis_faults
+from workers.recent import Recent
 from workers.storage import Storage
 
 PAUSED = ".fleet/paused.json"
@@ -26,15 +26,11 @@ class Switch:
         self._redis = redis
         self._storage = storage
         self._key = f"{prefix}:paused"
-        self._known = (False, -_REMEMBERED_SECONDS)
+        self._recent = Recent(self._look, _REMEMBERED_SECONDS)
 
     def paused(self) -> bool:
         """Return whether all requests are paused; an answer is remembered for a second."""
-        answer, asked_at = self._known
-        if time.monotonic() - asked_at >= _REMEMBERED_SECONDS:
-            answer = self._look()
-            self._known = (answer, time.monotonic())
-        return answer
+        return self._recent.get(self._key)
 
     def pause(self) -> None:
         """Let no process send a request until `resume`; those under way end by themselves. Repeatable."""
@@ -51,10 +47,10 @@ class Switch:
         paused = self._storage.get(PAUSED) is not None
         with redis_faults():
             self._redis.set(self._key, int(paused))
-        self._known = (paused, time.monotonic())
+        self._recent.forget()
         return paused
 
-    def _look(self) -> bool:
+    def _look(self, key: str) -> bool:
         with redis_faults():
-            known = self._redis.get(self._key)
+            known = self._redis.get(key)
         return self.restore() if known is None else known == b"1"

@@ -1,8 +1,8 @@
 """A storage whose calls are timed and whose failures are counted, for the metrics."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
 
 from workers import metrics
 from workers.storage import Names, Storage, Stored, Version
@@ -11,21 +11,11 @@ for _operation in ("put", "put_file", "get", "children", "delete", "replace"):
     metrics.storage_errors(_operation)  # shown before the first, so that it is an increase
 
 
-class _Call:
-    """One call to storage, from its begin to its answer or its failure."""
-
-    __slots__ = ("_begun", "_operation")
-
-    def __init__(self, operation: str) -> None:
-        self._operation = operation
-
-    def __enter__(self) -> None:
-        self._begun = perf_counter()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        metrics.storage_seconds(self._operation).observe(perf_counter() - self._begun)
-        if kind is not None:
-            metrics.storage_errors(self._operation).inc()
+@contextmanager
+def _call(operation: str) -> Iterator[None]:
+    errors, seconds = metrics.storage_errors(operation), metrics.storage_seconds(operation)
+    with errors.count_exceptions(BaseException), seconds.time():
+        yield
 
 
 class MeasuredStorage:
@@ -38,15 +28,15 @@ class MeasuredStorage:
         return str(self._storage)
 
     def put_new(self, key: str, data: bytes) -> bool:
-        with _Call("put"):
+        with _call("put"):
             return self._storage.put_new(key, data)
 
     def put_new_file(self, key: str, path: Path) -> bool:
-        with _Call("put_file"):
+        with _call("put_file"):
             return self._storage.put_new_file(key, path)
 
     def get(self, key: str) -> bytes | None:
-        with _Call("get"):
+        with _call("get"):
             return self._storage.get(key)
 
     def open(self, key: str) -> Iterator[bytes] | None:
@@ -56,19 +46,19 @@ class MeasuredStorage:
         return self._storage.list(prefix)
 
     def children(self, prefix: str) -> Names:
-        with _Call("children"):
+        with _call("children"):
             return self._storage.children(prefix)
 
     def delete(self, key: str) -> None:
-        with _Call("delete"):
+        with _call("delete"):
             self._storage.delete(key)
 
     def get_versioned(self, key: str) -> tuple[bytes, Version] | None:
-        with _Call("get"):
+        with _call("get"):
             return self._storage.get_versioned(key)
 
     def replace_if(self, key: str, data: bytes, version: Version | None) -> bool:
-        with _Call("replace"):
+        with _call("replace"):
             return self._storage.replace_if(key, data, version)
 
     def check(self) -> None:
