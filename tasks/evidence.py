@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from tasks.answers import Answer, lines, served
-from tasks.artifacts import Collation, decode_page, page_key, pages_prefix, sha256
+from tasks.artifacts import Collation, page_key, pages_prefix, sha256
 from tasks.catalog import CATALOG, FEEDS
+from tasks.envelopes import decode_page
 from tasks.pages import Page
 from tasks.proofs import Reading, State, Verdict, walk
 from tasks.runs import Plan

@@ -13,9 +13,10 @@ from redis import RedisError
 
 from tasks import messages
 from tasks.answers import Answer, read_answer, well_formed
-from tasks.artifacts import decode_page, encode_page, page_key, same_recipe
+from tasks.artifacts import page_key
 from tasks.asking import ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS
+from tasks.envelopes import decode_page, encode_page, same_recipe
 from tasks.manifests import read_plan
 from tasks.pages import Page, Step, children_ahead, decide, request_of, too_slow
 from tasks.proofs import Read, read_pass

@@ -15,14 +15,7 @@ import orjson
 import zstandard
 
 from tasks import vitals
-from tasks.artifacts import (
-    account_of,
-    artifact_key,
-    manifest_key,
-    plan_key,
-    sha256,
-    write_parts,
-)
+from tasks.artifacts import account_of, artifact_key, manifest_key, plan_key, sha256, write_parts
 from tasks.evidence import Evidence, gather
 from tasks.manifests import collected, make_manifest, read_manifest, read_plan, resources_of
 from tasks.purges import purged_through

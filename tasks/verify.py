@@ -11,16 +11,9 @@ from typing import Any
 import orjson
 import zstandard
 
-from tasks.artifacts import (
-    account_of,
-    decode_page,
-    manifest_key,
-    page_key,
-    plan_key,
-    run_prefix,
-    sha256,
-)
+from tasks.artifacts import account_of, manifest_key, page_key, plan_key, run_prefix, sha256
 from tasks.catalog import CATALOG
+from tasks.envelopes import decode_page
 from tasks.evidence import Evidence, gather
 from tasks.manifests import chosen_runs, digest, resources_of
 from tasks.purges import Purge, digests_of, purge_of, purged_through, record_key, record_naming

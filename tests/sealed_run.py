@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from tasks.answers import Answer
-from tasks.artifacts import encode_page, page_key, plan_key
+from tasks.artifacts import page_key, plan_key
+from tasks.envelopes import encode_page
 from tasks.pages import Page, Request, request_of
 from tasks.runs import Plan
 from tasks.seal import seal
