@@ -26,7 +26,7 @@ import httpx
 from workers import exact
 from workers.deadline import PunctualTransport, timeouts
 from workers.errors import SettingsFault, UsageFault
-from workers.urls import is_loopback
+from workers.urls import check_proxy, is_loopback
 
 # As many as a process has slots at most, for to wait for one would count as PagerDuty's silence;
 # httpx's pool slows down steeply above about 100.
@@ -309,13 +309,24 @@ def _origin(url: httpx.URL) -> str:
 
 
 def _connections(origin: str) -> httpx.BaseTransport:
-    host = httpx.URL(origin).host
-    direct = is_loopback(host) or proxy_bypass(host)
     return PunctualTransport(
         limits=httpx.Limits(
             max_connections=CONNECTIONS,
             max_keepalive_connections=CONNECTIONS,
             keepalive_expiry=KEEPALIVE_SECONDS,
         ),
-        proxy=None if direct else getproxies().get("https"),
+        proxy=_proxy(httpx.URL(origin).host),
     )
+
+
+def _proxy(host: str) -> str | None:
+    """Return the proxy on the way to *host*, if the environment names one; `SettingsFault` unless httpx can use it."""
+    named = getproxies().get("https")
+    if not named or is_loopback(host) or proxy_bypass(host):
+        return None
+    try:
+        return check_proxy(named)
+    except ValueError:
+        raise SettingsFault(
+            "HTTPS_PROXY must be the http:// or https:// URL of a proxy, or its host and port."
+        ) from None

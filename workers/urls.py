@@ -51,6 +51,15 @@ def check_redis(url: str) -> str:
     return url
 
 
+def check_proxy(url: str) -> str:
+    """Return *url* with its scheme, which curl and others let people leave out: http or https."""
+    whole = url if "://" in url else f"http://{url}"
+    parts = _split(whole)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("the scheme is another one, or the host is missing")
+    return whole
+
+
 def check_sentry(url: str) -> str:
     """Return *url* if it is a DSN: scheme, public key, host and project."""
     parts = _split(url)

@@ -346,6 +346,20 @@ def test_a_proxy_of_the_environment_never_gets_loopback_requests(
     client.close()
 
 
+def test_a_proxy_may_be_named_without_its_scheme(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"user:word@{server.origin.removeprefix('http://')}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("https_proxy", raising=False)
+    server.script = lambda to: to.send(403)
+    client = PagerDuty({"us": "https://api.pagerduty.example"})
+    assert get(client).words == "No whole answer: ProxyError."
+    client.close()
+    assert server.heads[0].startswith("CONNECT api.pagerduty.example:443 ")
+
+
 def test_nothing_is_logged_about_a_request(
     client: PagerDuty, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

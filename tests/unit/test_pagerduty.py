@@ -1,6 +1,7 @@
 """What PagerDuty's statuses, bodies and keys mean, without a network."""
 
 import json
+import traceback
 from datetime import UTC, datetime
 
 import httpx
@@ -253,3 +254,17 @@ def test_a_path_that_would_change_the_host_is_refused(client: PagerDuty) -> None
 def test_a_malformed_key_never_gets_as_far_as_a_header(client: PagerDuty) -> None:
     with pytest.raises(UsageFault):
         client.get("us", "/users", [], f"{KEY}\r\nX-Evil: 1", deadline_seconds=1)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://u:hunter2@proxy:1080", "http://u:hunter2@", "u:hunter2@proxy:port"]
+)
+def test_a_proxy_that_nobody_can_use_is_a_sentence_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("https_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(SettingsFault, match=r"^HTTPS_PROXY must be .*\.$") as caught:
+        PagerDuty({"us": "https://api.pagerduty.example"})
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
