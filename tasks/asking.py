@@ -46,10 +46,12 @@ def ask(
 ) -> Asked:
     """Send one GET with the source's key if its budget allows it within the limiter's patience.
 
-    Of an *endpoint_class*, the budget of that class has to allow it too.
+    Of an *endpoint_class*, the budget of that class has to allow it too. A key that can't be opened (`VaultFault`)
+    takes nothing of it, or the source's other pages would seem to wait for what this one never sends.
     """
     if fleet.switch.paused():
         return Asked(None, PAUSED_SECONDS, "paused")
+    key = fleet.sources.key_of(source)
     with fleet.regions.slot(source.region) as allowed:
         if not allowed:
             return Asked(None, CROWDED_SECONDS, "pagerduty")
@@ -66,7 +68,7 @@ def ask(
             source.region,
             path,
             params,
-            fleet.sources.key_of(source),
+            key,
             deadline_seconds=fleet.settings.request_timeout_seconds,
         )
         metrics.count_reply(source.region, reply, perf_counter() - begun)

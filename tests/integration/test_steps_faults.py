@@ -17,6 +17,7 @@ from tasks.catalog import CATALOG, FEEDS
 from tasks.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
+from workers.errors import VaultFault
 from workers.pagerduty import Outcome, Reply
 from workers.sources import Source, State
 
@@ -128,6 +129,27 @@ def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fl
     for _ in range(3):
         fleet.idle()
     assert {arguments[0] for _, arguments in fleet.messages if len(arguments) == 5} == {OTHER}
+
+
+def test_a_source_whose_key_can_not_be_opened_waits_for_no_budget(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be said to, one page after the other, and never that a fault of ours repeats."""
+
+    def shut(source: Source) -> str:
+        raise VaultFault(f"{source.id} is sealed.")
+
+    monkeypatch.setattr(fleet.runtime.sources, "key_of", shut)
+    assert fleet.redis.delete(*fleet.redis.keys("pagetrail:limiter:*"))  # nobody has asked lately
+    began = fleet.now_ms
+    while fleet.now_ms - began < 180_000:
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
+        assert fleet.runtime.ledger.progress(SOURCE).get("why", "error") == "error"
+    progress = fleet.runtime.ledger.progress(SOURCE)
+    assert progress["now"] - progress["why_at"] > 120_000
 
 
 def test_a_class_of_endpoints_at_its_own_limit_holds_up_no_other_page(fleet: Fleet) -> None:
