@@ -8,14 +8,19 @@ the class up while there is none. Its answer shows the headers of one of the two
 alone. Redis keeps about 3 KB per budget in use and forgets an idle one within an hour.
 """
 
+from __future__ import annotations
+
 import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
+
+if TYPE_CHECKING:
+    from workers.pagerduty import Reply
 
 LIMIT = 960  # requests a minute, PagerDuty's documented limit; answers correct it
 PATIENCE_SECONDS = 2.0  # a longer wait is not worth a worker's slot
@@ -38,7 +43,7 @@ class Permit:
     ticket: int  # the budget's requests are numbered in the order of their slots
     reason: str  # what set the wait: "paced", "window", "pause", "seed" or "" for none
     waited_seconds: float = 0.0
-    further: "Permit | None" = None  # of the endpoint's class, where that has a limit of its own
+    further: Permit | None = None  # of the endpoint's class, where that has a limit of its own
 
     @property
     def retry_after_seconds(self) -> float:
@@ -57,26 +62,6 @@ class BudgetState:
     paused_seconds: float
     waits: int
     longest_wait_seconds: float
-
-
-class Answer(Protocol):
-    """The part of a reply a budget learns from; None where the answer did not say."""
-
-    @property
-    def status(self) -> int | None: ...
-    @property
-    def limit(self) -> int | None: ...
-    @property
-    def remaining(self) -> int | None: ...
-    @property
-    def reset_seconds(self) -> int | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Silence:
-    """What a budget hears of a request whose answer spoke of another one."""
-
-    status = limit = remaining = reset_seconds = None
 
 
 def budget_name(region: str, fingerprint: str) -> str:
@@ -166,7 +151,7 @@ class Limiter:
         sendable, _ = self._run("confirm", permit.budget, permit.slot_ms)
         return bool(sendable == 1)
 
-    def observe(self, permit: Permit, answer: Answer) -> None:
+    def observe(self, permit: Permit, answer: Reply) -> None:
         """Teach the budget what the answer to *permit*'s request said; safe to repeat, atomic.
 
         Of an endpoint class, the limit in the headers tells whose they are. A refusal without headers is the class's:
@@ -180,21 +165,25 @@ class Limiter:
         if answer.limit == known:
             whole, silent = silent, whole
         self._observe(whole, answer)
-        self._observe(silent, _Silence())
+        self._tell(silent, 0)
 
-    def _observe(self, permit: Permit, answer: Answer) -> None:
-        if self._teaches_little(permit, answer):
-            return
-        headers = (answer.limit, answer.remaining)
-        reset_ms = None if answer.reset_seconds is None else answer.reset_seconds * 1000
-        self._run(
-            "observe",
-            permit.budget,
-            permit.ticket,
-            answer.status or 0,
-            *(-1 if value is None or value < 0 else value for value in (*headers, reset_ms)),
-            random.randrange(JITTER_MS),  # noqa: S311 - spreads load, hides nothing
-        )
+    def _observe(self, permit: Permit, answer: Reply) -> None:
+        if not self._teaches_little(permit, answer):
+            reset_ms = None if answer.reset_seconds is None else answer.reset_seconds * 1000
+            self._tell(permit, answer.status or 0, answer.limit, answer.remaining, reset_ms)
+
+    def _tell(
+        self,
+        permit: Permit,
+        status: int,
+        limit: int | None = None,
+        remaining: int | None = None,
+        reset_ms: int | None = None,
+    ) -> None:
+        headers = (limit, remaining, reset_ms)
+        known = [-1 if value is None or value < 0 else value for value in headers]
+        jitter = random.randrange(JITTER_MS)  # noqa: S311 - spreads load, hides nothing
+        self._run("observe", permit.budget, permit.ticket, status, *known, jitter)
 
     def state(self, budget: str, *, reserve_share: float) -> BudgetState:
         """Return what the budget looks like now; changes nothing."""
@@ -213,7 +202,7 @@ class Limiter:
         keys, given = [base, f"{base}:log"], [verb, now, *self._law, *args]
         return self._script(keys=keys, args=given, client=client)
 
-    def _teaches_little(self, permit: Permit, answer: Answer) -> bool:
+    def _teaches_little(self, permit: Permit, answer: Reply) -> bool:
         """Return whether this process reported the like of *answer* a moment ago."""
         plenty = answer.remaining is not None and answer.remaining * 5 > (answer.limit or 0)
         if answer.status != 200 or permit.reason == "seed" or not plenty:
