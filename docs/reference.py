@@ -1,12 +1,15 @@
 """Writes settings.md and commands.md from the program itself: `make docs` runs it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
 from tasks.cli import pagetrail
-from workers.settings import settings_table
+from workers.secret_files import DEFAULT_DIR, SECRETS_DIR
+from workers.settings import Settings, variable_of
 
 HERE = Path(__file__).parent
 
@@ -52,11 +55,32 @@ record per line).
 """
 
 
+class Setting(NamedTuple):
+    """One row of the table of settings."""
+
+    variable: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def table() -> list[Setting]:
+    """Return every setting, in the order of the class."""
+    meaning = "Files named like a variable, for secrets"
+    rows = [Setting(SECRETS_DIR, str(DEFAULT_DIR), "a directory", meaning)]
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        text = json.dumps(default) if isinstance(default, dict | bool) else str(default or "")
+        extra: Any = field.json_schema_extra
+        rows.append(Setting(variable_of(name), text, extra["allowed"], str(field.description)))
+    return rows
+
+
 def settings() -> str:
     """Return settings.md."""
     return SETTINGS + "".join(
         f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.allowed} | {row.meaning} |\n"
-        for row in settings_table()
+        for row in table()
     )
 
 

@@ -5,7 +5,7 @@ import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from workers import urls
 from workers.errors import RedisUnreachable, SettingsFault, VaultFault
 from workers.misspelt import misspelt
-from workers.secret_files import DEFAULT_DIR, SECRETS_DIR, secrets_dir
+from workers.secret_files import SECRETS_DIR, secrets_dir
 from workers.vault import Vault, key_in_file
 
 PREFIX = "PAGETRAIL_"
@@ -281,31 +281,19 @@ class Settings(BaseSettings):
         return self.data_dir
 
 
-class Documented(NamedTuple):
-    """One row of the settings table."""
-
-    variable: str
-    default: str
-    allowed: str
-    meaning: str
+def variable_of(name: str) -> str:
+    """Return the variable of the setting *name*."""
+    return PREFIX + name.upper()
 
 
-def settings_table() -> list[Documented]:
-    """Return every setting as one row for the documentation, in the order of the class."""
-    meaning = "Files named like a variable, for secrets"
-    rows = [Documented(SECRETS_DIR, str(DEFAULT_DIR), "a directory", meaning)]
-    for name, field in Settings.model_fields.items():
-        default = field.get_default(call_default_factory=True, validated_data={})
-        text = json.dumps(default) if isinstance(default, dict | bool) else str(default or "")
-        allowed = _extra(name)["allowed"]
-        rows.append(Documented(_variable(name), text, allowed, str(field.description)))
-    return rows
+def variables() -> list[str]:
+    """Return every variable that is read."""
+    return [SECRETS_DIR, *map(variable_of, Settings.model_fields)]
 
 
 def load_settings() -> Settings:
     """Read environment and secret files; `SettingsFault` names what is wrong, never a secret."""
-    known = [SECRETS_DIR, *map(_variable, Settings.model_fields)]
-    if pair := misspelt(os.environ, known, PREFIX):
+    if pair := misspelt(os.environ, variables(), PREFIX):
         raise SettingsFault(
             f"{pair[0]} is no setting: {pair[1]} is the nearest; correct or remove it."
         )
@@ -327,22 +315,14 @@ def load_settings() -> Settings:
         ) from None
 
 
-def _extra(name: str) -> dict[str, Any]:
-    extra = Settings.model_fields[name].json_schema_extra
-    return extra if isinstance(extra, dict) else {}
-
-
-def _variable(name: str) -> str:
-    return PREFIX + name.upper()
-
-
 def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
     if not first["loc"]:
         return f"{reason}."
     name = str(first["loc"][0])
-    if _extra(name)["shown"]:
+    told: Any = Settings.model_fields[name].json_schema_extra
+    if told["shown"]:
         reason = f"it is {str(first['input'])[:60]!r}"
-    sentence = f"{_variable(name)} must be {_extra(name)['allowed']}"
+    sentence = f"{variable_of(name)} must be {told['allowed']}"
     return f"{sentence}; {reason}." if reason else f"{sentence}."

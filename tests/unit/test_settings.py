@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from docs.reference import table
 from tests.permissions import unprivileged
 from workers.errors import Fault, RedisUnreachable, SettingsFault, VaultFault
-from workers.settings import Settings, load_settings, settings_table
+from workers.settings import Settings, load_settings
 from workers.vault import generate_key
 
 PASSWORD = "hunter2hunter2"
@@ -284,7 +285,7 @@ def test_a_file_in_place_of_the_data_directory_is_told(
 
 def test_the_table_has_a_row_for_every_setting() -> None:
     """What is documented is what there is."""
-    rows = {row.variable: row for row in settings_table()}
+    rows = {row.variable: row for row in table()}
     fields = {f"PAGETRAIL_{name.upper()}" for name in Settings.model_fields}
     assert set(rows) == fields | {"PAGETRAIL_SECRETS_DIR"}
     assert all(row.meaning and row.allowed for row in rows.values())
