@@ -18,8 +18,6 @@ import redis
 from celery import signals
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from tasks.activity import Activity, doing
 from tasks.vitals import (
@@ -38,6 +36,7 @@ from workers.app import QUEUES, celery
 from workers.errors import Fault
 from workers.ledger import Ledger
 from workers.limiter import BudgetState, Limiter
+from workers.redis_client import impatient
 from workers.roster import Roster
 from workers.settings import Settings, load_settings
 from workers.sources import every_source
@@ -184,12 +183,7 @@ def watch() -> None:
     def register(sender: Any, **_: Any) -> None:
         settings = load_settings() if sender.app is celery else None
         if settings and settings.metrics_port is not None:
-            client = redis.Redis.from_url(
-                settings.redis_url_or_embedded(),
-                socket_timeout=ANSWER_SECONDS,
-                socket_connect_timeout=ANSWER_SECONDS,
-                retry=Retry(NoBackoff(), 0),  # the next scrape is the retry
-            )
+            client = impatient(settings.redis_url_or_embedded(), ANSWER_SECONDS)
             metrics.BEAT.register(Vitals(client, settings))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from redis import Redis
 
 from workers.errors import redis_faults
+from workers.redis_client import now_ms
 
 DAY_MS = 86_400_000
 
@@ -23,13 +24,13 @@ class Daily:
         """Look at *source* once a day from now on. Repeatable: a time that is set stays."""
         share = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) / 2**32
         with redis_faults():
-            at = _after(round(share * DAY_MS), self._now_ms())
+            at = _after(round(share * DAY_MS), now_ms(self._redis))
             self._redis.zadd(self._key, {source: at}, nx=True)
 
     def within(self, source: str, seconds: float) -> None:
         """Look at *source* after *seconds*, and then once a day."""
         with redis_faults():
-            self._redis.zadd(self._key, {source: self._now_ms() + round(seconds * 1000)})
+            self._redis.zadd(self._key, {source: now_ms(self._redis) + round(seconds * 1000)})
 
     def end(self, source: str) -> None:
         """Look at *source* no more. Repeatable."""
@@ -39,7 +40,7 @@ class Daily:
     def take(self, most: int) -> list[str]:
         """Return up to *most* sources that are due, each to one caller only; they are due again in a day."""
         with redis_faults():
-            now = self._now_ms()
+            now = now_ms(self._redis)
             due = self._redis.zrangebyscore(self._key, 0, now, 0, most, withscores=True)
             # What comes next follows from the time that was set: of two callers one changes it.
             return [
@@ -49,10 +50,6 @@ class Daily:
                     self._key, {source: _after(int(at), now)}, xx=True, gt=True, ch=True
                 )
             ]
-
-    def _now_ms(self) -> int:
-        seconds, microseconds = self._redis.time()
-        return int(seconds * 1000 + microseconds // 1000)
 
 
 def _after(at: int, now: int) -> int:

@@ -9,10 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from workers.errors import Fault, SettingsFault
+from workers.redis_client import impatient
 from workers.settings import Settings
 from workers.supervisor import Child, Supervisor
 
@@ -95,7 +94,7 @@ def _configuration(directory: Path, port: int | None, password: str | None) -> s
 
 def _answers(url: str, pid: int | None) -> bool:
     """Say whether the server of process *pid* answers; another program may have taken the port."""
-    with redis.Redis.from_url(url, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)) as client:
+    with impatient(url, 1.0) as client:
         try:
             return int(client.info("server")["process_id"]) == pid and bool(client.ping())
         except redis.RedisError:

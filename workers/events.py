@@ -11,6 +11,7 @@ import orjson
 from redis import Redis
 
 from workers.errors import redis_faults
+from workers.redis_client import now_ms
 
 DAY_SECONDS = 86_400
 MOST = 50_000
@@ -61,12 +62,12 @@ class Events:
         with redis_faults():
             if quiet_seconds and self._redis.exists(told):
                 return
-            seconds, micros = self._redis.time()
+            at = now_ms(self._redis)
             event = {
                 "format": 1,
                 "id": event_id,
                 "kind": kind,
-                "at": f"{datetime.fromtimestamp(seconds, UTC):%FT%T}.{micros // 1000:03d}Z",
+                "at": f"{datetime.fromtimestamp(at // 1000, UTC):%FT%T}.{at % 1000:03d}Z",
                 "source": source,
                 "run": run,
                 "data": dict(data),

@@ -11,7 +11,9 @@ from celery import bootsteps
 
 from workers import health
 from workers.errors import Fault
+from workers.redis_client import connect
 from workers.roster import Roster
+from workers.settings import load_settings
 
 BEAT_SECONDS = 5.0
 LEAVE_SECONDS = 2.0  # the process may end right after, and its threads with it
@@ -74,8 +76,5 @@ class Heartbeat(bootsteps.StartStopStep):
 
 @cache
 def _roster() -> Roster:
-    from workers.runtime import connect
-    from workers.settings import load_settings
-
     settings = load_settings()
     return Roster(connect(settings.redis_url_or_embedded()), settings.key_prefix)

@@ -7,6 +7,8 @@ from typing import Any
 
 from redis import Redis
 
+from workers.redis_client import now_ms
+
 ALIVE_SECONDS = 20.0
 """A worker says it is there every 5 s: one that was silent for so long is gone, or frozen."""
 _KEPT_SECONDS = 3600.0
@@ -21,7 +23,7 @@ class Roster:
 
     def enter(self, node: str, queues: Iterable[str]) -> None:
         """Say that *node* takes work from *queues* now; repeatable."""
-        now = self._now_ms()
+        now = now_ms(self._redis)
         with self._redis.pipeline() as pipe:
             pipe.zadd(self._key, {_line(node, queues): now})
             pipe.zremrangebyscore(self._key, "-inf", now - _KEPT_SECONDS * 1000)
@@ -34,14 +36,10 @@ class Roster:
     def workers(self) -> dict[str, tuple[str, ...]]:
         """Return the queues of every worker that is there."""
         alive: Any = self._redis.zrangebyscore(
-            self._key, self._now_ms() - ALIVE_SECONDS * 1000, "+inf"
+            self._key, now_ms(self._redis) - ALIVE_SECONDS * 1000, "+inf"
         )
         pairs = (line.decode().split(" ") for line in alive)
         return {node: tuple(queues.split(",")) for node, queues in pairs}
-
-    def _now_ms(self) -> int:
-        seconds, micros = self._redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
 
 
 def _line(node: str, queues: Iterable[str]) -> str:

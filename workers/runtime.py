@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from redis import BlockingConnectionPool, Redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
+from redis import Redis
 
 from workers.daily import Daily
 from workers.events import Events
 from workers.ledger import Ledger, Times
 from workers.limiter import Limiter
 from workers.pagerduty import PagerDuty
+from workers.redis_client import connect
 from workers.regions import RegionGate
 from workers.settings import Settings, load_settings
 from workers.sources import Sources
@@ -22,9 +21,6 @@ from workers.storage.measured import MeasuredStorage
 from workers.switch import Switch
 from workers.troubles import Troubles
 from workers.vault import Vault
-
-CONNECTIONS = 64
-SOCKET_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +70,6 @@ def build(settings: Settings) -> Runtime:
         pagerduty=PagerDuty(settings.regions),
         ledger=Ledger(redis, prefix, times),
         regions=RegionGate(settings.worker_slots),
-    )
-
-
-def connect(url: str) -> Redis:
-    """Return a client that many threads can share: it waits for a free connection, not for ever."""
-    return Redis.from_pool(  # and closes it
-        BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS,
-            timeout=SOCKET_SECONDS,
-            socket_timeout=SOCKET_SECONDS,
-            socket_connect_timeout=SOCKET_SECONDS,
-            health_check_interval=30,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
-        )
     )
 
 

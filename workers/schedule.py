@@ -6,11 +6,10 @@ from typing import Any
 
 import redis
 from celery.beat import Scheduler
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from workers import health, metrics
 from workers.logs import log
+from workers.redis_client import impatient
 
 PLAN_QUEUE = "plan"
 TICK_SECONDS = 1.0
@@ -73,10 +72,5 @@ class Ticker(Scheduler):
 
     def _redis(self) -> redis.Redis:
         if self._client is None:
-            self._client = redis.Redis.from_url(
-                self.app.conf.broker_url,
-                socket_timeout=_ANSWER_SECONDS,
-                socket_connect_timeout=_ANSWER_SECONDS,
-                retry=Retry(NoBackoff(), 0),  # the next tick is the retry
-            )
+            self._client = impatient(self.app.conf.broker_url, _ANSWER_SECONDS)
         return self._client

@@ -135,16 +135,17 @@ def complete_resource(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def _known_ids() -> list[str]:
-    from redis import Redis, RedisError
+    from redis import RedisError
 
     from workers.errors import Fault
+    from workers.redis_client import impatient
     from workers.settings import load_settings
     from workers.sources import source_ids
 
     try:
         settings = load_settings()
         url = settings.redis_url_or_embedded()
-        with Redis.from_url(url, socket_connect_timeout=0.3, socket_timeout=0.3) as redis:
+        with impatient(url, 0.3) as redis:
             return source_ids(redis, settings.key_prefix)
     except (Fault, RedisError, OSError):
         return []
