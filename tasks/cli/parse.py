@@ -163,6 +163,7 @@ def _source(metavar: str, *, required: bool) -> Callable[[FC], FC]:
 
 source_argument = _source("TENANT/NAME", required=True)
 source_or_none = _source("[TENANT/NAME]", required=False)
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask for confirmation.")
 all_option = click.option("--all", "everything", is_flag=True, help="All of them at once.")
 
 
@@ -171,3 +172,33 @@ def run_option(default: str) -> Callable[[FC], FC]:
     return click.option(
         "--run", metavar="RUN", type=run_id, help=f"Its number; default: {default}."
     )
+
+
+_SETTINGS = (
+    click.option(
+        "--resources",
+        metavar="a,b|all",
+        type=resources,
+        help="What to collect, like users,audit_records; all unless set.",
+    ),
+    click.option(
+        "--reserve",
+        metavar="10%",
+        type=share,
+        help="Share of the key's request limit to leave to the customer.",
+    ),
+    click.option(
+        "--retention",
+        "retention_months",
+        metavar="MONTHS|never",
+        type=months,
+        help="Age at which what was collected is erased; never unless set.",
+    ),
+)
+
+
+def settings_options(command: FC) -> FC:
+    """Give a command the options for what can be asked of a new source and changed later."""
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command

@@ -93,3 +93,11 @@ def show_access(verdict: Verdict) -> None:
     )
     if missing := [name for name, each in verdict.resources.items() if not each.readable]:
         output.say(f"This key can't read {', '.join(missing)}: runs will name that as missing.")
+
+
+def show_changed(source: Source, as_json: bool, sentence: str) -> None:
+    """Print a source that was changed as a document, or say what was done."""
+    if as_json:
+        output.emit(document(source))
+    else:
+        output.say(sentence)
