@@ -105,11 +105,12 @@ class Vitals(Collector):
             pipe.time()
             pipe.info("memory")
             pipe.get(f"{prefix}:paused")
+            pipe.hlen(f"{prefix}:troubles")
             pipe.hlen(f"{prefix}:unacked")
             pipe.zrange(f"{prefix}:unacked_index", 0, 0, withscores=True)
             for queue in QUEUES:
                 pipe.llen(f"{prefix}:{queue}")
-            (now, _), memory, paused, unacked, oldest, *lengths = pipe.execute()
+            (now, _), memory, paused, troubles, unacked, oldest, *lengths = pipe.execute()
         workers = Counter(
             queue for queues in Roster(self._redis, prefix).workers().values() for queue in queues
         )
@@ -118,6 +119,7 @@ class Vitals(Collector):
             "redis_memory_bytes": one(memory["used_memory"]),
             "redis_memory_limit_bytes": one(limit),
             "fleet_paused": one(paused == b"1"),
+            "troubles": one(troubles),
             "queue_messages": {(q,): n for q, n in zip(QUEUES, lengths, strict=True)},
             "queue_workers": {(q,): workers[q] for q in QUEUES},
             "unacked_messages": one(unacked),

@@ -47,6 +47,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unacked_oldest_seconds": ("Age of the oldest of them.", ()),
     "sources": ("Connected sources by what they are allowed to do.", ("state",)),
     "sources_last_run": ("Sources by how their last run ended.", ("state",)),
+    "troubles": ("Things the fleet can't do for a source until a person helps.", ()),
     "sources_stale": ("Active sources whose last manifest is overdue.", ()),
     "source_latest_seconds": ("By how much the latest source is late; 0 if none is.", ()),
     "source_late_seconds": (

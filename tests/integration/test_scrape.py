@@ -63,7 +63,9 @@ def test_runs_pages_and_waits_are_those_of_the_ledger(
     assert found["pages_open"][("offered",)] == 3
     assert found["queue_messages"][("fetch",)] == 2
     assert found["budgets"] == {(): 2}
-    assert found["unacked_messages"] == {(): 0}
+    assert (found["unacked_messages"], found["troubles"]) == ({(): 0}, {(): 0})
+    redis.hset("pagetrail:troubles", "acme/main run", "Its plan is gone.")
+    assert read()["troubles"] == {(): 1}
 
 
 def test_a_credential_that_sources_share_is_one_budget_with_the_largest_reserve(
