@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import redis
@@ -36,7 +37,6 @@ class Ticker(Scheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._next: dict[str, float] = {}
-        self._client: redis.Redis | None = None
         self._answers = True
 
     def tick(self, *_: Any, **__: Any) -> float:
@@ -55,7 +55,7 @@ class Ticker(Scheduler):
 
     def _wanted(self, entry: Any) -> bool:
         try:
-            waiting = self._redis().llen(self._list_of(entry))
+            waiting = self._redis.llen(self._list_of(entry))
         except redis.RedisError as error:
             if self._answers:
                 log.warning(
@@ -70,7 +70,6 @@ class Ticker(Scheduler):
         prefix: str = self.app.conf.broker_transport_options["global_keyprefix"]
         return f"{prefix}{entry.options['queue']}"
 
+    @cached_property
     def _redis(self) -> redis.Redis:
-        if self._client is None:
-            self._client = impatient(self.app.conf.broker_url, _ANSWER_SECONDS)
-        return self._client
+        return impatient(self.app.conf.broker_url, _ANSWER_SECONDS)

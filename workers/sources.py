@@ -136,7 +136,7 @@ class Sources:
     """All sources. Safe to share between threads; every write goes to storage first.
 
     Raises `RedisUnreachable` and `StorageUnreachable` where one of them can't do its part. A write
-    that storage took and Redis didn't is made up for by the next `get`, `save` or `restore`.
+    that storage took and Redis didn't is made up for by the next `fresh`, `save` or `restore`.
     """
 
     def __init__(self, redis: Redis, storage: Storage, vault: Vault, prefix: str) -> None:
