@@ -102,6 +102,7 @@ class Visit:
         self.resource = self.page.segment.partition(".")[0]
         self.key = page_key(claim.source, claim.run, claim.page)
         self.sent = 0
+        self.said = ""  # what PagerDuty answered now
         self.kept_at = monotonic()
 
     def make(self) -> Outcome:
@@ -136,6 +137,7 @@ class Visit:
         if asked.reply is None:
             return self._back(asked.why, asked.wait_seconds)
         self.sent = 1
+        self.said = asked.reply.gist
         return self._judge(source, asked.reply)
 
     def _judge(self, source: Source, reply: Reply) -> Outcome:
@@ -263,7 +265,7 @@ class Visit:
         return first
 
     def _give_up(self) -> Outcome:
-        log.error("page given up", extra=self._known())
+        log.error("page given up: %s", self.said or "it failed too often", extra=self._known())
         return self._finish(decide(self.page, None, self.plan), failed=True)
 
     def _close(self, answer: Answer, *, date: datetime | None = None) -> Outcome:

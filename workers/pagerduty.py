@@ -90,6 +90,12 @@ class Reply:
         """Return the body's JSON, read anew each time; None where it is none."""
         return _decoded(self.body)
 
+    @property
+    def gist(self) -> str:
+        """Return in a line what PagerDuty's support would ask for: status, words, request id."""
+        request = self.request_id and f"request id {self.request_id}"
+        return ", ".join(filter(None, (str(self.status or "no answer"), self.words, request)))
+
 
 class ReadOnlyTransport(httpx.BaseTransport):
     """Passes GET to the origins it was given, and refuses everything else unsent."""

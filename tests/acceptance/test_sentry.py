@@ -50,7 +50,7 @@ def test_a_fault_is_told_with_its_page_and_request_and_what_is_expected_is_not(
             fleet.until(lambda: "page given up" in logs(fleet), 60, "give the page up")
             assert fleet.stop() == 0
     causes = {tuple(each["fingerprint"]): each for each in receiver.events}
-    assert set(causes) == {CONFLICT, ("pagetrail.fetch", "page given up")}
+    assert set(causes) == {CONFLICT, ("pagetrail.fetch", "page given up: %s")}
     event = causes[CONFLICT]
     assert f"task_id={event['tags'].pop('task_id')}" in logs(fleet)
     assert event["tags"] == {

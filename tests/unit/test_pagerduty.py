@@ -15,6 +15,7 @@ from workers.pagerduty import (
     Outcome,
     PagerDuty,
     ReadOnlyTransport,
+    Reply,
     fingerprint,
     plausible_key,
     reply_to,
@@ -268,3 +269,15 @@ def test_a_proxy_that_nobody_can_use_is_a_sentence_without_its_password(
     with pytest.raises(SettingsFault, match=r"^HTTPS_PROXY must be .*\.$") as caught:
         PagerDuty({"us": "https://api.pagerduty.example"})
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("reply", "gist"),
+    [
+        (Reply(Outcome.RETRY, 500, words="Internal", request_id="r-1"), "500, Internal, request id r-1"),
+        (Reply(Outcome.RETRY, 502), "502"),
+        (Reply(Outcome.RETRY, words="ReadTimeout", timed_out=True), "no answer, ReadTimeout"),
+    ],
+)  # fmt: skip
+def test_the_gist_of_a_reply_is_what_a_support_asks_for(reply: Reply, gist: str) -> None:
+    assert reply.gist == gist
