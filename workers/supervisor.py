@@ -140,10 +140,11 @@ class Supervisor:
             wait = BACKOFF_SECONDS[min(kept.deaths, len(BACKOFF_SECONDS)) - 1]
             kept.start_at = now + wait
             log.warning(
-                "%s ended (exit %d): it starts again in %g s",
+                "%s ended (exit %d): it starts again in %g s; its output is in %s",
                 kept.child.name,
                 kept.process.returncode,
                 wait,
+                self._log(kept.child.name),
             )
             kept.process = None
             self._pid_file(kept.child.name).unlink(missing_ok=True)
