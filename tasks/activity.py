@@ -35,6 +35,10 @@ class Activity(StrEnum):
     DISCONNECTED = "disconnected"
 
 
+WAITS = (Activity.BUDGET, Activity.WORKER, Activity.PAGERDUTY)
+"""Where its pages wait for something."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doing:
     """What a source is doing, for how long (None: not known), and if it is stuck, in what."""

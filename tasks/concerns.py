@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from tasks.activity import Activity, Doing
+from tasks.activity import WAITS, Activity, Doing
 from tasks.windows import moment
 from workers.sources import Source, State
 
@@ -15,7 +15,6 @@ LONG_WAIT_SECONDS = 600.0
 """A wait this long doesn't end by itself soon enough."""
 STALE_SHARE, STALE_SECONDS = 0.25, 900.0
 """A source is stale when it is late by a quarter of its interval and a quarter of an hour."""
-_WAITS = (Activity.WORKER, Activity.PAGERDUTY, Activity.BUDGET)
 
 
 class Concern(StrEnum):
@@ -55,7 +54,7 @@ def concerns(
         Concern.TROUBLE: troubled,
         Concern.FAILED: ended == "failed" and not refused,
         Concern.STALE: _stale(source, last, at),
-        Concern.WAITS: now.activity in _WAITS and (now.seconds or 0.0) > LONG_WAIT_SECONDS,
+        Concern.WAITS: now.activity in WAITS and (now.seconds or 0.0) > LONG_WAIT_SECONDS,
         Concern.PARTIAL: ended == "partial",
         Concern.ROTATION: at - source.keyed_at >= timedelta(days=key_max_age_days),
     }

@@ -202,17 +202,13 @@ def survey(ask: Ask, region: str, names: Iterable[str], now: datetime) -> dict[s
     """Return the access to each of *names* and to what they are read for."""
     seen: dict[str, tuple[Access, dict[str, Any]]] = {}  # feed -> access and its first record
     found = {}
-    for name in _parents_first(names):
+    for name in sorted(with_parents(names), key=lambda name: bool(CATALOG[name].needs)):
         resource = CATALOG[name]
         for feed in resource.feeds:
             seen[feed.segment] = _try(ask, region, resource, feed, seen, now)
         accesses = [seen[feed.segment][0] for feed in resource.feeds]
         found[name] = next((a for a in accesses if not a.readable), Access())
     return {name: found[name] for name in CATALOG if name in found}
-
-
-def _parents_first(names: Iterable[str]) -> list[str]:
-    return sorted(with_parents(names), key=lambda name: bool(CATALOG[name].needs))
 
 
 def _try(

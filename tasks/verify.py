@@ -108,7 +108,9 @@ class RunCheck:
             return
         self._chain(manifest)
         before = len(self._report.differences)
-        self._artifacts(manifest)
+        for resource in manifest["resources"].values():
+            for entry in resource["artifacts"]:
+                self._artifact(entry)
         with gather(plan, self._storage, only=listed_pages(manifest)) as evidence:
             self._pages(manifest, evidence)
             if len(self._report.differences) == before:
@@ -169,11 +171,6 @@ class RunCheck:
         else:
             self._report.purged.append(purge_of(record))
 
-    def _artifacts(self, manifest: Mapping[str, Any]) -> None:
-        for resource in manifest["resources"].values():
-            for entry in resource["artifacts"]:
-                self._artifact(entry)
-
     def _artifact(self, entry: Mapping[str, Any]) -> None:
         chunks = self._storage.open(entry["key"])
         if chunks is None:
@@ -191,15 +188,13 @@ class RunCheck:
         """Compare every page the manifest lists with what storage holds."""
         for page_id, (sealed, _) in listed_pages(manifest).items():
             key = page_key(self._source, self._run, page_id)
-            now = evidence.objects.get(page_id) or self._look(key)
+            now, _ = evidence.objects.get(page_id, (None, 0))
+            if now is None and (blob := self._storage.get(key)) is not None:
+                now = sha256(blob)  # nothing led to it when the run was read again
             if now is None:
                 self._differs(key, "missing", "the page is gone")
-            elif now[0] != sealed:
+            elif now != sealed:
                 self._differs(key, "changed", "the page isn't the one that was sealed")
-
-    def _look(self, key: str) -> tuple[str, int] | None:
-        blob = self._storage.get(key)
-        return (sha256(blob), len(blob)) if blob is not None else None
 
     def _counts(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
         """Compare what the pages amount to with what the manifest says."""

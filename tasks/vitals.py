@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from heapq import nlargest
 from typing import Any, NamedTuple
 
-from tasks.activity import Activity, Doing, waits
+from tasks.activity import WAITS, Activity, Doing, waits
 from tasks.concerns import is_refused, is_stale
 from tasks.windows import moment
 from workers import metrics
@@ -31,7 +31,6 @@ BUSY = (
     Activity.SUSPENDED,
     Activity.SEALING,
 )
-WAITS = (Activity.BUDGET, Activity.WORKER, Activity.PAGERDUTY)
 PAGE_STATES = ("ready", "later", "offered", "claimed")
 RUN_STATES = ("complete", "partial", "failed", "cancelled")
 

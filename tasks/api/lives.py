@@ -27,12 +27,8 @@ class Resealed:
     failed: Mapping[str, str]  # source, or key of its document -> why
 
 
-def _agreed(_: Verdict) -> None:
-    """Agree to any key."""
-
-
 def connect(
-    fleet: Runtime, source_id: str, key: str, wishes: Wishes, *, agree: Agree = _agreed
+    fleet: Runtime, source_id: str, key: str, wishes: Wishes, *, agree: Agree = lambda _: None
 ) -> Source:
     """Try *key*, register the source with it, and schedule the first run one interval from now.
 
@@ -125,7 +121,7 @@ def rotate(
     key: str,
     *,
     allow_user_key: bool = False,
-    agree: Agree = _agreed,
+    agree: Agree = lambda _: None,
 ) -> Source:
     """Try *key*, put it in place of the one the source has, and wake a run that waits for it.
 

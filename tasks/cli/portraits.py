@@ -13,33 +13,23 @@ from workers.sources import Source, State
 
 def document(source: Source) -> dict[str, Any]:
     """Return a source as connect, check and show print it with --json."""
-    return {
-        "source": source.id,
-        "region": source.region,
-        "subdomain": source.subdomain,
-        "credential": source.credential,
-        "fingerprint": source.fingerprint,
-        "state": source.state,
-        "retention_months": source.retention_months,
-        "held_since": source.held_since,
-        "resources": {
-            name: {"readable": not reason, "reason": reason}
-            for name, reason in source.access.items()
-        },
+    resources = {
+        name: {"readable": not reason, "reason": reason} for name, reason in source.access.items()
     }
+    return _account(source) | {"resources": resources}
 
 
 def row(source: Source, age_days: int, rotation_due: bool) -> dict[str, Any]:
     """Return a source as one entry of a list."""
-    return {name: value for name, value in document(source).items() if name != "resources"} | {
-        "since": source.since,
-        "every_seconds": source.every_seconds,
-        "resources": source.resources,
-        "reserve": source.reserve,
-        "connected_at": source.connected_at,
-        "key_age_days": age_days,
-        "rotation_due": rotation_due,
-    }
+    names = ("since", "every_seconds", "resources", "reserve", "connected_at")
+    settings = {name: getattr(source, name) for name in names}
+    return _account(source) | settings | {"key_age_days": age_days, "rotation_due": rotation_due}
+
+
+def _account(source: Source) -> dict[str, Any]:
+    names = ("region", "subdomain", "credential", "fingerprint", "state",
+             "retention_months", "held_since")  # fmt: skip
+    return {"source": source.id} | {name: getattr(source, name) for name in names}
 
 
 def cells(source: Source, age_days: int) -> tuple[object, ...]:

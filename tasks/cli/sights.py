@@ -33,7 +33,7 @@ def document(sight: Sight) -> dict[str, Any]:
         "activity": now.activity,
         "activity_seconds": now.seconds,
         "why": now.why,
-        "waits": {str(name): asdict(wait) for name, wait in waits(sight.progress).items()},
+        "waits": {str(name): wait for name, wait in waits(sight.progress).items()},
         "forecast": _forecast(sight),
         "troubles": sight.troubles,
     }
@@ -43,15 +43,8 @@ def _forecast(sight: Sight) -> dict[str, Any] | None:
     ahead, budget = sight.forecast, sight.budget
     if ahead is None or budget is None:
         return None
-    return {
-        "pages": ahead.pages,
-        "minutes": ahead.minutes,
-        "least_minutes": ahead.least_minutes,
-        "unsure": ahead.unsure,
-        "ceiling": budget.ceiling,
-        "others": budget.foreign,
-        "limit": budget.limit,
-    }
+    share = {"ceiling": budget.ceiling, "others": budget.foreign, "limit": budget.limit}
+    return asdict(ahead) | {"minutes": ahead.minutes} | share
 
 
 def open_run(sight: Sight) -> dict[str, Any] | None:

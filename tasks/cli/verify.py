@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -44,8 +43,8 @@ def _document(report: Report) -> dict[str, Any]:
         "ok": report.ok,
         "runs": report.runs,
         "objects": report.objects,
-        "differences": [asdict(difference) for difference in report.differences],
-        "purged": [asdict(purge) for purge in report.purged],
+        "differences": report.differences,
+        "purged": report.purged,
     }
 
 
