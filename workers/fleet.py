@@ -14,7 +14,7 @@ from workers.embedded import free_port, free_ports, start_redis, write_private
 from workers.errors import redis_faults
 from workers.flower import password_of
 from workers.secret_files import SECRETS_DIR
-from workers.settings import Settings
+from workers.settings import PREFIX, Settings
 from workers.supervisor import Child, Supervisor
 
 
@@ -108,7 +108,7 @@ def _measured(children: list[Child], settings: Settings) -> tuple[list[Child], d
     ports = range(first, first + count) if first else free_ports(count)
     pairs = list(zip(children, ports, strict=True))
     return (
-        [replace(c, env={**c.env, "PAGETRAIL_METRICS_PORT": str(port)}) for c, port in pairs],
+        [replace(c, env={**c.env, f"{PREFIX}METRICS_PORT": str(port)}) for c, port in pairs],
         {c.name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for c, port in pairs},
     )
 
@@ -138,9 +138,11 @@ def _listens(port: int) -> bool:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """Return what the processes need beside our own environment; they run in another directory."""
-    env = {"PAGETRAIL_DATA_DIR": str(settings.data_dir)}
+    env = {f"{PREFIX}DATA_DIR": str(settings.data_dir)}
     if directory := os.environ.get(SECRETS_DIR):
         env[SECRETS_DIR] = str(Path(directory).absolute())
+    if settings.redis_server is not None:
+        env[f"{PREFIX}REDIS_SERVER"] = str(settings.redis_server)
     # Many threads in glibc's many arenas keep memory that none of them uses.
     env["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "2")
     return env

@@ -60,7 +60,7 @@ def _flower_password(password: str) -> str:
 def _redis_server(path: Path) -> Path:
     if not (path.is_file() and os.access(path, os.X_OK)):
         raise ValueError(f"{path} is none")
-    return path
+    return path.absolute()
 
 
 def _listed(keys: str) -> tuple[str, ...]:
