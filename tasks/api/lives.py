@@ -248,8 +248,10 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
 
 def reseal_all(fleet: Runtime) -> Resealed:
     """Seal every key with the first vault key, those Redis has lost included; repeatable."""
-    unreadable = "This source document can't be read: restore it from a copy."
-    failed = dict.fromkeys(fleet.sources.restore().unreadable, unreadable)
+    failed = {
+        key: f"{key} can't be read: restore it from a copy of the storage."
+        for key in fleet.sources.restore().unreadable
+    }
     changed: list[bool] = []
     for source in fleet.sources.list():
         try:

@@ -109,7 +109,7 @@ def run(fleet: Runtime, source_id: str, run: str | None = None) -> RunOutcome:
 def _newest(storage: Storage, source_id: str, run: str | None) -> str:
     found = chosen_runs(storage, source_id, run)
     if not found:
-        raise NotFound(f"{source_id} has no run yet: `pagetrail collect {source_id}` starts one.")
+        raise NotFound(f"{source_id} has no run: `pagetrail collect {source_id}` starts one.")
     return found[-1]
 
 

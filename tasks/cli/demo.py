@@ -235,7 +235,7 @@ def _tell(document: Mapping[str, Any], running: Fleet, *, keep: bool) -> None:
             ("took", f"{document['seconds']:.0f} s"),
             ("longest wait for budget", f"{document['longest_wait_seconds']:.1f} s"),
             ("artifacts", document["artifacts"]),
-            ("a manifest", f"{document['artifacts']}/{manifest}"),
+            ("a manifest", f"{manifest} in it"),
             ("export", f"{document['data_dir']}/incidents.csv"),
             ("Flower", flower if keep else f"{running.flower} (with --keep it stays)"),
         ]

@@ -27,7 +27,7 @@ def list_(source: str, as_json: bool) -> None:
         output.emit({"source": source, "runs": [summaries.run_row(each) for each in runs]})
         return
     if not runs:
-        output.say(f"{source} has no run yet: `pagetrail collect {source}` starts one.")
+        output.say(f"{source} has no run: `pagetrail collect {source}` starts one.")
         return
     columns = ("RUN", "STATE", "SINCE", "UNTIL", "SEALED", "#RECORDS", "#REQUESTS", "BACKLOG")
     output.table(columns, map(_cells, runs))

@@ -28,8 +28,8 @@ def rotate(as_json: bool) -> None:
     fleet = runtime()
     with output.waiting("Sealing"):
         result = api.reseal_all(fleet)
-    for source, why in result.failed.items():
-        output.say(f"{source}: {why}")
+    for why in result.failed.values():
+        output.say(why)
     if as_json:
         output.emit(result)
     elif not result.failed:
