@@ -123,7 +123,8 @@ def refused(
 
     def state() -> object:
         objects = {path for path in (tmp_path / "storage").rglob("*") if path.is_file()}
-        keys = (key for key in redis.scan_iter() if b":limiter:" not in key)
+        kept = (b":limiter:", b":troubles")  # what was asked for, and what status then says
+        keys = (key for key in redis.scan_iter() if not any(each in key for each in kept))
         return objects, {key: redis.dump(key) for key in keys}
 
     def refused(exit_code: int, arguments: list[str]) -> str:
