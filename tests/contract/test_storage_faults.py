@@ -146,7 +146,7 @@ def test_plain_http_elsewhere_can_be_asked_for(
     s3_url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AWS_ALLOW_HTTP, the standard variable, is honoured."""
-    monkeypatch.setattr(objects, "_LOOPBACK", ())
+    monkeypatch.setattr(objects, "is_loopback", lambda _: False)
     with pytest.raises(StorageUnreachable, match="plain http"):
         open_storage(s3_url).get("a")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")

@@ -16,6 +16,7 @@ from obstore.store import MemoryStore, from_url
 from workers.errors import StorageUnreachable
 from workers.secret_files import secret_file
 from workers.storage import HIDDEN, Names, Stored, Version, below, checked
+from workers.urls import is_loopback
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -40,7 +41,6 @@ _KEYS = {
     "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_CLIENT_SECRET"),
 }
 """What may also be a file in the secrets directory; the environment goes first."""
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 # obstore tells these apart in its words only; nothing is decided by them but what a person reads.
 _REASONS = (
@@ -205,7 +205,7 @@ def _reason(error: Exception) -> str:
 def _connect(url: str, timeout: timedelta) -> "ObjectStore":
     options: ClientConfig = {"timeout": timeout, "connect_timeout": timedelta(seconds=3)}
     endpoints = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
-    on_loopback = endpoints and all(urlsplit(one).hostname in _LOOPBACK for one in endpoints)
+    on_loopback = endpoints and all(is_loopback(urlsplit(one).hostname or "") for one in endpoints)
     if on_loopback or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1"):
         options["allow_http"] = True
     keys: Any = _keys(url)  # whose options these are depends on the URL
