@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import zstandard
@@ -16,6 +16,10 @@ from tasks.catalog import CATALOG, resource_of
 from tasks.pages import Page, Request
 from tasks.windows import moment
 from workers import exact
+
+if TYPE_CHECKING:
+    from workers.pagerduty import Reply
+    from workers.sources import Source
 
 REDACTED = "[redacted]"
 _NEEDED = {
@@ -31,19 +35,12 @@ _local = threading.local()
 
 
 def encode_page(
-    *,
-    source: str,
+    source: Source,
     run: str,
     page: Page,
     request: Request,
-    status: int,
-    body: bytes,
-    words: str,
-    date: datetime | None,
-    request_id: str | None,
-    region: str,
-    credential: str,
-    fingerprint: str,
+    reply: Reply,
+    *,
     sent: int,
     fetched_at: datetime,
 ) -> bytes:
@@ -52,27 +49,28 @@ def encode_page(
     The body line is the body as received unless it has fields to be redacted, or it wasn't one
     line of JSON.
     """
-    stored, pointers = _storable(page, status, body)
-    received = sha256(body)
+    assert reply.status is not None, "nothing is stored of no answer"
+    stored, pointers = _storable(page, reply.status, reply.body)
+    received = sha256(reply.body)
     envelope = {
         "format": 1,
-        "source": source,
+        "source": source.id,
         "run": run,
         "page": page.id,
         "method": "GET",
         "path": request.path,
         "params": request.params,
-        "status": status,
-        "words": words,
-        "request_id": request_id,
-        "date": date,
+        "status": reply.status,
+        "words": reply.words,
+        "request_id": reply.request_id,
+        "date": reply.date,
         "fetched_at": f"{fetched_at.astimezone(UTC):%FT%T.%f}Z",  # fixed width: it is sorted by
-        "region": region,
-        "credential": credential,
-        "fingerprint": fingerprint,
+        "region": source.region,
+        "credential": source.credential,
+        "fingerprint": source.fingerprint,
         "requests": sent,
         "received_sha256": received,
-        "stored_sha256": received if stored is body else sha256(stored),
+        "stored_sha256": received if stored is reply.body else sha256(stored),
         "redacted": pointers,
     }
     head = orjson.dumps(envelope, option=orjson.OPT_UTC_Z)

@@ -242,18 +242,11 @@ class Visit:
     def _store(self, source: Source, reply: Reply, answer: Answer) -> Answer:
         """Store the reply, whose *answer* is ours, or adopt the one that was stored first."""
         blob = encode_page(
-            source=source.id,
-            run=self.claim.run,
-            page=self.page,
-            request=self.request,
-            status=answer.status,
-            body=reply.body,
-            words=reply.words,
-            date=reply.date,
-            request_id=reply.request_id,
-            region=source.region,
-            credential=source.credential,
-            fingerprint=source.fingerprint,
+            source,
+            self.claim.run,
+            self.page,
+            self.request,
+            reply,
             sent=self.claim.requests + 1,
             fetched_at=datetime.now(UTC),
         )

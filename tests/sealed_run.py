@@ -17,6 +17,7 @@ from tasks.seal import seal
 from tasks.verify import Report, verify
 from tests.lists_model import NOW, Fleet
 from workers import exact
+from workers.pagerduty import Outcome, Reply
 from workers.storage import Storage, open_storage
 
 FINGERPRINT = "0123456789abcdef"
@@ -49,22 +50,14 @@ class SealedRun:
 
     def store(self, page: Page, answer: Answer, number: int = 0) -> str:
         """Store an answer that was fetched so many seconds after the run's end; return its key."""
-        blob = encode_page(
-            source=self.plan.source,
-            run=self.plan.run,
-            page=page,
-            request=request_of(page, self.plan),
-            status=answer.status,
-            body=exact.dumps(answer.data),
-            words=answer.envelope["words"],
-            date=answer.date,
-            request_id=None,
-            region=self.plan.region,
-            credential=self.plan.credential,
-            fingerprint=FINGERPRINT,
-            sent=1,
-            fetched_at=NOW + timedelta(seconds=number),
+        plan = self.plan
+        source: Any = SimpleNamespace(
+            id=plan.source, region=plan.region, credential=plan.credential, fingerprint=FINGERPRINT
         )
+        body, words = exact.dumps(answer.data), answer.envelope["words"]
+        reply = Reply(Outcome.OK, answer.status, body, words=words, date=answer.date)
+        request, fetched_at = request_of(page, plan), NOW + timedelta(seconds=number)
+        blob = encode_page(source, plan.run, page, request, reply, sent=1, fetched_at=fetched_at)
         key = self.key(page)
         self.storage.put_new(key, blob)
         return key

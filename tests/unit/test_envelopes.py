@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from tasks.pages import Page, request_of
 from tasks.windows import ALL, of
 from tests.lists_model import NOW, make
 from workers import exact
+from workers.pagerduty import Outcome, Reply
 
 PLAN = make()
 TEAMS = Page("teams", ALL)
@@ -32,13 +34,13 @@ CANARY = "canary-5fb2"
 
 def stored(body: bytes, status: int = 200, page: Page = TEAMS, **more: Any) -> bytes:
     """Return the object of an answer with this body."""
-    values: dict[str, Any] = {
-        "source": "acme/main", "run": "00000001", "page": page, "request": request_of(page, PLAN),
-        "status": status, "body": body, "words": "", "date": NOW, "request_id": "r-1",
-        "region": "us", "credential": "account", "fingerprint": "f" * 16, "sent": 2,
-        "fetched_at": NOW + timedelta(milliseconds=5), **more,
-    }  # fmt: skip
-    return encode_page(**values)
+    source: Any = SimpleNamespace(
+        id="acme/main", region="us", credential="account", fingerprint="f" * 16
+    )
+    fetched_at = more.pop("fetched_at", NOW + timedelta(milliseconds=5))
+    reply = Reply(Outcome.OK, status, body, **{"date": NOW, "request_id": "r-1", **more})
+    request = request_of(page, PLAN)
+    return encode_page(source, "00000001", page, request, reply, sent=2, fetched_at=fetched_at)
 
 
 def lines(blob: bytes) -> tuple[dict[str, Any], bytes]:
