@@ -217,6 +217,10 @@ def gather(
         yield evidence
 
 
+NOT_KNOWN = "this version of Pagetrail can't read it"
+"""What a manifest says of a resource that whoever sealed the run had no entry for, and so nothing else."""
+
+
 def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
     """Return what each resource came to: complete, partial, unavailable or failed, and why.
 
@@ -225,7 +229,7 @@ def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
     found: dict[str, Verdict] = {}
     for name, gathered in evidence.resources.items():
         if name not in CATALOG:
-            found[name] = Verdict(State.FAILED, "error", "this version of Pagetrail can't read it")
+            found[name] = Verdict(State.FAILED, "error", NOT_KNOWN)
             continue
         parents = [found[need] for need in CATALOG[name].needs if need in found]
         verdict = _overall(gathered.verdicts, parents)

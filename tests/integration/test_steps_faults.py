@@ -207,6 +207,8 @@ def test_a_run_ends_without_the_resource_that_a_new_version_can_not_read(
         assert states(fleet) == dict.fromkeys(GONE, ("failed", "error"))
         *_, report = verify(fleet.runtime.storage, SOURCE)
         assert report.ok
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok, "to a version that knows the resource, it is what it was"
 
 
 def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
