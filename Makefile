@@ -92,12 +92,14 @@ lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml (UPGRADE=1 t
 	  --constraint requirements.lock -o requirements-dev.lock
 
 # $(call install,LOCK) fills $(VENV) with exactly what LOCK holds, and the project itself. Whatever was interrupted
-# leaves .unfinished behind, and the next installation starts from nothing.
+# leaves .unfinished behind, and the next installation starts from nothing; what is left of an environment without its
+# pyvenv.cfg would be no environment, but the Python it was made with.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Pagetrail needs Python 3.11 or newer: name one, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; \
 	  exit 1; }
-	@if [ -e $(VENV)/.unfinished ] || [ ! -x $(bin)/python ]; then rm -rf $(VENV); fi
+	@if [ -e $(VENV)/.unfinished ] || [ ! -e $(VENV)/pyvenv.cfg ] || [ ! -x $(bin)/python ]; then \
+	  mkdir -p $(VENV) && touch $(VENV)/.unfinished && find $(VENV) -mindepth 1 ! -name .unfinished -delete; fi
 	@mkdir -p $(VENV) && touch $(VENV)/.unfinished
 	@echo "Installing into $(VENV) ..."
 	@$(if $(uv),$(call with_uv,$(1)),$(call with_pip,$(1)))
@@ -108,7 +110,7 @@ with_uv = { [ -x $(bin)/python ] || "$(uv)" venv --quiet --allow-existing --pyth
 	&& "$(uv)" pip install --quiet --python $(bin)/python --require-hashes -r $(1) \
 	&& "$(uv)" pip install --quiet --python $(bin)/python --no-deps --no-build-isolation -e .
 
-pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
+pip := PIP_REQUIRE_VIRTUALENV=true $(bin)/python -m pip --disable-pip-version-check install --quiet
 with_pip = { [ -x $(bin)/python ] || $(PYTHON) -m venv $(VENV) \
 	|| { echo "Python's venv is not complete here: install it (Debian: python3-venv), or install uv." >&2; exit 1; }; } \
 	&& $(pip) --require-hashes -r $(1) \
