@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from tasks.cli.interrupts import unswallowed
 from workers.errors import Fault, redis_faults
 
 _COMMANDS = {
@@ -86,7 +87,8 @@ def pagetrail() -> None:
 
 def main() -> None:
     """Run the command line of this process and end it with the exit code."""
-    sys.exit(perform(sys.argv[1:]))
+    with unswallowed():
+        sys.exit(perform(sys.argv[1:]))
 
 
 def perform(arguments: Sequence[str]) -> int:

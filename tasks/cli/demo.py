@@ -24,7 +24,7 @@ from tasks.artifacts import manifest_key
 from tasks.census import Sight
 from tasks.cli import output, summaries
 from tasks.cli.bars import bars
-from tasks.cli.up import until_signalled
+from tasks.cli.interrupts import until_signalled
 from tasks.outcomes import sealed_outcome
 from workers.embedded import free_port
 from workers.errors import Fault

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
-
 import click
 
 from tasks.cli import output
+from tasks.cli.interrupts import until_signalled
 from workers import metrics
 from workers.fleet import Fleet, fleet
 from workers.flower import USER
 from workers.logs import configure_logging
 from workers.settings import Settings, load_settings
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
@@ -50,35 +41,6 @@ def up(workers: int, flower: bool, flower_port: int | None, as_json: bool) -> No
         with fleet(settings, workers=workers, flower_port=port) as running:
             _tell(running, settings, as_json=as_json)
             running.supervisor.wait()
-
-
-@contextmanager
-def until_signalled() -> Iterator[None]:
-    """Leave the block at the first signal to end; further ones change nothing, since all is ending already."""
-
-    def end(*_: object) -> NoReturn:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    def unraisable(lost: sys.UnraisableHookArgs) -> None:
-        if lost.exc_type is not KeyboardInterrupt:
-            hook(lost)
-            return
-        # The signal came while something was finalized, which no exception leaves: it has to come again.
-        signal.signal(signal.SIGINT, end)
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-    before = {number: signal.signal(number, end) for number in _SIGNALS}
-    hook, sys.unraisablehook = sys.unraisablehook, unraisable
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _scraped(address: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from tasks import cli
 from tasks.cli import output, perform
-from tasks.cli.up import until_signalled
+from tasks.cli.interrupts import until_signalled
 from tests.processes import ROOT
 from workers.errors import Fault, UsageFault
 from workers.events import Event
@@ -285,18 +285,40 @@ def test_a_size_is_short(count: int, text: str) -> None:
     assert output.size(count) == text
 
 
+class Finalized:
+    """Is told to end while it is finalized, which no exception leaves."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+        pytest.fail("the signal raised nothing")
+
+
 def test_a_signal_that_a_finalizer_swallows_ends_the_fleet_all_the_same() -> None:
-    """An exception leaves no finalizer; `up`, which ignores further signals, could not be ended any more."""
+    """`up`, which ignores further signals, could not be ended any more."""
     told: list[str] = []
-
-    class Finalized:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)
-            told.append("not swallowed")
-
     with until_signalled():
-        Finalized()
+        Finalized(signal.SIGTERM)
         told.append("swallowed")
         threading.Event().wait(30)
         told.append("never ended")
+    assert told == ["swallowed"]
+
+
+def test_ctrl_c_that_a_finalizer_swallows_ends_a_command_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+
+    def perform(_: object) -> int:
+        Finalized(signal.SIGINT)
+        told.append("swallowed")
+        threading.Event().wait(30)
+        return 0
+
+    monkeypatch.setattr(cli, "perform", perform)
+    with pytest.raises(KeyboardInterrupt):
+        cli.main()
     assert told == ["swallowed"]
