@@ -192,7 +192,7 @@ class Visit:
     def _failed(self, timed_out: bool, why: str = "pagerduty") -> Outcome:
         halves = too_slow(self.page, self.plan)
         if timed_out and halves and self.claim.attempts >= SLOW_ATTEMPTS:
-            return self._finish(halves, failed=True)
+            return self._finish(halves)
         outcome = self.fleet.ledger.give_back(
             self.claim,
             why=why,
@@ -259,20 +259,15 @@ class Visit:
 
     def _give_up(self) -> Outcome:
         log.error("page given up: %s", self.said or "it failed too often", extra=self._known())
-        return self._finish(decide(self.page, None, self.plan), failed=True)
+        return self._finish(decide(self.page, None, self.plan))
 
     def _close(self, answer: Answer, *, date: datetime | None = None) -> Outcome:
-        return self._finish(decide(self.page, answer, self.plan), answer=answer, date=date)
+        return self._finish(decide(self.page, answer, self.plan), answer, date=date)
 
     def _finish(
-        self,
-        step: Step,
-        *,
-        answer: Answer | None = None,
-        failed: bool = False,
-        date: datetime | None = None,
+        self, step: Step, answer: Answer | None = None, *, date: datetime | None = None
     ) -> Outcome:
-        """Close the page; whoever closes the last one of a pass also says what the pass proves."""
+        """Close the page, failed where it has no answer; whoever closes the last of a pass says what that proves."""
 
         def close(pages: tuple[Page, ...], *, settle: bool) -> Outcome:
             return self.fleet.ledger.close(
@@ -282,7 +277,7 @@ class Visit:
                 sent=self.sent,
                 settle=settle,
                 supersede=bool(step.ended),
-                failed=failed,
+                failed=answer is None,
                 date_ms=int(date.timestamp() * 1000) if date else None,
                 ahead=children_ahead(self.page, answer, self.plan, opened=settle),
             )
