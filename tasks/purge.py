@@ -28,6 +28,8 @@ log = logging.getLogger("pagetrail.purge")
 
 STEP_SECONDS = 15.0
 """A look ends well before its message would be delivered to another worker too."""
+MOST_RUNS = 50
+"""Runs that one look takes: each is read and listed before any is erased."""
 LATER_SECONDS = 600.0
 """When to look again at a source that is being changed, or whose run is open."""
 FLEET = "fleet"
@@ -84,19 +86,20 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
 
 
 def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> bool:
-    """Erase the runs of *source* that have outlived its retention; False if *seconds* weren't enough.
+    """Erase runs of *source* that have outlived its retention; False if more are left, or *seconds* weren't enough.
 
     Safe to repeat. A legal hold stops it, `Busy` one that came at this very moment.
     """
     if source.held_since:
         return True
-    if found := outlived(fleet.storage, source, now):
+    found = outlived(fleet.storage, source, now)
+    if found:
         _record(fleet, source, found, "retention", FLEET)
-    return _erase(fleet, source.id, seconds)
+    return _erase(fleet, source.id, seconds) and len(found) < MOST_RUNS
 
 
 def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
-    """Return the oldest runs that were all sealed longer ago than the source's retention.
+    """Return the oldest runs, some at a time, that were all sealed longer ago than the source's retention.
 
     The newest sealed run stays while the source is connected: the next one goes on from it.
     """
@@ -108,7 +111,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
         manifest = read_manifest(storage, source.id, run)
         if manifest is None:
             break
-        if moment(manifest["sealed_at"]) >= edge:
+        if moment(manifest["sealed_at"]) >= edge or len(found) == MOST_RUNS:
             return found
         found.append(run)
     return found if source.state is State.DISCONNECTED else found[:-1]

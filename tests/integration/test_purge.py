@@ -195,6 +195,23 @@ def test_a_look_that_takes_too_long_goes_on_at_the_next_tick(fleet: Fleet) -> No
     assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[1]}
 
 
+def test_many_old_runs_are_erased_some_at_a_time(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sets a retention late may have thousands: to read them all takes longer than a look may."""
+    monkeypatch.setattr(purge, "MOST_RUNS", 1)
+    connect(fleet, retention_months=24)
+    collect(fleet, 3)
+    left = []
+    while not purge.expire(fleet.runtime, fleet.runtime.sources.fresh(SOURCE), LATER, 60):
+        left.append(runs_of(fleet.storage, SOURCE))
+    assert left == [list(RUNS[1:]), [RUNS[2]]]
+    assert purges.records_of(fleet.storage, SOURCE) == list(RUNS[:2])
+    assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[2]}
+    report = api.verify(fleet.storage, SOURCE)
+    assert (report.ok, [each.through for each in report.purged]) == (True, [RUNS[1]])
+
+
 def test_nothing_is_erased_while_a_run_is_open(fleet: Fleet) -> None:
     connect(fleet, retention_months=24)
     collect(fleet, 2)
