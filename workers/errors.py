@@ -1,7 +1,9 @@
 """Our own faults: one plain sentence each, saying what is wrong, where, and what to do next."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Fault(Exception):
@@ -58,9 +60,9 @@ def redis_faults() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        import redis  # only now: it takes longer than all that the help of a command needs
-
-        if not isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+        # Not imported for that: it takes longer than all that the help of a command needs.
+        redis: Any = sys.modules.get("redis")
+        if redis is None or not isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
             raise
         raise RedisUnreachable(
             f"Redis does not answer ({type(error).__name__}): start the fleet with `pagetrail up`, "
