@@ -7,15 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 
 from tasks.catalog import FEEDS, Paging, children_of, resource_of
+from tasks.pages import Page
 from workers import exact
-
-if TYPE_CHECKING:
-    from tasks.pages import Page
 
 _REFERENCE = ("id", "type", "summary", "self", "html_url")
 """What PagerDuty's references to a record consist of: its child lists are asked for with one."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from tasks.answers import Answer, served
 from tasks.catalog import PAGE_LIMIT, Paging, children_of, resource_of
-from tasks.pages import Page, Request, decide, first_pages, request_of
+from tasks.pages import Page, Request, request_of
+from tasks.paging import decide, first_pages
 from tasks.runs import Plan
 from tasks.windows import Period, period_in
 

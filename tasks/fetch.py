@@ -18,7 +18,8 @@ from tasks.asking import ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS
 from tasks.envelopes import decode_page, encode_page, same_recipe
 from tasks.manifests import read_plan
-from tasks.pages import Page, Step, children_ahead, decide, request_of, too_slow
+from tasks.pages import Page, request_of
+from tasks.paging import Step, children_ahead, decide, too_slow
 from tasks.proofs import Read, read_pass
 from tasks.runs import Plan
 from workers import metrics

@@ -17,7 +17,7 @@ from tasks import messages
 from tasks.artifacts import plan_key
 from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, budget, probe
 from tasks.manifests import read_manifest, read_plan, runs_of
-from tasks.pages import first_pages
+from tasks.paging import first_pages
 from tasks.probe import refuse_paused
 from tasks.purges import purged_through, wants_look
 from tasks.runs import Plan, make_plan

@@ -12,7 +12,8 @@ from typing import Any
 
 from tasks.answers import Answer, identity, served
 from tasks.catalog import OFFSET_CAP, Paging, children_of, resource_of
-from tasks.pages import Page, Step, again, child_pages, decide, first_pages, too_slow
+from tasks.pages import Page
+from tasks.paging import Step, again, child_pages, decide, first_pages, too_slow
 from tasks.runs import Plan
 from tasks.windows import period_in
 

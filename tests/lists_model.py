@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tasks.answers import Answer
-from tasks.pages import Page, Request, decide, first_pages, request_of, too_slow
+from tasks.pages import Page, Request, request_of
+from tasks.paging import decide, first_pages, too_slow
 from tasks.proofs import Reading, State, read_pass, walk
 from tasks.runs import Plan, make_plan
 from tasks.windows import has_part

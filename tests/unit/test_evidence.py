@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
+from tasks.answers import Answer
 from tasks.evidence import Evidence, describe, gather, states
-from tasks.pages import Answer, Page, Request
+from tasks.pages import Page, Request
 from tasks.proofs import State, Verdict
 from tasks.runs import Plan
 from tasks.windows import ALL, Period, of, rfc3339

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from tasks.answers import Answer
 from tasks.artifacts import manifest_key, plan_key
 from tasks.manifests import (
     chosen_runs,
@@ -18,7 +19,7 @@ from tasks.manifests import (
     run_state,
     runs_of,
 )
-from tasks.pages import Answer, Page, Request
+from tasks.pages import Page, Request
 from tasks.purges import record_key
 from tasks.windows import rfc3339
 from tests.lists_model import NOW, Lists, answer_to, make, record

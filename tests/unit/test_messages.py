@@ -8,7 +8,8 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from tasks import messages
-from tasks.pages import Page, child_pages, first_pages
+from tasks.pages import Page
+from tasks.paging import child_pages, first_pages
 from tasks.windows import ALL, of
 from tests.lists_model import make
 from workers.app import celery

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tasks.answers import Answer, identity, lines, served, well_formed
 from tasks.catalog import FEEDS, OFFSET_CAP, Paging, children_of
-from tasks.pages import (
+from tasks.pages import Page, request_of
+from tasks.paging import (
     MAX_PASSES,
-    Page,
     Step,
     again,
     child_pages,
@@ -23,7 +23,6 @@ from tasks.pages import (
     decide,
     first_pages,
     halved,
-    request_of,
     too_slow,
 )
 from tasks.windows import ALL, Period, of, period_in

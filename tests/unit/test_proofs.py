@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tasks.answers import Answer
 from tasks.catalog import CATALOG
-from tasks.pages import Page, Request, first_pages, request_of
+from tasks.pages import Page, Request, request_of
+from tasks.paging import first_pages
 from tasks.proofs import Reading, State, Verdict, glance, prove, read_pass, walk
 from tasks.windows import ALL, of, period_in
 from tests.lists_model import NOW, Fleet, Lists, answer_to, make, named, record

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.catalog import CATALOG, CATALOG_VERSION, FEEDS
-from tasks.pages import first_pages
+from tasks.paging import first_pages
 from tasks.runs import AGING, Plan, next_due, run_number
 from tasks.windows import OVERLAP, Period, merged, missing, rfc3339
 from tests.lists_model import NOW, make

@@ -9,10 +9,11 @@ from unittest.mock import patch
 import orjson
 import pytest
 
+from tasks.answers import Answer
 from tasks.artifacts import manifest_key, plan_key
 from tasks.catalog import CATALOG, FEEDS
 from tasks.manifests import digest
-from tasks.pages import Answer, Page, Request
+from tasks.pages import Page, Request
 from tasks.verify import Difference, verify
 from tasks.windows import ALL
 from tests.lists_model import Lists, answer_to, make, record
