@@ -21,6 +21,7 @@ from tasks.manifests import read_plan
 from tasks.pages import Page, request_of
 from tasks.paging import Step, children_ahead, decide, too_slow
 from tasks.proofs import Read, read_pass
+from tasks.purge import sweep
 from tasks.runs import Plan
 from workers import metrics
 from workers.app import celery
@@ -69,6 +70,8 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
     try:
         known = page.partition("/")[0] in FEEDS
         outcome = Visit(fleet, claim).make() if known else _unknown(fleet, claim)
+        if outcome.status == "stale":  # the run may be sealed by now, and erased
+            sweep(fleet, source, run)
     except Exception as error:  # noqa: BLE001 - logged
         # The page goes back, whatever went wrong; who looks after the fleet hears of it.
         log_failure(log, "page failed", error, {"source": source, "run": run, "page": page})

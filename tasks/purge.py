@@ -117,6 +117,14 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
     return found if source.state is State.DISCONNECTED else found[:-1]
 
 
+def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
+    """Whether *run* was erased: what a worker that was late has stored of it since goes at a look, which is due now."""
+    erased = purges.purged_through(fleet.storage, source_id) >= run
+    if erased:
+        fleet.daily.within(source_id, 0)
+    return erased
+
+
 def is_open(fleet: Runtime, source_id: str, runs: list[str]) -> bool:
     """Whether a run of the source, or the last of *runs*, is open, by the ledger or, where it lost that, by storage."""
     if fleet.ledger.progress(source_id).get("run"):

@@ -7,6 +7,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tasks import vitals
 from tasks.artifacts import account_of, artifact_key, manifest_key, plan_key, sha256, write_parts
 from tasks.evidence import Evidence, gather
 from tasks.manifests import collected, make_manifest, read_manifest, read_plan, resources_of
-from tasks.purges import purged_through
+from tasks.purge import sweep
 from tasks.runs import next_due
 from tasks.windows import moment
 from workers.app import celery
@@ -42,14 +43,11 @@ def seal_run(source: str, run: str) -> None:
     lease = Lease(fleet, source, run)
     if not lease.renew():
         return
-    with fleet.troubles.noted(source, "run"):
-        try:
-            manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
-        except LostLease:
-            return
-    if purged_through(fleet.storage, source) >= run:
-        # We were frozen, and the run was sealed and erased meanwhile: what we stored is no evidence, and goes too.
-        fleet.daily.within(source, 0)
+    manifest = None
+    with fleet.troubles.noted(source, "run"), suppress(LostLease):
+        manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
+    # If we were frozen, the run may have been sealed and erased meanwhile: what we stored is no evidence.
+    if sweep(fleet, source, run) or manifest is None:
         return
     finish(fleet, source, manifest)
     vitals.count_run(manifest)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from tasks.manifests import account_of, digest, read_manifest, read_plan, runs_o
 from tests.integration.steps import SOURCE, Died, Fleet
 from workers import sources
 from workers.errors import Busy, Fault, NotFound
+from workers.pagerduty import Reply
 from workers.sources import Source, Sources, State
 
 RUNS = ("00000001", "00000002", "00000003")
@@ -424,36 +426,72 @@ def test_a_hold_holds_also_over_a_purge_that_was_frozen_until_its_lock_ended(fle
     assert api.purge(fleet.runtime, SOURCE, "tester")
 
 
-@pytest.mark.parametrize("connected", [True, False])
-def test_what_a_sealer_stores_that_was_frozen_since_before_a_purge_is_erased_too(
-    fleet: Fleet, connected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another one sealed the run meanwhile; the summary of the run doesn't come back either."""
-    connect(fleet, every_seconds=None)
-    opened = api.collect(fleet.runtime, SOURCE)
-    api.cancel(fleet.runtime, SOURCE)
+def purge_meanwhile(fleet: Fleet, run: str, *, connected: bool = False) -> None:
+    """Let another worker seal *run*, which is erased then, long before anybody's daily look."""
+    fleet.runtime.ledger.now_ms = fleet.now_ms + 120_000  # the frozen one's lease is over
+    end(fleet, run)
+    (api.pause if connected else api.disconnect)(fleet.runtime, SOURCE)
+    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert stored(fleet) == []
+    fleet.redis.delete("pagetrail:daily")
 
-    def seal_and_purge() -> None:
-        fleet.runtime.ledger.now_ms = fleet.now_ms + 120_000  # the frozen one's lease is over
-        with monkeypatch.context() as thawed:
-            thawed.setattr(seal, "runtime", lambda: fleet.runtime)
-            end(fleet, opened.run)
-        (api.pause if connected else api.disconnect)(fleet.runtime, SOURCE)
-        assert api.purge(fleet.runtime, SOURCE, "tester")
-        assert stored(fleet) == []
-        fleet.redis.delete("pagetrail:daily")
 
-    storage = Meanwhile(fleet.storage, "put_new", "manifest.json", seal_and_purge)
-    monkeypatch.setattr(seal, "runtime", lambda: replace(fleet.runtime, storage=storage))
-    seal.seal_run(SOURCE, opened.run)
-    assert stored(fleet) == [manifest_key(SOURCE, opened.run)]
-    assert fleet.runtime.ledger.lasts([SOURCE]) == [None]
+def all_is_swept(fleet: Fleet) -> bool:
     fleet.idle()
     while fleet.messages:
         fleet.step()
-    assert stored(fleet) == []
+    return stored(fleet) == []
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize(
+    ("method", "part"), [("put_new", "manifest.json"), ("put_new_file", "artifacts/incidents")]
+)
+def test_what_a_sealer_stores_that_was_frozen_since_before_a_purge_is_erased_too(
+    fleet: Fleet, connected: bool, method: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one sealed the run meanwhile; the summary of the run doesn't come back either."""
+    clock = [0.0]
+    monkeypatch.setattr(seal, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    connect(fleet, every_seconds=None)
+    opened = api.collect(fleet.runtime, SOURCE)
+    while "tasks.seal.seal_run" not in [name for name, _ in fleet.messages]:
+        fleet.step() if fleet.messages else fleet.idle()
+
+    def frozen() -> None:
+        with monkeypatch.context() as thawed:
+            thawed.setattr(seal, "runtime", lambda: fleet.runtime)
+            purge_meanwhile(fleet, opened.run, connected=connected)
+        clock[0] += 120.0
+
+    storage = Meanwhile(fleet.storage, method, part, frozen)
+    monkeypatch.setattr(seal, "runtime", lambda: replace(fleet.runtime, storage=storage))
+    seal.seal_run(SOURCE, opened.run)
+    [late] = stored(fleet)
+    assert part in late
+    assert fleet.runtime.ledger.lasts([SOURCE]) == [None]
+    assert all_is_swept(fleet)
     looked_after = fleet.redis.zscore("pagetrail:daily", SOURCE) is not None
     assert looked_after is connected
+
+
+def test_a_page_whose_answer_comes_after_a_purge_is_erased_too(fleet: Fleet) -> None:
+    """No worker need be frozen for that: a request takes seconds, and cancelling waits for none."""
+    connect(fleet, every_seconds=None)
+    opened = api.collect(fleet.runtime, SOURCE)
+
+    def late(path: str, reply: Reply) -> Reply:
+        del path
+        fleet.pagerduty.answer = lambda _path, reply: reply
+        api.cancel(fleet.runtime, SOURCE)
+        purge_meanwhile(fleet, opened.run)
+        return reply
+
+    fleet.pagerduty.answer = late
+    fleet.step()
+    [page] = stored(fleet)
+    assert f"{opened.run}/pages/" in page
+    assert all_is_swept(fleet)
 
 
 def test_nothing_is_erased_under_legal_hold_not_even_what_a_purge_left(fleet: Fleet) -> None:
