@@ -15,12 +15,13 @@ from tasks.artifacts import account_of, manifest_key, page_key, plan_key, run_pr
 from tasks.catalog import CATALOG
 from tasks.envelopes import decode_page
 from tasks.evidence import NOT_KNOWN, Evidence, gather
-from tasks.manifests import chosen_runs, digest, resources_of
+from tasks.manifests import chosen_runs, digest, resources_of, run_state
 from tasks.purges import Purge, digests_of, purge_of, purged_through, record_key, record_naming
 from tasks.runs import Plan
 from workers.storage import Storage
 
 _COMPARED = ("state", "reason", "records", "sightings", "redacted", "windows")
+_UNREAD = {"state": "failed", "words": NOT_KNOWN, "records": 0, "windows": [], "artifacts": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +199,18 @@ class RunCheck:
 
     def _counts(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
         """Compare what the pages amount to with what the manifest says."""
-        again = resources_of(evidence, {}, manifest["ended"])
+        again, resources = resources_of(evidence, {}, manifest["ended"]), manifest["resources"]
         key = manifest_key(self._source, self._run)
-        for name, sealed in manifest["resources"].items():
+        for name in sorted(again.keys() - resources.keys()):
+            self._differs(key, "count", f"{name}: nothing says what it came to")
+        if run_state(resources, evidence.plan.credential, manifest["ended"]) != manifest["state"]:
+            self._differs(key, "count", "its state is not what its resources amount to")
+        for name, sealed in resources.items():
             if name not in CATALOG and sealed["windows"]:
                 detail = f"{name}: this version of Pagetrail can't count it again"
                 self._differs(key, "count", detail)
                 continue
-            if sealed["words"] == NOT_KNOWN and not (sealed["windows"] or sealed["artifacts"]):
+            if sealed | _UNREAD == sealed:
                 continue  # an older release sealed it, after a rollback: it claims nothing
             for field_name in _COMPARED:
                 if again[name][field_name] != sealed[field_name]:

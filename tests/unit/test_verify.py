@@ -12,6 +12,7 @@ import pytest
 from tasks.answers import Answer
 from tasks.artifacts import manifest_key, plan_key
 from tasks.catalog import CATALOG, FEEDS
+from tasks.evidence import NOT_KNOWN
 from tasks.manifests import digest
 from tasks.pages import Page, Request
 from tasks.verify import Difference, verify
@@ -134,6 +135,27 @@ def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
     others = {"state": "partial", "reason": "plan", "records": 7, "sightings": 7, "redacted": 1}
     forged(storage, lambda m: m["resources"]["teams"].update({name: others.get(name, [])}))
     assert {d.kind for d in found(storage) if d.counts}
+
+
+def not_known(manifest: dict[str, Any], **other: Any) -> None:
+    manifest["resources"]["teams"] |= {"words": NOT_KNOWN, "windows": [], "artifacts": [], **other}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(state="partial"),
+        lambda m: m["resources"].pop("teams"),
+        lambda m: not_known(m, records=0),
+        lambda m: not_known(m, state="failed", reason="error"),
+    ],
+)
+def test_a_manifest_that_claims_what_its_run_did_not_come_to_is_found(
+    storage: Storage, change: Callable[[dict[str, Any]], None]
+) -> None:
+    """As where it hides a resource, or says in an older release's words that there is nothing to compare."""
+    forged(storage, change)
+    assert (manifest_key(SOURCE, SECOND), "count") in {(d.key, d.kind) for d in found(storage)}
 
 
 def every_place(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
