@@ -27,8 +27,9 @@ def timeouts(deadline: float) -> dict[str, float]:
 class PunctualTransport(httpx.HTTPTransport):
     """A transport whose requests, connecting and the bodies of their answers included, end in time.
 
-    Only looking up a name takes as long as the system's resolver is set to. No single step takes longer than
-    CONNECT_SECONDS and READ_SECONDS. What is late raises httpx's exceptions of time-outs.
+    Only looking up a name takes as long as the system's resolver is set to, and what drips through a proxy that is
+    reached by TLS as long as each drop may. No single step takes longer than CONNECT_SECONDS and READ_SECONDS. What is
+    late raises httpx's exceptions of time-outs.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -75,14 +76,37 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        left = _left(timeout, CONNECT_SECONDS)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left))
+        try:
+            left = _left(timeout, CONNECT_SECONDS)
+            return _Stream(self._stream.start_tls(ssl_context, server_hostname, left))
+        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+            self.close()
+            return _Broken(error)
 
     def close(self) -> None:
         self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+
+class _Broken(httpcore.NetworkStream):
+    """What became of a stream whose handshake failed; says so when it is used.
+
+    Of a failure before that, behind a proxy, httpcore's pool never hears: the connection would keep its place in it.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        raise self._error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        raise self._error
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
 
 
 def _left(deadline: float | None, most: float) -> float:
