@@ -102,7 +102,7 @@ class Limiter:
         """Return a permit to use at once, having slept for it, or when to ask again.
 
         It is *budget*'s, and `further` is that of its *endpoint_class*; one that is refused is of the budget that
-        refused alone. Sleeps at most *patience_seconds* in all.
+        refused. Sleeps at most *patience_seconds* in all.
         """
         if not endpoint_class:
             return self._acquire(budget, reserve_share, patience_seconds)

@@ -83,7 +83,8 @@ class Source:
         """Return the source that `to_json` wrote, in this version or another."""
         document: dict[str, Any] = orjson.loads(text)
         members = {name: document.pop(name) for name in _MEMBERS if name in document}
-        members["newer"] = {name: document[name] for name in document.keys() - {"format"}}
+        document.pop("format", None)
+        members["newer"] = document
         resources = members["resources"]
         times = {name: members[name] for name in _TIMES if members.get(name)}
         members |= {name: datetime.fromisoformat(text) for name, text in times.items()}
@@ -171,8 +172,8 @@ class Sources:
                 f"{source.id} holds evidence of {before.subdomain} in region {before.region}, not "
                 f"of {source.subdomain} in region {source.region}: choose another name for it."
             )
-        again = replace(source, version=before.version + 1, held_since=before.held_since)
-        return self._store(replace(again, newer=before.newer), version)
+        kept = {"held_since": before.held_since, "newer": before.newer}
+        return self._store(replace(source, version=before.version + 1, **kept), version)
 
     def get(self, source_id: str) -> Source:
         """Return the source as Redis has it, else as storage has it; `NotFound` if neither does."""
