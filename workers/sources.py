@@ -172,8 +172,13 @@ class Sources:
                 f"{source.id} holds evidence of {before.subdomain} in region {before.region}, not "
                 f"of {source.subdomain} in region {source.region}: choose another name for it."
             )
-        kept = {"held_since": before.held_since, "newer": before.newer}
-        return self._store(replace(source, version=before.version + 1, **kept), version)
+        again = replace(
+            source,
+            version=before.version + 1,
+            held_since=before.held_since,
+            newer=before.newer,
+        )
+        return self._store(again, version)
 
     def get(self, source_id: str) -> Source:
         """Return the source as Redis has it, else as storage has it; `NotFound` if neither does."""
