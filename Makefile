@@ -99,7 +99,7 @@ define install
 	  echo "Pagetrail needs Python 3.11 or newer: name one, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; \
 	  exit 1; }
 	@if [ -e $(VENV)/.unfinished ] || [ ! -e $(VENV)/pyvenv.cfg ] || [ ! -x $(bin)/python ]; then \
-	  mkdir -p $(VENV) && touch $(VENV)/.unfinished && find $(VENV) -mindepth 1 ! -name .unfinished -delete; fi
+	  mkdir -p $(VENV) && touch $(VENV)/.unfinished && find -H $(VENV) -mindepth 1 ! -name .unfinished -delete; fi
 	@mkdir -p $(VENV) && touch $(VENV)/.unfinished
 	@echo "Installing into $(VENV) ..."
 	@$(if $(uv),$(call with_uv,$(1)),$(call with_pip,$(1)))

@@ -61,3 +61,19 @@ def test_what_an_interruption_left_is_made_anew(
         (venv / ".unfinished").touch()
     assert install(python, venv) == ["venv", "pip", "pip"]
     assert not (venv / "left").exists()
+
+
+def test_an_environment_that_lies_elsewhere_is_made_anew_there(
+    python: Path, tmp_path: Path
+) -> None:
+    """As on a disk with more room."""
+    venv, elsewhere = tmp_path / "venv", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    venv.symlink_to(elsewhere)
+    install(python, venv)
+    (venv / ".runtime").unlink()
+    (venv / ".unfinished").touch()
+    (elsewhere / "left").touch()
+    assert install(python, venv) == ["venv", "pip", "pip"]
+    assert venv.is_symlink()
+    assert not (elsewhere / "left").exists()
