@@ -1,5 +1,6 @@
 """Fixtures every room of the tests may use: one real Redis per test process, flushed per test."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,9 @@ settings.register_profile(
     "any-load", deadline=None
 )  # no example is to depend on the machine's speed
 settings.load_profile("any-load")
+
+# The background of a shell ignores Ctrl-C, and so would every program that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
