@@ -147,7 +147,7 @@ class Supervisor:
                 self._log(kept.child.name),
             )
             kept.process = None
-            self._pid_file(kept.child.name).unlink(missing_ok=True)
+            self._name_process(kept)
         if kept.start_at is not None and now >= kept.start_at:
             try:
                 self._spawn(kept)
@@ -176,14 +176,18 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C is for us to pass on
             )
         kept.started, kept.start_at = time.monotonic(), None
-        with suppress(OSError):  # it runs, whether anybody can be told or not
-            self._pid_file(child.name).write_text(f"{kept.process.pid}\n")
+        self._name_process(kept)
 
     def _log(self, name: str) -> Path:
         return self._directory / "logs" / f"{name}.log"
 
-    def _pid_file(self, name: str) -> Path:
-        return self._directory / "logs" / f"{name}.pid"
+    def _name_process(self, kept: _Kept) -> None:
+        file = self._directory / "logs" / f"{kept.child.name}.pid"
+        with suppress(OSError):  # it runs, or has ended, whether anybody can be told or not
+            if kept.process is None:
+                file.unlink()
+            else:
+                file.write_text(f"{kept.process.pid}\n")
 
     def _end(self, leaving: Sequence[_Kept]) -> None:
         for kept in leaving:
@@ -193,7 +197,8 @@ class Supervisor:
         for kept in leaving:
             if kept.process is not None:
                 _reap(kept.process, since + kept.child.grace_seconds - time.monotonic())
-            self._pid_file(kept.child.name).unlink(missing_ok=True)
+                kept.process = None
+            self._name_process(kept)
             os.close(kept.end)
             os.close(kept.leash)
 

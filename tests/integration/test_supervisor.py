@@ -50,6 +50,17 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
     assert not named.exists()
 
 
+def test_a_child_lives_and_ends_also_where_no_file_can_name_it(tmp_path: Path) -> None:
+    (tmp_path / "logs" / "sleeper.pid").mkdir(parents=True)
+    with Supervisor(tmp_path) as supervisor:
+        supervisor.start(Child("sleeper", SLEEP))
+        before = supervisor.pid("sleeper")
+        assert before
+        os.kill(before, 9)
+        wait_for(lambda: supervisor.pid("sleeper") not in (None, before), "it starts again")
+    assert descendants(tmp_path) == []
+
+
 def test_a_log_never_grows_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though its process runs for as long as it may."""
     monkeypatch.setattr(supervisor, "LOG_BYTES", 2_000)
