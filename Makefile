@@ -98,7 +98,7 @@ define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Pagetrail needs Python 3.11 or newer: name one, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; \
 	  exit 1; }
-	@if [ -e $(VENV)/.unfinished ] || [ ! -e $(VENV)/pyvenv.cfg ] || [ ! -x $(bin)/python ]; then \
+	@if [ -e $(VENV)/.unfinished ] || [ ! -e $(VENV)/pyvenv.cfg ] || ! $(bin)/python -c '$(needs)' 2>/dev/null; then \
 	  mkdir -p $(VENV) && touch $(VENV)/.unfinished && find -H $(VENV) -mindepth 1 ! -name .unfinished -delete; fi
 	@mkdir -p $(VENV) && touch $(VENV)/.unfinished
 	@echo "Installing into $(VENV) ..."
@@ -110,6 +110,7 @@ with_uv = { [ -x $(bin)/python ] || "$(uv)" venv --quiet --allow-existing --pyth
 	&& "$(uv)" pip install --quiet --python $(bin)/python --require-hashes -r $(1) \
 	&& "$(uv)" pip install --quiet --python $(bin)/python --no-deps --no-build-isolation -e .
 
+needs := $(if $(uv),,import pip)# which uv puts into no environment of its own
 pip := PIP_REQUIRE_VIRTUALENV=true $(bin)/python -m pip --disable-pip-version-check install --quiet
 with_pip = { [ -x $(bin)/python ] || $(PYTHON) -m venv $(VENV) \
 	|| { echo "Python's venv is not complete here: install it (Debian: python3-venv), or install uv." >&2; exit 1; }; } \

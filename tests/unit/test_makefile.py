@@ -10,8 +10,10 @@ from tests.processes import ROOT
 
 PYTHON = """#!/bin/sh
 echo "$*" >>{log}
-if [ "$2" = venv ]; then
-  mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python"
+if [ "$2" = "import pip" ]; then
+  [ ! -e "${{0%/bin/*}}/no-pip" ]
+elif [ "$2" = venv ]; then
+  mkdir -p "$3/bin" && rm -f "$3/no-pip" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python"
 fi
 """  # makes an environment, and notes what it is asked for
 
@@ -44,6 +46,17 @@ def test_an_environment_is_made_once(python: Path, tmp_path: Path) -> None:
     assert install(python, venv) == ["venv", "pip", "pip"]
     (venv / ".runtime").unlink()
     assert install(python, venv) == ["pip", "pip"]
+
+
+def test_an_environment_that_uv_made_is_made_anew_where_uv_is_gone(
+    python: Path, tmp_path: Path
+) -> None:
+    """There is no pip in it to install anything with."""
+    venv = tmp_path / "venv"
+    install(python, venv)
+    (venv / ".runtime").unlink()
+    (venv / "no-pip").touch()
+    assert install(python, venv) == ["venv", "pip", "pip"]
 
 
 @pytest.mark.parametrize("lost", ["pyvenv.cfg", "bin/python"])
