@@ -76,12 +76,14 @@ def waits(progress: Progress) -> dict[Activity, Wait]:
     blamed = {why: progress.get("why_at")}
     apart = progress.get("apart", 0)  # they wait for a limit of their endpoints alone
     budget = apart + (progress["ready"] if why == Activity.BUDGET else 0)
-    repeated = max(0, progress["later"] - apart)
+    later = max(0, progress["later"] - apart)  # they failed, or nobody knows their resource yet
+    unknown = later if why == Activity.WORKER else 0
+    taken = [at for at in (progress["offered_at"], blamed.get(Activity.WORKER)) if at]
     asked = [at for at in (progress["claimed_at"], blamed.get(Activity.PAGERDUTY)) if at]
     found = {
         Activity.BUDGET: (budget, blamed.get(Activity.BUDGET)),
-        Activity.WORKER: (progress["offered"], progress["offered_at"]),
-        Activity.PAGERDUTY: (progress["claimed"] + repeated, min(asked, default=None)),
+        Activity.WORKER: (progress["offered"] + unknown, min(taken, default=None)),
+        Activity.PAGERDUTY: (progress["claimed"] + later - unknown, min(asked, default=None)),
     }
     return {each: Wait(n, _age(progress, at)) for each, (n, at) in found.items()}
 

@@ -370,7 +370,7 @@ function operations.give_back()
   redis.call('ZREM', CLAIMED, arg.page)
   local until_ms = now + math.min(arg.delay, WAIT_MOST)
   if arg.failed or arg.alone then
-    waits(arg.page, entry, until_ms, arg.alone)
+    waits(arg.page, entry, until_ms, arg.alone and arg.why == 'budget')
   else
     set('wait_until', math.max(wait_until(), until_ms))
     waits(arg.page, entry)

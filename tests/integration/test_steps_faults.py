@@ -12,6 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from tasks import api, fetch, messages, plan
+from tasks.activity import Activity, waits
 from tasks.artifacts import manifest_key, page_key, plan_key
 from tasks.catalog import CATALOG, FEEDS
 from tasks.verify import verify
@@ -224,7 +225,8 @@ def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
                 fleet.idle()
     assert fleet.redis.hkeys(f"pagetrail:pages:{SOURCE}") == [b"teams/all.1/000000"]
     assert fleet.redis.hget(f"pagetrail:run:{SOURCE}", "wait_until") is None
-    assert fleet.runtime.ledger.progress(SOURCE)["why"] == "worker"
+    progress = fleet.runtime.ledger.progress(SOURCE)
+    assert (progress["why"], waits(progress)[Activity.WORKER].pages) == ("worker", 1)
     assert ended_within(fleet, 1)
     assert states(fleet) == {}
 

@@ -109,6 +109,11 @@ def test_a_page_that_waits_for_the_limit_of_its_endpoints_waits_for_budget() -> 
     assert (found[Activity.BUDGET], found[Activity.PAGERDUTY]) == (Wait(2, None), Wait(1, None))
 
 
+def test_a_page_that_only_a_newer_worker_knows_waits_for_a_worker() -> None:
+    found = waits(RUN | blamed("worker", 8, later=1))
+    assert (found[Activity.WORKER], found[Activity.PAGERDUTY]) == (Wait(1, 8), Wait(0, None))
+
+
 READING = Doing(Activity.READING)
 
 
