@@ -296,7 +296,8 @@ class Model:
         run.requests["x"] += sent
         if sent and not failed:
             run.success_at, run.lanes = self.now, min(run.lanes + 1, run.lanes_max)
-            run.why, run.why_at = "", 0
+            waiting = run.why == "budget" and run.wait_until > self.now
+            run.why, run.why_at = ("budget", self.now) if waiting else ("", 0)
             if date is not None:
                 ahead, known = date - self.now, self.clocks.get(run.region)
                 if known is None or abs(known - ahead) > CLOCK_SLACK:

@@ -230,7 +230,9 @@ local function held_by_caller()
 end
 
 local function succeeded()
-  redis.call('HDEL', RUN, 'why', 'why_at')
+  -- What was under way may succeed while the run waits for budget: that wait begins anew and goes on.
+  if get('why') == 'budget' and number('wait_until') > now then set('why_at', now)
+  else redis.call('HDEL', RUN, 'why', 'why_at') end
   set('success_at', now, 'lanes', math.min(number('lanes') + 1, number('lanes_max')))
   if arg.date then
     local ahead = arg.date - now

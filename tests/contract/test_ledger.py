@@ -596,6 +596,21 @@ def test_a_page_that_waits_alone_holds_up_no_other(ledger: Ledger) -> None:
     assert ledger.progress("acme/a")["apart"] == 0
 
 
+def test_a_success_ends_no_wait_for_budget(ledger: Ledger) -> None:
+    """What was under way goes through; the rest of the run still may not ask."""
+    one, two, three = (
+        take(ledger, each) for each in begin(ledger, "a/all.1", "b/all.1", "c/all.1").offers
+    )
+    ledger.give_back(one, why="budget", delay_seconds=9, resource="x")
+    ledger.now_ms = START_MS + 1_000
+    ledger.close(two, [], resource="x", sent=1, settle=True)
+    progress = ledger.progress("acme/a")
+    assert (progress["why"], progress["why_at"]) == ("budget", START_MS + 1_000)
+    ledger.now_ms = START_MS + 9_000
+    ledger.close(three, [], resource="x", sent=1, settle=True)
+    assert "why" not in ledger.progress("acme/a")
+
+
 def test_no_more_pages_are_in_flight_than_lanes(ledger: Ledger) -> None:
     offers = begin(ledger, *(f"{n}/all.1" for n in range(9)), lanes=2).offers
     assert len(offers) == 2
