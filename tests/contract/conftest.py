@@ -1,10 +1,11 @@
-"""One S3 server for all contract tests of a process."""
+"""One S3 server for all contract tests of a process, and a double of one for each test that wants it."""
 
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
+from tests.s3_double import BUCKET, S3Double, demand_checksum, s3_double
 from tests.seaweed import S3Server, s3_server
 
 
@@ -21,3 +22,25 @@ def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3.bucket}/{uuid4().hex}/evidence"
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Double]:
+    """A double of an S3 server with one empty bucket, and the environment to reach it."""
+    with s3_double() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def double_url(double: S3Double) -> str:
+    """The URL of a prefix of the double's bucket."""
+    return f"s3://{BUCKET}/prefix"
+
+
+@pytest.fixture
+def locked_url(double: S3Double, double_url: str) -> str:
+    """The same, of a bucket that demands the checksums that Object Lock needs."""
+    double.rules.append(demand_checksum)
+    return double_url

@@ -1,4 +1,4 @@
-"""One suite for every storage: a directory, obstore's memory, and a real S3 server."""
+"""One suite for every storage: a directory, obstore's memory, a real S3 server, and a bucket with Object Lock."""
 
 import json
 import multiprocessing
@@ -25,13 +25,15 @@ def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return (tmp_path / "not made yet" / "evidence").as_uri()
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "memory", "s3", "object lock"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """An empty storage."""
     if request.param == "memory":
         return open_storage("memory://")
     if request.param == "s3":
         return open_storage(request.getfixturevalue("s3_url"))
+    if request.param == "object lock":
+        return open_storage(request.getfixturevalue("locked_url"))
     return open_storage((tmp_path / "not made yet" / "evidence").as_uri())
 
 

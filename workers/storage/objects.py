@@ -41,6 +41,12 @@ _KEYS = {
     "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_CLIENT_SECRET"),
 }
 """What may also be a file in the secrets directory; the environment goes first."""
+_OURS = {
+    # A bucket with Object Lock refuses every put without one:
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+    "s3": {"AWS_CHECKSUM_ALGORITHM": "SHA256"},
+}
+"""Options that differ from obstore's defaults; the environment goes first."""
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 # obstore tells these apart in its words only; nothing is decided by them but what a person reads.
 _REASONS = (
@@ -208,15 +214,19 @@ def _connect(url: str, timeout: timedelta) -> "ObjectStore":
     on_loopback = endpoints and all(is_loopback(urlsplit(one).hostname or "") for one in endpoints)
     if on_loopback or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1"):
         options["allow_http"] = True
-    keys: Any = _keys(url)  # whose options these are depends on the URL
-    return from_url(url, config=keys, client_options=options, retry_config=_RETRY)
+    config: Any = _config(url)  # whose options these are depends on the URL
+    return from_url(url, config=config, client_options=options, retry_config=_RETRY)
 
 
-def _keys(url: str) -> dict[str, str]:
-    """Return the keys that stand in files, as options of the store that *url* names."""
-    names = _KEYS.get(urlsplit(url).scheme, ())
-    files = {name.lower(): secret_file(name) for name in names if name not in os.environ}
-    return {name: key for name, key in files.items() if key}
+def _config(url: str) -> dict[str, str]:
+    """Return the options of the store that *url* names: our own, and keys that stand in files.
+
+    obstore takes the others from the environment, which also goes before these.
+    """
+    scheme = urlsplit(url).scheme
+    files = {name: secret_file(name) for name in _KEYS.get(scheme, ())}
+    ours = {**_OURS.get(scheme, {}), **files}
+    return {name.lower(): text for name, text in ours.items() if text and name not in os.environ}
 
 
 def _refuse_missing_bucket(error: FileNotFoundError) -> None:
