@@ -11,7 +11,7 @@ from simulator import changes, truth
 from simulator.accounts import Habits, KeySpec, SpecError, account_from
 from simulator.changes import ChangeError, Churn
 from simulator.errors import Refusal
-from simulator.faults import Fault, FaultError
+from simulator.faults import KINDS, Fault, FaultError
 from simulator.request import Params
 from simulator.state import State
 from simulator.truth import TruthError
@@ -110,6 +110,11 @@ def add_fault(simulator: State, data: Data, _: Request) -> Any:
     return _fault(simulator.faults.add(data))
 
 
+def kinds(simulator: State, data: Data, _: Request) -> Any:
+    """Return every kind of fault with its sentence."""
+    return KINDS
+
+
 def clear_faults(simulator: State, data: Data, _: Request) -> Any:
     """Take the rule of that number, or all, out of force."""
     simulator.faults.clear(int(data["number"]) if "number" in data else None)
@@ -191,6 +196,7 @@ ROUTES: dict[tuple[str, str], Callable[[State, Data, Request], Any]] = {
     ("GET", "faults"): faults,
     ("POST", "faults"): add_fault,
     ("DELETE", "faults"): clear_faults,
+    ("GET", "kinds"): kinds,
     ("POST", "mutate"): mutate,
     ("GET", "churn"): churn,
     ("POST", "churn"): start_churn,

@@ -5,16 +5,33 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Any
 
-FaultKind = Literal[
-    "status_500", "status_502", "status_503", "status_504", "status_408",
-    "status_429", "bare_429", "unauthorized",  # answered instead of the page
-    "drop_before", "drop_middle", "short_body", "cut_json",  # the page, but broken
-    "slow", "trickle", "hang",  # the page, but late: at once after, spread over, or never
-    "smaller", "duplicate", "cursor_expired", "cursor_repeated",  # another page than expected
-]  # fmt: skip
-KINDS: tuple[str, ...] = get_args(FaultKind)
+from simulator import hostile
+
+# What a fault does to a request; an account that means harm does what `simulator.hostile` says.
+ACCIDENTS = {
+    "status_500": "500 with HTML, as gateways answer.",
+    "status_502": "502 with HTML.",
+    "status_503": "503 with HTML.",
+    "status_504": "504 with HTML.",
+    "status_408": "408 with JSON.",
+    "status_429": "429 with the limit's headers.",
+    "bare_429": "429 with neither headers nor body.",
+    "unauthorized": "401 with HTML.",
+    "drop_before": "The connection ends before the answer.",
+    "drop_middle": "The connection ends in the middle of the body.",
+    "short_body": "The connection ends seven bytes before the end of the body.",
+    "cut_json": "Two thirds of the body, with the length of the two thirds.",
+    "slow": "The page, `seconds` later.",
+    "trickle": "The page in 20 parts, spread over `seconds`.",
+    "hang": "No answer ever.",
+    "smaller": "A page of at most `served` records.",
+    "duplicate": "A page that begins with the last record of the page before.",
+    "cursor_expired": "400 to a cursor.",
+    "cursor_repeated": "The cursor that was asked with, as the next one.",
+}
+KINDS: dict[str, str] = ACCIDENTS | {name: kind.sentence for name, kind in hostile.KINDS.items()}
 NEEDS = {"cursor_expired": "cursor", "cursor_repeated": "cursor", "duplicate": "offset"}
 
 

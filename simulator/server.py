@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import urlencode
 
-from simulator import api, control, errors
+from simulator import api, control, errors, hostile
 from simulator.accounts import REGIONS, KeySpec
 from simulator.errors import Refusal
 from simulator.faults import Fault
+from simulator.hostile import Hostile
 from simulator.limits import Standing
 from simulator.request import Call, Params
 from simulator.state import State
@@ -41,6 +42,11 @@ class Asked:
     handler: api.Handler = api.get_nothing
     standing: Standing | None = None
     fault: Fault | None = None
+
+    @property
+    def harm(self) -> Hostile | None:
+        """What the fault makes of the answer, if it is a hostile one."""
+        return hostile.KINDS.get(self.fault.kind) if self.fault else None
 
 
 class Simulator(State):
@@ -104,23 +110,31 @@ class Simulator(State):
         shape = asked.account.spec.habits.limit_window
         asked.pattern, asked.ids, asked.handler = api.route(asked.path)
         asked.standing = self.limits.judge(key, bucket, shape, asked.path, time.time())
-        params = Params(request.query)
         if not asked.standing.admitted:
             return _refused(errors.rate_limited(), asked.standing)
         asked.fault = self.faults.pick(name, key.key, asked.path, [n for n, _ in request.query])
         if asked.fault is not None and (refusal := REFUSALS.get(asked.fault.kind)):
             shown = Standing(False, key.limit, 0, asked.standing.reset_seconds)
             return _refused(refusal, shown if asked.fault.kind == "status_429" else None)
+        reply = self._honest(asked, request)
+        reply.headers += asked.standing.headers()
+        if asked.fault is not None and asked.harm is not None:
+            asked.harm.spoil(
+                hostile.Exchange(asked.fault, request.path, asked.ids, request.query, reply)
+            )
+        return reply
+
+    def _honest(self, asked: Asked, request: Request) -> Reply:
+        """Return the answer as the account would give it, to the question that the fault leaves."""
+        query = hostile.asked(asked.harm, request.query) if asked.harm else request.query
         try:
             if request.method != "GET":
                 raise errors.denied()
-            if any(fnmatchcase(asked.path, pattern) for pattern in key.forbidden):
+            if any(fnmatchcase(asked.path, pattern) for pattern in asked.key.forbidden):
                 raise errors.forbidden()
-            reply = self._handled(asked, params)
+            return self._handled(asked, Params(query))
         except Refusal as refusal:
-            reply = _refused(refusal)
-        reply.headers += asked.standing.headers()
-        return reply
+            return _refused(refusal)
 
     def _handled(self, asked: Asked, params: Params) -> Reply:
         now = asked.account.now()
@@ -160,7 +174,8 @@ class Simulator(State):
         if habits.latency_ms:
             swing = self.dice.uniform(-habits.jitter_ms, habits.jitter_ms)
             reply.delay_seconds = max(0.0, habits.latency_ms + swing) / 1_000
-        if habits.gzip and b"gzip" in request.headers.get(b"accept-encoding", b"") and reply.body:
+        takes_gzip = b"gzip" in request.headers.get(b"accept-encoding", b"")
+        if habits.gzip and takes_gzip and reply.body and asked.harm is None:
             gzipped(reply)
         if asked.fault is not None:
             _break(asked.fault, reply)

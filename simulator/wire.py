@@ -17,8 +17,14 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 
-Delivery = Literal["whole", "drop_before", "drop_middle", "short_body", "trickle", "hang"]
+Delivery = Literal[
+    "whole", "drop_before", "drop_middle", "short_body", "trickle", "hang",
+    "drip_head",  # the head byte by byte
+    "bare",  # the body is all that is sent, head and all
+]  # fmt: skip
 TRICKLE_PARTS = 20
+SLICE_BYTES = 2**18  # what is larger is written in slices, so that nothing large waits in a buffer
+BODILESS = (204, 304)
 STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
@@ -45,6 +51,7 @@ class Reply:
     delivery: Delivery = "whole"
     delay_seconds: float = 0
     spread_seconds: float = 0
+    parts: int = TRICKLE_PARTS  # how many a trickle has
     stream: AsyncIterator[bytes] | None = None
 
 
@@ -142,30 +149,25 @@ class Connection(asyncio.Protocol):
             return
         if reply.delivery == "drop_before":
             self._transport.abort()
-        elif reply.stream is not None or reply.delivery == "trickle":
-            self._task = asyncio.get_running_loop().create_task(self._stream(request, reply))
         elif reply.delivery in ("drop_middle", "short_body"):
             share = len(reply.body) // 2 if reply.delivery == "drop_middle" else -7
             self._transport.write(_head(reply, request) + reply.body[:share])
             self._transport.close()
-        else:
+        elif reply.delivery == "whole" and reply.stream is None and len(reply.body) <= SLICE_BYTES:
             self._transport.write(_head(reply, request))
             self._transport.write(reply.body)
             self._finish(request)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._stream(request, reply))
 
     async def _stream(self, request: Request, reply: Reply) -> None:
-        self._transport.write(_head(reply, request))
-        if reply.stream is None:
-            size = max(1, -(-len(reply.body) // TRICKLE_PARTS))
-            for start in range(0, len(reply.body), size):
-                await asyncio.sleep(reply.spread_seconds / TRICKLE_PARTS)
-                self._transport.write(reply.body[start : start + size])
-        else:
-            async for part in reply.stream:
-                self._transport.write(b"%x\r\n%b\r\n" % (len(part), part))
-                await self._writable.wait()
-            self._transport.write(b"0\r\n\r\n")
+        async for part in _parts(reply, request):
+            self._transport.write(part)
+            await self._writable.wait()
+            await asyncio.sleep(0)  # even a client that reads at once leaves others their turn
         self._task = None
+        if reply.delivery == "bare":
+            self._transport.close()
         self._finish(request)
 
     def _finish(self, request: Request) -> None:
@@ -173,6 +175,28 @@ class Connection(asyncio.Protocol):
         if not request.keep_alive:
             self._transport.close()
         self._next()
+
+
+async def _parts(reply: Reply, request: Request) -> AsyncIterator[bytes]:
+    """Yield head and body as they are to be written, at the pace the delivery has."""
+    head = b"" if reply.delivery == "bare" else _head(reply, request)
+    if reply.delivery == "drip_head":
+        for byte in head:
+            yield bytes((byte,))
+            await asyncio.sleep(reply.spread_seconds)
+    elif head:
+        yield head
+    if reply.stream is not None:
+        async for part in reply.stream:
+            yield part if reply.delivery == "bare" else b"%x\r\n%b\r\n" % (len(part), part)
+        yield b"0\r\n\r\n"
+        return
+    trickles = reply.delivery == "trickle"
+    size = max(1, -(-len(reply.body) // reply.parts)) if trickles else SLICE_BYTES
+    for start in range(0, len(reply.body), size):
+        if trickles:
+            await asyncio.sleep(reply.spread_seconds / reply.parts)
+        yield reply.body[start : start + size]
 
 
 _date: list[Any] = [0, b""]
@@ -187,12 +211,16 @@ def _date_line() -> bytes:
 
 
 def _head(reply: Reply, request: Request) -> bytes:
-    lines = [STATUS_LINES[reply.status], _date_line()]
+    """Return status line and headers; what the reply says itself replaces what it would be told."""
+    said = {name.lower() for name, _ in reply.headers}
+    lines = [STATUS_LINES.get(reply.status) or b"HTTP/1.1 %d Odd\r\n" % reply.status]
+    if "date" not in said:
+        lines.append(_date_line())
     if reply.stream is not None:
         lines.append(b"Transfer-Encoding: chunked\r\n")
-    elif reply.status != 204:
+    elif reply.status not in BODILESS and "content-length" not in said:
         lines.append(b"Content-Length: %d\r\n" % len(reply.body))
-    if reply.status != 204:
+    if reply.status not in BODILESS:
         lines.append(f"Content-Type: {reply.content_type}\r\n".encode())
     lines += [f"{name}: {value}\r\n".encode() for name, value in reply.headers]
     if not request.keep_alive:

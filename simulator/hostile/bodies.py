@@ -1,0 +1,173 @@
+"""Bodies that aren't an answer: garbage, too deep, too large, or not what their head says."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import AsyncIterator
+from functools import cache
+
+from simulator.hostile.kind import (
+    Body,
+    Exchange,
+    Hostile,
+    Spoil,
+    is_list,
+    pages,
+    set_header,
+    wrapper_of,
+)
+from simulator.wire import Reply
+
+MEGABYTE = 2**20
+BODY_MEGABYTES, RECORD_MEGABYTES, BOMB_MEGABYTES = 60, 50, 256
+TINY_RECORDS = 1_000_000
+DEPTH, BRACKETS = 10_000, 1_000_000
+GZIP_HEAD = b"\x1f\x8b\x08" + bytes(7)
+GARBAGE = bytes(range(256)) * 8
+SECOND_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + b'{"of another": true}'
+HTML = b"<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please log in.</body></html>"
+
+
+def _is(body: bytes, content_type: str = "application/json") -> Spoil:
+    """Return what answers 200 with *body*."""
+
+    def spoil(exchange: Exchange) -> None:
+        reply = exchange.reply
+        reply.status, reply.body, reply.content_type = 200, body, content_type
+
+    return spoil
+
+
+def _body_wide(body: Body, _: Exchange) -> None:
+    """Spread the size over all records of the page, or over one if there aren't any."""
+    found = [r for r in body[wrapper_of(body) or ""] if isinstance(r, dict)] or [body]
+    for record in found:
+        record["padding"] = "x" * (BODY_MEGABYTES * MEGABYTE // len(found))
+
+
+def _record_large(body: Body, _: Exchange) -> None:
+    for record in body[wrapper_of(body) or ""][:1]:
+        record["padding"] = "x" * (RECORD_MEGABYTES * MEGABYTE)
+
+
+def _tiny_records(exchange: Exchange) -> None:
+    reply = exchange.reply
+    if reply.status == 200 and is_list(body := json.loads(reply.body)):
+        name = wrapper_of(body) or ""
+        body[name] = []
+        tiny = json.dumps(body).encode()
+        held = json.dumps(name).encode() + b": ["
+        reply.body = tiny.replace(held, held + _many_tiny(), 1)
+
+
+@cache
+def _many_tiny() -> bytes:
+    return b",".join(b'{"id":"T%X"}' % number for number in range(TINY_RECORDS))
+
+
+def _endless(exchange: Exchange) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield b'{"padding":"'
+        while True:
+            yield b"x" * 65_536
+
+    exchange.reply.status, exchange.reply.stream = 200, stream()
+
+
+@cache
+def _bomb() -> bytes:
+    """Return 256 MB of JSON as some 260 KB of gzip: one compressed block, repeated, with the right checksum."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    opening, blank, closing = b'{"padding":"', b" " * MEGABYTE, b'"}'
+    first = packer.compress(opening) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(blank) + packer.flush(zlib.Z_FULL_FLUSH)
+    last = packer.compress(closing) + packer.flush()
+    checksum = zlib.crc32(opening)
+    for _ in range(BOMB_MEGABYTES):
+        checksum = zlib.crc32(blank, checksum)
+    size = len(opening) + BOMB_MEGABYTES * MEGABYTE + len(closing)
+    trailer = struct.pack("<II", zlib.crc32(closing, checksum), size)
+    return GZIP_HEAD + first + block * BOMB_MEGABYTES + last + trailer
+
+
+@cache
+def _bomb_in_a_bomb() -> bytes:
+    return _gzip(_bomb())
+
+
+def _gzip(body: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(body) + packer.flush()
+
+
+def _encoded(reply: Reply, body: bytes, encoding: str) -> None:
+    reply.status, reply.body = 200, body
+    set_header(reply, "Content-Encoding", encoding)
+
+
+def _gzip_unsaid(exchange: Exchange) -> None:
+    exchange.reply.body = _gzip(exchange.reply.body)
+
+
+def _gzip_cut(exchange: Exchange) -> None:
+    packed = _gzip(exchange.reply.body)
+    _encoded(exchange.reply, packed[: len(packed) // 2], "gzip")
+
+
+def _says_encoding(encoding: str) -> Spoil:
+    return lambda exchange: set_header(exchange.reply, "Content-Encoding", encoding)
+
+
+def _says_length(*lengths: str) -> Spoil:
+    """Return what sends these Content-Length headers, in which `half` stands for half the body."""
+
+    def spoil(exchange: Exchange) -> None:
+        reply = exchange.reply
+        half = str(len(reply.body) // 2)
+        reply.headers += [("Content-Length", half if text == "half" else text) for text in lengths]
+
+    return spoil
+
+
+def _answer_twice(exchange: Exchange) -> None:
+    """Let a second answer follow at once, for the connection's next request to take for its own."""
+    reply = exchange.reply
+    set_header(reply, "Content-Length", str(len(reply.body)))
+    reply.body += SECOND_ANSWER
+
+
+KINDS: dict[str, Hostile] = {
+    "body_empty": Hostile("200 without a body.", _is(b"")),
+    "body_garbage": Hostile("200 with 2 KB of arbitrary bytes.", _is(GARBAGE)),
+    "body_html": Hostile("200 with a page of HTML.", _is(HTML, "text/html; charset=utf-8")),
+    "body_null": Hostile("200 with `null`.", _is(b"null")),
+    "body_text": Hostile("200 with a JSON text.", _is(b'"no records today"')),
+    "body_object": Hostile("200 with an empty object.", _is(b"{}")),
+    "body_utf16": Hostile("200 with JSON in UTF-16.", _is('{"more":false}'.encode("utf-16"))),
+    "body_not_utf8": Hostile("200 with a byte that isn't UTF-8.", _is(b'{"more":false,"x":"\xff"}')),
+    "body_deep": Hostile("200 with 10,000 objects within each other.",
+                         _is(b'{"a":' * DEPTH + b"1" + b"}" * DEPTH)),
+    "body_brackets": Hostile("200 with a million opening brackets.", _is(b"[" * BRACKETS)),
+    "body_60_mb": Hostile("Pages of 60 MB, spread over their records.", pages(_body_wide)),
+    "record_50_mb": Hostile("Pages with one record of 50 MB.", pages(_record_large)),
+    "records_tiny": Hostile("Pages of a million records with nothing but an id.", _tiny_records),
+    "body_endless": Hostile("200 with a body that never ends.", _endless),
+    "gzip_bomb": Hostile("256 MB of JSON in a quarter of a MB of gzip.",
+                         lambda exchange: _encoded(exchange.reply, _bomb(), "gzip")),
+    "gzip_bomb_twice": Hostile(
+        "The same, compressed again, into a few KB.",
+        lambda exchange: _encoded(exchange.reply, _bomb_in_a_bomb(), "gzip, gzip")),
+    "gzip_cut": Hostile("The first half of a compressed body, with the length of the half.", _gzip_cut),
+    "gzip_unsaid": Hostile("A compressed body without a Content-Encoding.", _gzip_unsaid),
+    "encoding_lies": Hostile("A plain body with Content-Encoding: gzip.", _says_encoding("gzip")),
+    "encoding_unknown": Hostile("A plain body with Content-Encoding: snake.",
+                                _says_encoding("snake")),
+    "length_half": Hostile("A Content-Length of half the body.", _says_length("half")),
+    "length_text": Hostile("A Content-Length that isn't a number.", _says_length("many")),
+    "length_negative": Hostile("A Content-Length of -1.", _says_length("-1")),
+    "length_huge": Hostile("A Content-Length of 10^15.", _says_length(str(10**15))),
+    "answer_twice": Hostile("A second answer right behind the first one.", _answer_twice),
+    "length_two": Hostile("Two Content-Lengths that differ.", _says_length("10", "half")),
+}  # fmt: skip
