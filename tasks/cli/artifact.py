@@ -79,8 +79,9 @@ def export(
     """Export the records of a resource: the newest version of each, or those of one run.
 
     jsonl gives them as PagerDuty did, less what was redacted. csv and parquet have a column for
-    every field, nested values as JSON; in csv a text that a spreadsheet would run as a formula has
-    an apostrophe in front.
+    every field, nested values as JSON. csv is made for spreadsheets: an apostrophe keeps a text
+    from running as a formula, and a text longer than a cell holds is cut and says so. Use jsonl or
+    parquet for programs.
 
     \b
     Examples:
@@ -96,11 +97,13 @@ def export(
     if not choice.readings:
         _explain_nothing(source, choice)
     with output.waiting(f"Exporting {resource}"), opened(path) as out:
-        count = FORMATS[kind](found.records, out)
+        written = FORMATS[kind](found.records, out)
+    for remark in written.remarks:
+        output.say(remark)
     if not choice.whole:
         output.say(f"These {resource} are not known to be all: {_why(choice)}.")
     if path:
-        output.say(f"Wrote {count} {resource} to {path}.")
+        output.say(f"Wrote {written.count} {resource} to {path}.")
 
 
 def _explain_nothing(source: str, choice: Choice) -> None:

@@ -10,18 +10,26 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from tasks.cli.spreadsheet import Sheet
 from workers import exact
 from workers.errors import Fault, UsageFault
 
 _ROWS = 5_000
 """Records per parquet row group: a few MB in memory."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so runs as a formula in a spreadsheet; titles come from anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many records were written, and sentences about what the format left out of them."""
+
+    count: int
+    remarks: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -62,32 +70,34 @@ def _room(where: str) -> Iterator[None]:
         ) from None
 
 
-def write_jsonl(lines: Iterable[bytes], out: BinaryIO) -> int:
-    """Write one record per line; return how many."""
+def write_jsonl(lines: Iterable[bytes], out: BinaryIO) -> Written:
+    """Write one record per line, as it is."""
     count = 0
     for count, line in enumerate(lines, 1):  # noqa: B007 - the last number is the result
         out.write(line + b"\n")
-    return count
+    return Written(count)
 
 
-def write_csv(lines: Iterable[bytes], out: BinaryIO) -> int:
-    """Write a column for every field of any record; nested values as JSON; return the count.
+def write_csv(lines: Iterable[bytes], out: BinaryIO) -> Written:
+    """Write a table for spreadsheets: a column for every field of any record, nested values as JSON.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    Without the byte order mark Excel reads UTF-8 as the machine's own code page. What else a cell
+    may hold stands in `tasks.cli.spreadsheet`.
     """
+    sheet = Sheet()
     with tempfile.TemporaryFile() as spool:
         columns, count = _spooled(lines, spool)
-        text = io.TextIOWrapper(out, "utf-8", newline="", write_through=True)
+        text = io.TextIOWrapper(out, "utf-8-sig", newline="", write_through=True)
         writer = csv.writer(text)
-        writer.writerow(columns)
+        writer.writerow([sheet.cell("titles", name) for name in columns])
         for record in _records(spool):
-            writer.writerow([_cell(record.get(name)) for name in columns])
+            writer.writerow(sheet.row(columns, record))
         text.detach()
-    return count
+    return Written(count, sheet.remarks)
 
 
-def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> int:
-    """Write a column for every field of any record; nested values as JSON; return the count."""
+def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> Written:
+    """Write a column for every field of any record; nested values as JSON."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -98,7 +108,12 @@ def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> int:
         ) from None
     with tempfile.TemporaryFile() as spool:
         columns, count = _spooled(lines, spool)
-        types = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
+        types = {
+            bool: pyarrow.bool_(),
+            int: pyarrow.int64(),
+            _Long: pyarrow.int64(),
+            float: pyarrow.float64(),
+        }
         fields = [(name, types.get(kind, pyarrow.string())) for name, kind in columns.items()]
         schema = pyarrow.schema(fields)
         with pyarrow.parquet.ParquetWriter(out, schema, compression="zstd") as writer:
@@ -109,10 +124,10 @@ def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> int:
                     for record in batch
                 ]
                 writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-    return count
+    return Written(count)
 
 
-FORMATS: dict[str, Callable[[Iterable[bytes], BinaryIO], int]] = {
+FORMATS: dict[str, Callable[[Iterable[bytes], BinaryIO], Written]] = {
     "jsonl": write_jsonl,
     "csv": write_csv,
     "parquet": write_parquet,
@@ -133,15 +148,28 @@ def _spooled(lines: Iterable[bytes], spool: IO[bytes]) -> tuple[dict[str, type],
     return columns, count
 
 
+class _Long(int):
+    """Stands for the whole numbers that a column of floating-point numbers would round."""
+
+
+_WIDER = {frozenset({int, float}): float, frozenset({int, _Long}): _Long}
+"""The type that holds every value of two; text does for any other two."""
+_TYPED = (bool, int, float, _Long)
+_INTEGER_BITS = 63
+"""Of Parquet's widest integer, without its sign."""
+
+
 def _kind(value: Any) -> type:
-    """Return the type of a column that holds *value*: what is wider than one of integers is text."""
-    return str if isinstance(value, int) and value.bit_length() > 63 else type(value)
+    """Return the type of a column that holds *value*: text for what is wider than one of integers."""
+    if not isinstance(value, int) or value.bit_length() <= sys.float_info.mant_dig:
+        return type(value)
+    return _Long if value.bit_length() <= _INTEGER_BITS else str
 
 
 def _common(known: type, found: type) -> type:
     if known in (type(None), found):
-        return found if found in (bool, int, float) else str
-    return float if {known, found} == {int, float} else str
+        return found if found in _TYPED else str
+    return _WIDER.get(frozenset({known, found}), str)
 
 
 def _records(spool: IO[bytes]) -> Iterator[dict[str, Any]]:
@@ -156,10 +184,4 @@ def _text(value: Any) -> str | None:
 
 
 def _typed(value: Any, kind: type) -> Any:
-    return value if kind in (bool, int, float) else _text(value)
-
-
-def _cell(value: Any) -> str | None:
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return _text(value)
+    return value if kind in _TYPED else _text(value)

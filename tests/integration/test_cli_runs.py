@@ -120,7 +120,7 @@ def test_an_export_gives_what_pagerduty_holds(
     assert {record["id"] for record in found} == truth(pagerduty, "incidents").keys()
     path = tmp_path / "teams.csv"
     assert pagetrail(*chosen, "teams", "--format", "csv", "--output", str(path)).returncode == 0
-    rows = csv.DictReader(io.StringIO(path.read_text(), newline=""))
+    rows = csv.DictReader(io.StringIO(path.read_text("utf-8-sig"), newline=""))
     assert {row["id"] for row in rows} == truth(pagerduty, "teams").keys()
 
 

@@ -22,14 +22,14 @@ LINES = [
 
 def test_jsonl_is_the_lines_themselves() -> None:
     out = io.BytesIO()
-    assert write_jsonl(LINES, out) == 3
+    assert write_jsonl(LINES, out).count == 3
     assert out.getvalue() == b"\n".join(LINES) + b"\n"
 
 
 def test_csv_has_every_field_and_no_formulas() -> None:
     out = io.BytesIO()
-    assert write_csv(LINES, out) == 3
-    rows = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
+    assert write_csv(LINES, out).count == 3
+    rows = list(csv.DictReader(io.StringIO(out.getvalue().decode("utf-8-sig"), newline="")))
     assert list(rows[0]) == ["id", "name", "count", "open", "teams", "late"]
     assert rows[0]["name"] == 'caf\u00e9, "x"'
     assert rows[0]["teams"] == '[{"id":"T"}]'
@@ -39,8 +39,8 @@ def test_csv_has_every_field_and_no_formulas() -> None:
 
 def test_no_records_make_an_empty_table() -> None:
     out = io.BytesIO()
-    assert write_csv([], out) == 0
-    assert out.getvalue() == b"\r\n"
+    assert write_csv([], out).count == 0
+    assert out.getvalue() == b"\xef\xbb\xbf\r\n"
 
 
 @pytest.mark.parametrize("name", ["", "file/export.csv", "none/export.csv"])
@@ -58,7 +58,7 @@ def test_parquet_has_typed_columns(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "records.parquet"
     with opened(path) as out:
-        assert write_parquet(LINES, out) == 3
+        assert write_parquet(LINES, out).count == 3
     table = parquet.read_table(path)
     assert {field.name: str(field.type) for field in table.schema} == {
         "id": "string",
@@ -83,7 +83,7 @@ def test_no_digit_of_a_long_number_is_lost(tmp_path: Path) -> None:
     """They come from the events people send: 128-bit trace ids are common."""
     out = io.BytesIO()
     write_csv(WIDE_LINES, out)
-    rows = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
+    rows = list(csv.DictReader(io.StringIO(out.getvalue().decode("utf-8-sig"), newline="")))
     assert [row["count"] for row in rows] == ["1", str(WIDE), "-9223372036854775808"]
     assert rows[0]["trace"] == f'{{"id":{WIDE}}}'
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -92,6 +92,17 @@ def test_no_digit_of_a_long_number_is_lost(tmp_path: Path) -> None:
         write_parquet(WIDE_LINES, file)
     counts = parquet.read_table(path).column("count").to_pylist()
     assert counts == ["1", str(WIDE), "-9223372036854775808"]
+
+
+@pytest.mark.parametrize("others", [[1.5], [1, 1.5], [1.5, 1]])
+def test_a_long_number_beside_fractions_keeps_its_digits(tmp_path: Path, others: list[Any]) -> None:
+    """A column of floating-point numbers holds 53 bits of it."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "records.parquet"
+    values = [*others, 2**53 + 1]
+    with opened(path) as file:
+        write_parquet([orjson.dumps({"id": "P", "count": value}) for value in values], file)
+    assert parquet.read_table(path).column("count").to_pylist() == [str(each) for each in values]
 
 
 def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
