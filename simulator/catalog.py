@@ -52,7 +52,7 @@ POLICIES = Listing(
 SCHEDULES = Listing("/schedules", "schedules", "schedules", filters=("query", "team_ids[]"))
 V3_SCHEDULES = Listing(
     "/v3/schedules", "v3_schedules", "schedules", filters=("query", "team_ids[]"),
-    limit_default=100, limit_max=1_000, cap=None, has_total=False,
+    limit_default=100, limit_max=1_000, cap=None, has_total=False, ability="shift_schedules",
 )  # fmt: skip
 ONCALLS = Listing("/oncalls", "none", "oncalls")
 MEMBERS = Listing("/teams/{id}/members", "members", "members", ability="teams")

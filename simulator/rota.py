@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from simulator import catalog, lists, schedules
-from simulator.errors import invalid
+from simulator.errors import invalid, lacks_ability
 from simulator.records import Record
 from simulator.request import Call
 from simulator.schedules import TWO_WEEKS, Period
@@ -49,8 +49,16 @@ def get_schedule(call: Call) -> bytes:
     return orjson.dumps({"schedule": detail(call, record, body)})
 
 
+def _gate(call: Call) -> None:
+    """Refuse shift-based schedules where the account's plan lacks them."""
+    ability = catalog.V3_SCHEDULES.ability
+    if ability and not call.account.has(ability):
+        raise lacks_ability(ability)
+
+
 def get_v3_schedule(call: Call) -> bytes:
     """Answer a shift-based schedule; the id of a layer-based one is a 400."""
+    _gate(call)
     if call.ids[0] in call.account.stores["schedules"].by_id:
         raise invalid({"id": ["belongs to a layer-based schedule"]})
     record = call.find("v3_schedules")
@@ -76,6 +84,7 @@ def get_schedules(call: Call) -> bytes:
 
 def get_v3_schedules(call: Call) -> bytes:
     """Answer references to the shift-based schedules; there is no total."""
+    _gate(call)
     store = call.account.stores["v3_schedules"]
 
     def reference(record: Record) -> bytes:

@@ -69,6 +69,7 @@ class Feed:
     retention_days: int | None = None  # PagerDuty forgets after this
     settled: tuple[str, frozenset[str]] | None = None
     sort_field: str = "name"  # what the list is ordered by, for proving that pages overlap
+    missing_means_plan: bool = False  # 404 on the list: the plan lacks it
 
     @property
     def changing(self) -> bool:
@@ -83,7 +84,6 @@ class Resource:
     name: str
     feeds: tuple[Feed, ...]
     key: tuple[str, ...] = ("id",)  # dotted fields; () makes the record's digest its key
-    missing_means_plan: bool = False  # 404 on the list: the plan lacks it
     secrets: frozenset[str] = SECRETS  # fields redacted before storing, at any depth
 
     @property

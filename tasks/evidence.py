@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from tasks.answers import Answer, lines, served
 from tasks.artifacts import Collation, page_key, pages_prefix, sha256
-from tasks.catalog import CATALOG, FEEDS
+from tasks.catalog import FEEDS
 from tasks.envelopes import decode_page
 from tasks.pages import Page
 from tasks.proofs import Reading, State, Verdict, walk
@@ -28,7 +28,7 @@ class Gathered:
     name: str
     collation: Collation
     windows: list[dict[str, Any]] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[tuple[Page, Verdict]] = field(default_factory=list)  # of readings that count
     requests: int = 0
     redacted: int = 0
     lives: dict[str, tuple[str, bool]] = field(default_factory=dict)  # id -> seen last, still alive
@@ -105,7 +105,7 @@ class Evidence:
         gathered.collation.end_pass(counts=counts)
         gathered.windows.append(self._row(reading))
         if counts:
-            gathered.verdicts.append(verdict)
+            gathered.verdicts.append((first, verdict))
         if first.chain:
             self._opened[first.segment] = first.chain[0]
             if verdict.state is State.UNAVAILABLE:
@@ -217,51 +217,6 @@ def gather(
         yield evidence
 
 
-NOT_KNOWN = "this version of Pagetrail can't read it"
-"""What a manifest says of a resource that whoever sealed the run had no entry for, and so nothing else."""
-
-
-def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
-    """Return what each resource came to: complete, partial, unavailable or failed, and why.
-
-    A resource read for the records of another is no better than that one.
-    """
-    found: dict[str, Verdict] = {}
-    for name, gathered in evidence.resources.items():
-        if name not in CATALOG:
-            found[name] = Verdict(State.FAILED, "error", NOT_KNOWN)
-            continue
-        parents = [found[need] for need in CATALOG[name].needs if need in found]
-        verdict = _overall(gathered.verdicts, parents)
-        if evidence.plan.credential == "user" and verdict.state is State.PROVED:
-            verdict = Verdict(State.PARTIAL, "key", "a user key sees what its user may see")
-        if refused and verdict.state is State.FAILED:
-            verdict = Verdict(State.FAILED, "key", "PagerDuty refused the key")
-        found[name] = verdict
-    return found
-
-
-def _overall(verdicts: list[Verdict], parents: list[Verdict]) -> Verdict:
-    doubts = [v for v in [*parents, *verdicts] if v.state is not State.PROVED]
-    if not doubts:
-        return Verdict(State.PROVED)
-    # What the plan lacks makes nobody incomplete, so any other reason is named before it.
-    worst = min(doubts, key=lambda v: (v.state is not State.FAILED, v.reason == "plan"))
-    if any(v.state in (State.PROVED, State.PARTIAL) for v in verdicts or parents):
-        state = State.PARTIAL
-    elif all(v.state is State.UNAVAILABLE for v in doubts):
-        state = State.UNAVAILABLE
-    else:
-        state = State.FAILED
-    return Verdict(state, worst.reason or "error", worst.words)
-
-
 def _resource(segment: str) -> str:
     assert segment in FEEDS
     return segment.partition(".")[0]
-
-
-def describe(verdict: Verdict) -> Mapping[str, str]:
-    """Return a resource's verdict in the manifest's words: what is proved is `complete`."""
-    state = "complete" if verdict.state is State.PROVED else str(verdict.state)
-    return {"state": state, "reason": verdict.reason, "words": verdict.words}

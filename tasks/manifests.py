@@ -11,9 +11,10 @@ import orjson
 
 from tasks import purges
 from tasks.artifacts import manifest_key, plan_key, sha256
-from tasks.evidence import Evidence, describe, states
+from tasks.evidence import Evidence
 from tasks.purges import purged_through, record_key, record_naming
 from tasks.runs import Plan
+from tasks.verdicts import describe, states, withheld
 from tasks.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
 from workers.sources import is_registered
@@ -28,6 +29,7 @@ def resources_of(
     return {
         name: {
             **describe(verdicts[name]),
+            "withheld": withheld(evidence, name),
             "records": gathered.collation.records,
             "sightings": gathered.collation.sightings,
             "redacted": gathered.redacted,

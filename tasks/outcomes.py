@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,9 @@ class ResourceOutcome:
     words: str  # PagerDuty's own about that
     records: int  # in its artifacts
     requests: int
+    withheld: Mapping[str, str] = field(
+        default_factory=dict
+    )  # lists the plan lacks -> PagerDuty's words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class Artifact:
 
 def sealed_outcome(manifest: Mapping[str, Any]) -> RunOutcome:
     """Return what the run of *manifest* came to."""
-    names = ("state", "reason", "words", "records", "requests")
+    names = ("state", "reason", "words", "records", "requests", "withheld")
     return RunOutcome(
         run=manifest["run"],
         state=manifest["state"],

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from tasks.catalog import CATALOG, Call, Feed, Resource, with_parents
+from tasks.catalog import CATALOG, Call, Feed, with_parents
 from tasks.windows import rfc3339
 from workers.errors import Busy, Fault, KeyRefused
 from workers.limiter import Permit, budget_name
@@ -205,16 +205,20 @@ def survey(ask: Ask, region: str, names: Iterable[str], now: datetime) -> dict[s
     for name in sorted(with_parents(names), key=lambda name: bool(CATALOG[name].needs)):
         resource = CATALOG[name]
         for feed in resource.feeds:
-            seen[feed.segment] = _try(ask, region, resource, feed, seen, now)
-        accesses = [seen[feed.segment][0] for feed in resource.feeds]
-        found[name] = next((a for a in accesses if not a.readable), Access())
+            seen[feed.segment] = _try(ask, region, feed, seen, now)
+        found[name] = _whole([seen[feed.segment][0] for feed in resource.feeds])
     return {name: found[name] for name in CATALOG if name in found}
+
+
+def _whole(feeds: list[Access]) -> Access:
+    """Return the access to a resource: a feed that the plan lacks takes nothing from the others."""
+    given = [access for access in feeds if access.reason != "plan"] or feeds
+    return next((access for access in given if not access.readable), Access())
 
 
 def _try(
     ask: Ask,
     region: str,
-    resource: Resource,
     feed: Feed,
     seen: dict[str, tuple[Access, dict[str, Any]]],
     now: datetime,
@@ -228,7 +232,7 @@ def _try(
     assert call, f"{feed.segment} has neither list nor parent"
     path = call.path.replace("{id}", parent_id)
     reply = still_known(ask(region, path, _params(call, feed, now), call.endpoint_class))
-    return _access(reply, resource), _record(reply, call.wrapper)
+    return _access(reply, feed), _record(reply, call.wrapper)
 
 
 def _params(call: Call, feed: Feed, now: datetime) -> list[tuple[str, str]]:
@@ -236,14 +240,14 @@ def _params(call: Call, feed: Feed, now: datetime) -> list[tuple[str, str]]:
     return [*call.params, *(bounds if feed.window_days else []), _ONE]
 
 
-def _access(reply: Reply, resource: Resource) -> Access:
+def _access(reply: Reply, feed: Feed) -> Access:
     if reply.outcome is Outcome.OK:
         return Access()
     if reply.status is None:
         return Access("error", f"no answer, asked {ATTEMPTS} times")
     reason = reply.reason or "error"
     if reason == "gone":
-        reason = "plan" if resource.missing_means_plan else "error"
+        reason = "plan" if feed.missing_means_plan else "error"
     return Access(reason, reply.words or f"status {reply.status}")
 
 

@@ -209,7 +209,6 @@ def prove(reading: Reading) -> Verdict:
 
 
 def _refused(page: Page, answer: Glance) -> Verdict:
-    gated = resource_of(page.segment).missing_means_plan
     match answer.status:
         case 402:
             return Verdict(State.UNAVAILABLE, "plan", answer.words)
@@ -217,7 +216,7 @@ def _refused(page: Page, answer: Glance) -> Verdict:
             return Verdict(State.UNAVAILABLE, "role", answer.words)
         case 404 if page.window.startswith("of-"):
             return Verdict(State.PROVED, "gone", answer.words, total=0, unique=0)
-        case 404 if gated:
+        case 404 if page.feed.missing_means_plan:
             return Verdict(State.UNAVAILABLE, "plan", answer.words)
     return Verdict(State.FAILED, "error", answer.words)
 

@@ -14,13 +14,14 @@ import zstandard
 from tasks.artifacts import account_of, manifest_key, page_key, plan_key, run_prefix, sha256
 from tasks.catalog import CATALOG
 from tasks.envelopes import decode_page
-from tasks.evidence import NOT_KNOWN, Evidence, gather
+from tasks.evidence import Evidence, gather
 from tasks.manifests import chosen_runs, digest, resources_of, run_state
 from tasks.purges import Purge, digests_of, purge_of, purged_through, record_key, record_naming
 from tasks.runs import Plan
+from tasks.verdicts import NOT_KNOWN
 from workers.storage import Storage
 
-_COMPARED = ("state", "reason", "records", "sightings", "redacted", "windows")
+_COMPARED = ("state", "reason", "withheld", "records", "sightings", "redacted", "windows")
 _UNREAD = {"state": "failed", "words": NOT_KNOWN, "records": 0, "windows": [], "artifacts": []}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tasks import api
-from tasks.cli import output, parse, sights, summaries
+from tasks.cli import gaps, output, parse, sights, summaries
 from tasks.outcomes import RunOutcome
 from workers.runtime import runtime
 
@@ -81,6 +81,8 @@ def show_summary(source: str, document: dict[str, Any]) -> None:
         f"{source}, run {runs}: {document['state']}, {output.moment(document['since'])} to "
         f"{output.moment(document['until'])}."
     )
+    for sentence in gaps.sentences(document["resources"]):
+        output.say(sentence)
     found = document["resources"].values()
     if any((each["state"], each["reason"]) == ("failed", "key") for each in found):
         output.say(

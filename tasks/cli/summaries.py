@@ -71,4 +71,5 @@ def _resource(found: Sequence[ResourceOutcome]) -> Document:
         "reason": worst.reason,
         "records": sum(each.records for each in found),
         "requests": sum(each.requests for each in found),
+        "withheld": dict(found[-1].withheld),
     }

@@ -38,7 +38,7 @@ def test_what_is_withheld_is_named_and_the_rest_collected(
         "mine": {"key": USER, "kind": "user"},
     }
     for name, key in keys.items():
-        off = ["teams", "audit"] if name == "gated" else []
+        off = ["teams", "audit", "shift_schedules"] if name == "gated" else []
         spec = account(name, [key], abilities_off=off, **SMALL)
         pagerduty.control("POST", "accounts", **spec)
     fleet.connect("gated/main", PLAN)
@@ -63,6 +63,12 @@ def test_what_is_withheld_is_named_and_the_rest_collected(
     for state, reason, words in found.values():
         assert (state, reason) == ("unavailable", "plan")
         assert PLAN_WORDS in words
+    schedules = Evidence(fleet.runs, "gated/main").manifest()["resources"]["schedules"]
+    [(feed, words)] = schedules["withheld"].items()
+    assert (schedules["state"], feed) == ("complete", "schedules.shift")
+    assert PLAN_WORDS in words
+    assert schedules["records"] > 0, "the layer-based ones are there"
+    assert "schedules.shift" in fleet.run("run", "show", "gated/main").err
     missing = fleet.refused(3, "artifact", "export", "gated/main", "--resource", "team_members")
     assert "unavailable (plan)" in missing
     assert PLAN_WORDS in missing

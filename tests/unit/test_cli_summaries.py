@@ -19,7 +19,7 @@ def outcome(run: str, state: str, **resources: tuple[str, int]) -> RunOutcome:
             "backlog": {},
             "resources": {
                 name: {"state": came, "reason": "" if came == "complete" else "role"}
-                | {"records": records, "requests": 1, "words": ""}
+                | {"records": records, "requests": 1, "words": "", "withheld": {}}
                 for name, (came, records) in resources.items()
             },
         }
@@ -36,8 +36,14 @@ def test_runs_that_belong_together_are_summed_and_the_worst_state_counts() -> No
     assert (told["run"], told["runs"], told["state"]) == ("1", ["1", "2"], "partial")
     assert told["since"] == datetime(2026, 1, 1, tzinfo=UTC)
     assert told["resources"] == {
-        "teams": {"state": "complete", "reason": "", "records": 10, "requests": 2},
-        "users": {"state": "unavailable", "reason": "role", "records": 0, "requests": 1},
+        "teams": {"state": "complete", "reason": "", "records": 10, "requests": 2, "withheld": {}},
+        "users": {
+            "state": "unavailable",
+            "reason": "role",
+            "records": 0,
+            "requests": 1,
+            "withheld": {},
+        },
     }
 
 

@@ -11,105 +11,14 @@ import orjson
 import pytest
 
 from tasks.answers import Answer
-from tasks.evidence import Evidence, describe, gather, states
+from tasks.evidence import Evidence, gather
 from tasks.pages import Page, Request
-from tasks.proofs import State, Verdict
-from tasks.runs import Plan
+from tasks.proofs import State
+from tasks.verdicts import states
 from tasks.windows import ALL, Period, of, rfc3339
 from tests.lists_model import NOW, Lists, Record, answer_to, make, record
 from tests.sealed_run import FINGERPRINT, SealedRun
 from workers.storage import open_storage
-
-PROVED = Verdict(State.PROVED)
-GONE = Verdict(State.PROVED, "gone", "Not Found")
-FAILED = Verdict(State.FAILED, "error", "oh")
-UNPROVED = Verdict(State.PARTIAL, "unproved", "it moved")
-NO_PLAN = Verdict(State.UNAVAILABLE, "plan", "not in your plan")
-NO_ROLE = Verdict(State.UNAVAILABLE, "role", "not for you")
-
-
-def told(plan: Plan, verdicts: dict[str, list[Verdict]], **how: bool) -> dict[str, tuple[str, str]]:
-    """Return state and reason of each resource whose windows came to *verdicts*."""
-    with ExitStack() as files:
-        evidence = Evidence(plan, open_storage("memory://"), files, None)
-        for name, found in verdicts.items():
-            evidence.resources[name].verdicts = found
-        return {name: (str(v.state), v.reason) for name, v in states(evidence, **how).items()}
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "state", "reason"),
-    [
-        ([PROVED], "proved", ""),
-        ([PROVED, PROVED, GONE], "proved", ""),
-        ([PROVED, UNPROVED], "partial", "unproved"),
-        ([UNPROVED], "partial", "unproved"),
-        ([PROVED, FAILED], "partial", "error"),
-        ([PROVED, NO_PLAN], "partial", "plan"),
-        ([PROVED, NO_PLAN, NO_ROLE], "partial", "role"),
-        ([FAILED], "failed", "error"),
-        ([FAILED, FAILED], "failed", "error"),
-        ([NO_PLAN], "unavailable", "plan"),
-        ([NO_ROLE], "unavailable", "role"),
-        ([NO_PLAN, NO_PLAN], "unavailable", "plan"),
-        ([NO_PLAN, NO_ROLE], "unavailable", "role"),
-        ([NO_ROLE, NO_PLAN], "unavailable", "role"),
-        ([NO_PLAN, FAILED], "failed", "error"),
-        ([NO_ROLE, FAILED], "failed", "error"),
-    ],
-)
-def test_a_resource_is_what_its_windows_came_to(
-    verdicts: list[Verdict], state: str, reason: str
-) -> None:
-    """A reason that is not the plan is never hidden behind one that is: the run would be complete."""
-    assert told(make("incidents"), {"incidents": verdicts}) == {"incidents": (state, reason)}
-
-
-@pytest.mark.parametrize(
-    ("teams", "members", "state", "reason"),
-    [
-        (PROVED, [], "proved", ""),
-        (PROVED, [PROVED, GONE], "proved", ""),
-        (PROVED, [PROVED, FAILED], "partial", "error"),
-        (UNPROVED, [PROVED], "partial", "unproved"),
-        (UNPROVED, [], "partial", "unproved"),
-        (UNPROVED, [FAILED], "failed", "error"),
-        (FAILED, [], "failed", "error"),
-        (NO_PLAN, [], "unavailable", "plan"),
-        (NO_ROLE, [], "unavailable", "role"),
-    ],
-)
-def test_a_resource_read_for_another_is_no_better_than_that_one(
-    teams: Verdict, members: list[Verdict], state: str, reason: str
-) -> None:
-    found = told(make("team_members"), {"teams": [teams], "team_members": members})
-    assert found["team_members"] == (state, reason)
-
-
-def test_a_user_key_proves_nothing_whole() -> None:
-    """Also where there is nothing to read: its user may just not see it."""
-    plan = make("team_members", "services", "users", credential="user")
-    verdicts = {"teams": [PROVED], "services": [NO_PLAN], "users": [UNPROVED]}
-    assert told(plan, verdicts) == {
-        "teams": ("partial", "key"),
-        "team_members": ("partial", "key"),
-        "services": ("unavailable", "plan"),
-        "users": ("partial", "unproved"),
-    }
-
-
-def test_a_refused_key_is_the_reason_of_what_failed() -> None:
-    found = told(make("teams", "users"), {"teams": [FAILED], "users": [PROVED]}, refused=True)
-    assert found == {"teams": ("failed", "key"), "users": ("proved", "")}
-
-
-def test_a_resource_the_catalog_does_not_have_is_failed() -> None:
-    assert told(make("users", "gone"), {"users": [PROVED]})["gone"] == ("failed", "error")
-
-
-def test_what_is_proved_is_called_complete() -> None:
-    assert describe(GONE) == {"state": "complete", "reason": "gone", "words": "Not Found"}
-    assert describe(NO_ROLE)["state"] == "unavailable"
 
 
 def account(count: int = 0, **lists: list[Record]) -> Lists:

@@ -104,6 +104,24 @@ def test_a_manifest_says_what_the_run_came_to() -> None:
     assert manifest["plan_sha256"] == hashlib.sha256(plan_text).hexdigest()
 
 
+def test_what_the_plan_lacks_of_a_resource_leaves_the_run_complete_and_is_named() -> None:
+    """A 402 on the list of shift-based schedules takes nothing from the layer-based ones."""
+    model = Lists({"/schedules": [record(n, type="schedule") for n in range(3)]})
+
+    def ask(page: Page, request: Request) -> Answer:
+        gated = request.path == "/v3/schedules"
+        return answer_to(page, 402) if gated else model.answer(page, request)
+
+    run = SealedRun(make("schedules"), ask)
+    manifest = run.seal()
+    schedules = manifest["resources"]["schedules"]
+    assert (manifest["state"], schedules["state"], schedules["records"]) == (
+        "complete", "complete", 3,
+    )  # fmt: skip
+    assert schedules["withheld"] == {"schedules.shift": "said 402"}
+    assert run.verify().differences == []
+
+
 def test_the_digest_is_of_the_canonical_rest() -> None:
     """Anybody can recompute it: sorted keys, no spaces, UTF-8, without the digest itself."""
     run = SealedRun(make("teams"), lambda page, _: answer_to(page, 402))

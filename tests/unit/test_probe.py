@@ -125,6 +125,18 @@ def test_each_resource_has_its_own_reason() -> None:
     assert found["users"].reason == "error"
 
 
+@pytest.mark.parametrize(
+    ("layers", "shifts", "reason"),
+    [(None, NO_PLAN, ""), (NO_PLAN, NO_PLAN, "plan"), (NO_ROLE, NO_PLAN, "role"), (None, NO_ROLE, "role")],
+)  # fmt: skip
+def test_a_list_that_the_plan_lacks_takes_nothing_from_the_other_lists(
+    layers: Reply | None, shifts: Reply, reason: str
+) -> None:
+    answers = {"us/schedules": layers, "us/v3/schedules": shifts}
+    ask = Answers({path: reply for path, reply in answers.items() if reply})
+    assert survey(ask, "us", ["schedules"], NOW)["schedules"].reason == reason
+
+
 def test_a_child_list_is_tried_with_the_first_record_of_its_parent() -> None:
     ask = Answers({"us/teams": ok({"teams": [{"id": "PT1"}]}), "us/teams/PT1/members": NO_ROLE})
     found = survey(ask, "us", ["team_members"], NOW)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.answers import Answer
-from tasks.catalog import CATALOG
+from tasks.catalog import FEEDS
 from tasks.pages import Page, Request, request_of
 from tasks.paging import first_pages
 from tasks.proofs import Reading, State, Verdict, glance, prove, read_pass, walk
@@ -302,7 +302,7 @@ def test_an_error_is_what_the_list_came_to_in_pagerdutys_words(
 
 
 def test_a_documented_gate_behind_404_is_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CATALOG, "teams", replace(CATALOG["teams"], missing_means_plan=True))
+    monkeypatch.setitem(FEEDS, "teams", replace(FEEDS["teams"], missing_means_plan=True))
     assert told((SNAPSHOT, answer_to(SNAPSHOT, 404))).reason == "plan"
 
 

@@ -12,9 +12,9 @@ import pytest
 from tasks.answers import Answer
 from tasks.artifacts import manifest_key, plan_key
 from tasks.catalog import CATALOG, FEEDS
-from tasks.evidence import NOT_KNOWN
 from tasks.manifests import digest
 from tasks.pages import Page, Request
+from tasks.verdicts import NOT_KNOWN
 from tasks.verify import Difference, verify
 from tasks.windows import ALL
 from tests.lists_model import Lists, answer_to, make, record
@@ -128,7 +128,9 @@ def forged(storage: Storage, change: Callable[[dict[str, Any]], None], run: str 
     return replace(storage, key, orjson.dumps(manifest))
 
 
-@pytest.mark.parametrize("name", ["state", "reason", "records", "sightings", "redacted", "windows"])
+@pytest.mark.parametrize(
+    "name", ["state", "reason", "withheld", "records", "sightings", "redacted", "windows"]
+)
 def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
     storage: Storage, name: str
 ) -> None:

@@ -1,0 +1,85 @@
+"""What each resource of a run came to, from the readings of its feeds: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tasks.catalog import CATALOG, Feed, resource_of
+from tasks.evidence import Evidence
+from tasks.proofs import State, Verdict
+
+NOT_KNOWN = "this version of Pagetrail can't read it"
+"""What a manifest says of a resource that whoever sealed the run had no entry for, and so nothing else."""
+
+
+def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
+    """Return what each resource came to: complete, partial, unavailable or failed, and why."""
+    found: dict[str, Verdict] = {}
+    for name in evidence.resources:
+        if name not in CATALOG:
+            found[name] = Verdict(State.FAILED, "error", NOT_KNOWN)
+            continue
+        verdict = _whole([_of_feed(evidence, feed) for feed in CATALOG[name].feeds])
+        if evidence.plan.credential == "user" and verdict.state is State.PROVED:
+            verdict = Verdict(State.PARTIAL, "key", "a user key sees what its user may see")
+        if refused and verdict.state is State.FAILED:
+            verdict = Verdict(State.FAILED, "key", "PagerDuty refused the key")
+        found[name] = verdict
+    return found
+
+
+def withheld(evidence: Evidence, name: str) -> dict[str, str]:
+    """Return the feeds of a resource that the account's plan lacks, with PagerDuty's words."""
+    feeds = CATALOG[name].feeds if name in CATALOG else ()
+    verdicts = {feed.segment: _of_feed(evidence, feed) for feed in feeds}
+    return {segment: v.words for segment, v in verdicts.items() if _plan_lacks(v)}
+
+
+def _plan_lacks(verdict: Verdict) -> bool:
+    return verdict.state is State.UNAVAILABLE and verdict.reason == "plan"
+
+
+def _whole(feeds: list[Verdict]) -> Verdict:
+    """Return what the feeds of a resource come to: one that the plan lacks takes nothing from the others."""
+    return _overall([v for v in feeds if not _plan_lacks(v)] or feeds, [])
+
+
+def _of_feed(evidence: Evidence, feed: Feed) -> Verdict:
+    """Return what a feed came to: no better than the list that names the records it is read for."""
+    names = feed.segment if feed.details else feed.parent
+    parents = _verdicts(evidence, names, lists=True) if names else []
+    own = _verdicts(evidence, feed.segment, lists=not feed.details, each=True)
+    return _overall(own, parents)
+
+
+def _verdicts(
+    evidence: Evidence, segment: str, *, lists: bool, each: bool = False
+) -> list[Verdict]:
+    """Return the verdicts on a feed's lists, or on what was read for each record, or both."""
+    gathered = evidence.resources.get(resource_of(segment).name)
+    return [
+        verdict
+        for page, verdict in (gathered.verdicts if gathered else ())
+        if page.segment == segment and (each if page.window.startswith("of-") else lists)
+    ]
+
+
+def _overall(verdicts: list[Verdict], parents: list[Verdict]) -> Verdict:
+    doubts = [v for v in [*parents, *verdicts] if v.state is not State.PROVED]
+    if not doubts:
+        return Verdict(State.PROVED)
+    # Any other reason is named before the plan, which makes a run incomplete for nobody.
+    worst = min(doubts, key=lambda v: (v.state is not State.FAILED, v.reason == "plan"))
+    if any(v.state in (State.PROVED, State.PARTIAL) for v in verdicts or parents):
+        state = State.PARTIAL
+    elif all(v.state is State.UNAVAILABLE for v in doubts):
+        state = State.UNAVAILABLE
+    else:
+        state = State.FAILED
+    return Verdict(state, worst.reason or "error", worst.words)
+
+
+def describe(verdict: Verdict) -> Mapping[str, str]:
+    """Return a resource's verdict in the manifest's words: what is proved is `complete`."""
+    state = "complete" if verdict.state is State.PROVED else str(verdict.state)
+    return {"state": state, "reason": verdict.reason, "words": verdict.words}
