@@ -62,7 +62,7 @@ def census(fleet: Runtime, sources: Iterable[Source]) -> Census:
         clock = fleet.ledger.time()
         queues = _queues(fleet)
         workers = Roster(fleet.redis, fleet.settings.key_prefix).workers()
-        paused = fleet.switch.paused()
+        paused = fleet.switch.known()
         sights = _sights(fleet, listed, queues, paused=paused)
     tick = None if clock.tick_ms is None else max(0.0, (clock.now_ms - clock.tick_ms) / 1000)
     return Census(clock.now_ms, tick, paused, queues, workers, sights)

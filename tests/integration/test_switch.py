@@ -1,14 +1,16 @@
 """The switch for all requests, in a real Redis and a real storage directory."""
 
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from tests.interleaving import Actor, every, interleave, some
 from workers import switch
-from workers.errors import RedisUnreachable
+from workers.errors import RedisUnreachable, StorageUnreachable
 from workers.storage import Storage, open_storage
-from workers.switch import Switch
+from workers.switch import PAUSED, Switch
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_an_emptied_redis_lets_nothing_through(redis: Redis, other: Switch) -> N
 def test_a_redis_set_back_is_put_right(redis: Redis, other: Switch) -> None:
     other.pause()
     for key in redis.scan_iter():
-        redis.set(key, 0)
+        redis.set(key, 0, keepttl=True)
     assert not other.paused()
     assert other.restore()
     assert other.paused()
@@ -55,3 +57,99 @@ def test_a_redis_that_is_gone_is_one_sentence(storage: Storage, prefix: str) -> 
     nowhere = Redis.from_url("redis://127.0.0.1:1", retry=None)
     with pytest.raises(RedisUnreachable):
         Switch(nowhere, storage, prefix).paused()
+
+
+ACTS = {"pause": Switch.pause, "resume": Switch.resume, "restore": Switch.restore}
+PAIRS = list(combinations_with_replacement(sorted(ACTS), 2))
+
+
+class Scene:
+    """A switch that is on or off, and processes that change or restore it at the same time."""
+
+    def __init__(self, redis: Redis, prefix: str, *acts: str, paused: bool) -> None:
+        self.redis, self.prefix, self.acts = redis, prefix, acts
+        self.storage = open_storage("memory://")
+        self.mine = Switch(redis, self.storage, prefix)
+        self.key = f"{prefix}:paused"
+        (self.mine.pause if paused else self.mine.resume)()
+        self.actors = [self._actor(act) for act in acts]
+
+    def _actor(self, act: str) -> Actor:
+        return Actor(
+            lambda storage: ACTS[act](Switch(self.redis, storage, self.prefix)), self.storage
+        )
+
+    @property
+    def truth(self) -> bool:
+        return self.storage.get(PAUSED) is not None
+
+    @property
+    def copy(self) -> bool:
+        return self.redis.get(self.key) == b"1"
+
+    def nobody_undoes_a_pause(self) -> None:
+        """What a command has returned from holds for everybody, unless somebody asked for the contrary."""
+        for act, actor in zip(self.acts, self.actors, strict=True):
+            if act == "pause" and actor.ended and not actor.died and "resume" not in self.acts:
+                assert self.copy
+
+
+@pytest.mark.parametrize(
+    "acts", [*PAIRS, tuple(ACTS), ("pause", "restore", "restore")], ids="+".join
+)
+@pytest.mark.parametrize("paused", [True, False], ids=["paused", "open"])
+def test_in_every_order_of_steps_the_copy_ends_as_the_truth(
+    redis: Redis, prefix: str, acts: tuple[str, ...], paused: bool
+) -> None:
+    """A worker that read storage before `pause --all` and writes Redis after it must not undo the pause."""
+    orders = 0
+    for choices in every() if len(acts) == 2 else some(60):
+        scene = Scene(redis, prefix, *acts, paused=paused)
+        interleave(choices, scene.actors, scene.nobody_undoes_a_pause)
+        assert scene.copy is scene.truth, choices.taken
+        orders += 1
+    assert orders >= 6
+
+
+@pytest.mark.parametrize("acts", PAIRS, ids="+".join)
+def test_whatever_process_dies_between_two_steps_the_copy_is_mended(
+    redis: Redis, prefix: str, acts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one that finds the copy old compares it with storage, and all agree from then on."""
+    monkeypatch.setattr(switch, "_REMEMBERED_SECONDS", 0.0)
+    differed = deaths = 0
+    for choices in every():
+        scene = Scene(redis, prefix, *acts, paused=False)
+        interleave(choices, scene.actors, scene.nobody_undoes_a_pause, deaths=1)
+        deaths += any(actor.died for actor in scene.actors)
+        differed += scene.copy is not scene.truth
+        redis.pexpire(scene.key, switch._COPY_MS - switch._FRESH_MS - 1)
+        assert scene.mine.paused() is scene.truth, choices.taken
+        assert scene.copy is scene.truth
+    assert deaths
+    if acts == ("pause", "restore"):
+        assert differed, "a pause died between its two writes"
+
+
+def test_while_storage_is_away_what_is_known_holds(
+    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old copy is better than none, and storage is not asked for each request; without a copy nothing is sent."""
+    monkeypatch.setattr(switch, "_REMEMBERED_SECONDS", 0.0)
+    storage, asked = open_storage("memory://"), []
+    Switch(redis, storage, prefix).pause()
+    key = f"{prefix}:paused"
+    redis.persist(key)  # old
+
+    def away(name: str) -> bytes | None:
+        asked.append(name)
+        raise StorageUnreachable("It is away.")
+
+    monkeypatch.setattr(storage, "get", away)
+    mine = Switch(redis, storage, prefix)
+    assert [mine.paused() for _ in range(3)] == [True] * 3
+    assert asked == [PAUSED]
+    assert mine.known()
+    redis.delete(key)
+    with pytest.raises(StorageUnreachable):
+        mine.paused()
