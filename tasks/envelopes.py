@@ -77,29 +77,35 @@ def encode_page(
     return _compressor().compress(head + b"\n" + stored + b"\n")
 
 
+class Unreadable(ValueError):
+    """An object is not a stored page; the message, which goes to logs, quotes nothing of it."""
+
+
 def decode_page(blob: bytes) -> Answer:
-    """Return the answer that `encode_page` stored; raises ValueError where it can't be one."""
+    """Return the answer that `encode_page` stored; raises `Unreadable` where it can't be one."""
     try:
         content = decompress(blob)
         end = content.index(b"\n")
         body = content[end + 1 : -1]
         if b"\n" in body or not content.endswith(b"\n", end + 1):
-            raise ValueError("it isn't two lines")
+            raise Unreadable("it isn't two lines")
         envelope = orjson.loads(content[:end])
         date = envelope["date"]
         if sha256(body) != envelope["stored_sha256"]:
-            raise ValueError("the stored body isn't the one that was stored")
+            raise Unreadable("the stored body isn't the one that was stored")
         wrong = [name for name, kind in _NEEDED.items() if not isinstance(envelope[name], kind)]
         if wrong:
-            raise ValueError(f"its recipe has no right {', '.join(wrong)}")
+            raise Unreadable(f"its recipe has no right {', '.join(wrong)}")
         page, status = Page.parse(envelope["page"]), envelope["status"]
         members = exact.members(body) if status < 300 else {}
         answer = read_answer(page, status, moment(date) if date else None, members, envelope)
         if not well_formed(page, answer):
-            raise ValueError("its body isn't what its page asks for")
+            raise Unreadable("its body isn't what its page asks for")
         return answer
-    except (zstandard.ZstdError, KeyError, TypeError) as error:
-        raise ValueError(f"not a stored page: {error}") from None
+    except Unreadable:
+        raise
+    except (zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
+        raise Unreadable(f"it isn't a stored page ({type(error).__name__})") from None
 
 
 def same_recipe(answer: Answer, run: str, page: Page, request: Request) -> bool:

@@ -156,6 +156,7 @@ class Visit:
         words = {"words": reply.words}
         answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, words)
         if not well_formed(self.page, answer):
+            self.said = f"{reply.gist}: the body isn't what this page asks for"
             return self._failed(timed_out=False)
         answer = self._store(source, reply, answer)
         return self._close(answer, date=reply.date)
@@ -332,7 +333,11 @@ class Visit:
             "request": {
                 "method": "GET",
                 "path": self.request.path,
-                "parameters": [f"{name}={value}" for name, value in self.request.params],
+                "parameters": [
+                    # A cursor comes from a body: it isn't repeated.
+                    f"{name}={f'[{len(value)} characters]' if name == 'cursor' else value}"
+                    for name, value in self.request.params
+                ],
             },
         }
 

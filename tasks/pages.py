@@ -61,13 +61,18 @@ class Page:
         return self.first or self.call.paging in (Paging.CHAIN, Paging.CURSOR)
 
     def payload(self) -> str:
-        """Return what the identity doesn't say, as JSON: empty for most pages."""
+        """Return what the identity doesn't say, as JSON: empty for most pages.
+
+        Redis keeps it while the page is open. Of a parent it has the id alone: names stay in storage.
+        """
         blank = Page(self.segment, self.window)
         extra = {
             name: value
             for name in _PAYLOAD
             if (value := getattr(self, name)) != getattr(blank, name)
         }
+        if self.parent:
+            extra["parent"] = {"id": self.parent["id"]}
         return orjson.dumps(extra).decode() if extra else ""
 
     @classmethod

@@ -6,7 +6,6 @@ certificates named by SSL_CERT_FILE are used, as companies need them; loopback i
 """
 
 import hashlib
-import html
 import logging
 import re
 import time
@@ -38,7 +37,8 @@ KEY_LENGTH = 20  # PagerDuty's keys today
 SHORTEST_KEY, LONGEST_KEY = 16, 200
 
 _KEY = re.compile(r"[A-Za-z0-9_+-]+")
-_MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]*>")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:=/+-]{1,100}")
+_CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,40}/[A-Za-z0-9.+-]{1,60}")
 
 
 class Outcome(StrEnum):
@@ -73,9 +73,9 @@ class Reply:
 
     outcome: Outcome
     status: int | None = None  # None: no whole answer arrived
-    body: bytes = b""  # after content decoding
+    body: bytes = field(default=b"", repr=False)  # after content decoding
     reason: str = ""  # "plan", "role", "key", "gone", "error" or ""
-    words: str = ""  # PagerDuty's own, or what happened to the connection; one short line
+    words: str = ""  # `words_of` an answer, or what happened to the connection; one short line
     request_id: str | None = None
     date: datetime | None = None  # the server's, aware UTC
     limit: int | None = None
@@ -230,8 +230,8 @@ def reply_to(response: httpx.Response, body: bytes, key: str) -> Reply:
         status,
         body,
         reason,
-        words="" if outcome is Outcome.OK else words_of(_decoded(body), body, key),
-        request_id=_line(headers.get("x-request-id", ""), 100) or None,
+        words="" if outcome is Outcome.OK else words_of(response, body, key),
+        request_id=_matching(_REQUEST_ID, headers.get("x-request-id")),
         date=_date(headers.get("date")),
         limit=_whole(headers.get("ratelimit-limit")),
         remaining=_whole(headers.get("ratelimit-remaining")),
@@ -251,30 +251,48 @@ def _outcome(status: int) -> tuple[Outcome, str]:
     return Outcome.RETRY, "error"  # 5xx; and 3xx, which only something in between can have sent
 
 
-def words_of(data: object, body: bytes, key: str) -> str:
-    """Return PagerDuty's words in an error body of any shape: one short line without *key*."""
-    if data is None:
-        page = body[:100_000].decode(errors="replace")
-        words = html.unescape(_MARKUP.sub(" ", page))
-    else:
-        error = data.get("error") if isinstance(data, dict) else None
-        words = "; ".join(islice(_texts(error or data), 20))
-    return _line(words.replace(key, "[key]"), WORDS_LENGTH)
+def words_of(response: httpx.Response, body: bytes, key: str) -> str:
+    """Return what may be quoted of an answer that can't be used: one short line without *key*.
+
+    Logs, Sentry and Redis may hold it, and a body may hold records. So only the error message of an error answer is
+    quoted, in the shapes that PagerDuty is known to send; any other body is described by its size and content type.
+    """
+    refused = response.status_code >= 400
+    data = _decoded(body) if refused else None
+    if data is not None:
+        return _line("; ".join(islice(_error_texts(data), 20)).replace(key, "[key]"), WORDS_LENGTH)
+    if refused and not body:
+        return ""
+    kind = _matching(_CONTENT_TYPE, response.headers.get("content-type", "").partition(";")[0])
+    what = "not JSON" if refused else "not a JSON object"
+    return f"{what}, {len(body)} bytes, content type {kind or 'unknown'}"
 
 
-def _texts(value: object, depth: int = 4) -> Iterator[str]:
-    """Yield the sentences in *value*: a string, a list, an error object or fields with theirs."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list) and depth:
-        for item in value:
-            yield from _texts(item, depth - 1)
-    elif isinstance(value, dict) and depth:
-        if value.keys() & {"message", "errors"}:
-            value = {"": [value.get("message"), value.get("errors")]}
-        for name, inner in value.items():
-            for text in _texts(inner, depth - 1):
-                yield f"{name}: {text}" if name else text
+def _error_texts(data: object) -> Iterator[str]:
+    """Yield the sentences of an error answer: `message` and `errors`, inside the member `error` or beside it."""
+    error = data.get("error") or data if isinstance(data, dict) else None
+    if not isinstance(error, dict):
+        yield from _sentences(error)
+        return
+    yield from _sentences(error.get("message"))
+    errors = error.get("errors")
+    if not isinstance(errors, dict):
+        yield from _sentences(errors)
+        return
+    for name, texts in errors.items():  # fields of a form, each with its complaints
+        for text in _sentences(texts):
+            yield f"{name}: {text}"
+
+
+def _sentences(value: object) -> Iterator[str]:
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str):
+            yield text
+
+
+def _matching(shape: re.Pattern[str], text: str | None) -> str | None:
+    """Return *text* if it has the *shape*: a header that holds anything else isn't repeated."""
+    return text if text and shape.fullmatch(text) else None
 
 
 def _line(text: str, length: int) -> str:

@@ -35,7 +35,7 @@ class Troubles:
         except _HEALS:
             raise
         except Exception as error:
-            said = str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
+            said = _sentence(error)
             with redis_faults():
                 self._redis.hset(self._key, field, redact(said)[:_MOST])
             raise
@@ -56,3 +56,11 @@ class Troubles:
             source, _, what = field.decode().partition(" ")
             found.setdefault(source, {})[what] = sentence.decode()
         return dict(found)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to keep of *error*: only faults and the system's errors are sure not to quote a record."""
+    if isinstance(error, Fault):
+        return str(error)
+    text = error if isinstance(error, OSError) else "the log of the worker says where it happened"
+    return f"{type(error).__name__}: {text}"

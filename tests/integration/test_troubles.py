@@ -127,8 +127,9 @@ def test_a_redis_that_goes_away_while_it_is_filled_is_filled_again(fleet: Fleet)
     [
         (Fault("It is so."), "It is so."),
         (OSError(28, "No room", "x"), "OSError: [Errno 28] No room: 'x'"),
-        (ValueError("redis://:hunter2@host"), "ValueError: redis://:[redacted]@host"),
-        (ValueError("x" * 9_999), f"ValueError: {'x' * 488}"),
+        (OSError("redis://:hunter2@host"), "OSError: redis://:[redacted]@host"),
+        (OSError("x" * 9_999), f"OSError: {'x' * 491}"),
+        (ValueError("a record"), "ValueError: the log of the worker says where it happened"),
         (Busy("Later."), None),
         (RedisUnreachable("It is away."), None),
         (StorageUnreachable("It is away."), None),
