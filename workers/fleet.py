@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from workers import redis_client
 from workers.embedded import free_port, free_ports, start_redis, write_private
-from workers.errors import redis_faults
 from workers.flower import password_of
 from workers.secret_files import SECRETS_DIR
 from workers.settings import PREFIX, Settings
@@ -71,8 +71,7 @@ def _check(settings: Settings) -> None:
     from workers.runtime import build
 
     parts = build(settings)
-    with redis_faults():
-        parts.redis.ping()
+    redis_client.check(parts.redis, settings.key_prefix)
     parts.storage.check()
     parts.redis.close()
 

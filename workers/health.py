@@ -44,17 +44,17 @@ def live(node: str | None = None) -> str:
 
 def ready(node: str | None = None) -> str:
     """Return what keeps *node* from working (itself, Redis, storage or the vault); "" if nothing does."""
-    from workers.errors import Fault, redis_faults
+    from workers import redis_client
+    from workers.errors import Fault
     from workers.runtime import build
     from workers.settings import load_settings
 
     if not any(_files(node, _READY)):
         return "The worker does not take work yet."
     try:
-        with redis_faults():
-            parts = build(load_settings())  # opens the vault keys
-            parts.redis.ping()
-            parts.storage.check()
+        parts = build(load_settings())  # opens the vault keys
+        redis_client.check(parts.redis, parts.settings.key_prefix)
+        parts.storage.check()
     except Fault as fault:
         return str(fault)
     return ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import current_task
 
-from workers.errors import Fault, is_outage
+from workers.errors import Fault, as_fault
 from workers.redaction import redact
 from workers.settings import Settings
 
@@ -45,9 +45,8 @@ class Lines(logging.Formatter):
         return redact(super().format(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        """Return a traceback, but none of a fault, whose sentence says it all, nor of an absent Redis."""
-        told = isinstance(ei[1], Fault) or is_outage(ei[1])
-        return "" if told else super().formatException(ei)
+        """Return a traceback, but none of a fault, whose sentence says it all, nor of Redis's."""
+        return "" if isinstance(as_fault(ei[1]), Fault) else super().formatException(ei)
 
 
 class JsonLines(Lines):

@@ -9,7 +9,7 @@ from celery.app.log import Logging
 from celery.worker import state
 
 from workers import health, metrics, sentry
-from workers.errors import Fault, is_outage
+from workers.errors import Fault, as_fault, is_outage
 from workers.logs import configure_logging, log
 from workers.settings import load_settings
 
@@ -17,11 +17,12 @@ from workers.settings import load_settings
 def log_failure(
     logger: logging.Logger, what: str, error: BaseException, known: Mapping[str, object]
 ) -> None:
-    """Log that *what* happened because of *error*, an error unless Redis is only away."""
-    if is_outage(error):
-        logger.warning("%s: Redis is away (%s)", what, type(error).__name__, extra=known)
-    elif isinstance(error, Fault):
-        logger.error("%s: %s", what, error, exc_info=error, extra=known)
+    """Log that *what* happened because of *error*, an error unless time mends it."""
+    fault = as_fault(error)
+    if is_outage(fault):
+        logger.warning("%s: %s", what, fault, extra=known)
+    elif isinstance(fault, Fault):
+        logger.error("%s: %s", what, fault, exc_info=error, extra=known)
     else:
         logger.error(what, exc_info=error, extra=known)
 

@@ -6,6 +6,8 @@ from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
+from workers.errors import redis_faults
+
 CONNECTIONS = 64
 SOCKET_SECONDS = 5.0
 
@@ -33,6 +35,15 @@ def impatient(url: str, seconds: float) -> Redis:
         socket_connect_timeout=seconds,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def check(redis: Redis, prefix: str) -> None:
+    """Raise `RedisUnreachable` unless several of our keys can be written at once, as our scripts do.
+
+    A ping is answered also in cluster mode, by a replica and to a user without rights.
+    """
+    with redis_faults():
+        redis.delete(*(f"{prefix}:check:{name}" for name in "abc"))  # never there
 
 
 def now_ms(redis: Redis) -> int:

@@ -9,6 +9,7 @@ import redis
 from celery.beat import Scheduler
 
 from workers import health, metrics
+from workers.errors import as_fault
 from workers.logs import log
 from workers.redis_client import impatient
 
@@ -58,9 +59,7 @@ class Ticker(Scheduler):
             waiting = self._redis.llen(self._list_of(entry))
         except redis.RedisError as error:
             if self._answers:
-                log.warning(
-                    "Redis does not answer (%s): no ticks until it does", type(error).__name__
-                )
+                log.warning("no ticks: %s", as_fault(error))
             self._answers = False
             return False
         self._answers = True

@@ -18,6 +18,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_web_address(url: str) -> bool:
+    """Say whether *url* is one of http or https that every program reads alike."""
+    try:
+        parts = _split(url)
+    except ValueError:
+        return False
+    return url.isascii() and parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def check_regions(regions: Mapping[str, str]) -> dict[str, str]:
     """Return each region's base URL without a final slash: https, or plain http on loopback."""
     if not regions:
@@ -36,6 +45,8 @@ def check_storage(url: str) -> str:
         raise ValueError("the bucket is missing")
     if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
         raise ValueError("a file URL has three slashes and an absolute path")
+    if not {"", ".", ".."}.isdisjoint(parts.path.removesuffix("/").split("/")[1:]):
+        raise ValueError("a part of the path is empty, or is . or ..")
     return url
 
 

@@ -10,7 +10,7 @@ from tasks.activity import Activity
 from tasks.census import Sight, census
 from tasks.cli import sights
 from tasks.manifests import read_manifest, runs_of
-from workers.errors import Fault, RedisUnreachable
+from workers.errors import Fault, RedisUnreachable, is_outage
 from workers.runtime import Runtime, build
 from workers.settings import load_settings
 from workers.sources import Source, State
@@ -83,7 +83,8 @@ class Follower:
         try:
             found = census(self._fleet, [self._source])
         except RedisUnreachable as fault:
-            self._wait_for("Redis is away, waiting for it.", fault)
+            away = "Redis is away, waiting for it." if is_outage(fault) else str(fault)
+            self._wait_for(away, fault)
             return None
         if found.working:
             self._away_since = None

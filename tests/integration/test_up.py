@@ -17,6 +17,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 
 from tests.processes import ROOT, environment, wait_for
+from tests.redis_process import redis_server
 
 UP = [sys.executable, "-m", "tasks.cli", "up"]
 
@@ -177,4 +178,19 @@ def test_what_it_can_not_work_with_is_one_sentence_and_nothing_is_left(
     assert refused.returncode == 1
     assert refused.stdout == ""
     assert words.lower() in refused.stderr.lower()
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_redis_in_cluster_mode_is_refused_before_anything_starts(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """It answers a ping, and every worker would fail at its first script."""
+    with redis_server(options={"cluster-enabled": "yes"}) as url:
+        wrong = env | {"PAGETRAIL_REDIS_URL": url}
+        refused = subprocess.run(
+            UP, env=wrong, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("This Redis runs in cluster mode")
     assert refused.stderr.count("\n") == 1

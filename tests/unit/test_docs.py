@@ -16,7 +16,9 @@ from tasks.catalog import CATALOG
 from tasks.cli import pagetrail
 from tests.processes import ROOT
 from workers.errors import Fault
+from workers.redis_faults import sentences
 from workers.settings import PREFIX, variables
+from workers.storage.faults import reasons
 
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
@@ -175,7 +177,14 @@ def messages() -> set[str]:
         and isinstance(node.func, ast.Name)
         and node.func.id in set(kinds(Fault))
     }
-    return made - {"…"}
+    told = {f"Storage at … can't be used…: {changing(reason)}." for reason in reasons()}
+    told |= set(map(changing, sentences()))
+    return (made | told) - {"…", "Storage at … can't be used…: …."}
+
+
+def changing(sentence: str) -> str:
+    """Return an entry of a table with … for what changes."""
+    return re.sub(r"\{\w+\}", "…", sentence)
 
 
 def test_every_message_is_explained() -> None:

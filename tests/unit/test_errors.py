@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from workers import errors
-from workers.errors import Fault, RedisUnreachable, redis_faults
+from workers.errors import Fault, RedisUnreachable, is_outage, redis_faults
 
 ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Fault)]
 
@@ -26,14 +26,35 @@ def test_only_wrong_usage_exits_with_2() -> None:
     assert {kind.exit_code for kind in ALL} == {1, 2}
 
 
-@pytest.mark.parametrize(
-    "error", [redis.ConnectionError, redis.TimeoutError, redis.AuthenticationError]
-)
+@pytest.mark.parametrize("error", [redis.ConnectionError, redis.TimeoutError])
 def test_a_silent_redis_is_one_sentence(error: type[Exception]) -> None:
     """What redis-py says, which can hold a password, goes no further."""
     with pytest.raises(RedisUnreachable, match="Redis does not answer") as caught, redis_faults():
         raise error("redis://:hunter2@host")
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "heals"),
+    [
+        (redis.BusyLoadingError("Redis is loading the dataset in memory"), "still reading", True),
+        (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"), "disk", False),
+        (redis.ResponseError("DENIED Redis is running in protected mode"), "protected", False),
+        (redis.ResponseError("UNBLOCKED force unblock from blocking operation"), "replica", True),
+        (redis.ResponseError("NOPROTO unsupported protocol version"), "Redis 7.0", False),
+        (redis.exceptions.MovedError("3999 127.0.0.1:6381"), "cluster mode", False),
+        (redis.TimeoutError("Timeout connecting to server"), "redis:// or rediss://", True),
+        (redis.AuthenticationError("WRONGPASS hunter2"), "the user or the password", False),
+    ],
+)
+def test_each_failure_of_redis_has_its_sentence(
+    error: redis.RedisError, words: str, heals: bool
+) -> None:
+    """Those that no server can be brought to here; tests/contract/test_redis_faults.py has the others."""
+    with pytest.raises(RedisUnreachable, match=words) as caught, redis_faults():
+        raise error
+    assert "hunter2" not in str(caught.value)
+    assert is_outage(error) is is_outage(caught.value) is heals
 
 
 def test_other_errors_pass() -> None:

@@ -59,7 +59,7 @@ def test_regions_have_plain_names(regions: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///srv/evidence", "s3://b", "s3://b/p/q", "gs://b/p", "az://c/p"]
+    "url", ["file:///srv/evidence", "s3://b", "s3://b/", "s3://b/p/q/", "gs://b/.p/q..", "az://c/p"]
 )
 def test_storage_urls(url: str) -> None:
     """A directory or a bucket, with or without a prefix."""
@@ -77,6 +77,10 @@ def test_storage_urls(url: str) -> None:
         ("s3:///prefix", "bucket is missing"),
         ("s3://key:secret@bucket", "credentials"),
         ("s3://bucket?secret=1", "credentials"),
+        ("s3://bucket//prefix", "part of the path is empty"),
+        ("s3://bucket/a//b", "part of the path is empty"),
+        ("gs://bucket/a/../b", "part of the path is empty"),
+        ("file:///srv/./evidence", "part of the path is empty"),
     ],
 )
 def test_other_storage_urls_are_refused(url: str, reason: str) -> None:

@@ -1,6 +1,5 @@
 """Objects as files of one directory: written aside, made durable, linked create-only."""
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -14,6 +13,7 @@ from uuid import uuid4
 
 from workers.errors import Busy, StorageConflict, StorageUnreachable
 from workers.storage import HIDDEN, Names, Stored, Version, below, checked
+from workers.storage.faults import directory_fault, system_fault
 
 _CHUNK_BYTES = 1 << 20
 _LEFTOVER_SECONDS = 24 * 3600.0  # no write lasts so long; what is older was left by a crash
@@ -24,15 +24,6 @@ _PROBE = f"{HIDDEN}check"
 _LOCK = f"{HIDDEN}lock"
 
 Entries = list[os.DirEntry[str]]
-
-_REASONS = {
-    errno.EACCES: "permission is denied: correct its owner or mode",
-    errno.EPERM: "permission is denied, or there are no hard links: use another directory",
-    errno.EROFS: "the file system is read-only: mount it writable",
-    errno.ENOSPC: "the disk is full: make room",
-    errno.EDQUOT: "the disk quota is used up: make room",
-    errno.ENAMETOOLONG: "the path is too long: use a shorter directory",
-}
 
 
 class LocalStorage:
@@ -226,9 +217,7 @@ class LocalStorage:
         """Raise `StorageUnreachable` where a file lies in place of the root, or above it: no empty storage."""
         there = next(one for one in (self._root, *self._root.parents) if one.exists())
         if not there.is_dir():
-            raise StorageUnreachable(
-                f"Storage at {self._root} can't be used, it is not a directory: use another one."
-            )
+            raise directory_fault(self._root)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -314,7 +303,4 @@ def _plain_faults(path: Path) -> Iterator[None]:
             f"{path} can't be an object: it lies below or above another one; move that away."
         ) from None
     except OSError as error:
-        reason = _REASONS.get(
-            error.errno or 0, f"{error.strerror}: correct it or use another directory"
-        )
-        raise StorageUnreachable(f"Storage at {path} can't be used, {reason}.") from error
+        raise system_fault(path, error) from error

@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +15,8 @@ from obstore.store import MemoryStore, from_url
 from workers.errors import StorageUnreachable
 from workers.secret_files import secret_file
 from workers.storage import HIDDEN, Names, Stored, Version, below, checked
-from workers.urls import is_loopback
+from workers.storage.faults import is_missing_bucket, malformed_fault, store_fault
+from workers.urls import is_loopback, is_web_address
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -47,26 +47,6 @@ _OURS = {
     "s3": {"AWS_CHECKSUM_ALGORITHM": "SHA256"},
 }
 """Options that differ from obstore's defaults; the environment goes first."""
-_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
-# obstore tells these apart in its words only; nothing is decided by them but what a person reads.
-_REASONS = (
-    (re.compile("BadScheme"), "plain http is for loopback: use https, or set AWS_ALLOW_HTTP=true"),
-    (
-        re.compile(r"/latest/api/token|token request|MissingAccount|AWS_CONTAINER", re.IGNORECASE),
-        "no credentials were found: set the cloud's standard variables",
-    ),
-    (_NO_BUCKET, "the bucket does not exist: create it, or correct PAGETRAIL_STORAGE_URL"),
-    (
-        re.compile(r"status code: 40[13]"),
-        "the credentials are refused: correct them or their rights",
-    ),
-    (re.compile("kind: Timeout"), "it does not answer in time: look at its health and the network"),
-    (
-        re.compile("kind: Connect|sending request"),
-        "it does not answer: correct its address, or start it",
-    ),
-)
-_ERROR_CODE = re.compile(r"<Code>(\w{1,60})</Code>|status code: (\d{3})")
 
 
 class ObjectStorage:
@@ -79,6 +59,8 @@ class ObjectStorage:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._name = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        if not all(map(is_web_address, _endpoints())):
+            raise malformed_fault(self._name)  # obstore would panic, and say so on stderr
         with self._plain_faults():
             memory = MemoryStore() if parts.scheme == "memory" else None
             self._store: ObjectStore = memory or _connect(url, _REQUEST_TIMEOUT)
@@ -106,14 +88,8 @@ class ObjectStorage:
 
     def open(self, key: str) -> Iterator[bytes] | None:
         with self._plain_faults():
-            try:
-                size = self._store.head(checked(key))["size"]
-            except FileNotFoundError:
-                self.get(
-                    key
-                )  # raises if the bucket is missing, which the answer to a HEAD does not say
-                return None
-        return self._chunks(key, size)
+            size = self._size(checked(key))
+        return None if size is None else self._chunks(key, size)
 
     def list(self, prefix: str) -> Iterator[Stored]:
         # Sorted here, at some 300 bytes of memory per object: SeaweedFS, S3's directory buckets
@@ -173,6 +149,17 @@ class ObjectStorage:
                 return False
         return True
 
+    def _size(self, key: str) -> int | None:
+        try:
+            return self._store.head(key)["size"]
+        except (BaseError, OSError):
+            try:  # the answer to a HEAD has no body that says why
+                self._store.get_range(key, start=0, end=1)
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+                return None
+            raise
+
     def _chunks(self, key: str, size: int) -> Iterator[bytes]:
         # Ranges instead of one long answer: each is short, bounded and retried by itself.
         for start in range(0, size, _CHUNK_BYTES):
@@ -191,31 +178,27 @@ class ObjectStorage:
     def _plain_faults(self) -> Iterator[None]:
         try:
             yield
+        # obstore's own words can hold a signed request, so they must not travel with the fault.
         except (BaseError, OSError) as error:
-            # obstore's own words can hold a signed request, so they must not travel with the fault.
-            raise StorageUnreachable(
-                f"Storage at {self._name} can't be used: {_reason(error)}."
-            ) from None
-
-
-def _reason(error: Exception) -> str:
-    words = str(error)
-    code = _ERROR_CODE.search(words)
-    told = f" ({code[1] or code[2]})" if code else ""
-    for pattern, reason in _REASONS:
-        if pattern.search(words):
-            return reason + told
-    return f"it fails{told}: look at its health and the environment that configures it"
+            raise store_fault(self._name, error) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # pyo3 doesn't export it
+                raise
+            raise malformed_fault(self._name) from None
 
 
 def _connect(url: str, timeout: timedelta) -> "ObjectStore":
     options: ClientConfig = {"timeout": timeout, "connect_timeout": timedelta(seconds=3)}
-    endpoints = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
+    endpoints = _endpoints()
     on_loopback = endpoints and all(is_loopback(urlsplit(one).hostname or "") for one in endpoints)
     if on_loopback or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1"):
         options["allow_http"] = True
     config: Any = _config(url)  # whose options these are depends on the URL
     return from_url(url, config=config, client_options=options, retry_config=_RETRY)
+
+
+def _endpoints() -> list[str]:
+    return [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
 
 
 def _config(url: str) -> dict[str, str]:
@@ -231,5 +214,5 @@ def _config(url: str) -> dict[str, str]:
 
 def _refuse_missing_bucket(error: FileNotFoundError) -> None:
     """Raise *error* again unless it is only the object that is missing."""
-    if _NO_BUCKET.search(str(error)):
+    if is_missing_bucket(error):
         raise error

@@ -1,0 +1,149 @@
+"""What each failure of Redis means for a person, and whether time mends it: nothing else reads redis-py's errors.
+
+The codes are those of Redis 7 and Valkey 9; redis-py turns some into types and cuts them off the message.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import redis
+
+from workers.errors import RedisRefuses, RedisUnreachable
+
+
+class _Row(NamedTuple):
+    """Errors whose types and message match *pattern*; *sentence* may name what the pattern found as {what}."""
+
+    pattern: str
+    sentence: str
+    heals: bool = False
+
+
+_TABLE = (
+    _Row(
+        r"MasterDownError|ReadOnlyError|UNBLOCKED",
+        "This Redis is a replica, which takes no writes: wait until the failover is over, or set "
+        "PAGETRAIL_REDIS_URL to the primary.",
+        heals=True,
+    ),
+    _Row(
+        "BusyLoadingError",
+        "Redis is still reading its data from disk: wait until that is done, then try again.",
+        heals=True,
+    ),
+    _Row(
+        "ClusterCrossSlotError|ClusterError|AskError|cluster mode",
+        "This Redis runs in cluster mode, which Pagetrail can't use: set PAGETRAIL_REDIS_URL to a "
+        "Redis without cluster mode.",
+    ),
+    _Row(
+        "DB index is out of range|invalid DB index",
+        "This Redis doesn't have the database that PAGETRAIL_REDIS_URL names: write a lower number "
+        "there, such as /0, or raise `databases` in the server's configuration.",
+    ),
+    _Row(
+        "max number of clients",
+        "Redis takes no more connections: raise `maxclients` in the server's configuration, or end "
+        "other programs that use it.",
+        heals=True,
+    ),
+    _Row(
+        "DENIED|protected mode",
+        "Redis is in protected mode and takes connections from its own machine alone: give it a "
+        "password, and write that into PAGETRAIL_REDIS_URL.",
+    ),
+    _Row(
+        "HELLO must be called|NOAUTH|Authentication required",
+        "Redis asks for a password: write it into PAGETRAIL_REDIS_URL, as in "
+        "redis://user:password@host:6379/0.",
+    ),
+    _Row(
+        "AuthenticationError|AuthorizationError|WRONGPASS",
+        "Redis refuses the user or the password: correct them in PAGETRAIL_REDIS_URL.",
+    ),
+    _Row(
+        r"NoPermissionError.*?(?P<what>the '[\w|-]+' command|a key|a channel|$)",
+        "Redis forbids its user {what}: give the user the rights that docs/deploy.md names.",
+    ),
+    _Row(
+        "OutOfMemoryError",
+        "Redis has no memory left: raise `maxmemory` in the server's configuration, or remove what "
+        "other programs keep there.",
+    ),
+    _Row(
+        "MISCONF",
+        "Redis can't save its data: make room on its disk or correct its rights, and look at its log.",
+    ),
+    _Row(
+        "NOREPLICAS",
+        "Redis takes no writes while too few replicas follow it: look at its replicas, or lower "
+        "`min-replicas-to-write`.",
+        heals=True,
+    ),
+    _Row(
+        "BUSY |UNKILLABLE",
+        "Redis is busy with a script: wait until the script has ended, or look for the program that "
+        "runs it.",
+        heals=True,
+    ),
+    _Row(
+        r"unknown command (?P<what>['`]\w+['`])|NOPROTO",
+        "This Redis doesn't have the command {what}: use Redis 7.0 or newer, or allow the command.",
+    ),
+    _Row(
+        "WRONGTYPE",
+        "Another program writes to the keys of this fleet in Redis: set PAGETRAIL_KEY_PREFIX to a "
+        "name of its own, or use another database.",
+    ),
+    _Row(
+        "CERTIFICATE_VERIFY_FAILED",
+        "The certificate of Redis is not known or names another host: set SSL_CERT_FILE to the "
+        "authority's certificate, or correct the host in PAGETRAIL_REDIS_URL.",
+    ),
+    _Row(
+        r"\[SSL|SSLError|Timeout connecting",
+        "Redis does not answer in time, or doesn't speak TLS: look at the network, and whether "
+        "PAGETRAIL_REDIS_URL should begin with redis:// or rediss://.",
+        heals=True,
+    ),
+    _Row(
+        "Connection closed by server",
+        "Redis closes each connection: if it speaks TLS, PAGETRAIL_REDIS_URL must begin with "
+        "rediss://; if not, look at its log.",
+        heals=True,
+    ),
+    _Row(
+        r"Error -\d+ connecting",
+        "The host of PAGETRAIL_REDIS_URL can't be found: correct its name, or look at the network.",
+        heals=True,
+    ),
+    _Row(
+        "ConnectionError|TimeoutError",
+        "Redis does not answer ({what}): start the fleet with `pagetrail up`, or correct "
+        "PAGETRAIL_REDIS_URL.",
+        heals=True,
+    ),
+)
+
+
+def fault_of(error: redis.RedisError) -> RedisUnreachable | None:
+    """Return the sentence for *error*; None for what only a mistake of ours can cause.
+
+    Nothing of the error's own words gets into it but the names of commands: they can hold a password.
+    """
+    kinds = [kind.__name__ for kind in type(error).__mro__ if issubclass(kind, redis.RedisError)]
+    words = f"{' '.join(kinds)}: {error}"
+    if isinstance(error, redis.MaxConnectionsError):  # our own pool is too small
+        return None
+    for row in _TABLE:
+        if found := re.search(row.pattern, words):
+            what = found.groupdict().get("what") or type(error).__name__
+            kind = RedisUnreachable if row.heals else RedisRefuses
+            return kind(row.sentence.format(what=what))
+    return None
+
+
+def sentences() -> Iterator[str]:
+    """Yield every sentence, with {what} for what changes."""
+    return (row.sentence for row in _TABLE)
