@@ -23,7 +23,7 @@ def _says(**members: Any) -> Spoil:
 def _total_of(value: Any) -> Spoil:
     def change(body: Body, _: Exchange) -> None:
         if "more" in body:
-            body["total"] = value(body["total"] or 0) if callable(value) else value
+            body["total"] = value(body.get("total") or 0) if callable(value) else value
 
     return pages(change)
 

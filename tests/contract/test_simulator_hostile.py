@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from simulator.faults import ACCIDENTS, KINDS
+from simulator.hostile import lists, records
 from tests.simulator_process import ROOT, SimulatorProcess, running_simulator
 
 KEY, OTHER = "hostile-key-000000001", "healthy-key-000000001"
 INCIDENTS = "/incidents?date_range=all&limit=100&total=true&offset=100"
 AUDIT = "/audit/records?limit=100"
+PATHS = (INCIDENTS, AUDIT, "/users?limit=5", "/v3/schedules", "/schedules", "/teams", "/abilities")
 ENOUGH_BYTES = 2**20
 PATIENCE_SECONDS = 0.4
 LAST = 250  # records: the third page is the last
@@ -300,6 +302,14 @@ def test_items_are_gone_and_lists_are_there(simulator: SimulatorProcess) -> None
     simulator.fault("not_found_items", account="hostile")
     known = read(simulator, INCIDENTS).records[0]["id"]
     assert read(simulator, f"/incidents/{known}").status == 404
+
+
+@pytest.mark.parametrize("kind", [*lists.KINDS, *records.KINDS])
+def test_every_path_can_lie(simulator: SimulatorProcess, kind: str) -> None:
+    """Lists of every paging and single records are spoilt, or left alone, without a mistake of our own."""
+    simulator.fault(kind, account="hostile")
+    for path in (*PATHS, "/schedules/PNOTTHERE"):
+        assert read(simulator, path, most=2 * MEGABYTE).status in (200, 404)
 
 
 def test_a_page_is_served_up_to_the_size_the_rule_allows(simulator: SimulatorProcess) -> None:
