@@ -6,7 +6,7 @@ import logging
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from time import monotonic
 
 from redis import RedisError
@@ -18,7 +18,7 @@ from tasks.asking import ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS
 from tasks.envelopes import decode_page, encode_page, same_recipe
 from tasks.manifests import read_plan
-from tasks.pages import Page, request_of
+from tasks.pages import Page, Request, request_of
 from tasks.paging import Step, children_ahead, decide, too_slow
 from tasks.proofs import Read, read_pass
 from tasks.purge import sweep
@@ -102,12 +102,16 @@ class Visit:
         self.claim = claim
         self.page = Page.parse(claim.page, claim.payload)
         self.plan = plan_of(fleet.storage, claim.source, claim.run)
-        self.request = request_of(self.page, self.plan)
         self.resource = self.page.segment.partition(".")[0]
         self.key = page_key(claim.source, claim.run, claim.page)
         self.sent = 0
         self.said = ""  # what PagerDuty answered now
         self.kept_at = monotonic()
+
+    @cached_property
+    def request(self) -> Request:
+        """The request for the page; ValueError if it isn't askable."""
+        return request_of(self.page, self.plan)
 
     def make(self) -> Outcome:
         """Bring the page to its end, or back to the ledger; return what follows.
@@ -129,6 +133,9 @@ class Visit:
         return self._failed(timed_out=False, why="error")
 
     def _visit(self) -> Outcome:
+        if not self.page.askable:
+            self.said = "the id of its record can't stand in a request"
+            return self._give_up()
         if self.claim.stored and (answer := self._stored()):
             return self._close(answer)
         if self.claim.attempts >= MAX_ATTEMPTS:
@@ -325,11 +332,16 @@ class Visit:
 
     def _known(self) -> dict[str, object]:
         """Return what whoever reads of a failure should know of this page."""
-        return {
+        known: dict[str, object] = {
             "source": self.claim.source,
             "run": self.claim.run,
             "page": self.claim.page,
             "resource": self.resource,
+        }
+        if not self.page.askable:
+            return known
+        return {
+            **known,
             "request": {
                 "method": "GET",
                 "path": self.request.path,

@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 
 from tasks.catalog import FEEDS, PAGE_LIMIT, Call, Feed, Paging
 from tasks.runs import Plan
-from tasks.windows import period_in, rfc3339
+from tasks.windows import is_plain, period_in, rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,11 @@ class Page:
         if call is None:
             raise KeyError(f"{self.segment} has no call for {self.window}")
         return call
+
+    @property
+    def askable(self) -> bool:
+        """Whether its request can be written: the id of its parent, if it has one, has to be plain."""
+        return self.parent is None or is_plain(str(self.parent.get("id", "")))
 
     @property
     def unsure(self) -> bool:
@@ -106,9 +110,8 @@ class Request:
 
 
 def request_of(page: Page, plan: Plan) -> Request:
-    """Return the GET that asks for *page*."""
+    """Return the GET that asks for *page*; ValueError if it isn't askable."""
     call = page.call
-    parent = page.parent or {}
     params = list(call.params)
     if period := period_in(page.window):
         params += [("since", rfc3339(period.since)), ("until", rfc3339(period.until))]
@@ -124,5 +127,12 @@ def request_of(page: Page, plan: Plan) -> Request:
         params.append(("limit", str(PAGE_LIMIT)))
         if page.cursor:
             params.append(("cursor", page.cursor))
-    path = call.path.replace("{id}", quote(str(parent.get("id", "")), safe=""))
+    path = path_of(call, str((page.parent or {}).get("id", "")))
     return Request(path, tuple(params), call.endpoint_class)
+
+
+def path_of(call: Call, parent_id: str = "") -> str:
+    """Return the path of *call* for the record *parent_id*; ValueError for an id that isn't plain."""
+    if "{id}" in call.path and not is_plain(parent_id):
+        raise ValueError(f"{call.path} can't be asked for: the id isn't plain")
+    return call.path.replace("{id}", parent_id)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from tasks.catalog import CATALOG, Call, Feed, with_parents
-from tasks.windows import rfc3339
+from tasks.pages import path_of
+from tasks.windows import is_plain, rfc3339
 from workers.errors import Busy, Fault, KeyRefused
 from workers.limiter import Permit, budget_name
 from workers.pagerduty import Outcome, Reply, fingerprint
@@ -229,9 +230,14 @@ def _try(
         if not record:  # unreadable, or there is none whose records could be asked for
             return access, {}
         call, parent_id = feed.each, str(record.get("id", ""))
+        if not is_plain(parent_id):
+            return Access(
+                "error", f"the first of {feed.parent} has an id that can't stand in a request"
+            ), {}
     assert call, f"{feed.segment} has neither list nor parent"
-    path = call.path.replace("{id}", parent_id)
-    reply = still_known(ask(region, path, _params(call, feed, now), call.endpoint_class))
+    reply = still_known(
+        ask(region, path_of(call, parent_id), _params(call, feed, now), call.endpoint_class)
+    )
     return _access(reply, feed), _record(reply, call.wrapper)
 
 

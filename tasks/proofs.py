@@ -36,6 +36,7 @@ class State(StrEnum):
 
 
 _PAST_THE_CAP = f"the list goes on past record {OFFSET_CAP}, the last that may be asked for"
+_UNASKABLE = "PagerDuty gave a record an id that can't stand in a request, so it was not asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,8 @@ def prove(reading: Reading) -> Verdict:
     first, paging = answers[0], reading.first.call.paging
     if first is not None and not first.ok:
         return _refused(reading.first, first)
+    if not reading.first.askable:
+        return Verdict(State.FAILED, "error", _UNASKABLE)
     if missing := answers.count(None):
         state = State.FAILED if missing == len(answers) else State.PARTIAL
         return Verdict(state, "error", f"{missing} of {len(answers)} pages could not be read")

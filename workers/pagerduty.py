@@ -37,6 +37,8 @@ KEY_LENGTH = 20  # PagerDuty's keys today
 SHORTEST_KEY, LONGEST_KEY = 16, 200
 
 _KEY = re.compile(r"[A-Za-z0-9_+-]+")
+_PATH = re.compile(r"(/[A-Za-z0-9_-]+)+")
+"""Signs that nobody on the way decodes, encodes or folds: what is sent is what the recipe says."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:=/+-]{1,100}")
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,40}/[A-Za-z0-9.+-]{1,60}")
 
@@ -138,16 +140,19 @@ class PagerDuty:
     ) -> Reply:
         """Ask once and return what came back; a failing network is a reply too.
 
-        What isn't here whole by the deadline counts as timed out. Raises UsageFault for what can't be a key and
-        SettingsFault for an unknown region; nothing is sent.
+        What isn't here whole by the deadline counts as timed out. Raises UsageFault for what can't be a key,
+        SettingsFault for an unknown region, and ValueError for a path that could be read in two ways; nothing is sent.
         """
         plausible_key(key)
+        url = self._url(region, path, params)
         request = httpx.Request(
             "GET",
-            self._url(region, path, params),
+            url,
             headers=[*_HEADERS, ("Authorization", f"Token token={key}")],
             extensions={"timeout": timeouts(time.monotonic() + deadline_seconds)},
         )
+        if str(request.url) != url:
+            raise ValueError("httpx would send another address than the one that was asked for.")
         try:
             response = self._transport.handle_request(request)
             try:
@@ -166,8 +171,8 @@ class PagerDuty:
         base = self._bases.get(region)
         if base is None:
             raise SettingsFault(f"The region {region!r} is not known: add it to PAGETRAIL_REGIONS.")
-        if not path.startswith("/"):
-            raise ValueError(f"A path starts with a slash: {path!r}")
+        if not _PATH.fullmatch(path):
+            raise ValueError("Only a path of plain segments is sent: anything else may be folded.")
         return f"{base}{path}?{urlencode(params)}" if params else f"{base}{path}"
 
 

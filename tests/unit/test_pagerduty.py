@@ -284,9 +284,28 @@ def test_an_unknown_region_is_a_fault_of_the_settings(client: PagerDuty) -> None
         client.get("ap", "/users", [], KEY, deadline_seconds=1)
 
 
-def test_a_path_that_would_change_the_host_is_refused(client: PagerDuty) -> None:
-    with pytest.raises(ValueError, match="slash"):
-        client.get("us", "@example.com/", [], KEY, deadline_seconds=1)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "@example.com/",
+        "",
+        "/",
+        "/teams/../members",
+        "/teams/./members",
+        "/teams//members",
+        "/teams/%2E%2E/members",
+        "/teams/a%2Fb/members",
+        "/teams/P1?limit=1",
+        "/teams/P1#x",
+        "/teams/P1\r\nX-Evil: 1",
+        "/teams/ü/members",
+        "/teams/P1;x/members",
+        "/teams/P1\\x",
+    ],
+)
+def test_a_path_that_could_be_read_in_two_ways_is_refused(client: PagerDuty, path: str) -> None:
+    with pytest.raises(ValueError, match="plain segments"):
+        client.get("us", path, [], KEY, deadline_seconds=1)
 
 
 def test_a_malformed_key_never_gets_as_far_as_a_header(client: PagerDuty) -> None:

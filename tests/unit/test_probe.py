@@ -146,6 +146,14 @@ def test_a_child_list_is_tried_with_the_first_record_of_its_parent() -> None:
     }
 
 
+@pytest.mark.parametrize("odd", ["..", "a/../../users", ""])
+def test_a_child_list_of_a_record_with_an_odd_id_is_not_tried(odd: str) -> None:
+    ask = Answers({"us/teams": ok({"teams": [{"id": odd}]})})
+    found = survey(ask, "us", ["team_members"], NOW)
+    assert found["team_members"].reason == "error"
+    assert [path for path, _ in ask.asked] == ["us/teams"]
+
+
 def test_one_record_is_asked_for_and_windows_are_short() -> None:
     ask = Answers({})
     survey(ask, "us", CATALOG, NOW)

@@ -301,6 +301,12 @@ def test_an_error_is_what_the_list_came_to_in_pagerdutys_words(
     assert (verdict.state, verdict.reason, verdict.words) == (state, reason, f"said {status}")
 
 
+def test_a_record_that_could_not_be_asked_for_because_of_its_id_is_named_so() -> None:
+    verdict = told((Page("team_members", of(".."), parent={"id": ".."}), None))
+    assert (verdict.state, verdict.reason) == (State.FAILED, "error")
+    assert "an id that can't stand in a request" in verdict.words
+
+
 def test_a_documented_gate_behind_404_is_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FEEDS, "teams", replace(FEEDS["teams"], missing_means_plan=True))
     assert told((SNAPSHOT, answer_to(SNAPSHOT, 404))).reason == "plan"
