@@ -235,11 +235,11 @@ def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
     """Put sources, schedules and open runs from storage back into Redis; return how many runs.
 
     Repeatable, and harmless while the fleet works: what Redis knows better stays. *beat* is called
-    once per source.
+    once per document of the registry and once per source.
     """
     marker = _marker(fleet)
     fleet.switch.restore()
-    if unreadable := fleet.sources.restore().unreadable:
+    if unreadable := fleet.sources.restore(beat).unreadable:
         log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
     with ThreadPoolExecutor(8) as readers:
         reopened = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -267,19 +267,21 @@ class Sources:
             texts = self._redis.hmget(self._keys[1], list(fingerprints))
         return [orjson.loads(text) if text else {} for text in texts]
 
-    def restore(self) -> Restored:
-        """Copy into Redis what it misses or holds older. Repeatable.
+    def restore(self, beat: Callable[[], object] = lambda: None) -> Restored:
+        """Copy into Redis what it misses or holds older; *beat* is called once per document. Repeatable.
 
         A document that can't be read stops none of the others: it is logged and named.
         """
         keys = [stored.key for stored in self._storage.list(REGISTRY)]
+        copied, unreadable = 0, []
         with ThreadPoolExecutor(_READERS) as readers:
-            results = list(readers.map(self._restore_one, keys))
-        pairs = zip(keys, results, strict=True)
-        unreadable = tuple(key for key, copied in pairs if copied is None)
-        for key in unreadable:
-            log.error("%s can't be read: restore it from a copy of the storage", key)
-        return Restored(sum(map(bool, results)), unreadable)
+            for key, result in zip(keys, readers.map(self._restore_one, keys), strict=True):
+                beat()
+                copied += bool(result)
+                if result is None:
+                    unreadable.append(key)
+                    log.error("%s can't be read: restore it from a copy of the storage", key)
+        return Restored(copied, tuple(unreadable))
 
     def _restore_one(self, key: str) -> bool | None:
         try:

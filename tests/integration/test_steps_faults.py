@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -360,6 +362,29 @@ def test_recovery_delivered_again_while_it_is_under_way_is_left_to_the_first(
     plan.recover()
     plan.recover()
     assert restored == ["once", "once"], "the second waited for nobody, the third was free to go"
+
+
+def test_recovery_keeps_its_lock_over_a_registry_that_takes_longer_to_read(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another worker would begin it again and again, and none would come to its end."""
+    sources, source = fleet.runtime.sources, fleet.runtime.sources.get(SOURCE)
+    for number in range(63):
+        sources.add(replace(source, id=f"acme/source{number}", every_seconds=None))
+    reads: list[str] = []
+
+    def slow(key: str) -> bytes | None:
+        reads.append(key)
+        time.sleep(0.7)  # four rounds of sixteen readers take longer than the lock lasts
+        return fleet.storage.get(key)
+
+    fleet.lose_redis()
+    monkeypatch.setattr(plan, "RECOVERY_SECONDS", 2)
+    monkeypatch.setattr(sources, "_storage", SimpleNamespace(list=fleet.storage.list, get=slow))
+    plan.recover()
+    assert len(reads) == 64
+    assert len(sources.list()) == 64
+    assert fleet.redis.get("pagetrail:marker")
 
 
 def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_settled_all_the_same(
