@@ -97,7 +97,7 @@ def set_habits(simulator: State, data: Data, _: Request) -> Any:
 
 
 def _fault(rule: Fault) -> Data:
-    return {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule) if f.name != "dice"}
+    return {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule) if f.repr}
 
 
 def faults(simulator: State, data: Data, _: Request) -> Any:

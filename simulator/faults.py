@@ -1,6 +1,7 @@
 """Faults on demand: rules that say which requests go wrong, how, and how often."""
 
 import random
+import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ ACCIDENTS = {
     "status_502": "502 with HTML.",
     "status_503": "503 with HTML.",
     "status_504": "504 with HTML.",
+    "status_404": "404 with JSON, as for a record that was made a moment ago.",
     "status_408": "408 with JSON.",
     "status_429": "429 with the limit's headers.",
     "bare_429": "429 with neither headers nor body.",
@@ -49,12 +51,16 @@ class Fault:
     path: str = "*"  # fnmatch over the path; * matches slashes too
     probability: float = 1.0
     next: int | None = None  # how many more times it fires; None: without end
+    each: int | None = None  # how many times it fires for one path; None: without end
     skip: int = 0  # let so many matching requests pass first
+    lasting: float | None = None  # seconds from its first request on; None: without end
     seconds: float = 1.0
     served: int = 10
     number: int = 0
     fired: int = 0
     dice: random.Random = field(default_factory=random.Random, repr=False)
+    struck: Counter[str] = field(default_factory=Counter, repr=False)  # path -> times
+    began: float | None = field(default=None, repr=False)
 
     def strikes(self, account: str, key: str, path: str) -> bool:
         """Tell whether this request goes wrong, and count it if so."""
@@ -65,12 +71,21 @@ class Fault:
         if self.skip:
             self.skip -= 1
             return False
+        if self._is_over(path):
+            return False
         if self.dice.random() >= self.probability:
             return False
         self.fired += 1
+        self.struck[path] += self.each is not None
         if self.next is not None:
             self.next -= 1
         return True
+
+    def _is_over(self, path: str) -> bool:
+        now = time.monotonic()
+        self.began = self.began or now
+        late = self.lasting is not None and now - self.began >= self.lasting
+        return late or (self.each is not None and self.struck[path] >= self.each)
 
 
 class Faults:

@@ -23,6 +23,7 @@ from simulator.world import Account
 
 REFUSALS = {
     **{f"status_{status}": errors.html(status) for status in (500, 502, 503, 504)},
+    "status_404": errors.not_found(),
     "status_408": errors.too_slow(),
     "status_429": errors.rate_limited(),
     "bare_429": Refusal(429, b"", "text/plain"),
@@ -114,8 +115,9 @@ class Simulator(State):
             return _refused(errors.rate_limited(), asked.standing)
         asked.fault = self.faults.pick(name, key.key, asked.path, [n for n, _ in request.query])
         if asked.fault is not None and (refusal := REFUSALS.get(asked.fault.kind)):
-            shown = Standing(False, key.limit, 0, asked.standing.reset_seconds)
-            return _refused(refusal, shown if asked.fault.kind == "status_429" else None)
+            used_up = Standing(False, key.limit, 0, asked.standing.reset_seconds)
+            shown = {"status_404": asked.standing, "status_429": used_up}
+            return _refused(refusal, shown.get(asked.fault.kind))
         reply = self._honest(asked, request)
         reply.headers += asked.standing.headers()
         if asked.fault is not None and asked.harm is not None:

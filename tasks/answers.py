@@ -85,7 +85,7 @@ def well_formed(page: Page, answer: Answer) -> bool:
 def lines(page: Page, answer: Answer) -> Iterator[tuple[str, bytes]]:
     """Yield identity and line of each record that *page* contributes to its resource's artifact."""
     feed = page.feed
-    if feed.details and not page.window.startswith("of-"):
+    if feed.details and not page.of_record:
         return
     records = served(page, answer)
     if feed.parent_field or answer.written is None:

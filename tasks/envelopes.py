@@ -64,7 +64,7 @@ def encode_page(
         "words": reply.words,
         "request_id": reply.request_id,
         "date": reply.date,
-        "fetched_at": f"{fetched_at.astimezone(UTC):%FT%T.%f}Z",  # fixed width: it is sorted by
+        "fetched_at": stamp(fetched_at),
         "region": source.region,
         "credential": source.credential,
         "fingerprint": source.fingerprint,
@@ -79,6 +79,11 @@ def encode_page(
 
 class Unreadable(ValueError):
     """An object is not a stored page; the message, which goes to logs, quotes nothing of it."""
+
+
+def stamp(when: datetime) -> str:
+    """Return *when* as an envelope has it: of fixed width, since it is sorted by."""
+    return f"{when.astimezone(UTC):%FT%T.%f}Z"
 
 
 def decode_page(blob: bytes) -> Answer:

@@ -67,7 +67,7 @@ def estimate(plan: Plan, before: Iterable[Mapping[str, Any]], look: Look) -> Est
     found = Estimate(plan, {name: Expected() for name in plan.resources})
     while pages:
         page = pages.popleft()
-        if page.window.startswith("of-"):
+        if page.of_record:
             found.add(page.segment, Expected(1, 1))
             continue
         found.looks += 1

@@ -32,6 +32,8 @@ class Gathered:
     requests: int = 0
     redacted: int = 0
     lives: dict[str, tuple[str, bool]] = field(default_factory=dict)  # id -> seen last, still alive
+    named: set[str] = field(default_factory=set)  # by a proved list, of those to be read again
+    denied: dict[str, str] = field(default_factory=dict)  # to be read again, and last a 404 -> when
 
 
 class Evidence:
@@ -112,6 +114,7 @@ class Evidence:
                 self._refused.add(first.segment)
         if verdict.state is State.PROVED and (period := period_in(first.window)):
             self._proved.setdefault(first.segment, []).append(period)
+            gathered.named |= reading.keys.intersection(self.plan.unsettled.get(first.segment, ()))
 
     @property
     def covered(self) -> dict[str, list[Period]]:
@@ -157,12 +160,26 @@ class Evidence:
                 found[feed.segment] = found.get(feed.segment, set()) - lives.keys() | alive
         return {segment: sorted(ids) for segment, ids in found.items()}
 
+    @property
+    def denied(self) -> dict[str, dict[str, str]]:
+        """When PagerDuty last answered 404 for a record whose life isn't over, earlier runs included."""
+        found = {segment: dict(ids) for segment, ids in self.plan.denied.items()}
+        for feed in self.plan.feeds:
+            if feed.settled:
+                gathered = self.resources[_resource(feed.segment)]
+                before = found.get(feed.segment, {})
+                still = {id_: at for id_, at in before.items() if id_ not in gathered.lives}
+                found[feed.segment] = dict(sorted((still | gathered.denied).items()))
+        return {segment: ids for segment, ids in found.items() if ids}
+
     def _follow(self, gathered: Gathered, page: Page, answer: Answer, at: str) -> None:
         assert page.feed.settled
         name, ends = page.feed.settled
         seen = {record["id"]: record.get(name) not in ends for record in served(page, answer)}
-        if answer.status == 404 and page.parent:
-            seen[page.parent["id"]] = False
+        if page.parent and answer.status == 404:
+            gathered.denied[page.parent["id"]] = at
+        elif page.parent:
+            gathered.denied.pop(page.parent["id"], None)
         for record_id, is_alive in seen.items():
             last, _ = gathered.lives.get(record_id, ("", False))
             if last <= at:

@@ -16,7 +16,7 @@ from tasks.answers import Answer, read_answer, well_formed
 from tasks.artifacts import page_key
 from tasks.asking import ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS
-from tasks.envelopes import decode_page, encode_page, same_recipe
+from tasks.envelopes import decode_page, encode_page, same_recipe, stamp
 from tasks.manifests import read_plan
 from tasks.pages import Page, Request, request_of
 from tasks.paging import Step, children_ahead, decide, too_slow
@@ -160,12 +160,13 @@ class Visit:
             case Came.RETRY:
                 return self._failed(reply.timed_out)
         assert reply.status is not None
-        words = {"words": reply.words}
-        answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, words)
+        fetched_at = datetime.now(UTC)
+        envelope = {"words": reply.words, "fetched_at": stamp(fetched_at)}
+        answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, envelope)
         if not well_formed(self.page, answer):
             self.said = f"{reply.gist}: the body isn't what this page asks for"
             return self._failed(timed_out=False)
-        answer = self._store(source, reply, answer)
+        answer = self._store(source, reply, answer, fetched_at)
         return self._close(answer, date=reply.date)
 
     def _stopped(self, source: Source) -> Outcome:
@@ -251,7 +252,7 @@ class Visit:
             raise StorageConflict(f"{self.key} holds the answer to another request.")
         return answer
 
-    def _store(self, source: Source, reply: Reply, answer: Answer) -> Answer:
+    def _store(self, source: Source, reply: Reply, answer: Answer, fetched_at: datetime) -> Answer:
         """Store the reply, whose *answer* is ours, or adopt the one that was stored first."""
         blob = encode_page(
             source,
@@ -260,7 +261,7 @@ class Visit:
             self.request,
             reply,
             sent=self.claim.requests + 1,
-            fetched_at=datetime.now(UTC),
+            fetched_at=fetched_at,
         )
         if self.fleet.storage.put_new(self.key, blob):
             return answer
@@ -284,7 +285,7 @@ class Visit:
         def close(pages: tuple[Page, ...], *, settle: bool) -> Outcome:
             return self.fleet.ledger.close(
                 self.claim,
-                messages.openings(step.onward + pages),
+                messages.openings(step.onward + pages, self.plan.ask_again_seconds),
                 resource=self.resource,
                 sent=self.sent,
                 settle=settle,
@@ -299,9 +300,7 @@ class Visit:
             outcome = close(step.followers, settle=False)
             if outcome.status != "last":
                 return outcome
-        page = self.page
-        first = Page(page.segment, page.window, page.pass_, parent=page.parent)
-        reading = read_pass(first, self.plan, self._reader(answer))
+        reading = read_pass(self.page.opener, self.plan, self._reader(answer))
         return close(tuple(reading.followers), settle=True)
 
     def _reader(self, answer: Answer | None) -> Read:

@@ -14,7 +14,7 @@ from tasks.artifacts import manifest_key, plan_key, sha256
 from tasks.evidence import Evidence
 from tasks.purges import purged_through, record_key, record_naming
 from tasks.runs import Plan
-from tasks.verdicts import describe, states, withheld
+from tasks.verdicts import describe, states, vanished, withheld
 from tasks.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
 from workers.sources import is_registered
@@ -30,6 +30,7 @@ def resources_of(
         name: {
             **describe(verdicts[name]),
             "withheld": withheld(evidence, name),
+            "vanished": vanished(evidence, name),
             "records": gathered.collation.records,
             "sightings": gathered.collation.sightings,
             "redacted": gathered.redacted,
@@ -92,6 +93,7 @@ def make_manifest(
         and bool(evidence.backlog)
         and evidence.progressed,
         "unsettled": evidence.unsettled,
+        "denied": evidence.denied,
         "unreadable": evidence.unreadable,
         "orphans": orphans,
     }

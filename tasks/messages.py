@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from kombu.exceptions import OperationalError
 
 from tasks.pages import Page, in_words
+from tasks.windows import moment
 from workers.app import celery
 from workers.errors import RedisUnreachable
 from workers.ledger import Opening, Outcome
@@ -15,19 +17,27 @@ _PASS_DELAYS = {2: 1.0, 3: 5.0}
 """Seconds before a window is read again: whoever is changing the list may be done by then."""
 
 
-def openings(pages: Iterable[Page]) -> list[Opening]:
-    """Return *pages* as the ledger takes them."""
+def openings(pages: Iterable[Page], ask_again_seconds: float) -> list[Opening]:
+    """Return *pages* as the ledger takes them; after a 404 a window is read again no sooner than so many seconds."""
     return [
         Opening(
             page.id,
             page.payload(),
             page.group,
             page.held,
-            _PASS_DELAYS.get(page.pass_, 0.0) if page.first else 0.0,
+            _delay_seconds(page, ask_again_seconds) if page.first else 0.0,
             page.unsure,
         )
         for page in pages
     ]
+
+
+def _delay_seconds(page: Page, ask_again_seconds: float) -> float:
+    """Return how long the first page of a pass waits; the page alone does, neither its run nor a lane."""
+    if page.denied_at is None:
+        return _PASS_DELAYS.get(page.pass_, 0.0)
+    passed = (datetime.now(UTC) - moment(page.denied_at)).total_seconds()
+    return ask_again_seconds - max(0.0, min(passed, ask_again_seconds))
 
 
 def publish(source: str, run: str, outcome: Outcome) -> None:

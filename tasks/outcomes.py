@@ -16,13 +16,15 @@ class ResourceOutcome:
     """One resource of a run."""
 
     state: str  # complete, partial, unavailable or failed; open while the run is
-    reason: str  # why it is not complete: plan, role, key, unproved or error; else ""
+    reason: str  # why it is not complete: plan, role, key, unproved, vanished or error; else ""
     words: str  # PagerDuty's own about that
     records: int  # in its artifacts
     requests: int
     withheld: Mapping[str, str] = field(
         default_factory=dict
     )  # lists the plan lacks -> PagerDuty's words
+    vanished: tuple[str, ...] = ()  # ids that a list names, and whose own address answers 404
+    denied: tuple[str, ...] = ()  # ids known from earlier runs, for which PagerDuty answers 404
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,6 @@ class Artifact:
 
 def sealed_outcome(manifest: Mapping[str, Any]) -> RunOutcome:
     """Return what the run of *manifest* came to."""
-    names = ("state", "reason", "words", "records", "requests", "withheld")
     return RunOutcome(
         run=manifest["run"],
         state=manifest["state"],
@@ -70,7 +71,16 @@ def sealed_outcome(manifest: Mapping[str, Any]) -> RunOutcome:
         sealed_at=moment(manifest["sealed_at"]),
         backlog=bool(manifest["backlog"]),
         resources={
-            resource: ResourceOutcome(*(entry[name] for name in names))
+            resource: ResourceOutcome(
+                entry["state"],
+                entry["reason"],
+                entry["words"],
+                entry["records"],
+                entry["requests"],
+                entry["withheld"],
+                tuple(entry["vanished"]),
+                tuple(manifest["denied"].get(resource, ())),
+            )
             for resource, entry in manifest["resources"].items()
         },
     )

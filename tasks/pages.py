@@ -28,6 +28,7 @@ class Page:
     mark: str | None = None  # digest of an earlier cursor (see `_repeats`)
     parent: Mapping[str, Any] | None = None  # reference to the record it is read for
     chain: tuple[int, int] | None = None  # index in the plan's windows, pages planned before
+    denied_at: str | None = None  # when a 404 was the answer to an earlier request for its window
 
     @property
     def group(self) -> str:
@@ -42,12 +43,19 @@ class Page:
         return self.number == 0
 
     @property
+    def opener(self) -> Page:
+        """The first page of its pass, from which the pass can be read back."""
+        return Page(
+            self.segment, self.window, self.pass_, parent=self.parent, denied_at=self.denied_at
+        )
+
+    @property
     def feed(self) -> Feed:
         return FEEDS[self.segment]
 
     @property
     def call(self) -> Call:
-        call = self.feed.each if self.window.startswith("of-") else self.feed.list
+        call = self.feed.each if self.of_record else self.feed.list
         if call is None:
             raise KeyError(f"{self.segment} has no call for {self.window}")
         return call
@@ -58,9 +66,14 @@ class Page:
         return self.parent is None or is_plain(str(self.parent.get("id", "")))
 
     @property
+    def of_record(self) -> bool:
+        """Whether it is asked for at a record's own address: its details, or a list of its children."""
+        return self.window.startswith("of-")
+
+    @property
     def unsure(self) -> bool:
         """Whether nobody can say yet how many pages of its list follow this one."""
-        if self.window.startswith("of-"):
+        if self.of_record:
             return False  # one page, as good as always
         return self.first or self.call.paging in (Paging.CHAIN, Paging.CURSOR)
 
@@ -99,7 +112,7 @@ def in_words(page_id: str) -> str:
 
 
 _PERIOD = re.compile(r"^(\d{8})T\d{6}Z_(\d{8})T\d{6}Z$")
-_PAYLOAD = ("end", "held", "cursor", "mark", "parent", "chain")
+_PAYLOAD = ("end", "held", "cursor", "mark", "parent", "chain", "denied_at")
 
 
 @dataclass(frozen=True, slots=True)

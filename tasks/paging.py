@@ -37,7 +37,12 @@ def first_pages(plan: Plan) -> list[Page]:
             pages.append(Page(feed.segment, ALL))
     if not plan.backfill:
         pages += [
-            Page(segment, of(record_id), parent={"id": record_id})
+            Page(
+                segment,
+                of(record_id),
+                parent={"id": record_id},
+                denied_at=plan.denied.get(segment, {}).get(record_id),
+            )
             for segment, ids in plan.unsettled.items()
             if segment in plan.windows and segment in FEEDS
             for record_id in ids
@@ -61,6 +66,9 @@ def too_slow(page: Page, plan: Plan) -> Step | None:
 def _decide(page: Page, answer: Answer | None) -> Step:
     if answer is None:
         return Step()
+    if _to_be_asked_again(page, answer):
+        (first,) = again(page).followers
+        return Step((replace(first, denied_at=answer.envelope["fetched_at"]),), "again")
     if not answer.ok:
         return Step() if page.first else again(page)
     match page.call.paging:
@@ -69,6 +77,12 @@ def _decide(page: Page, answer: Answer | None) -> Step:
         case Paging.CURSOR:
             return _after_cursor(page, answer)
     return _after_first(page, answer) if page.first else _after_offset(page, answer)
+
+
+def _to_be_asked_again(page: Page, answer: Answer) -> bool:
+    """Whether a 404 is not believed yet: PagerDuty may list a record before it shows it everywhere."""
+    denied = answer.status == 404 and page.of_record
+    return denied and page.denied_at is None and page.pass_ < MAX_PASSES
 
 
 def again(page: Page) -> Step:

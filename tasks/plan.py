@@ -164,6 +164,7 @@ def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due
         backfill=backfill,
         last=last,
         newest=last["run"] if last else purged_through(fleet.storage, source.id) or None,
+        ask_again_seconds=fleet.settings.ask_again_seconds,
     )
 
 
@@ -211,7 +212,7 @@ def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> Non
     outcome = fleet.ledger.open(
         source.id,
         plan.run,
-        messages.openings(first_pages(plan)),
+        messages.openings(first_pages(plan), plan.ask_again_seconds),
         queue="backfill" if plan.backfill else "fetch",
         region=plan.region,
         lanes=(min(settings.lanes_start, settings.lanes_max), settings.lanes_max),

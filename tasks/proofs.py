@@ -42,7 +42,7 @@ _UNASKABLE = "PagerDuty gave a record an id that can't stand in a request, so it
 @dataclass(frozen=True, slots=True)
 class Verdict:
     state: State
-    reason: str = ""  # plan | role | unproved | error
+    reason: str = ""  # plan | role | unproved | vanished | denied | error
     words: str = ""  # PagerDuty's own, or ours with the numbers
     total: int | None = None
     unique: int | None = None
@@ -175,7 +175,7 @@ def _settle(reading: Reading, plan: Plan) -> None:
 
 def _open_children(reading: Reading, plan: Plan) -> None:
     children = children_of(reading.first.segment, plan.feeds)
-    if children and not reading.first.window.startswith("of-"):
+    if children and not reading.first.of_record:
         records = {r["id"]: r for _, seen in reading.pages if seen for r in seen.records}
         reading.followers += child_pages(children, records.values())
 
@@ -217,8 +217,12 @@ def _refused(page: Page, answer: Glance) -> Verdict:
             return Verdict(State.UNAVAILABLE, "plan", answer.words)
         case 403:
             return Verdict(State.UNAVAILABLE, "role", answer.words)
-        case 404 if page.window.startswith("of-"):
-            return Verdict(State.PROVED, "gone", answer.words, total=0, unique=0)
+        case 404 if page.of_record:
+            # A list of this run names the record, but where it is read again since an earlier run knew it.
+            state, reason = (
+                (State.PROVED, "denied") if page.feed.settled else (State.PARTIAL, "vanished")
+            )
+            return Verdict(state, reason, answer.words, total=0, unique=0)
         case 404 if page.feed.missing_means_plan:
             return Verdict(State.UNAVAILABLE, "plan", answer.words)
     return Verdict(State.FAILED, "error", answer.words)

@@ -42,6 +42,10 @@ class Plan:
     previous: Mapping[str, str] | None = None  # run and sha256 of the last manifest
     covered: Mapping[str, tuple[Period, ...]] = field(default_factory=dict)  # proved before
     unsettled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # known before
+    denied: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # of those: id -> last 404
+    ask_again_seconds: float = 60.0  # a 404 at a record's own address is asked again no sooner
     catalog: int = CATALOG_VERSION
 
     @property
@@ -122,6 +126,7 @@ def make_plan(
     backfill: bool,
     last: Mapping[str, Any] | None,
     newest: str | None,
+    ask_again_seconds: float = 60.0,
 ) -> Plan:
     """Return the plan of the run after *newest*, going on from the manifest *last* (None: none)."""
     names = with_parents(resources or CATALOG)
@@ -150,6 +155,8 @@ def make_plan(
         previous={"run": last["run"], "sha256": last["sha256"]} if last else None,
         covered=covered,
         unsettled={k: tuple(v) for k, v in last["unsettled"].items()} if last else {},
+        denied=last["denied"] if last else {},
+        ask_again_seconds=ask_again_seconds,
     )
 
 

@@ -12,6 +12,13 @@ NOT_KNOWN = "this version of Pagetrail can't read it"
 """What a manifest says of a resource that whoever sealed the run had no entry for, and so nothing else."""
 
 
+_LAST = ("plan", "vanished")
+"""Any other reason is named before these: the first makes a run incomplete for nobody, and where only the second is
+named, nothing else is missing."""
+_SHOWN = 5
+"""Ids that a sentence names at most; all of them stand in the manifest."""
+
+
 def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
     """Return what each resource came to: complete, partial, unavailable or failed, and why."""
     found: dict[str, Verdict] = {}
@@ -20,6 +27,8 @@ def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
             found[name] = Verdict(State.FAILED, "error", NOT_KNOWN)
             continue
         verdict = _whole([_of_feed(evidence, feed) for feed in CATALOG[name].feeds])
+        if verdict.state is State.PROVED or verdict.reason == "vanished":
+            verdict = _less_vanished(verdict, vanished(evidence, name))
         if evidence.plan.credential == "user" and verdict.state is State.PROVED:
             verdict = Verdict(State.PARTIAL, "key", "a user key sees what its user may see")
         if refused and verdict.state is State.FAILED:
@@ -33,6 +42,30 @@ def withheld(evidence: Evidence, name: str) -> dict[str, str]:
     feeds = CATALOG[name].feeds if name in CATALOG else ()
     verdicts = {feed.segment: _of_feed(evidence, feed) for feed in feeds}
     return {segment: v.words for segment, v in verdicts.items() if _plan_lacks(v)}
+
+
+def vanished(evidence: Evidence, name: str) -> list[str]:
+    """Return the ids of records that a list of the run names, and whose own address answered 404 twice."""
+    gathered = evidence.resources[name]
+    found = {
+        page.parent["id"]
+        for page, verdict in gathered.verdicts
+        if page.parent
+        and (
+            verdict.reason == "vanished"
+            or (verdict.reason == "denied" and page.parent["id"] in gathered.named)
+        )
+    }
+    return sorted(found)
+
+
+def _less_vanished(verdict: Verdict, ids: list[str]) -> Verdict:
+    """Return the verdict on a resource whose lists are proved, and that lacks the records *ids*."""
+    if not ids:
+        return verdict
+    shown = ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if ids[_SHOWN:] else "")
+    words = f"PagerDuty lists {shown}, and twice answered 404 when asked for it by its own address"
+    return Verdict(State.PARTIAL, "vanished", words)
 
 
 def _plan_lacks(verdict: Verdict) -> bool:
@@ -60,7 +93,7 @@ def _verdicts(
     return [
         verdict
         for page, verdict in (gathered.verdicts if gathered else ())
-        if page.segment == segment and (each if page.window.startswith("of-") else lists)
+        if page.segment == segment and (each if page.of_record else lists)
     ]
 
 
@@ -68,8 +101,7 @@ def _overall(verdicts: list[Verdict], parents: list[Verdict]) -> Verdict:
     doubts = [v for v in [*parents, *verdicts] if v.state is not State.PROVED]
     if not doubts:
         return Verdict(State.PROVED)
-    # Any other reason is named before the plan, which makes a run incomplete for nobody.
-    worst = min(doubts, key=lambda v: (v.state is not State.FAILED, v.reason == "plan"))
+    worst = min(doubts, key=_rank)
     if any(v.state in (State.PROVED, State.PARTIAL) for v in verdicts or parents):
         state = State.PARTIAL
     elif all(v.state is State.UNAVAILABLE for v in doubts):
@@ -77,6 +109,12 @@ def _overall(verdicts: list[Verdict], parents: list[Verdict]) -> Verdict:
     else:
         state = State.FAILED
     return Verdict(state, worst.reason or "error", worst.words)
+
+
+def _rank(verdict: Verdict) -> tuple[bool, int]:
+    """Return by what the worst of several verdicts is found: it has the least."""
+    reason = verdict.reason
+    return verdict.state is not State.FAILED, _LAST.index(reason) + 1 if reason in _LAST else 0
 
 
 def describe(verdict: Verdict) -> Mapping[str, str]:

@@ -21,7 +21,16 @@ from tasks.runs import Plan
 from tasks.verdicts import NOT_KNOWN
 from workers.storage import Storage
 
-_COMPARED = ("state", "reason", "withheld", "records", "sightings", "redacted", "windows")
+_COMPARED = (
+    "state",
+    "reason",
+    "withheld",
+    "vanished",
+    "records",
+    "sightings",
+    "redacted",
+    "windows",
+)
 _UNREAD = {"state": "failed", "words": NOT_KNOWN, "records": 0, "windows": [], "artifacts": []}
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tasks.answers import Answer
+from tasks.envelopes import stamp
 from tasks.pages import Page, Request, request_of
 from tasks.paging import decide, first_pages, too_slow
 from tasks.proofs import Reading, State, read_pass, walk
@@ -48,7 +49,8 @@ def make(*resources: str, days: float = 100, budget: int = 10_000, **more: Any) 
 
 def answer_to(page: Page, status: int = 200, **data: Any) -> Answer:
     """Return an answer of PagerDuty's, whose `Date` is just after the run's end."""
-    return Answer(status, NOW + timedelta(seconds=5), data, {"words": f"said {status}"})
+    envelope = {"words": f"said {status}", "fetched_at": stamp(NOW)}
+    return Answer(status, NOW + timedelta(seconds=5), data, envelope)
 
 
 def record(number: int, **more: Any) -> Record:
@@ -178,5 +180,4 @@ class Fleet:
         self.open += [*step.onward, *step.followers]
         superseded = step.ended and step.followers
         if not superseded and all(each.group != page.group for each in self.open):
-            first = Page(page.segment, page.window, page.pass_, parent=page.parent)
-            self.open += read_pass(first, self.plan, self.read).followers
+            self.open += read_pass(page.opener, self.plan, self.read).followers

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from tasks.answers import Answer
 from tasks.artifacts import page_key, plan_key
-from tasks.envelopes import encode_page
+from tasks.envelopes import decode_page, encode_page
 from tasks.pages import Page, Request, request_of
 from tasks.runs import Plan
 from tasks.seal import seal
@@ -64,6 +64,12 @@ class SealedRun:
 
     def key(self, page: Page) -> str:
         return page_key(self.plan.source, self.plan.run, page.id)
+
+    def fetched_at(self, page_id: str) -> str:
+        """Return when a page was fetched, as its envelope says."""
+        blob = self.storage.get(page_key(self.plan.source, self.plan.run, page_id))
+        assert blob
+        return str(decode_page(blob).envelope["fetched_at"])
 
     def seal(self, verdict: str = "", requests: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Seal the run as the seal task does; return its manifest."""

@@ -177,6 +177,12 @@ class Settings(BaseSettings):
     request_timeout_seconds: float = _number(
         15.0, "Longest time for one request to PagerDuty, body included", 0.1, 20
     )
+    ask_again_seconds: float = _number(
+        60.0,
+        "A 404 for a record that PagerDuty lists is asked again no sooner than after so long",
+        1,
+        3600,
+    )
     page_lease_seconds: float = _number(
         40.0, "How long a worker may hold a page before another one gets it", 1, 3600
     )

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+_SHOWN = 5
 
 
 def sentences(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a sentence for each gap that the summaries of *resources* name."""
     for name, each in resources.items():
-        for feed in each["withheld"]:
-            if each["reason"] != "plan":
-                yield f"{name}: the account's plan lacks {feed}; the rest does not depend on it."
+        for feed in each["withheld"] if each["reason"] != "plan" else ():
+            yield f"{name}: the account's plan lacks {feed}; the rest does not depend on it."
+        if each["vanished"]:
+            yield (
+                f"{name}: PagerDuty lists {_named(each['vanished'])}, and twice answered 404 when asked "
+                "by its own address. It may be deleted, or hidden from this key. The next run asks again."
+            )
+        if unlisted := sorted({*each["denied"]} - {*each["vanished"]}):
+            yield (
+                f"{name}: PagerDuty answers 404 for {_named(unlisted)}, which earlier runs read and knew as "
+                "open. It may be deleted, merged, or hidden from this key. The next run asks again."
+            )
+
+
+def _named(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:_SHOWN])
+    return f"{shown} and {len(ids) - _SHOWN} more" if ids[_SHOWN:] else shown

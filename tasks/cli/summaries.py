@@ -72,4 +72,6 @@ def _resource(found: Sequence[ResourceOutcome]) -> Document:
         "records": sum(each.records for each in found),
         "requests": sum(each.requests for each in found),
         "withheld": dict(found[-1].withheld),
+        "vanished": list(found[-1].vanished),
+        "denied": list(found[-1].denied),
     }

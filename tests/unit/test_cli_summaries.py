@@ -7,6 +7,8 @@ import pytest
 from tasks.cli.summaries import exit_code, summary
 from tasks.outcomes import RunOutcome, sealed_outcome
 
+NOTHING: dict[str, object] = {"withheld": {}, "vanished": [], "denied": []}
+
 
 def outcome(run: str, state: str, **resources: tuple[str, int]) -> RunOutcome:
     return sealed_outcome(
@@ -17,9 +19,10 @@ def outcome(run: str, state: str, **resources: tuple[str, int]) -> RunOutcome:
             "opened_at": "2026-02-01T00:00:00Z",
             "sealed_at": "2026-02-01T00:01:00Z",
             "backlog": {},
+            "denied": {},
             "resources": {
                 name: {"state": came, "reason": "" if came == "complete" else "role"}
-                | {"records": records, "requests": 1, "words": "", "withheld": {}}
+                | {"records": records, "requests": 1, "words": "", "withheld": {}, "vanished": []}
                 for name, (came, records) in resources.items()
             },
         }
@@ -36,13 +39,13 @@ def test_runs_that_belong_together_are_summed_and_the_worst_state_counts() -> No
     assert (told["run"], told["runs"], told["state"]) == ("1", ["1", "2"], "partial")
     assert told["since"] == datetime(2026, 1, 1, tzinfo=UTC)
     assert told["resources"] == {
-        "teams": {"state": "complete", "reason": "", "records": 10, "requests": 2, "withheld": {}},
+        "teams": {"state": "complete", "reason": "", "records": 10, "requests": 2, **NOTHING},
         "users": {
             "state": "unavailable",
             "reason": "role",
             "records": 0,
             "requests": 1,
-            "withheld": {},
+            **NOTHING,
         },
     }
 

@@ -32,7 +32,7 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
     """An incident can be seen in its window, and again by itself because it wasn't settled."""
     last = {
         "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
-        "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P1", "P9"]},
+        "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P1", "P9"]}, "denied": {},
         "covered": {"incidents": [[rfc3339(NOW - timedelta(days=100)), rfc3339(NOW - timedelta(days=1))]]},
     }  # fmt: skip
     incidents = [record(n, status="triggered", seen=0) for n in range(3)]
@@ -49,7 +49,8 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
         lines = [orjson.loads(line) for line in found.collation.lines()]
         assert {line["id"]: line["seen"] for line in lines} == {"P0": 0, "P1": 2, "P2": 0}
         assert (found.collation.records, found.collation.sightings) == (3, 4)
-        assert evidence.unsettled["incidents"] == ["P0", "P2"], "P9 is gone"
+        assert evidence.unsettled["incidents"] == ["P0", "P2", "P9"], "a 404 settles nothing"
+        assert evidence.denied == {"incidents": {"P9": run.fetched_at("incidents/of-P9.2/000000")}}
 
 
 def sightings(*seen: tuple[str, str]) -> list[str]:
@@ -73,13 +74,14 @@ def sightings(*seen: tuple[str, str]) -> list[str]:
         ([], True),
         ([("1", "triggered")], True),
         ([("1", "resolved")], False),
-        ([("1", "404")], False),
+        ([("1", "404")], True),
         ([("1", "triggered"), ("2", "resolved")], False),
         ([("2", "resolved"), ("1", "triggered")], False),
         ([("1", "resolved"), ("2", "acknowledged")], True),
         ([("2", "acknowledged"), ("1", "resolved")], True),
         ([("1", "resolved"), ("1", "triggered")], True),
-        ([("1", "triggered"), ("2", "404")], False),
+        ([("1", "triggered"), ("2", "404")], True),
+        ([("1", "resolved"), ("2", "404")], False),
         ([("1", "something new")], True),
     ],
 )
@@ -87,6 +89,33 @@ def test_an_incident_is_settled_as_it_was_seen_last(
     seen: list[tuple[str, str]], alive: bool
 ) -> None:
     assert sightings(*seen) == (["P1"] if alive else [])
+
+
+def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> None:
+    """Its minute is long over, so nothing waits; as soon as it is shown again, it is like any other."""
+    last: dict[str, Any] = {
+        "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
+        "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P9"]}, "covered": {},
+        "denied": {"incidents": {"P9": "2026-02-28T00:00:00.000000Z"}},
+    }  # fmt: skip
+    denied = SealedRun(make("incidents", last=last), account().answer)
+    with gather(denied.plan, denied.storage) as evidence:
+        again = {"P9": denied.fetched_at("incidents/of-P9.1/000000")}
+        assert (evidence.unsettled, evidence.denied) == (
+            {"incidents": ["P9"]},
+            {"incidents": again},
+        )
+    assert [page.id for page, _ in denied.fleet.asked if page.parent] == [
+        "incidents/of-P9.1/000000"
+    ]
+
+    def ask(page: Page, request: Request) -> Answer:
+        shown = answer_to(page, incident=record(9, status="acknowledged"))
+        return shown if page.parent else account().answer(page, request)
+
+    shown = SealedRun(make("incidents", last=last), ask)
+    with gather(shown.plan, shown.storage) as evidence:
+        assert (evidence.unsettled, evidence.denied) == ({"incidents": ["P9"]}, {})
 
 
 def test_what_is_unsettled_outlasts_a_run_that_reads_something_else() -> None:

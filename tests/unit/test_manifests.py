@@ -74,7 +74,7 @@ def test_a_manifest_says_what_the_run_came_to() -> None:
     assert manifest == read_manifest(run.storage, "acme/main", "00000001")
     assert {name: manifest[name] for name in ("format", "source", "run", "previous", "state", "ended",
                                               "account", "credential", "period", "reached", "backfill",
-                                              "covered", "backlog", "continues", "unsettled",
+                                              "covered", "backlog", "continues", "unsettled", "denied",
                                               "unreadable", "orphans")} == {
         "format": 1,
         "source": "acme/main",
@@ -91,6 +91,7 @@ def test_a_manifest_says_what_the_run_came_to() -> None:
         "backlog": {},
         "continues": False,
         "unsettled": {},
+        "denied": {},
         "unreadable": [],
         "orphans": [],
     }  # fmt: skip
@@ -119,6 +120,36 @@ def test_what_the_plan_lacks_of_a_resource_leaves_the_run_complete_and_is_named(
         "complete", "complete", 3,
     )  # fmt: skip
     assert schedules["withheld"] == {"schedules.shift": "said 402"}
+    assert run.verify().differences == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_404_is_believed_the_second_time_and_then_named(times: int) -> None:
+    """A list names the schedule: one passing 404 costs a request, a lasting one makes the run partial."""
+    model = Lists(
+        {"/schedules": [record(n, type="schedule") for n in range(3)], "/v3/schedules": []}
+    )
+    refusals = [404] * times
+
+    def ask(page: Page, request: Request) -> Answer:
+        denied = request.path == "/schedules/P1" and refusals
+        return answer_to(page, refusals.pop()) if denied else model.answer(page, request)
+
+    run = SealedRun(make("schedules"), ask)
+    manifest = run.seal()
+    assert refusals == []
+    schedules = manifest["resources"]["schedules"]
+    rows = [(w["pass"], w["state"], w.get("reason")) for w in schedules["windows"]
+            if w["window"] == "of-P1"]  # fmt: skip
+    if times == 1:
+        assert (manifest["state"], schedules["state"]) == ("complete", "complete")
+        assert (schedules["records"], schedules["vanished"]) == (3, [])
+        assert rows == [(1, "superseded", None), (2, "proved", None)]
+    else:
+        assert (manifest["state"], schedules["state"]) == ("partial", "partial")
+        assert (schedules["records"], schedules["vanished"]) == (2, ["P1"])
+        assert (schedules["reason"], "P1" in schedules["words"]) == ("vanished", True)
+        assert rows == [(1, "superseded", None), (2, "partial", "vanished")]
     assert run.verify().differences == []
 
 

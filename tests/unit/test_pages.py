@@ -191,7 +191,7 @@ def test_an_empty_page_that_promises_more_ends_its_pass(page: Page) -> None:
         assert (step.ended, passes) == ("again", [(pass_ + 1, 0)] if pass_ < MAX_PASSES else [])
 
 
-@pytest.mark.parametrize("status", [400, 402, 403, 404])
+@pytest.mark.parametrize("status", [400, 402, 403])
 def test_an_error_ends_the_list_at_its_first_page_and_the_pass_later(status: int) -> None:
     for page in (WINDOWED, SNAPSHOT, CHAIN, CURSOR, DETAIL):
         assert decide(page, answer_to(page, status), PLAN) == Step()
@@ -200,6 +200,25 @@ def test_an_error_ends_the_list_at_its_first_page_and_the_pass_later(status: int
         assert step.ended == "again"
         (restart,) = step.followers
         assert restart == Page(page.segment, page.window, 2, parent=page.parent)
+
+
+def test_a_404_at_a_records_own_address_is_asked_again_once() -> None:
+    """On a list it is an answer like any other; the second one at a record is believed."""
+    for page in (WINDOWED, SNAPSHOT, CHAIN, CURSOR):
+        assert decide(page, answer_to(page, 404), PLAN) == Step()
+    for page in (
+        DETAIL,
+        Page("team_members", of("T"), number=100, parent={"id": "T"}),
+        replace(DETAIL, pass_=2),
+    ):
+        step = decide(page, answer_to(page, 404), PLAN)
+        assert step.ended == "again"
+        (second,) = step.followers
+        assert (second.pass_, second.number) == (page.pass_ + 1, 0)
+        assert second.denied_at == answer_to(page, 404).envelope["fetched_at"]
+        assert decide(second, answer_to(second, 404), PLAN) == Step()
+    last = replace(DETAIL, pass_=MAX_PASSES)
+    assert decide(last, answer_to(last, 404), PLAN) == Step()
 
 
 def test_nothing_follows_a_detail_or_a_page_that_kept_failing() -> None:
@@ -311,12 +330,14 @@ def test_a_run_opens_with_every_list_and_what_is_read_again() -> None:
     last = {
         "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
         "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ["P1", "P2"], "old": ["X"]},
+        "denied": {"incidents": {"P2": "2026-02-28T00:00:09.000000Z"}},
     }  # fmt: skip
     plan = make(last=last)
     ids = [page.id for page in first_pages(plan)]
     lists = [f"{s}/{plan.windows[s][0] if s in plan.windows else ALL}.1/000000" for s in FEEDS
              if FEEDS[s].list]  # fmt: skip
     assert ids == [*lists, "incidents/of-P1.1/000000", "incidents/of-P2.1/000000"]
+    assert [p.denied_at for p in first_pages(plan)[-2:]] == [None, "2026-02-28T00:00:09.000000Z"]
     assert [p.id for p in first_pages(make(last=last, backfill=True))] == lists
     assert [p.chain for p in first_pages(plan) if p.segment in plan.windows][:3] == [(0, 0)] * 3
 

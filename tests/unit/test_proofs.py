@@ -264,6 +264,7 @@ WINDOWED, SNAPSHOT, CHAIN = (
 CURSOR = Page("audit_records", WINDOW)
 DETAIL = Page("schedules", of("P1"), parent={"id": "P1"})
 MEMBERS = Page("team_members", of("T1"), parent={"id": "T1"})
+UNSETTLED = Page("incidents", of("P1"), parent={"id": "P1"})
 
 
 def told(*pages: tuple[Page, Answer | None]) -> Verdict:
@@ -289,9 +290,10 @@ def served(page: Page, number: int, ids: str, **data: Any) -> tuple[Page, Answer
         (SNAPSHOT, 404, State.FAILED, "error"),
         (SNAPSHOT, 400, State.FAILED, "error"),
         (CURSOR, 400, State.FAILED, "error"),
-        (DETAIL, 404, State.PROVED, "gone"),
+        (DETAIL, 404, State.PARTIAL, "vanished"),
         (DETAIL, 403, State.UNAVAILABLE, "role"),
-        (MEMBERS, 404, State.PROVED, "gone"),
+        (MEMBERS, 404, State.PARTIAL, "vanished"),
+        (UNSETTLED, 404, State.PROVED, "denied"),
     ],
 )
 def test_an_error_is_what_the_list_came_to_in_pagerdutys_words(
@@ -443,7 +445,7 @@ def test_a_list_that_never_stands_still_is_partial_after_three_passes() -> None:
     ]
     assert passes[-1].verdict.reason == "unproved"
     assert passes[-1].verdict.unique == len(passes[-1].keys)
-    members = [r.first.parent["id"] for r in fleet.readings if r.first.parent]
+    members = [r.first.parent["id"] for r in fleet.settled if r.first.parent]
     assert sorted(members) == sorted(passes[-1].keys), "of the pass that counts, each once"
 
 

@@ -38,6 +38,7 @@ def manifest(reached: datetime = NOW - DAY, **more: Any) -> dict[str, Any]:
         "scheduled_at": rfc3339(reached + MINUTE),
         "covered": covered,
         "unsettled": {},
+        "denied": {},
         **more,
     }
 

@@ -21,6 +21,29 @@ def test_next_limits_how_often_a_rule_fires() -> None:
     assert faults.fired == {"status_500": 2}
 
 
+def test_each_limits_how_often_a_rule_fires_for_one_path() -> None:
+    """Every record is denied at first, and shown afterwards."""
+    faults = Faults()
+    faults.add({"kind": "status_404", "path": "/schedules/*", "each": 1})
+    assert struck(faults, 2, "/schedules/A") == [True, False]
+    assert struck(faults, 2, "/schedules/B") == [True, False]
+    assert struck(faults, 1, "/schedules") == [False]
+
+
+def test_a_rule_that_lasts_some_seconds_counts_them_from_its_first_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faults, now = Faults(), [1_000.0]
+    monkeypatch.setattr("simulator.faults.time.monotonic", lambda: now[0])
+    faults.add({"kind": "status_404", "path": "/teams/*", "lasting": 5})
+    now[0] += 60
+    assert struck(faults, 1, "/teams/A") == [True]
+    now[0] += 4.9
+    assert struck(faults, 1, "/teams/B") == [True]
+    now[0] += 0.1
+    assert struck(faults, 1, "/teams/C") == [False]
+
+
 def test_probability_is_drawn_from_a_seed() -> None:
     """Two services with the same rule go wrong at the same requests."""
     runs = []

@@ -11,13 +11,14 @@ from tasks.evidence import Evidence
 from tasks.pages import Page
 from tasks.proofs import State, Verdict
 from tasks.runs import Plan
-from tasks.verdicts import describe, states, withheld
+from tasks.verdicts import describe, states, vanished, withheld
 from tasks.windows import ALL, of
 from tests.lists_model import make
 from workers.storage import open_storage
 
 PROVED = Verdict(State.PROVED)
-GONE = Verdict(State.PROVED, "gone", "Not Found")
+GONE = Verdict(State.PROVED, "denied", "Not Found")
+VANISHED = Verdict(State.PARTIAL, "vanished", "Not Found")
 FAILED = Verdict(State.FAILED, "error", "oh")
 UNPROVED = Verdict(State.PARTIAL, "unproved", "it moved")
 NO_PLAN = Verdict(State.UNAVAILABLE, "plan", "not in your plan")
@@ -32,7 +33,8 @@ def come_to(plan: Plan, verdicts: dict[str, list[Verdict]]) -> Evidence:
         segment, _, each = name.partition("/")
         window = of("P1") if each or not FEEDS[segment].list else ALL
         gathered = evidence.resources[segment.partition(".")[0]]
-        gathered.verdicts += [(Page(segment, window), verdict) for verdict in found]
+        parent = {"id": "P1"} if window != ALL else None
+        gathered.verdicts += [(Page(segment, window, parent=parent), each_) for each_ in found]
     return evidence
 
 
@@ -74,7 +76,11 @@ def test_a_resource_is_what_its_windows_came_to(
     ("teams", "members", "state", "reason"),
     [
         (PROVED, [], "proved", ""),
-        (PROVED, [PROVED, GONE], "proved", ""),
+        (PROVED, [PROVED, VANISHED], "partial", "vanished"),
+        (PROVED, [VANISHED], "partial", "vanished"),
+        (PROVED, [VANISHED, UNPROVED], "partial", "unproved"),
+        (PROVED, [VANISHED, NO_PLAN], "partial", "plan"),
+        (UNPROVED, [VANISHED], "partial", "unproved"),
         (PROVED, [PROVED, FAILED], "partial", "error"),
         (UNPROVED, [PROVED], "partial", "unproved"),
         (UNPROVED, [], "partial", "unproved"),
@@ -117,6 +123,17 @@ def test_a_feed_that_the_plan_lacks_takes_nothing_from_the_other_feeds_and_is_na
     assert list(withheld(come_to(plan, verdicts), "schedules")) == lacked
 
 
+def test_a_known_incident_that_is_denied_makes_nothing_partial_unless_a_list_names_it() -> None:
+    evidence = come_to(make("incidents"), {"incidents": [PROVED], "incidents/each": [GONE]})
+    assert states(evidence)["incidents"] == PROVED
+    assert vanished(evidence, "incidents") == []
+    evidence.resources["incidents"].named.add("P1")
+    found = states(evidence)["incidents"]
+    assert (found.state, found.reason) == (State.PARTIAL, "vanished")
+    assert "P1" in found.words
+    assert vanished(evidence, "incidents") == ["P1"]
+
+
 def test_a_user_key_proves_nothing_whole() -> None:
     """Also where there is nothing to read: its user may just not see it."""
     plan = make("team_members", "services", "users", credential="user")
@@ -139,5 +156,5 @@ def test_a_resource_the_catalog_does_not_have_is_failed() -> None:
 
 
 def test_what_is_proved_is_called_complete() -> None:
-    assert describe(GONE) == {"state": "complete", "reason": "gone", "words": "Not Found"}
+    assert describe(GONE) == {"state": "complete", "reason": "denied", "words": "Not Found"}
     assert describe(NO_ROLE)["state"] == "unavailable"

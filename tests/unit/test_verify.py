@@ -129,12 +129,20 @@ def forged(storage: Storage, change: Callable[[dict[str, Any]], None], run: str 
 
 
 @pytest.mark.parametrize(
-    "name", ["state", "reason", "withheld", "records", "sightings", "redacted", "windows"]
+    "name",
+    ["state", "reason", "withheld", "vanished", "records", "sightings", "redacted", "windows"],
 )
 def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
     storage: Storage, name: str
 ) -> None:
-    others = {"state": "partial", "reason": "plan", "records": 7, "sightings": 7, "redacted": 1}
+    others = {
+        "state": "partial",
+        "reason": "plan",
+        "records": 7,
+        "sightings": 7,
+        "redacted": 1,
+        "vanished": ["P1"],
+    }
     forged(storage, lambda m: m["resources"]["teams"].update({name: others.get(name, [])}))
     assert {d.kind for d in found(storage) if d.counts}
 

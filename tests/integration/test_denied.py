@@ -1,0 +1,128 @@
+"""A 404 for a record that PagerDuty lists: it is asked again after a minute, and what lasts is named."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks import plan
+from tasks.proofs import State
+from tasks.verify import verify
+from tests.integration.steps import RUN, SOURCE, Fleet
+from tests.simulator_process import SimulatorProcess
+from workers.pagerduty import Reply
+
+MINUTE_MS = 60_000
+DENIED = ("/schedules/*", "/v3/schedules/*", "/teams/*/members")
+
+
+@pytest.fixture
+def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
+    """A fleet that has opened a run, nothing of which is read yet."""
+    fleet = make(tmp_path / "data")
+    source = fleet.connect()
+    plan.restore(fleet.runtime)  # so that it knows its Redis
+    plan.collect_now(fleet.runtime, source)
+    return fleet
+
+
+def watched(fleet: Fleet) -> dict[str, list[tuple[int, int]]]:
+    """Return what is asked from now on: path -> when, by the ledger's clock, and the status that came."""
+    seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
+
+    def note(path: str, reply: Reply) -> Reply:
+        seen[path].append((fleet.now_ms, reply.status or 0))
+        return reply
+
+    fleet.pagerduty.answer = note
+    return seen
+
+
+def test_a_404_that_passes_costs_a_minute_and_no_record(
+    fleet: Fleet, simulator: SimulatorProcess
+) -> None:
+    """Only the denied pages wait: the rest of the run is read meanwhile, with every lane."""
+    for path in DENIED:
+        simulator.fault("status_404", path=path, each=1)
+    began, seen = fleet.now_ms, watched(fleet)
+    fleet.live()
+    assert fleet.manifest
+    assert fleet.manifest["state"] == "complete"
+    denied = {path: asked for path, asked in seen.items() if asked[0][1] == 404}
+    assert len(denied) == 3 + 2 + 5, "every schedule, and the members of every team"
+    for (first, _), (second, status) in denied.values():
+        assert status == 200
+        assert second - first >= MINUTE_MS * 0.9  # less what a step of the test took
+    others = [at for path, asked in seen.items() if path not in denied for at, _ in asked]
+    assert max(others) - began < MINUTE_MS / 2
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok
+
+
+def test_what_is_listed_and_denied_twice_is_named_and_the_rest_is_there(
+    fleet: Fleet, simulator: SimulatorProcess
+) -> None:
+    for path in DENIED:
+        simulator.fault("status_404", path=path, each=2)
+    seen = watched(fleet)
+    fleet.live()
+    assert fleet.manifest
+    assert fleet.manifest["state"] == "partial"
+    resources = fleet.manifest["resources"]
+    for name, count in {"schedules": 5, "team_members": 5}.items():
+        account = resources[name]
+        assert (account["state"], account["reason"]) == (State.PARTIAL, "vanished")
+        assert len(account["vanished"]) == count
+        assert all(any(record_id in path for path in seen) for record_id in account["vanished"])
+    assert {n for n, r in resources.items() if r["state"] != "complete"} == {
+        "schedules",
+        "team_members",
+    }
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok
+
+
+def test_redis_is_lost_and_the_run_paused_while_a_404_waits(
+    fleet: Fleet, simulator: SimulatorProcess
+) -> None:
+    """The 404 lies in storage: the reopened run waits out the rest of the minute, and asks once more."""
+    simulator.fault("status_404", path="/schedules/*", each=1)
+    seen = watched(fleet)
+    while not any(asked[0][1] == 404 for asked in seen.values()):
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
+    fleet.lose_redis()
+    fleet.idle()
+    fleet.runtime.ledger.hold(SOURCE, "paused")
+    fleet.runtime.ledger.resume(SOURCE)
+    fleet.live()
+    assert fleet.manifest
+    assert (fleet.manifest["state"], fleet.manifest["run"]) == ("complete", RUN)
+    denied = [asked for asked in seen.values() if asked[0][1] == 404]
+    assert len(denied) == 3
+    assert all([status for _, status in asked] == [404, 200] for asked in denied)
+
+
+def test_a_run_that_is_cancelled_while_a_404_waits_ends_at_once(
+    fleet: Fleet, simulator: SimulatorProcess
+) -> None:
+    simulator.fault("status_404", path="/teams/*/members", each=1)
+    seen = watched(fleet)
+    while not any(asked[0][1] == 404 for asked in seen.values()):
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
+    at = fleet.now_ms
+    fleet.runtime.ledger.cancel(SOURCE, RUN)
+    fleet.live()
+    assert fleet.manifest
+    assert fleet.manifest["state"] == "cancelled"
+    assert fleet.now_ms - at < MINUTE_MS
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok

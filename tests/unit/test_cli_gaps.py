@@ -1,0 +1,33 @@
+"""What a person is told of the gaps in a run."""
+
+from typing import Any
+
+from tasks.cli.gaps import sentences
+
+WHOLE: dict[str, Any] = {"reason": "", "withheld": {}, "vanished": [], "denied": []}
+
+
+def told(**gaps: Any) -> list[str]:
+    return list(sentences({"schedules": WHOLE | gaps}))
+
+
+def test_of_what_is_whole_nothing_is_said() -> None:
+    assert told() == []
+
+
+def test_a_list_that_the_plan_lacks_is_named_unless_the_state_says_so() -> None:
+    lacked = {"schedules.shift": "Required abilities are unavailable"}
+    [sentence] = told(withheld=lacked)
+    assert "plan lacks schedules.shift" in sentence
+    assert told(withheld=lacked, reason="plan") == []
+
+
+def test_records_that_vanished_are_named_and_of_many_the_first_five() -> None:
+    [sentence] = told(vanished=[f"P{n}" for n in range(7)])
+    assert "P0, P1, P2, P3, P4 and 2 more" in sentence
+    assert "P5" not in sentence
+
+
+def test_incidents_that_are_denied_are_named_once() -> None:
+    assert "P1" in told(denied=["P1"])[0]
+    assert len(told(denied=["P1"], vanished=["P1"])) == 1
