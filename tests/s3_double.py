@@ -6,6 +6,7 @@ SeaweedFS is the real server of the tests; this one has the rules that SeaweedFS
 import hashlib
 import re
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ class S3Double:
         return Answer(200, b"", {"ETag": _tag(request.body)})
 
     def _delete(self, request: Request) -> Answer:
-        keys = re.findall(r"<Key>(.*?)</Key>", request.body.decode())
+        keys = _changed(request)
         for key in keys:
             self.objects.pop(key, None)
         gone = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
@@ -167,6 +168,29 @@ def demand_checksum(request: Request) -> Answer | None:
     if given != b64encode(hashlib.sha256(request.body).digest()).decode():
         return refusal(400, "BadDigest", "The SHA256 you specified did not match.")
     return None
+
+
+class OneChangeASecond:
+    """The rule of a store that takes one change per object and second, such as Google's."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, float] = {}
+        self.refused: list[str] = []
+
+    def __call__(self, request: Request) -> Answer | None:
+        now = time.monotonic()
+        for key in _changed(request):
+            if now - self._latest.get(key, now - 1) < 1:
+                self.refused.append(key)
+                return refusal(429, "SlowDown", "The object exceeded the limit for mutations.")
+            self._latest[key] = now
+        return None
+
+
+def _changed(request: Request) -> list[str]:
+    if request.method == "POST":
+        return re.findall(r"<Key>(.*?)</Key>", request.body.decode())
+    return [request.key] if request.method in ("PUT", "DELETE") else []
 
 
 @contextmanager

@@ -195,6 +195,20 @@ def test_children_are_the_names_below(storage: Storage) -> None:
     assert storage.children("t/plan.json") == []
 
 
+def test_the_name_after_another_is_found_without_the_names_before(storage: Storage) -> None:
+    """The next name is that of an object or of what has objects below it; gaps and empty names don't count."""
+    for key in ("t/runs/00000002/a", "t/runs/00000002/b/c", "t/runs/00000010/plan", "t/runs/x"):
+        storage.put_new(key, b"")
+    storage.put_new("t/runs/00000011/plan", b"")
+    storage.delete("t/runs/00000011/plan")
+    steps = {"": "00000002", "00000001": "00000002", "00000002": "00000010", "00000009": "00000010"}
+    steps |= {"00000010": "x", "00000011": "x"}
+    assert {name: storage.after("t/runs", name) for name in steps} == steps
+    assert storage.after("t/runs", "x") is None
+    assert storage.after("t/none", "") is None
+    assert storage.after("", "") == "t"
+
+
 def test_long_lists_are_complete(storage: Storage) -> None:
     """More objects than one answer of an object store holds are all listed, in order."""
     keys = [f"many/{number:05d}" for number in range(1_100)]

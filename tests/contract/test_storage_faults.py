@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.permissions import unprivileged
+from tests.s3_double import OneChangeASecond, S3Double, refusal
 from tests.seaweed import S3Server
 from workers.errors import Busy, StorageConflict, StorageUnreachable
 from workers.storage import Storage, Version, local, objects, open_storage
@@ -175,6 +176,66 @@ def test_a_server_that_overwrites_fails_the_check(
         with pytest.raises(StorageUnreachable, match="overwrites what it should keep"):
             open_storage(s3_url).check()
         server.shutdown()
+
+
+@pytest.mark.timeout(60)
+def test_a_store_that_takes_one_change_a_second_passes_the_check(
+    double: S3Double, double_url: str
+) -> None:
+    """Also for many processes at once, and where the same object is changed again right away."""
+    rule = OneChangeASecond()
+    double.rules.append(rule)
+    storage = open_storage(double_url)
+    storage.check()
+    assert rule.refused, "it wrote the same object twice"
+    assert storage.replace_if("doc", b"1", None)
+    _, version = storage.get_versioned("doc") or (b"", None)
+    assert storage.replace_if("doc", b"2", version)
+    storage.delete("doc")
+    assert storage.get("doc") is None
+    assert {key.rpartition("/")[2] for key in rule.refused} > {"doc"}
+
+
+def test_processes_check_with_objects_of_their_own(
+    double: S3Double, double_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there were, they leave a bounded number of objects."""
+    storage = open_storage(double_url)
+    for process in range(3):
+        monkeypatch.setattr(os, "getpid", lambda process=process: 1_000 + process)
+        storage.check()
+        storage.check()
+    probes = [request.key for request in double.requests if request.method == "PUT"]
+    assert len(probes) == 9, "two puts of the first check, one of the second"
+    assert len(set(probes)) == 3
+    monkeypatch.setattr(objects, "_PROBES", 1)
+    assert objects._probe() == ".~check.00"
+
+
+@pytest.mark.timeout(60)
+def test_a_put_that_meets_another_is_sent_again(double: S3Double, double_url: str) -> None:
+    """409 does not say that an object is there: the other put may have failed."""
+    conflicts = [refusal(409, "ConditionalRequestConflict", "A conflict occurred.")] * 2
+    double.rules.append(lambda r: conflicts.pop() if conflicts and r.method == "PUT" else None)
+    storage = open_storage(double_url)
+    assert storage.put_new("a", b"1")
+    assert storage.get("a") == b"1"
+    assert conflicts == []
+
+
+@pytest.mark.timeout(60)
+def test_a_store_that_always_says_409_is_given_up(double: S3Double, double_url: str) -> None:
+    """It is told as a fault, and never as an object that is there; one that is there stays."""
+    storage = open_storage(double_url)
+    assert storage.put_new("there", b"1")
+    conflict = refusal(409, "OperationAborted", "A conflict occurred.")
+    double.rules.append(lambda r: conflict if r.method == "PUT" else None)
+    with pytest.raises(StorageUnreachable, match="changes the same object"):
+        storage.put_new("a", b"1")
+    assert not storage.put_new("there", b"2")
+    assert storage.get("there") == b"1"
+    _, version = storage.get_versioned("there") or (b"", None)
+    assert not storage.replace_if("there", b"2", version)
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])

@@ -9,7 +9,7 @@ from tests.contract.test_storage_faults import assert_plain
 from tests.s3_double import Answer, Request, S3Double, refusal
 from tests.tls_process import tls_relay
 from workers.errors import StorageUnreachable
-from workers.storage import Storage, Version, open_storage
+from workers.storage import Storage, Version, objects, open_storage
 from workers.storage.objects import ObjectStorage
 
 Call = Callable[[Storage], object]
@@ -57,9 +57,16 @@ def said(call: Call, storage: str | Storage) -> str:
 
 @pytest.mark.parametrize(("status", "code", "message", "words"), ANSWERS)
 def test_an_answer_says_what_to_do(
-    double: S3Double, double_url: str, status: int, code: str, message: str, words: str
+    double: S3Double,
+    double_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    code: str,
+    message: str,
+    words: str,
 ) -> None:
     """Whatever was asked, the sentence is that of the answer, with the server's own code."""
+    monkeypatch.setitem(objects._RETRY, "max_retries", 0)
     double.rules.append(lambda _: refusal(status, code, message))
     storage = open_storage(double_url)
     for call in CALLS.values():

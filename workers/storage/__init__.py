@@ -73,6 +73,12 @@ class Storage(Protocol):
         Some S3 servers go on showing a name for a while when its last object was deleted.
         """
 
+    def after(self, prefix: str, name: str) -> str | None:
+        """Return the first name directly below *prefix* that lists give after everything of *name*; None at the end.
+
+        After "" comes the first name. It costs one request, however many names there are.
+        """
+
     def delete(self, key: str) -> None:
         """Remove the object; done as well if there is none."""
 

@@ -140,6 +140,11 @@ def is_missing_bucket(error: Exception) -> bool:
     return "bucket does not exist" in words or _CODES.get(_code(words)) == _BUCKET
 
 
+def is_conflict(error: Exception) -> bool:
+    """Say whether *error* is about another request for the same object, whose end isn't known yet."""
+    return "status code: 409" in str(error)
+
+
 def reasons() -> Iterator[str]:
     """Yield every reason, with {what} for what changes."""
     for table in (_CODES, _RIGHTS, _STATUSES, _WORDS, _SYSTEM):

@@ -77,6 +77,14 @@ class LocalStorage:
             if not entry.is_dir() or any(True for _ in self._walk(Path(entry.path), ""))
         )
 
+    def after(self, prefix: str, name: str) -> str | None:
+        entries = {_sort_name(entry): entry for entry in self._entries(self._root / below(prefix))}
+        edge = f"{checked(name)}/" if name else ""
+        for later in sorted(each for each in entries if each > edge):
+            if not later.endswith("/") or any(True for _ in self._walk(Path(entries[later]), "")):
+                return later.removesuffix("/")
+        return None
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         with _plain_faults(path), suppress(FileNotFoundError, NotADirectoryError), self._locked():

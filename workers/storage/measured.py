@@ -49,6 +49,10 @@ class MeasuredStorage:
         with _call("children"):
             return self._storage.children(prefix)
 
+    def after(self, prefix: str, name: str) -> str | None:
+        with _call("children"):
+            return self._storage.after(prefix, name)
+
     def delete(self, key: str) -> None:
         with _call("delete"):
             self._storage.delete(key)

@@ -2,12 +2,15 @@
 
 import mmap
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import MemoryStore, from_url
@@ -15,7 +18,7 @@ from obstore.store import MemoryStore, from_url
 from workers.errors import StorageUnreachable
 from workers.secret_files import secret_file
 from workers.storage import HIDDEN, Names, Stored, Version, below, checked
-from workers.storage.faults import is_missing_bucket, malformed_fault, store_fault
+from workers.storage.faults import is_conflict, is_missing_bucket, malformed_fault, store_fault
 from workers.urls import is_loopback, is_web_address
 
 if TYPE_CHECKING:
@@ -25,8 +28,14 @@ _CHUNK_BYTES = 8 << 20  # one request each, so it is larger than on a disk
 _LIST_CHUNK = 1_000  # what one page of an S3 list holds
 _REQUEST_TIMEOUT = timedelta(seconds=15)
 _UPLOAD_TIMEOUT = timedelta(minutes=30)  # 1 GiB at 5 Mbit/s
-_RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
-_PROBE = f"{HIDDEN}check"
+# Some stores, such as Google's, take one change per object and second: the waits together are longer.
+_RETRY: "RetryConfig" = {
+    "backoff": {"init_backoff": timedelta(seconds=0.4), "max_backoff": timedelta(seconds=3)},
+    "max_retries": 4,
+    "retry_timeout": timedelta(seconds=10),
+}
+_CONFLICT_WAITS = (0.2, 0.5, 1.0)  # seconds before a put is sent again that met another one
+_PROBES = 256
 _ENDPOINTS = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL",
@@ -104,6 +113,21 @@ class ObjectStorage:
         names = {path.rpartition("/")[2] for path in paths}
         return sorted(name for name in names if not name.startswith(HIDDEN))
 
+    def after(self, prefix: str, name: str) -> str | None:
+        start = below(prefix)
+        inside = f"{start}/" if start else ""
+        # "0" is the character behind "/", so this is the edge of everything below the name.
+        edge = f"{inside}{checked(name)}0" if name else None
+        for stored in self._list(start, edge):
+            found = stored.key.removeprefix(inside).partition("/")[0]
+            if found <= name:
+                raise StorageUnreachable(
+                    f"{self._name} lists from the beginning whatever it is asked: use a store that "
+                    "can begin a list behind a key."
+                )
+            return found
+        return None
+
     def delete(self, key: str) -> None:
         with self._plain_faults():
             try:
@@ -127,14 +151,15 @@ class ObjectStorage:
         with self._plain_faults():
             try:
                 self._store.put(checked(key), data, mode=mode, use_multipart=False)
-            except (PreconditionError, FileNotFoundError):
+            except (PreconditionError, AlreadyExistsError, FileNotFoundError):
                 # A retry after a lost answer meets this call's own success.
                 return self.get(key) == data
         return True
 
     def check(self) -> None:
-        self._create(self._store, _PROBE, b"")
-        if self._create(self._store, _PROBE, b""):
+        probe = _probe()
+        # That it was there already and stayed is proof enough, and one request.
+        if self._create(self._store, probe, b"") and self._create(self._store, probe, b""):
             raise StorageUnreachable(
                 f"{self._name} overwrites what it should keep: use a store with conditional writes."
             )
@@ -142,12 +167,20 @@ class ObjectStorage:
         self.children("missing")
 
     def _create(self, store: "ObjectStore", key: str, data: bytes | mmap.mmap) -> bool:
-        with self._plain_faults():
-            try:
-                store.put(key, data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                return False
-        return True
+        waits = list(_CONFLICT_WAITS)
+        while True:
+            with self._plain_faults():
+                try:
+                    store.put(key, data, mode="create", use_multipart=False)
+                except AlreadyExistsError as error:
+                    # S3 says 409 to a put that meets another one, which may fail after all.
+                    if not is_conflict(error) or self._size(key) is not None:
+                        return False
+                    if not waits:
+                        raise
+                else:
+                    return True
+            time.sleep(waits.pop(0))
 
     def _size(self, key: str) -> int | None:
         try:
@@ -167,9 +200,9 @@ class ObjectStorage:
                 chunk = self._store.get_range(key, start=start, end=min(start + _CHUNK_BYTES, size))
             yield bytes(chunk)
 
-    def _list(self, prefix: str) -> Iterator[Stored]:
+    def _list(self, prefix: str, edge: str | None = None) -> Iterator[Stored]:
         with self._plain_faults():
-            for chunk in self._store.list(prefix or None, chunk_size=_LIST_CHUNK):
+            for chunk in self._store.list(prefix or None, offset=edge, chunk_size=_LIST_CHUNK):
                 for entry in chunk:
                     if not entry["path"].startswith(HIDDEN):
                         yield Stored(entry["path"], entry["size"])
@@ -195,6 +228,15 @@ def _connect(url: str, timeout: timedelta) -> "ObjectStore":
         options["allow_http"] = True
     config: Any = _config(url)  # whose options these are depends on the URL
     return from_url(url, config=config, client_options=options, retry_config=_RETRY)
+
+
+def _probe() -> str:
+    """Return the key that this process checks with.
+
+    Few other processes use the same one, and what they leave behind stays a bounded number of objects.
+    """
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    return f"{HIDDEN}check.{crc32(name.encode()) % _PROBES:02x}"
 
 
 def _endpoints() -> list[str]:
