@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis import RedisError, ResponseError
@@ -24,7 +24,7 @@ from tasks.runs import Plan, make_plan
 from tasks.seal import due_ms, finish
 from tasks.windows import moment, rfc3339
 from workers.app import celery
-from workers.errors import Busy, RedisUnreachable, StorageUnreachable
+from workers.errors import Busy, ClockFault, RedisUnreachable, StorageUnreachable
 from workers.runtime import Runtime, runtime
 from workers.sentry import check_in
 from workers.sources import Source, State
@@ -37,6 +37,8 @@ LOOKS = 20
 """Daily looks per tick."""
 RECOVERY_SECONDS = 120
 LOOK_AGAIN_MS = 30_000
+CLOCKS_APART = timedelta(days=1)
+"""Further apart, one of two clocks is wrong beyond drift, and nobody can say which."""
 """When the tick looks whether a run that was about to be opened is open."""
 
 
@@ -304,14 +306,28 @@ def _regular_due(source: Source, last: dict[str, Any]) -> bool:
 
 
 def _until(fleet: Runtime, source: Source) -> datetime:
-    """Return PagerDuty's present: until when a run can prove anything."""
-    clock = fleet.ledger.time(source.region)
-    if clock.ahead_ms is None:
+    """Return PagerDuty's present: until when a run can prove anything.
+
+    Raises `ClockFault` where PagerDuty and Redis name days that differ: a period would be wrong either way.
+    """
+    clock = fleet.ledger.time(source.id)
+    ours, ahead = _at(clock.now_ms), timedelta(milliseconds=clock.ahead_ms or 0)
+    if clock.ahead_ms is None or abs(ahead) > CLOCKS_APART:
         reply = ask(fleet, source, PROBE_PATH, PROBE_PARAMS).reply
-        if reply and reply.date:
-            return reply.date
-    now = (clock.now_ms + (clock.ahead_ms or 0)) / 1000
-    return datetime.fromtimestamp(int(now), UTC)
+        if reply is None or reply.date is None:
+            return ours
+        ahead = reply.date - ours
+    if abs(ahead) > CLOCKS_APART:
+        raise ClockFault(
+            f"PagerDuty's answers to {source.id} are dated {ours + ahead:%Y-%m-%d %H:%M} UTC, and the clock of "
+            f"Redis says {ours:%Y-%m-%d %H:%M}: correct the clock of its machine, or what stands between "
+            "the workers and PagerDuty."
+        )
+    return (ours + ahead).replace(microsecond=0)
+
+
+def _at(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms // 1000, UTC)
 
 
 def _page_budget(fleet: Runtime, source: Source) -> int:

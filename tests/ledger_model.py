@@ -299,9 +299,9 @@ class Model:
             waiting = run.why == "budget" and run.wait_until > self.now
             run.why, run.why_at = ("budget", self.now) if waiting else ("", 0)
             if date is not None:
-                ahead, known = date - self.now, self.clocks.get(run.region)
+                ahead, known = date - self.now, self.clocks.get(source)
                 if known is None or abs(known - ahead) > CLOCK_SLACK:
-                    self.clocks[run.region] = ahead
+                    self.clocks[source] = ahead
         return self.reply(source, "closed", self.fill(run))
 
     def refuse(self, source: str, run_id: str, name: str, token: str) -> Outcome:

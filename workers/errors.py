@@ -54,6 +54,10 @@ class KeyRefused(Fault):
     """PagerDuty does not take the key, or it is not the kind of key we accept."""
 
 
+class ClockFault(Fault):
+    """Two clocks differ so far that nobody can say what has happened yet."""
+
+
 class Busy(Fault):
     """Somebody else is at it; trying again later helps."""
 

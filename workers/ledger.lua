@@ -4,7 +4,7 @@
 --       2 schedule  sorted set: source -> ms when its next run is due  (all sources)
 --       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number; tick_at, woke_at -> ms of the last
 --                   tick, and of the last one before which there was none for long  (all sources)
---       4 clocks    hash: region -> ms that PagerDuty's clock is ahead of Redis's
+--       4 clocks    hash: source -> ms that the clock of its answers is ahead of Redis's
 --       5 last      hash: source -> summary of its last sealed run (opaque)
 --       6 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run;
 --                   why pages came back since the last success, why_at since when; per feed (what a page's
@@ -236,9 +236,9 @@ local function succeeded()
   set('success_at', now, 'lanes', math.min(number('lanes') + 1, number('lanes_max')))
   if arg.date then
     local ahead = arg.date - now
-    local known = tonumber(redis.call('HGET', CLOCKS, get('region')) or nil)
+    local known = tonumber(redis.call('HGET', CLOCKS, source) or nil)
     if not known or math.abs(known - ahead) > CLOCK_SLACK then
-      redis.call('HSET', CLOCKS, get('region'), ahead)
+      redis.call('HSET', CLOCKS, source, ahead)
     end
   end
 end
@@ -274,10 +274,10 @@ function operations.take()
   return cjson.encode({status = 'taken', sources = #sources > 0 and sources or nil})
 end
 
--- Redis's time, when `take` was called last, and how far PagerDuty's clock in a region is ahead
--- (absent: not known yet).
+-- Redis's time, when `take` was called last, and how far the clock of the source's answers is ahead
+-- (absent: not known yet). What one account is told must not date the runs of another.
 function operations.time()
-  local ahead = tonumber(redis.call('HGET', CLOCKS, arg.region) or nil)
+  local ahead = tonumber(redis.call('HGET', CLOCKS, source) or nil)
   local tick_at = tonumber(redis.call('HGET', QUEUES, 'tick_at') or nil)
   return cjson.encode({status = 'time', now = now, ahead = ahead, tick_at = tick_at})
 end

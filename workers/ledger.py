@@ -255,12 +255,13 @@ class Ledger:
         return self._do("finish", source, run=run, at=next_ms, summary=summary)
 
     def forget(self, source: str) -> None:
-        """Forget the summary of the last run of *source*."""
+        """Forget the summary of the last run of *source*, and PagerDuty's clock as it was told."""
         self._redis.hdel(f"{self._prefix}:last", source)
+        self._redis.hdel(f"{self._prefix}:clocks", source)
 
-    def time(self, region: str = "") -> Clock:
-        """Return what Redis's clock says, and how PagerDuty's in *region* differs from it."""
-        reply = self._call("time", "", region=region)
+    def time(self, source: str = "") -> Clock:
+        """Return what Redis's clock says, and how that of the answers to *source* differs from it."""
+        reply = self._call("time", source)
         return Clock(int(reply["now"]), reply.get("ahead"), reply.get("tick_at"))
 
     def lasts(self, sources: Sequence[str]) -> list[str | None]:

@@ -71,7 +71,9 @@ def run(case: str, workers: int) -> tuple[list[float], int]:
             time.sleep(10)  # its backlog is known and its lanes are full
         if case == HANGS:
             register(parts, far_keys(), region="eu")
-            client.hset("pagetrail:clocks", "eu", 0)  # or each run would ask for the time first
+            client.hset(
+                "pagetrail:clocks", mapping=dict.fromkeys(far_keys(), 0)
+            )  # or each run would ask for the time first
             simulator.fault("hang", account="far")
             begin(fleet, far_keys())
             time.sleep(3 * TIMEOUT_SECONDS)  # every worker process knows by now

@@ -1,0 +1,82 @@
+"""The clock that PagerDuty's answers show dates the runs of the source they were for, and no other's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks import api
+from tasks.manifests import read_plan
+from tests.integration.steps import KEY, RUN, SOURCE, Fleet
+from tests.integration.test_purge import collect, connect
+from tests.simulator_process import SimulatorProcess
+from workers.errors import ClockFault
+from workers.pagerduty import fingerprint
+
+OTHER, OTHER_KEY = "beta/main", "o" * 20
+NEXT = "00000002"
+SOON = timedelta(minutes=5)
+
+
+@pytest.fixture
+def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
+    fleet = make(tmp_path / "data")
+    connect(fleet)
+    return fleet
+
+
+@pytest.mark.parametrize("kind", ["date_past", "date_future"])
+def test_a_date_that_one_account_is_told_does_not_date_the_run_of_another(
+    fleet: Fleet, simulator: SimulatorProcess, kind: str
+) -> None:
+    """A lie of decades to one source: the other one's run ends now, and its own doesn't open."""
+    collect(fleet)
+    simulator.fault(kind, key=KEY)
+    fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
+    api.collect(fleet.runtime, SOURCE)
+    collect_what_is_open(fleet)
+
+    second(fleet, simulator)
+    run = api.collect(fleet.runtime, OTHER).run
+    assert abs(read_plan(fleet.storage, OTHER, run).period.until - datetime.now(UTC)) < SOON
+    with pytest.raises(ClockFault, match=f"answers to {SOURCE} are dated (1970|9999)"):
+        api.collect(fleet.runtime, SOURCE)
+    assert simulator.stats()["faults"][kind] > 0
+
+
+def test_a_run_opens_once_the_clocks_agree_again(fleet: Fleet, simulator: SimulatorProcess) -> None:
+    """What keeps a run from opening is told, and asked about again each time."""
+    simulator.fault("date_past", key=KEY)
+    with pytest.raises(ClockFault) as said:
+        api.collect(fleet.runtime, SOURCE)
+    assert fleet.runtime.troubles.all() == {SOURCE: {"run": str(said.value)}}
+    simulator.clear_faults()
+    collect(fleet)
+    assert fleet.runtime.troubles.all() == {}
+    assert abs(read_plan(fleet.storage, SOURCE, RUN).period.until - datetime.now(UTC)) < SOON
+
+
+def second(fleet: Fleet, simulator: SimulatorProcess) -> None:
+    """Connect another source of the region, with a key of its own."""
+    simulator.control("POST", "keys", account="acme", key=OTHER_KEY, limit=100_000)
+    runtime = fleet.runtime
+    runtime.sources.add(
+        replace(
+            runtime.sources.get(SOURCE),
+            id=OTHER,
+            fingerprint=fingerprint("us", OTHER_KEY),
+            sealed_key=runtime.sources.seal(OTHER, OTHER_KEY),
+        )
+    )
+
+
+def collect_what_is_open(fleet: Fleet) -> None:
+    while fleet.redis.exists(f"pagetrail:run:{SOURCE}"):
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
