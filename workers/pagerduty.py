@@ -8,8 +8,8 @@ certificates named by SSL_CERT_FILE are used, as companies need them; loopback i
 import hashlib
 import logging
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,15 +23,15 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from workers import exact
-from workers.deadline import PunctualTransport, timeouts
+from workers.bodies import read_body
 from workers.errors import SettingsFault, UsageFault
+from workers.transport import PunctualTransport, within
 from workers.urls import check_proxy, is_loopback
 
 # As many as a process has slots at most, for to wait for one would count as PagerDuty's silence;
 # httpx's pool slows down steeply above about 100.
 CONNECTIONS = 80
 KEEPALIVE_SECONDS = 20.0
-BODY_BYTES = 64 * 2**20  # a page of 100 records is a few hundred KB
 WORDS_LENGTH = 300
 KEY_LENGTH = 20  # PagerDuty's keys today
 SHORTEST_KEY, LONGEST_KEY = 16, 200
@@ -149,16 +149,15 @@ class PagerDuty:
             "GET",
             url,
             headers=[*_HEADERS, ("Authorization", f"Token token={key}")],
-            extensions={"timeout": timeouts(time.monotonic() + deadline_seconds)},
         )
         if str(request.url) != url:
             raise ValueError("httpx would send another address than the one that was asked for.")
         try:
-            response = self._transport.handle_request(request)
-            try:
-                body = b"".join(_bounded(response.iter_bytes()))
-            finally:
-                response.close()
+            with (
+                within(deadline_seconds),
+                closing(self._transport.handle_request(request)) as response,
+            ):
+                body = read_body(response, lambda _: None)
         except httpx.RequestError as error:
             return _unanswered(error)
         return reply_to(response, body, key)
@@ -201,23 +200,10 @@ def plausible_key(text: str) -> None:
     )
 
 
-class _TooLarge(httpx.RequestError):
-    """The body is larger than any page."""
-
-
-def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > BODY_BYTES:
-            raise _TooLarge(f"larger than {BODY_BYTES} bytes")
-        yield chunk
-
-
 def _unanswered(error: httpx.RequestError) -> Reply:
     # PoolTimeout is our own crowd, not a slow server. The error's text may quote a header: not used.
     slow = isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.PoolTimeout)
-    words = f"No whole answer: {type(error).__name__.lstrip('_')}."
+    words = f"No whole answer: {type(error).__name__}."
     return Reply(Outcome.RETRY, reason="error", words=words, timed_out=slow)
 
 
@@ -339,11 +325,8 @@ def _origin(url: httpx.URL) -> str:
 
 def _connections(origin: str) -> httpx.BaseTransport:
     return PunctualTransport(
-        limits=httpx.Limits(
-            max_connections=CONNECTIONS,
-            max_keepalive_connections=CONNECTIONS,
-            keepalive_expiry=KEEPALIVE_SECONDS,
-        ),
+        connections=CONNECTIONS,
+        keepalive_seconds=KEEPALIVE_SECONDS,
         proxy=_proxy(httpx.URL(origin).host),
     )
 

@@ -8,6 +8,7 @@ import socketserver
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,13 +18,14 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import httpcore
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from workers import pagerduty
+from workers import bodies, pagerduty, transport
 from workers.pagerduty import Outcome, PagerDuty, Reply
 from workers.settings import Settings
 
@@ -295,12 +297,58 @@ def test_no_slot_waits_for_a_connection_of_another(client: PagerDuty, server: Se
 def test_a_body_without_end_is_not_read_to_the_end(
     client: PagerDuty, server: Server, monkeypatch: pytest.MonkeyPatch, *, compress: bool
 ) -> None:
-    monkeypatch.setattr(pagerduty, "BODY_BYTES", 2**20)
+    monkeypatch.setattr(bodies, "BODY_BYTES", 2**20)
     body = b'"' + b" " * 2**21 + b'"'
     headers = ["Content-Encoding: gzip"] if compress else []
     server.script = lambda to: to.send(200, gzip.compress(body) if compress else body, *headers)
     reply = get(client)
-    assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: TooLarge.")
+    assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: Oversized.")
+
+
+def test_an_error_page_without_end_is_not_read_to_the_end(
+    client: PagerDuty, server: Server
+) -> None:
+    server.script = lambda to: to.send(403, b" " * (bodies.ERROR_BYTES + 1))
+    reply = get(client)
+    assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: Oversized.")
+
+
+def test_a_small_answer_that_unpacks_without_end_takes_no_more_memory_than_a_page(
+    client: PagerDuty, server: Server
+) -> None:
+    """An eighth of a gigabyte comes in an eighth of a megabyte."""
+    packed = gzip.compress(b'{"x":"' + b" " * 2**27 + b'"}', 9)
+    assert len(packed) < 2**19
+    server.script = lambda to: to.send(200, packed, "Content-Encoding: gzip")
+    tracemalloc.start()
+    reply = get(client, seconds=60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: Oversized.")
+    assert peak < bodies.BODY_BYTES * 1.3
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "snake"])
+def test_an_encoding_that_was_not_asked_for_is_not_unpacked(
+    client: PagerDuty, server: Server, encoding: str
+) -> None:
+    server.script = lambda to: to.send(200, gzip.compress(b"{}"), f"Content-Encoding: {encoding}")
+    reply = get(client)
+    assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: DecodingError.")
+
+
+def test_each_step_ends_in_time_even_where_the_end_of_the_whole_is_not_kept(
+    server: Server, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else changes in the libraries: the pool is given durations, and the longest of them is short."""
+    monkeypatch.setattr(transport, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(transport, "_Backend", httpcore.SyncBackend)
+    client = PagerDuty({"us": server.origin})
+    server.script = lambda _: released.wait(20) and "close"
+    reply = get(client, seconds=1_000)
+    client.close()
+    assert (reply.outcome, reply.timed_out) == (Outcome.RETRY, True)
+    assert not released.is_set()
 
 
 def test_a_redirect_is_not_followed(client: PagerDuty, server: Server) -> None:

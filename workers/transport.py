@@ -1,0 +1,191 @@
+"""GET over connections that end in time: a server that drips keeps each read alive, so a whole request has one end."""
+
+from __future__ import annotations
+
+import math
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import httpcore
+import httpx
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 10.0
+_NAMES = (
+    *("ConnectError", "ReadError", "WriteError", "NetworkError", "ProxyError"),
+    *("ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutException"),
+    *("LocalProtocolError", "RemoteProtocolError", "ProtocolError", "UnsupportedProtocol"),
+)
+_MEANING = {getattr(httpcore, name): getattr(httpx, name) for name in _NAMES}
+"""Both libraries call their exceptions alike; a name that one of them drops ends the start."""
+
+_ends_at: ContextVar[float] = ContextVar("ends_at", default=math.inf)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """End everything that the block reads and writes in this thread when *seconds* are over.
+
+    Looking up a name takes as long as the system's resolver is set to, and what drips through a proxy that is reached
+    by TLS takes as long as each drop may. What is late raises httpx's exceptions of time-outs.
+    """
+    token = _ends_at.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
+class PunctualTransport(httpx.BaseTransport):
+    """httpcore's pool behind httpx's interface. Each step ends in CONNECT_SECONDS or READ_SECONDS, and all `within`.
+
+    httpx's own transport takes no network backend, and httpcore's pool does.
+    """
+
+    def __init__(self, *, connections: int, keepalive_seconds: float, proxy: str | None) -> None:
+        context = httpx.create_ssl_context()
+        options: dict[str, Any] = {
+            "ssl_context": context,
+            "max_connections": connections,
+            "max_keepalive_connections": connections,
+            "keepalive_expiry": keepalive_seconds,
+            "network_backend": _Backend(),
+        }
+        self._pool: httpcore.ConnectionPool
+        if proxy is None:
+            self._pool = httpcore.ConnectionPool(**options)
+        else:
+            way = httpx.Proxy(proxy)
+            if way.url.scheme == "https":
+                options["proxy_ssl_context"] = context
+            self._pool = httpcore.HTTPProxy(_address(way.url), proxy_auth=way.raw_auth, **options)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a GET as it is; the body of the answer is read by the caller."""
+        with _translated():
+            step = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
+            asked = httpcore.Request(
+                request.method,
+                _address(request.url),
+                headers=request.headers.raw,
+                extensions={"timeout": {**step, "pool": _left()}},
+            )
+            answer = self._pool.handle_request(asked)
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _translated():
+            yield from self._answer.iter_stream()
+
+    def close(self) -> None:
+        with _translated():
+            self._answer.close()
+
+
+def _address(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise httpx's exception in place of httpcore's."""
+    try:
+        yield
+    except tuple(_MEANING) as error:
+        meaning = next(_MEANING[kind] for kind in type(error).__mro__ if kind in _MEANING)
+        raise meaning(str(error)) from error
+
+
+class _Backend(httpcore.SyncBackend):
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *options: Any, **named: Any
+    ) -> httpcore.NetworkStream:
+        """Try one address after the other: left to itself, a socket gives each of them the whole time."""
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in _addresses(host, port):
+            left = _left(timeout)
+            try:
+                return _Stream(super().connect_tcp(address, port, left, *options, **named))
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return [str(address[0]) for *_, address in found]
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(timeout))
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            return _Stream(self._stream.start_tls(ssl_context, server_hostname, _left(timeout)))
+        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+            self.close()
+            return _Broken(error)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _Broken(httpcore.NetworkStream):
+    """A stream whose handshake failed; it raises the failure when it is used.
+
+    Behind a proxy httpcore's pool is not told about earlier failures: the connection would keep its place in the pool.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        raise self._error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        raise self._error
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
+
+
+def _left(step: float | None = None) -> float:
+    """Return the seconds that a step may take, at most *step*; raises httpcore's ReadTimeout if no time is left."""
+    left = _ends_at.get() - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the request has had its time")
+    return min(left, READ_SECONDS if step is None else step)
