@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ import zstandard
 LEVEL = 3
 """zstd level: higher ones cost many times the CPU for a few per cent."""
 PART_BYTES = 1 << 30
+RUN = re.compile("(?!00000000)[0-9]{8}")
+"""The name of a run: what else lies beside runs is never taken for one."""
 _BATCH_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 16
 """How much of an artifact is decompressed at a time: JSON grows ten- or twentyfold."""

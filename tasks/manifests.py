@@ -7,12 +7,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-import orjson
-
-from tasks import purges
-from tasks.artifacts import manifest_key, plan_key, sha256
+from tasks.artifacts import manifest_key, plan_key
+from tasks.documents import opened, with_digest
+from tasks.erasures import RECORDS, record_key
 from tasks.evidence import Evidence
-from tasks.purges import purged_through, record_key, record_naming
+from tasks.purges import Purged
 from tasks.runs import Plan
 from tasks.verdicts import describe, states, vanished, withheld
 from tasks.windows import rfc3339
@@ -97,20 +96,12 @@ def make_manifest(
         "unreadable": evidence.unreadable,
         "orphans": orphans,
     }
-    return orjson.dumps(document | {"sha256": digest(document)}, option=orjson.OPT_INDENT_2)
-
-
-def digest(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a manifest's canonical rest: compact JSON, sorted keys, no `sha256`."""
-    rest = {name: value for name, value in document.items() if name != "sha256"}
-    return sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
+    return with_digest(document)
 
 
 def runs_of(storage: Storage, source: str) -> list[str]:
-    """Return the ids of the runs of *source*, oldest first; those that were purged are none."""
-    names = storage.children(f"{source}/runs")
-    purged = purged_through(storage, source)
-    return [name for name in names if name.isdigit() and name > purged]
+    """Return the ids of the runs of *source* that were not erased, oldest first."""
+    return Purged(storage, source).kept
 
 
 def read_plan(storage: Storage, source: str, run: str) -> Plan:
@@ -123,25 +114,30 @@ def read_plan(storage: Storage, source: str, run: str) -> Plan:
             "move away what else is left of the run."
         )
     try:
-        return Plan.from_json(text)
+        plan = Plan.from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise _damaged(source, key) from None
+        raise _damaged(source, key, "it isn't a plan") from None
+    if (plan.source, plan.run) != (source, run):
+        raise _damaged(source, key, "it is the plan of another run")
+    return plan
 
 
 def read_manifest(storage: Storage, source: str, run: str) -> dict[str, Any] | None:
-    """Return the manifest of a run, or None while it is open; `StorageConflict` if it is none."""
+    """Return the manifest of a run, or None while it is open; `StorageConflict` if it isn't what was sealed.
+
+    It is of this run, and its digest is that of its content.
+    """
     key = manifest_key(source, run)
     text = storage.get(key)
     try:
-        manifest: dict[str, Any] | None = orjson.loads(text) if text is not None else None
-    except ValueError:
-        raise _damaged(source, key) from None
-    return manifest
+        return opened(text, source=source, run=run) if text is not None else None
+    except ValueError as error:
+        raise _damaged(source, key, str(error)) from None
 
 
-def _damaged(source: str, key: str) -> StorageConflict:
+def _damaged(source: str, key: str, why: str) -> StorageConflict:
     return StorageConflict(
-        f"{key} can't be read: `pagetrail verify {source}` tells what else is wrong; restore it "
+        f"{key} is damaged ({why}): `pagetrail verify {source}` says what else is wrong; restore it "
         "from a copy of the storage."
     )
 
@@ -156,29 +152,29 @@ def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
                 return manifest["account"]["region"], manifest["account"]["subdomain"]
             plan = read_plan(storage, source, run)
             return plan.region, plan.subdomain
-    purged = purged_through(storage, source)
-    record = record_naming(storage, source, purged) if purged else None
-    return purges.account_of(record) if record else None
+    erased = Purged(storage, source).last
+    return (erased.account.region, erased.account.subdomain) if erased else None
 
 
 def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:
     """Return the run asked for, or all; `NotFound` where there is none of that name, or no such source."""
-    runs = runs_of(storage, source)
+    purged = Purged(storage, source)
+    runs = purged.kept
     if run is None and runs:
         return runs
     if run in runs:
         return [run]
-    if not (runs or purged_through(storage, source) or is_registered(storage, source)):
+    if not (runs or storage.children(f"{RECORDS}/{source}") or is_registered(storage, source)):
         raise NotFound(
             f"There is no source {source} in {storage}: correct the name, or the storage with "
             "PAGETRAIL_STORAGE_URL or PAGETRAIL_DATA_DIR."
         )
     if run is None:
         return []
-    if record := record_naming(storage, source, run):
+    if record := purged.naming(run):
         raise NotFound(
-            f"Run {run} of {source} was purged at {record['at']}: "
-            f"{record_key(source, record['through'])} is the record of it."
+            f"Run {run} of {source} was purged at {rfc3339(record.at)}: "
+            f"{record_key(source, record.through)} is the record of it."
         )
     raise NotFound(
         f"{source} has no run {run}: `pagetrail run list {source}` shows those there are."
@@ -188,8 +184,8 @@ def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[s
 def nothing_sealed(storage: Storage, source: str, run: str | None) -> NotFound:
     """Return what is wrong where *source* has no sealed run, or *run* is open."""
     what = f"Run {run} of {source} is not sealed" if run else f"{source} has no sealed run"
-    purged = purged_through(storage, source)
-    gone = f" (all up to {purged} were purged)" if purged and not run else ""
+    purged = "" if run else Purged(storage, source).through
+    gone = f" (all up to {purged} were purged)" if purged else ""
     return NotFound(f"{what} yet{gone}: `pagetrail collect {source} --wait` waits for one.")
 
 

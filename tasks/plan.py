@@ -19,7 +19,7 @@ from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, budget, probe
 from tasks.manifests import read_manifest, read_plan, runs_of
 from tasks.paging import first_pages
 from tasks.probe import refuse_paused
-from tasks.purges import purged_through, wants_look
+from tasks.purges import Purged, wants_look
 from tasks.runs import Plan, make_plan
 from tasks.seal import due_ms, finish
 from tasks.windows import moment, rfc3339
@@ -165,7 +165,7 @@ def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due
         credential=source.credential,
         backfill=backfill,
         last=last,
-        newest=last["run"] if last else purged_through(fleet.storage, source.id) or None,
+        newest=last["run"] if last else Purged(fleet.storage, source.id).through or None,
         ask_again_seconds=fleet.settings.ask_again_seconds,
     )
 

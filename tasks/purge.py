@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
 
-import orjson
+import msgspec
 
 from tasks import purges
-from tasks.artifacts import run_prefix
-from tasks.manifests import digest, read_manifest, read_plan, runs_of
-from tasks.purges import Purge, purge_of
+from tasks.artifacts import plan_key, run_prefix
+from tasks.erasures import (
+    Account,
+    ErasedRun,
+    Erasure,
+    Finished,
+    Purge,
+    Why,
+    done_key,
+    record_key,
+    summary,
+)
+from tasks.manifests import read_manifest, read_plan, runs_of
+from tasks.purges import Purged
 from tasks.windows import moment, rfc3339
 from workers.app import celery
 from workers.errors import Busy, Fault, StorageConflict
@@ -30,6 +39,8 @@ STEP_SECONDS = 15.0
 """A look ends well before its message would be delivered to another worker too."""
 MOST_RUNS = 50
 """Runs that one look takes: each is read and listed before any is erased."""
+MOST_LOST = 10_000
+"""Runs that may be lost, at most, among those that an erasure names: each is named too."""
 LATER_SECONDS = 600.0
 """When to look again at a source that is being changed, or whose run is open."""
 FLEET = "fleet"
@@ -80,9 +91,8 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
     if found:
         _record(fleet, source, found, "purge", by)
     _erase(fleet, source_id)
-    through = purges.purged_through(fleet.storage, source_id)
-    record = purges.record_naming(fleet.storage, source_id, through) if through else None
-    return purge_of(record) if record else None
+    record = Purged(fleet.storage, source_id).last
+    return summary(record) if record else None
 
 
 def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> bool:
@@ -119,7 +129,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
 
 def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
     """Whether *run* was erased: what a worker that was late has stored of it since goes at a look, which is due now."""
-    erased = purges.purged_through(fleet.storage, source_id) >= run
+    erased = Purged(fleet.storage, source_id).erased(run)
     if erased:
         fleet.daily.within(source_id, 0)
     return erased
@@ -161,89 +171,100 @@ def erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
     return source, runs
 
 
-def _record(fleet: Runtime, source: Source, runs: list[str], why: str, by: str) -> None:
+def _record(fleet: Runtime, source: Source, runs: list[str], why: Why, by: str) -> None:
     """Store what is about to be erased and why; from then on these runs are no evidence any more."""
-    entries = [_entry(fleet.storage, source.id, run) for run in runs]
-    document = {
-        "format": 1,
-        "source": source.id,
-        "through": runs[-1],
-        "why": why,
-        "retention_months": source.retention_months if why == "retention" else None,
-        "by": by,
-        "at": rfc3339(datetime.now(UTC)),
-        "account": {"region": source.region, "subdomain": source.subdomain},
-        "runs": entries,
-        "objects": sum(entry["objects"] for entry in entries),
-        "bytes": sum(entry["bytes"] for entry in entries),
-    }
-    text = orjson.dumps(document | {"sha256": digest(document)}, option=orjson.OPT_INDENT_2)
+    record = _account(fleet.storage, source, runs, why, by)
     with fleet.sources.alone(source.id):
         fleet.sources.save(source)  # `Busy` if it changed: it may be under legal hold by now
-        key = purges.record_key(source.id, runs[-1])
-        stored = fleet.storage.put_new(key, text)
-        if stored and fleet.sources.fresh(source.id).held_since:
+        key = record_key(source.id, record.through)
+        text = record.to_json()
+        ours = fleet.storage.put_new(key, text) or fleet.storage.get(key) == text
+        if ours and fleet.sources.fresh(source.id).held_since:
             # We were so slow that the lock ended: who was told that the hold holds shall find all of it.
             fleet.storage.delete(key)
             raise changed(source.id)
+    if not Purged(fleet.storage, source.id).erased(record.through):
+        raise StorageConflict(
+            f"{key} is in the way, so nothing was erased: `pagetrail verify {source.id}` says what is "
+            "wrong with it; move it away and try again."
+        )
 
 
-def _entry(storage: Storage, source: str, run: str) -> dict[str, Any]:
+def _account(storage: Storage, source: Source, runs: list[str], why: Why, by: str) -> Erasure:
+    """Return the record of an erasure of *runs*, and of those between them that nothing is stored of any more."""
+    before = Purged(storage, source.id).last
+    first, last = int(before.through) + 1 if before else 1, int(runs[-1])
+    if last - first > MOST_LOST + len(runs):
+        raise StorageConflict(
+            f"Too many runs of {source.id} before run {runs[-1]} are lost, so nothing was erased: "
+            f"restore them from a copy of the storage, or move {run_prefix(source.id, runs[-1])} "
+            "away if nobody collected it."
+        )
+    entries = tuple(_entry(storage, source.id, f"{n:08d}") for n in range(first, last + 1))
+    return Erasure(
+        source=source.id,
+        previous=before.link if before else None,
+        through=runs[-1],
+        why=why,
+        retention_months=source.retention_months if why == "retention" else None,
+        by=by,
+        at=_now(),
+        account=Account(region=source.region, subdomain=source.subdomain),
+        runs=entries,
+        objects=sum(each.objects for each in entries),
+        bytes=sum(each.bytes for each in entries),
+    )
+
+
+def _entry(storage: Storage, source: str, run: str) -> ErasedRun:
     sizes = [stored.size for stored in storage.list(run_prefix(source, run))]
-    manifest: Mapping[str, Any] = {}
+    entry = {"run": run, "objects": len(sizes), "bytes": sum(sizes)}
     try:
-        manifest = read_manifest(storage, source, run) or {}
-    except StorageConflict:
+        manifest = (read_manifest(storage, source, run) if sizes else None) or {}
+        entry["manifest_sha256"] = manifest.get("sha256")
+        named = {name: manifest.get(name) for name in ("state", "period", "opened_at", "sealed_at")}
+        return msgspec.convert(entry | named, ErasedRun)
+    except (StorageConflict, msgspec.ValidationError):
         log.warning("erased although it can't be read", extra={"source": source, "run": run})
-    names = ("state", "period", "opened_at", "sealed_at")
-    return {
-        "run": run,
-        **{name: manifest.get(name) for name in names},
-        "manifest_sha256": manifest.get("sha256"),
-        "objects": len(sizes),
-        "bytes": sum(sizes),
-    }
+        return msgspec.convert(entry, ErasedRun)
 
 
 def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
-    """Delete whatever is stored of runs that were purged; False if *seconds* weren't enough."""
-    began, storage = time.monotonic(), fleet.storage
-    keys = _left(storage, source)
+    """Delete whatever is stored of runs that were erased; False if *seconds* weren't enough."""
+    deadline, storage = time.monotonic() + seconds, fleet.storage
+    purged = Purged(storage, source)
     with ThreadPoolExecutor(_ERASERS) as erasers:
-        while batch := list(islice(keys, _BATCH)):
-            if time.monotonic() - began > seconds:
-                return False
-            list(erasers.map(storage.delete, batch))
-    for through in purges.unfinished(storage, source):
-        _finish(fleet, source, through)
+        for run in purged.left:
+            keys = (stored.key for stored in storage.list(run_prefix(source, run)))
+            while batch := list(islice(keys, _BATCH)):
+                if time.monotonic() >= deadline:
+                    return False
+                # The plan goes first: without it, what is left is no longer a run.
+                storage.delete(plan_key(source, run))
+                list(erasers.map(storage.delete, batch))
+    for record in purged.unfinished():
+        _finish(fleet, record)
     return True
 
 
-def _left(storage: Storage, source: str) -> Iterator[str]:
-    through = purges.purged_through(storage, source)
-    for run in storage.children(f"{source}/runs") if through else ():
-        if run <= through:
-            yield from (stored.key for stored in storage.list(run_prefix(source, run)))
-
-
-def _finish(fleet: Runtime, source: str, through: str) -> None:
+def _finish(fleet: Runtime, record: Erasure) -> None:
     """Tell, and store, that all is gone that the record names."""
+    source = record.source
     if not runs_of(fleet.storage, source):
         fleet.ledger.forget(source)
         fleet.troubles.forget(source, "run", "retention")
-    record = purges.record_naming(fleet.storage, source, through)
-    if record:
-        names = ("why", "by", "through", "objects", "bytes")
-        told = {name: record[name] for name in names} | {"runs": list(purge_of(record).runs)}
-        fleet.events.emit("evidence.erased", source, None, told, about=through)
-    document = {
-        "format": 1,
-        "source": source,
-        "through": through,
-        "record_sha256": record["sha256"] if record else None,
-        "finished_at": rfc3339(datetime.now(UTC)),
-    }
-    fleet.storage.put_new(
-        purges.done_key(source, through), orjson.dumps(document, option=orjson.OPT_INDENT_2)
-    )
-    log.info("erased", extra={"source": source, "run": through})
+    told = {name: getattr(record, name) for name in ("why", "by", "through", "objects", "bytes")}
+    told["runs"] = [each.run for each in record.runs]
+    fleet.events.emit("evidence.erased", source, None, told, about=record.through)
+    key = done_key(source, record.through)
+    fleet.storage.put_new(key, Finished.of(record, _now()).to_json())
+    if record in Purged(fleet.storage, source).unfinished():
+        raise StorageConflict(
+            f"{key} is in the way of what says that an erasure ended: move it away; the next look "
+            "stores the right one."
+        )
+    log.info("erased", extra={"source": source, "run": record.through})
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,98 +1,173 @@
-"""What was erased of a source's evidence: the records of it, outside the evidence, and what they mean."""
+"""Which runs of a source were erased: the records that are believed, and what they mean for its runs."""
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from calendar import monthrange
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
+from functools import cached_property
 
-import orjson
-
-from tasks.windows import moment
+from tasks.artifacts import RUN, manifest_key, plan_key
+from tasks.documents import digest_in
+from tasks.erasures import RECORDS, Erasure, Finished, done_key, record_key
 from workers.sources import Source, State
 from workers.storage import Storage
 
-RECORDS = ".purged"
-"""Storage prefix of the records; outside the evidence, whose runs they outlive."""
-_DONE = ".done"
+_NAME = re.compile(rf"({RUN.pattern})(\.done)?\.json")
+_READERS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purge:
-    """One erasure: every run of a source up to *through*, and when all of them were gone."""
+class Purged:
+    """What was erased of a source. Only a record that holds counts, and what else lies beside it is never followed.
 
-    source: str
-    through: str
-    why: str  # purge or retention
-    by: str
-    at: datetime
-    runs: tuple[str, ...]
-    objects: int
-    bytes: int
-
-
-def record_key(source: str, run: str) -> str:
-    """Return the key of the record that is stored before the runs up to *run* are erased."""
-    return f"{RECORDS}/{source}/{run}.json"
-
-
-def done_key(source: str, run: str) -> str:
-    """Return the key of what is stored once the runs up to *run* are erased."""
-    return f"{RECORDS}/{source}/{run}{_DONE}.json"
-
-
-def records_of(storage: Storage, source: str) -> list[str]:
-    """Return the last run of every erasure, oldest first."""
-    names = storage.children(f"{RECORDS}/{source}")
-    return [name.removesuffix(".json") for name in names if _DONE not in name]
-
-
-def unfinished(storage: Storage, source: str) -> list[str]:
-    """Return the erasures that something may be left of."""
-    names = [name.removesuffix(".json") for name in storage.children(f"{RECORDS}/{source}")]
-    return [name for name in names if _DONE not in name and name + _DONE not in names]
-
-
-def purged_through(storage: Storage, source: str) -> str:
-    """Return the last run that was erased with all before it; "" if none was.
-
-    It holds from the moment the record is stored: whatever is left of such a run is no evidence any more.
+    A record holds if it is whole, follows a record that holds, or begins with the first run, and if every manifest
+    that is still stored of its runs is the one it names. Listings and records are read when they are needed, and once:
+    while nothing is stored of an erased run, no record is read at all.
     """
-    return max(records_of(storage, source), default="")
+
+    def __init__(self, storage: Storage, source: str) -> None:
+        self._storage = storage
+        self._source = source
+
+    @cached_property
+    def stored(self) -> list[str]:
+        """The runs that something is stored of, oldest first."""
+        names = self._storage.children(f"{self._source}/runs")
+        return [name for name in names if RUN.fullmatch(name)]
+
+    @property
+    def kept(self) -> list[str]:
+        """The runs that were not erased, oldest first."""
+        return [run for run in self.stored if not self.erased(run)]
+
+    @property
+    def left(self) -> list[str]:
+        """The erased runs that something is stored of."""
+        return [run for run in self.stored if self.erased(run)]
+
+    def erased(self, run: str) -> bool:
+        """Whether *run* was erased: so from the moment on at which the record is stored."""
+        return bool(self.names) and run <= self.names[-1] and run <= self.through
+
+    @property
+    def through(self) -> str:
+        """The last run that was erased, and all before it with it; "" if none was."""
+        return next(reversed(self.held), "")
+
+    @property
+    def last(self) -> Erasure | None:
+        """The newest record that holds."""
+        return self.held.get(self.through)
+
+    def naming(self, run: str) -> Erasure | None:
+        """Return the record of the erasure that took *run*; None if it wasn't erased."""
+        if not self.erased(run):
+            return None
+        ends = list(self.held)
+        return self.held[ends[bisect_left(ends, run)]]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The last runs of the records, oldest first, as the names of the records say."""
+        names = map(_NAME.fullmatch, self._storage.children(f"{RECORDS}/{self._source}"))
+        return [name[1] for name in names if name and not name[2]]
+
+    @cached_property
+    def held(self) -> dict[str, Erasure]:
+        """The records that hold, by their last run, oldest first."""
+        held: dict[str, Erasure] = {}
+        with ThreadPoolExecutor(_READERS) as readers:
+            for record in readers.map(self._whole, self.names):
+                if record and _follows(record, held) and self._fits(record):
+                    held[record.through] = record
+        return held
+
+    def unfinished(self) -> list[Erasure]:
+        """Return the erasures that something may be left of, oldest first: they are finished in this order."""
+        if not self.names or self._is_finished(self._whole(self.names[-1])):
+            return []
+        found = []
+        for record in reversed(self.held.values()):
+            if self._is_finished(record):
+                break
+            found.append(record)
+        return found[::-1]
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what lies among the records and isn't believed: its key, and why not."""
+        for stored in self._storage.list(f"{RECORDS}/{self._source}"):
+            name = stored.key.removeprefix(f"{RECORDS}/{self._source}/")
+            if why := self._fault(stored.key, name):
+                yield stored.key, why
+
+    def _fault(self, key: str, name: str) -> str:
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return "the record of an erasure has another name"
+        through, done = match.groups()
+        if done and through not in self.names:
+            return "there isn't a record beside it"
+        try:
+            if not done:
+                self._read(through)
+            elif record := self._whole(through):
+                Finished.check(self._storage.get(key) or b"", record)
+        except ValueError as error:
+            return f"it can't be believed: {error}"
+        if not done and through not in self.held:
+            return (
+                "the record before it, or a manifest that is still stored, isn't the one it names"
+            )
+        return ""
+
+    def _read(self, through: str) -> Erasure:
+        text = self._storage.get(record_key(self._source, through))
+        return Erasure.from_json(text or b"", self._source, through)
+
+    def _whole(self, through: str) -> Erasure | None:
+        try:
+            return self._read(through)
+        except ValueError:
+            return None
+
+    def _fits(self, record: Erasure) -> bool:
+        first = record.runs[0].run
+        return all(
+            self._is_named(run, record.digest_of(run))
+            for run in self.stored
+            if first <= run <= record.through
+        )
+
+    def _is_named(self, run: str, named: str | None) -> bool:
+        """Whether what is stored of *run* is what an erasure named, or left.
+
+        Without its plan, which an erasure deletes first, it is no longer a run: a worker that was late may have stored
+        the rest, even a manifest of its own.
+        """
+        manifest = self._storage.get(manifest_key(self._source, run))
+        return (
+            manifest is None
+            or digest_in(manifest, source=self._source, run=run) == named
+            or self._storage.get(plan_key(self._source, run)) is None
+        )
+
+    def _is_finished(self, record: Erasure | None) -> bool:
+        if record is None:
+            return False
+        text = self._storage.get(done_key(self._source, record.through)) or b""
+        try:
+            Finished.check(text, record)
+        except ValueError:
+            return False
+        return True
 
 
-def record_naming(storage: Storage, source: str, run: str) -> dict[str, Any] | None:
-    """Return the record of the erasure that took *run*; None if it wasn't erased, or the record can't be read."""
-    through = min((each for each in records_of(storage, source) if each >= run), default="")
-    text = storage.get(record_key(source, through)) if through else None
-    try:
-        record: dict[str, Any] = orjson.loads(text or b"")
-        purge_of(record), digests_of(record), account_of(record)
-    except (ValueError, TypeError, KeyError):
-        return None
-    return record
-
-
-def digests_of(record: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return, per run that a record names, the digest of its manifest; None if it had none."""
-    return {run["run"]: run["manifest_sha256"] for run in record["runs"]}
-
-
-def account_of(record: Mapping[str, Any]) -> tuple[str, str]:
-    """Return region and subdomain of the account whose evidence was erased."""
-    return record["account"]["region"], record["account"]["subdomain"]
-
-
-def purge_of(record: Mapping[str, Any]) -> Purge:
-    """Return what a record says."""
-    names = ("source", "through", "why", "by", "objects", "bytes")
-    return Purge(
-        **{name: record[name] for name in names},
-        at=moment(record["at"]),
-        runs=tuple(digests_of(record)),
-    )
+def _follows(record: Erasure, held: Mapping[str, Erasure]) -> bool:
+    before = record.previous
+    return before is None or (before.through in held and held[before.through].link == before)
 
 
 def wants_look(source: Source) -> bool:

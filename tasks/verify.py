@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import orjson
 import zstandard
 
-from tasks.artifacts import account_of, manifest_key, page_key, plan_key, run_prefix, sha256
+from tasks.artifacts import RUN, account_of, manifest_key, page_key, plan_key, run_prefix, sha256
 from tasks.catalog import CATALOG
+from tasks.documents import digest_in, opened
 from tasks.envelopes import decode_page
+from tasks.erasures import Erasure, Purge, record_key, summary
 from tasks.evidence import Evidence, gather
-from tasks.manifests import chosen_runs, digest, resources_of, run_state
-from tasks.purges import Purge, digests_of, purge_of, purged_through, record_key, record_naming
+from tasks.manifests import chosen_runs, resources_of, run_state
+from tasks.purges import Purged
 from tasks.runs import Plan
 from tasks.verdicts import NOT_KNOWN
 from workers.storage import Storage
@@ -38,8 +39,9 @@ _UNREAD = {"state": "failed", "words": NOT_KNOWN, "records": 0, "windows": [], "
 class Difference:
     """Something that isn't as it was sealed.
 
-    `kind`: missing, changed, extra, manifest (it isn't what was sealed), chain (it doesn't follow the one before) or
-    count; and what is no difference: late (a page stored too late to count), left (what is stored of a purged run).
+    `kind`: missing, changed, extra, manifest (it isn't what was sealed), chain (it doesn't follow the one before),
+    count or record (an object among the records of erasures isn't one, or doesn't hold). Not a difference: late (a
+    page stored too late to count) and left (what is stored of a purged run).
     """
 
     run: str
@@ -75,16 +77,21 @@ def verify(storage: Storage, source: str, run: str | None = None) -> Iterator[Re
         RunCheck(storage, source, each, report).check()
         yield report
     if run is None:
-        _left(storage, source, report)
+        report.differences += _beside(storage, source)
         yield report
 
 
-def _left(storage: Storage, source: str, report: Report) -> None:
-    purged = purged_through(storage, source)
-    for run in storage.children(f"{source}/runs") if purged else ():
-        if run <= purged:
-            detail = "the run was purged, and something of it is still stored"
-            report.differences.append(Difference(run, run_prefix(source, run), "left", detail))
+def _beside(storage: Storage, source: str) -> Iterator[Difference]:
+    """Yield what lies beside the runs that were verified."""
+    purged = Purged(storage, source)
+    for key, why in purged.faults():
+        yield Difference("", key, "record", why)
+    for run in purged.left:
+        detail = "the run was purged, and something of it is still stored"
+        yield Difference(run, run_prefix(source, run), "left", detail)
+    for name in storage.children(f"{source}/runs"):
+        if not RUN.fullmatch(name):
+            yield Difference("", run_prefix(source, name), "extra", "no run is called so")
 
 
 class RunCheck:
@@ -133,16 +140,10 @@ class RunCheck:
 
     def _manifest(self, key: str, text: bytes) -> dict[str, Any] | None:
         try:
-            manifest: dict[str, Any] = orjson.loads(text)
-            intact = manifest["sha256"] == digest(manifest)
-        except (ValueError, KeyError, TypeError):
-            self._differs(key, "manifest", "it isn't a manifest")
+            return opened(text, source=self._source, run=self._run)
+        except ValueError as error:
+            self._differs(key, "manifest", str(error))
             return None
-        name = (manifest.get("source"), manifest.get("run"))
-        if not intact or name != (self._source, self._run):
-            self._differs(key, "manifest", "its digest isn't that of its content")
-            return None
-        return manifest
 
     def _plan(self, manifest: Mapping[str, Any]) -> Plan | None:
         key = plan_key(self._source, self._run)
@@ -159,28 +160,23 @@ class RunCheck:
         previous = manifest["previous"]
         if not previous:
             return
-        if record := record_naming(self._storage, self._source, previous["run"]):
+        if record := Purged(self._storage, self._source).naming(previous["run"]):
             self._purged(previous, record)
             return
         key = manifest_key(self._source, previous["run"])
         text = self._storage.get(key)
         if text is None:
             self._differs(key, "chain", f"run {self._run} follows it, and it is gone")
-        elif _own_digest(text) != previous["sha256"]:
+        elif digest_in(text, source=self._source, run=previous["run"]) != previous["sha256"]:
             self._differs(key, "chain", f"it isn't the manifest that run {self._run} follows")
 
-    def _purged(self, previous: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    def _purged(self, previous: Mapping[str, Any], record: Erasure) -> None:
         """Take the record of a purge in place of the manifest this run follows."""
-        key = record_key(self._source, str(record.get("through")))
-        if record.get("sha256") != digest(record):
-            self._differs(key, "chain", "its digest isn't that of its content")
+        if record.digest_of(previous["run"]) == previous["sha256"]:
+            self._report.purged.append(summary(record))
             return
-        if digests_of(record).get(previous["run"]) != previous["sha256"]:
-            self._differs(
-                key, "chain", f"it doesn't name the manifest that run {self._run} follows"
-            )
-        else:
-            self._report.purged.append(purge_of(record))
+        key = record_key(self._source, record.through)
+        self._differs(key, "chain", f"it doesn't name the manifest that run {self._run} follows")
 
     def _artifact(self, entry: Mapping[str, Any]) -> None:
         chunks = self._storage.open(entry["key"])
@@ -251,14 +247,6 @@ class RunCheck:
             return False
         named = page_key(str(envelope.get("source")), str(envelope.get("run")), envelope["page"])
         return named == key
-
-
-def _own_digest(text: bytes) -> object:
-    """Return the digest that a manifest names as its own; None if it isn't one."""
-    try:
-        return orjson.loads(text)["sha256"]
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def listed_pages(manifest: Mapping[str, Any]) -> dict[str, tuple[str, int]]:

@@ -81,7 +81,9 @@ class Source:
     @classmethod
     def from_json(cls, text: bytes | str) -> Source:
         """Return the source that `to_json` wrote, in this version or another."""
-        document: dict[str, Any] = orjson.loads(text)
+        document: Any = orjson.loads(text)
+        if not isinstance(document, dict):
+            raise TypeError("the document of a source is an object")
         members = {name: document.pop(name) for name in _MEMBERS if name in document}
         document.pop("format", None)
         members["newer"] = document
@@ -286,7 +288,7 @@ class Sources:
     def _restore_one(self, key: str) -> bool | None:
         try:
             data = self._storage.get(key)
-            source = Source.from_json(data) if data else None
+            source = None if data is None else _source_at(key, data)
         except (KeyError, TypeError, ValueError):
             return None
         return self._copy(source) if source else False
@@ -296,7 +298,7 @@ class Sources:
         if found is None:
             return None
         try:
-            return Source.from_json(found[0]), found[1]
+            return _source_at(_document(source_id), found[0]), found[1]
         except (KeyError, TypeError, ValueError):
             raise StorageConflict(
                 f"{_document(source_id)} can't be read: restore it from a copy of the storage."
@@ -335,6 +337,14 @@ def _readable(documents: Mapping[bytes, bytes]) -> Iterator[Source]:
 
 def _document(source_id: str) -> str:
     return f"{REGISTRY}/{source_id}.json"
+
+
+def _source_at(key: str, text: bytes) -> Source:
+    """Return the source whose document lies under *key*; ValueError if that of another one does."""
+    source = Source.from_json(text)
+    if _document(source.id) != key:
+        raise ValueError("it is the document of another source")
+    return source
 
 
 def is_registered(storage: Storage, source_id: str) -> bool:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Unpack
 
 from tasks.api.wishes import Changes, Wishes, check_settings, check_wishes
+from tasks.erasures import Purge
 from tasks.manifests import account_of
 from tasks.probe import Identity, Verdict, probe
-from tasks.purges import Purge, wants_look
+from tasks.purges import wants_look
 from workers.errors import Exists, Fault, KeyRefused, NotFound
 from workers.ledger import Outcome
 from workers.runtime import Runtime

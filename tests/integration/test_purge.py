@@ -15,10 +15,14 @@ import pytest
 
 from tasks import api, plan, purge, purges, seal
 from tasks.artifacts import manifest_key
-from tasks.manifests import account_of, digest, read_manifest, read_plan, runs_of
+from tasks.documents import digest
+from tasks.erasures import done_key, record_key, summary
+from tasks.manifests import account_of, read_manifest, read_plan, runs_of
+from tasks.purges import Purged
+from tests.erased import erasure
 from tests.integration.steps import SOURCE, Died, Fleet
 from workers import sources
-from workers.errors import Busy, Fault, NotFound
+from workers.errors import Busy, Fault, NotFound, StorageConflict
 from workers.pagerduty import Reply
 from workers.sources import Source, Sources, State
 
@@ -85,6 +89,10 @@ def read(fleet: Fleet, key: str) -> dict[str, Any]:
     return dict(orjson.loads(text))
 
 
+def unfinished(fleet: Fleet) -> list[str]:
+    return [record.through for record in Purged(fleet.storage, SOURCE).unfinished()]
+
+
 def test_retention_leaves_the_newest_run_and_what_is_left_is_right(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
     collect(fleet, 3)
@@ -98,12 +106,12 @@ def test_retention_leaves_the_newest_run_and_what_is_left_is_right(fleet: Fleet)
 
     assert runs_of(fleet.storage, SOURCE) == [RUNS[2]]
     assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[2]}
-    record = read(fleet, purges.record_key(SOURCE, RUNS[1]))
+    record = read(fleet, record_key(SOURCE, RUNS[1]))
     assert (record["why"], record["by"], record["objects"]) == ("retention", "fleet", count)
     assert record["bytes"] > 0
     assert [run["manifest_sha256"] for run in record["runs"]] == digests[:2]
     assert record["sha256"] == digest(record)
-    done = read(fleet, purges.done_key(SOURCE, RUNS[1]))
+    done = read(fleet, done_key(SOURCE, RUNS[1]))
     assert done["record_sha256"] == record["sha256"]
 
     report = api.verify(fleet.storage, SOURCE)
@@ -124,11 +132,120 @@ def test_retention_leaves_the_newest_run_and_what_is_left_is_right(fleet: Fleet)
     assert api.verify(fleet.storage, SOURCE).ok
 
 
+FORGED = {
+    "00000001.json": b"",
+    "00000002.json": b"\x00{",
+    "99999999.json": b"",
+    "latest.json": b"{}",
+    "00000002.done.json": b"",
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+@pytest.mark.parametrize("held", [True, False])
+def test_what_is_forged_among_the_records_erases_nothing(
+    fleet: Fleet, name: str, held: bool
+) -> None:
+    """It hides no run, deletes no object, changes no number and stops nobody; `verify` names it, and nothing else."""
+    source = connect(fleet)
+    collect(fleet, 2)
+    if held:
+        api.hold(fleet.runtime, SOURCE)
+    before = stored(fleet)
+    key = f".purged/{SOURCE}/{name}"
+    fleet.storage.put_new(key, FORGED[name])
+    assert runs_of(fleet.storage, SOURCE) == list(RUNS[:2])
+    purge.look_after(SOURCE)
+    assert stored(fleet) == before
+    assert [run.run for run in api.runs(fleet.runtime, SOURCE)] == list(RUNS[:2])
+    assert api.export(fleet.storage, SOURCE, "incidents").choice.whole
+    report = api.verify(fleet.storage, SOURCE)
+    assert [(each.key, each.kind) for each in report.differences] == [(key, "record")]
+    assert (report.ok, report.runs) == (False, list(RUNS[:2]))
+    assert api.collect(fleet.runtime, source.id).run == RUNS[2]
+    assert "evidence.erased" not in [event.kind for event in api.events(fleet.runtime)]
+
+
+def test_a_whole_record_that_names_other_manifests_deletes_none_of_them(fleet: Fleet) -> None:
+    """The digests it names are compared with what is stored before anything is deleted."""
+    connect(fleet)
+    collect(fleet, 2)
+    before = stored(fleet)
+    fleet.storage.put_new(record_key(SOURCE, RUNS[1]), erasure(SOURCE, 2).to_json())
+    purge.look_after(SOURCE)
+    assert stored(fleet) == before
+    assert runs_of(fleet.storage, SOURCE) == list(RUNS[:2])
+    [difference] = api.verify(fleet.storage, SOURCE).differences
+    assert (difference.kind, difference.counts) == ("record", True)
+
+
+def test_what_is_in_the_way_of_a_record_is_named_and_stops_no_later_try(fleet: Fleet) -> None:
+    """A forged record under the name that a purge needs, or the end of one: a sentence says what to move away."""
+    connect(fleet)
+    collect(fleet, 2)
+    api.pause(fleet.runtime, SOURCE)
+    before = stored(fleet)
+    for forged in (record_key(SOURCE, RUNS[1]), done_key(SOURCE, RUNS[1])):
+        fleet.storage.put_new(forged, b"")
+        with pytest.raises(StorageConflict, match=rf"{forged} is in the way.*move it away"):
+            api.purge(fleet.runtime, SOURCE, "tester")
+        assert (stored(fleet) == before) is (".done" not in forged)
+        fleet.storage.delete(forged)
+    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert (stored(fleet), unfinished(fleet)) == ([], [])
+    kinds = [event.kind for event in api.events(fleet.runtime)]
+    assert "evidence.erased" in kinds
+
+
+def test_a_forged_record_beside_the_one_that_holds_changes_nothing(fleet: Fleet) -> None:
+    """Also where no run is left that would show the number of the next one, or whose the evidence is."""
+    connect(fleet)
+    collect(fleet, 2)
+    api.pause(fleet.runtime, SOURCE)
+    purged = api.purge(fleet.runtime, SOURCE, "tester")
+    forged = record_key(SOURCE, "99999999")
+    fleet.storage.put_new(forged, b"")
+    assert account_of(fleet.storage, SOURCE) == ("us", "acme")
+    assert api.purge(fleet.runtime, SOURCE, "tester") == purged
+    report = api.verify(fleet.storage, SOURCE)
+    assert [(each.key, each.kind) for each in report.differences] == [(forged, "record")]
+    api.resume(fleet.runtime, SOURCE)
+    assert api.collect(fleet.runtime, SOURCE).run == RUNS[2]
+
+
+def test_runs_that_were_lost_before_an_erasure_are_named_in_its_record(fleet: Fleet) -> None:
+    """A record has no holes: of a run that is gone it says that nothing was stored."""
+    source = connect(fleet, retention_months=24)
+    collect(fleet, 3)
+    for key in stored(fleet, f"{SOURCE}/runs/{RUNS[0]}"):
+        fleet.storage.delete(key)
+    assert "chain" in {each.kind for each in api.verify(fleet.storage, SOURCE).differences}
+    assert purge.expire(fleet.runtime, source, LATER, 60)
+    [record] = Purged(fleet.storage, SOURCE).held.values()
+    assert [(each.run, bool(each.objects)) for each in record.runs] == [
+        (RUNS[0], False),
+        (RUNS[1], True),
+    ]
+    assert api.verify(fleet.storage, SOURCE).ok
+
+
+def test_a_name_far_ahead_of_all_runs_makes_no_record_of_millions(fleet: Fleet) -> None:
+    connect(fleet)
+    collect(fleet)
+    api.pause(fleet.runtime, SOURCE)
+    far = f"{SOURCE}/runs/99999999"
+    fleet.storage.put_new(f"{far}/notes", b"")
+    with pytest.raises(StorageConflict, match=rf"restore them .* or move {far} away"):
+        api.purge(fleet.runtime, SOURCE, "tester")
+    fleet.storage.delete(f"{far}/notes")
+    assert api.purge(fleet.runtime, SOURCE, "tester")
+
+
 def test_a_record_that_was_edited_excuses_nothing(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
     collect(fleet, 2)
     assert purge.expire(fleet.runtime, source, LATER, 60)
-    key = purges.record_key(SOURCE, RUNS[0])
+    key = record_key(SOURCE, RUNS[0])
     record = read(fleet, key)
     for edited in (
         record | {"runs": []},
@@ -145,8 +262,10 @@ def test_a_record_that_was_edited_excuses_nothing(fleet: Fleet) -> None:
     ):
         fleet.storage.delete(key)
         fleet.storage.put_new(key, orjson.dumps(edited))
-        [difference] = api.verify(fleet.storage, SOURCE).differences
-        assert (difference.kind, difference.counts) == ("chain", True)
+        differences = {each.kind: each for each in api.verify(fleet.storage, SOURCE).differences}
+        assert differences.keys() == {"chain", "record"}
+        assert differences["record"].key == key
+        assert all(each.counts for each in differences.values())
         assert account_of(fleet.storage, SOURCE) == ("us", "acme")
 
 
@@ -167,33 +286,33 @@ def test_an_interrupted_purge_goes_on_where_it_was(fleet: Fleet) -> None:
     assert stored(fleet) == everything, "nothing is erased before the record is stored"
     mortal.stored, mortal.deletions_left = "", 7
     erase()
-    record = read(fleet, purges.record_key(SOURCE, RUNS[1]))
-    assert record["objects"] == len(everything)
+    [record] = Purged(fleet.storage, SOURCE).held.values()
+    assert (record.through, record.objects) == (RUNS[1], len(everything))
     left = stored(fleet)
     assert len(left) == len(everything) - 7
     assert runs_of(fleet.storage, SOURCE) == [], "what is left is no evidence any more"
     mortal.deletions_left, mortal.stored = 10**9, ".done"
     erase()
     assert stored(fleet) == []
-    assert purges.unfinished(fleet.storage, SOURCE) == [RUNS[1]]
+    assert unfinished(fleet) == [RUNS[1]]
     mortal.stored = ""
     for _ in range(2):
         done = api.purge(dying, SOURCE, "somebody else")
-        assert done == purges.purge_of(record)
-    assert purges.unfinished(fleet.storage, SOURCE) == []
+        assert done == summary(record)
+    assert unfinished(fleet) == []
 
 
 def test_a_look_that_takes_too_long_goes_on_at_the_next_tick(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
     collect(fleet, 2)
     assert not purge.expire(fleet.runtime, source, LATER, 0)
-    assert purges.unfinished(fleet.storage, SOURCE) == [RUNS[0]]
+    assert unfinished(fleet) == [RUNS[0]]
     api.change(fleet.runtime, SOURCE, retention_months=24)  # which asks for a look at once
     plan.tick()
     assert ("tasks.purge.look_after", (SOURCE,)) in fleet.messages
     while fleet.messages:
         fleet.step()
-    assert purges.unfinished(fleet.storage, SOURCE) == []
+    assert unfinished(fleet) == []
     assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[1]}
 
 
@@ -208,7 +327,7 @@ def test_many_old_runs_are_erased_some_at_a_time(
     while not purge.expire(fleet.runtime, fleet.runtime.sources.fresh(SOURCE), LATER, 60):
         left.append(runs_of(fleet.storage, SOURCE))
     assert left == [list(RUNS[1:]), [RUNS[2]]]
-    assert purges.records_of(fleet.storage, SOURCE) == list(RUNS[:2])
+    assert list(Purged(fleet.storage, SOURCE).held) == list(RUNS[:2])
     assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[2]}
     report = api.verify(fleet.storage, SOURCE)
     assert (report.ok, [each.through for each in report.purged]) == (True, [RUNS[1]])

@@ -161,11 +161,13 @@ def test_a_newer_copy_is_never_replaced_by_an_older_one(
     assert sources.get("acme/main") == newest
 
 
+@pytest.mark.parametrize("text", [b"", b'{"id":', b"[]", b'"id"', b"{}", SOURCE.to_json()])
 def test_an_unreadable_document_hides_no_other_source(
-    sources: Sources, make: Make, redis: Redis, storage: Storage
+    sources: Sources, make: Make, redis: Redis, storage: Storage, text: bytes
 ) -> None:
+    """An empty one, or that of another source, is named too, and is the document of neither."""
     sources.add(make("acme/main"))
-    storage.put_new(".registry/acme/broken.json", b'{"id":')
+    storage.put_new(".registry/acme/broken.json", text)
     redis.flushall()
     assert sources.restore() == (1, (".registry/acme/broken.json",))
     assert [source.id for source in sources.list()] == ["acme/main"]

@@ -83,6 +83,26 @@ def test_a_run_that_lost_its_plan_and_can_not_be_sealed_says_why(fleet: Fleet) -
     assert troubles(fleet) == {}
 
 
+def test_a_newest_manifest_that_was_changed_is_named_until_it_is_mended(fleet: Fleet) -> None:
+    """No run goes on from a manifest whose digest is wrong, and who looks at `status` is told what to do."""
+    connect(fleet)
+    plan.restore(fleet.runtime)
+    collect(fleet)
+    key = manifest_key(SOURCE, RUN)
+    whole = fleet.storage.get(key) or b""
+    fleet.storage.delete(key)
+    fleet.storage.put_new(key, whole.replace(b'"complete"', b'"partial"'))
+    fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
+    with pytest.raises(StorageConflict, match=rf"{key} is damaged .*`pagetrail verify {SOURCE}`"):
+        plan.plan_run(SOURCE)
+    assert "is damaged (its digest isn't that of its content)" in troubles(fleet)["run"]
+    fleet.storage.delete(key)
+    fleet.storage.put_new(key, whole)
+    due(fleet)
+    assert troubles(fleet) == {}
+    assert read_plan(fleet.storage, SOURCE, NEXT)
+
+
 @pytest.mark.parametrize("remedy", ["mend", "purge"])
 def test_a_manifest_that_stops_retention_is_named(fleet: Fleet, remedy: str) -> None:
     connect(fleet, retention_months=24)
@@ -92,7 +112,7 @@ def test_a_manifest_that_stops_retention_is_named(fleet: Fleet, remedy: str) -> 
     assert whole
     fleet.storage.delete(key)
     fleet.storage.put_new(key, whole[:-1])
-    with pytest.raises(StorageConflict, match=r"manifest\.json can't be read"):
+    with pytest.raises(StorageConflict, match=r"manifest\.json is damaged"):
         purge.look_after(SOURCE)
     assert troubles(fleet).keys() == {"retention"}
     if remedy == "purge":

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from tasks.artifacts import artifact_key, manifest_key, sha256, write_parts
+from tasks.documents import digest, with_digest
 from tasks.exports import choose, records, sealed
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage, open_storage
@@ -24,6 +25,7 @@ class Runs:
         self.storage: Storage = open_storage("memory://")
         self.resource = resource
         self.count = 0
+        self.last: dict[str, str] | None = None
 
     def seal(self, state: str, *found: Record, backlog: bool = False) -> None:
         """Add the next run, in which the resource has *state* and the records *found*."""
@@ -34,12 +36,14 @@ class Runs:
         entry = {"state": state, "reason": "", "words": "", "artifacts": artifacts}
         left = {self.resource: [["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]]}
         manifest = {
+            "source": SOURCE,
             "run": run,
             "resources": {self.resource: entry},
             "backlog": left if backlog else {},
-            "previous": {"run": f"{self.count - 1:08d}"} if self.count > 1 else None,
+            "previous": self.last,
         }
-        self.storage.put_new(manifest_key(SOURCE, run), orjson.dumps(manifest))
+        self.storage.put_new(manifest_key(SOURCE, run), with_digest(manifest))
+        self.last = {"run": run, "sha256": digest(manifest)}
 
     def _store(self, key: str, found: Sequence[Record]) -> Record:
         lines = (orjson.dumps(record) + b"\n" for record in found)

@@ -10,17 +10,17 @@ import pytest
 
 from tasks.answers import Answer
 from tasks.artifacts import manifest_key, plan_key
+from tasks.documents import digest, with_digest
+from tasks.erasures import record_key
 from tasks.manifests import (
     chosen_runs,
     collected,
-    digest,
     read_manifest,
     read_plan,
     run_state,
     runs_of,
 )
 from tasks.pages import Page, Request
-from tasks.purges import record_key
 from tasks.windows import rfc3339
 from tests.lists_model import NOW, Lists, answer_to, make, record
 from tests.sealed_run import FINGERPRINT, SealedRun
@@ -224,7 +224,16 @@ def test_only_what_was_read_has_an_artifact() -> None:
 
 def test_runs_are_found_by_their_numbers_alone() -> None:
     storage = open_storage("memory://")
-    for run in ("00000002", "00000010", "00000001", "notes", "00000003.old"):
+    for run in (
+        "00000002",
+        "00000010",
+        "00000001",
+        "notes",
+        "00000003.old",
+        "3",
+        "00000000",
+        "٠٠٠٠٠٠٠٤",
+    ):
         storage.put_new(plan_key("acme/main", run), make("users").to_json())
     storage.put_new(plan_key("acme/other", "00000077"), b"{}")
     assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000010"]
@@ -260,20 +269,38 @@ def test_an_open_run_has_a_plan_and_no_manifest() -> None:
         read_plan(storage, "acme/main", "00000002")
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\x00\x01", b"[]", b"{}", b'{"windows":[]}'])
+COPIED = make("users").to_json().replace(b"acme/main", b"acme/else")
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"\x00\x01", b"[]", b"{}", b'{"windows":[]}', COPIED], ids=repr
+)
 def test_what_lies_in_the_place_of_a_plan_is_a_conflict_in_one_sentence(text: bytes) -> None:
     storage = open_storage("memory://")
     storage.put_new(plan_key("acme/main", "00000001"), text)
-    with pytest.raises(StorageConflict, match=r"plan.json can't be read.*restore it"):
+    with pytest.raises(StorageConflict, match=r"plan.json is damaged .*restore it"):
         read_plan(storage, "acme/main", "00000001")
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\x00\x01"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"\x00\x01",
+        b"[]",
+        b'{"source":"acme/main","run":"00000001"}',
+        with_digest({"source": "acme/else", "run": "00000001"}),
+        with_digest({"source": "acme/main", "run": "00000002"}),
+        with_digest({"source": "acme/main", "run": "00000001"}).replace(b"run", b"ran"),
+    ],
+    ids=repr,
+)
 def test_what_lies_in_the_place_of_a_manifest_is_a_conflict_too(text: bytes) -> None:
-    """An open run is told by a missing manifest, never by an empty or a damaged one."""
+    """A missing manifest says that a run is open; an empty, changed or copied one never does, nor is it read on."""
     storage = open_storage("memory://")
     storage.put_new(manifest_key("acme/main", "00000001"), text)
-    with pytest.raises(StorageConflict, match=r"manifest\.json can't be read"):
+    with pytest.raises(StorageConflict, match=r"manifest\.json is damaged .*verify acme/main"):
         read_manifest(storage, "acme/main", "00000001")
 
 

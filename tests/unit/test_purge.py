@@ -1,37 +1,20 @@
-"""Which runs have outlived a retention, and what the records of erasures say."""
+"""Which runs have outlived a retention."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import orjson
 import pytest
 
 from tasks.artifacts import manifest_key, plan_key
-from tasks.manifests import account_of, runs_of
+from tasks.documents import with_digest
+from tasks.manifests import account_of
 from tasks.purge import outlived
-from tasks.purges import (
-    done_key,
-    months_before,
-    purged_through,
-    record_key,
-    record_naming,
-    unfinished,
-)
+from tasks.purges import months_before
 from tests.unit.test_sources import SOURCE
 from workers.sources import State
 from workers.storage import Storage, open_storage
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-RECORD = {
-    "source": SOURCE.id,
-    "why": "purge",
-    "by": "tester",
-    "at": "2026-11-25T12:00:00Z",
-    "account": {"region": "us", "subdomain": "acme"},
-    "runs": [],
-    "objects": 0,
-    "bytes": 0,
-}
 KEPT = replace(SOURCE, retention_months=6)  # since 25 May
 
 
@@ -58,8 +41,8 @@ def storage_of(*sealed_at: str | None) -> Storage:
         run = f"{number:08d}"
         storage.put_new(plan_key(SOURCE.id, run), b"{}")
         if day:
-            manifest = orjson.dumps({"run": run, "sealed_at": f"{day}T12:00:00Z"})
-            storage.put_new(manifest_key(SOURCE.id, run), manifest)
+            manifest = {"source": SOURCE.id, "run": run, "sealed_at": f"{day}T12:00:00Z"}
+            storage.put_new(manifest_key(SOURCE.id, run), with_digest(manifest))
     return storage
 
 
@@ -91,27 +74,12 @@ def test_without_retention_nothing_is_outlived() -> None:
     assert outlived(storage_of("2009-01-01", "2009-01-02"), SOURCE, NOW) == []
 
 
-def test_a_record_holds_for_every_run_up_to_its_last() -> None:
-    storage = storage_of(*["2025-01-01"] * 5)
-    assert (purged_through(storage, SOURCE.id), unfinished(storage, SOURCE.id)) == ("", [])
-    for through in ("00000002", "00000004"):
-        storage.put_new(record_key(SOURCE.id, through), orjson.dumps(RECORD | {"through": through}))
-    storage.put_new(done_key(SOURCE.id, "00000002"), b"{}")
-    assert runs_of(storage, SOURCE.id) == ["00000005"]
-    assert unfinished(storage, SOURCE.id) == ["00000004"]
-    named = [record_naming(storage, SOURCE.id, f"{number:08d}") for number in range(1, 6)]
-    assert [record and record["through"] for record in named] == [
-        *["00000002"] * 2,
-        *["00000004"] * 2,
-        None,
-    ]
-
-
 def test_a_run_that_cannot_be_read_hides_no_account() -> None:
     """Of a run without plan the one before tells whose the evidence is: connect, check and rotate go on."""
     storage = open_storage("memory://")
-    manifest = {"account": {"region": "eu", "subdomain": "acme"}}
-    storage.put_new(manifest_key(SOURCE.id, "00000001"), orjson.dumps(manifest))
+    account = {"region": "eu", "subdomain": "acme"}
+    manifest = {"source": SOURCE.id, "run": "00000001", "account": account}
+    storage.put_new(manifest_key(SOURCE.id, "00000001"), with_digest(manifest))
     storage.put_new(f"{SOURCE.id}/runs/00000002/pages/teams/all.1/000000.json.zst", b"")
     storage.put_new(manifest_key(SOURCE.id, "00000003"), b"damaged")
     assert account_of(storage, SOURCE.id) == ("eu", "acme")

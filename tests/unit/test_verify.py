@@ -12,7 +12,7 @@ import pytest
 from tasks.answers import Answer
 from tasks.artifacts import manifest_key, plan_key
 from tasks.catalog import CATALOG, FEEDS
-from tasks.manifests import digest
+from tasks.documents import digest
 from tasks.pages import Page, Request
 from tasks.verdicts import NOT_KNOWN
 from tasks.verify import Difference, verify
