@@ -10,14 +10,16 @@ from typing import Any
 import zstandard
 
 from tasks.answers import identity_of_line
-from tasks.artifacts import lines_of
+from tasks.artifacts import lines_of, manifest_key
 from tasks.catalog import CATALOG
 from tasks.manifests import chosen_runs, nothing_sealed, read_manifest
+from tasks.purges import Purged
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
 
 _READ = ("complete", "partial")
 _KEY_DIGEST_BYTES = 16
+_FOLLOWS_NONE = "follows no run, although older runs are stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,41 @@ class Choice:
 def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield the manifests of *source*, newest first, or the one asked for.
 
-    Raises `NotFound` for a run that is not there or not sealed, and for a source without any.
+    Each is what was sealed, and the one that the next run follows; the oldest follows no run, or one that was erased.
+    Raises `StorageConflict` where that isn't so, and `NotFound` for a run that is not there or not sealed, and for a
+    source without any.
     """
-    found = False
+    newer = None
     for name in reversed(chosen_runs(storage, source, run)):
         if manifest := read_manifest(storage, source, name):
-            found = True
+            if newer and newer["previous"] != _link(manifest):
+                raise _broken(source, newer)
+            newer = manifest
             yield manifest
-    if not found:
+    if newer is None:
         raise nothing_sealed(storage, source, run)
+    before = newer["previous"]
+    if run is None and before and not _was_erased(storage, source, before):
+        raise _broken(source, newer)
+
+
+def _link(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {"run": manifest["run"], "sha256": manifest["sha256"]}
+
+
+def _was_erased(storage: Storage, source: str, before: Mapping[str, str]) -> bool:
+    record = Purged(storage, source).naming(before["run"])
+    return record is not None and record.digest_of(before["run"]) == before["sha256"]
+
+
+def _broken(source: str, newer: Mapping[str, Any]) -> StorageConflict:
+    before, run = newer["previous"], newer["run"]
+    key = manifest_key(source, before["run"] if before else run)
+    what = f"is missing or isn't the manifest that run {run} follows" if before else _FOLLOWS_NONE
+    return StorageConflict(
+        f"{key} {what}: `pagetrail verify {source}` says what else is wrong; restore it from a copy "
+        "of the storage."
+    )
 
 
 def choose(
@@ -138,4 +166,4 @@ def _counted(chunks: Iterator[bytes], digest: Any) -> Iterator[bytes]:
 
 def _damaged(key: str, what: str) -> StorageConflict:
     source = "/".join(key.split("/")[:2])
-    return StorageConflict(f"{key} {what}: `pagetrail verify {source}` tells what else is wrong.")
+    return StorageConflict(f"{key} {what}: `pagetrail verify {source}` says what else is wrong.")

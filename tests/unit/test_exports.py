@@ -168,3 +168,49 @@ def test_a_damaged_artifact_is_never_exported_in_silence() -> None:
     runs.storage.put_new(key, other.storage.get(key) or b"")
     with pytest.raises(StorageConflict, match="is not the object"):
         runs.export()
+
+
+def three_runs() -> Runs:
+    runs = Runs("incidents")
+    for version in (1, 2, 3):
+        runs.seal("complete", record(f"only in {version}", version))
+    return runs
+
+
+@pytest.mark.parametrize("run", ["00000001", "00000002", "00000003"])
+def test_an_export_reads_no_manifest_that_was_changed(run: str) -> None:
+    """A manifest whose digest doesn't fit its content ends an export, of all runs or of this one, with its name."""
+    runs, key = three_runs(), manifest_key(SOURCE, run)
+    changed = (runs.storage.get(key) or b"").replace(b'"complete"', b'"failed"')
+    runs.storage.delete(key)
+    runs.storage.put_new(key, changed)
+    for wanted in (None, run):
+        with pytest.raises(StorageConflict, match=rf"{key} is damaged .*pagetrail verify {SOURCE}"):
+            runs.export(wanted)
+
+
+@pytest.mark.parametrize("run", ["00000001", "00000002"])
+def test_an_export_of_all_runs_misses_none_in_silence(run: str) -> None:
+    """A run that another one follows, and that is gone or another than that, ends an export; no record excuses it."""
+    runs, key = three_runs(), manifest_key(SOURCE, run)
+    whole = runs.storage.get(key) or b""
+    runs.storage.delete(key)
+    with pytest.raises(StorageConflict, match=rf"{key} is missing or isn't .*pagetrail verify"):
+        runs.export()
+    runs.storage.put_new(key, with_digest(orjson.loads(whole) | {"state": "failed"}))
+    with pytest.raises(StorageConflict, match=rf"{key} is missing or isn't .*pagetrail verify"):
+        runs.export()
+    runs.storage.delete(key)
+    runs.storage.put_new(key, whole)
+    assert len(runs.export()) == 3
+
+
+def test_an_export_takes_no_run_that_the_next_one_does_not_follow() -> None:
+    """A run put in front of the first one is never read as if it belonged there."""
+    runs = Runs("incidents")
+    runs.seal("complete", record("forged", 1))
+    runs.last = None
+    runs.seal("complete", record("A", 2))
+    with pytest.raises(StorageConflict, match="follows no run, although older runs are stored"):
+        runs.export()
+    assert runs.export("00000002") == {"A": 2}
