@@ -5,11 +5,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from workers import health
+from workers.errors import SettingsFault
+from workers.settings import load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +82,77 @@ def test_a_worker_is_ready_between_its_start_and_its_end() -> None:
 def test_heartbeats_are_nobody_elses_to_write(directory: Path) -> None:
     health.touch("beat")
     assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def taken_by_another_user(directory: Path) -> None:
+    directory.mkdir()
+    os.chown(directory, 12_345, 12_345)
+
+
+def open_to_others(directory: Path) -> None:
+    directory.mkdir()
+    directory.chmod(0o777)
+
+
+def a_link(directory: Path) -> None:
+    (directory.parent / "elsewhere").mkdir(mode=0o700)
+    directory.symlink_to(directory.parent / "elsewhere")
+
+
+def a_file(directory: Path) -> None:
+    directory.touch()
+
+
+TAKEN = [open_to_others, a_link, a_file]
+TAKEN += [taken_by_another_user] if os.getuid() == 0 else []  # who else may give files away?
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+def test_a_directory_that_somebody_made_first_is_not_used(
+    directory: Path, tmp_path: Path, taken: Callable[[Path], None]
+) -> None:
+    """Its name can be guessed, so the data directory takes its place: for who writes and for who asks."""
+    taken(directory)
+    before = set(tmp_path.rglob("*"))
+    health.touch("fetch@a")
+    health.set_ready("fetch@a", ready=True)
+    made = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - before}
+    assert made == {
+        ".pagetrail",
+        ".pagetrail/heartbeats",
+        ".pagetrail/heartbeats/fetch@a.alive",
+        ".pagetrail/heartbeats/fetch@a.ready",
+    }
+    assert health.live("fetch@a") == ""
+    health.set_ready("fetch@a", ready=False)
+    assert health.ready("fetch@a") == "The worker does not take work yet."
+
+
+def test_a_heartbeat_planted_by_another_user_is_not_believed(directory: Path) -> None:
+    """A stuck process would seem to be alive."""
+    open_to_others(directory)
+    (directory / "fetch@a.alive").touch()
+    (directory / "fetch@a.ready").touch()
+    assert health.live("fetch@a") == "There is no heartbeat yet."
+    assert health.ready("fetch@a") == "The worker does not take work yet."
+
+
+def test_where_nothing_is_ours_alone_the_sentence_says_so(directory: Path, tmp_path: Path) -> None:
+    for place in (directory, tmp_path / ".pagetrail" / "heartbeats"):
+        place.parent.mkdir(exist_ok=True)
+        open_to_others(place)
+    with pytest.raises(SettingsFault, match="belong to another user or are open to others"):
+        health.touch("beat")
+
+
+@pytest.mark.parametrize("data_dir", [None, "~/data", "data"])
+def test_the_second_place_is_in_the_data_directory(
+    data_dir: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told without the settings, which take too long to load, and yet the same."""
+    if data_dir:
+        monkeypatch.setenv("PAGETRAIL_DATA_DIR", data_dir)
+    assert health._places()[1] == load_settings().data_dir / "heartbeats"
 
 
 @pytest.mark.parametrize(
