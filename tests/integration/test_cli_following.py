@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from tasks.artifacts import manifest_key
 from tasks.cli import following
 from tasks.cli.following import Follower
+from tasks.documents import with_digest
 from tests.redis_process import redis_server
 from tests.unit.test_sources import SOURCE as A_SOURCE
 from workers.errors import Fault, RedisUnreachable
@@ -37,8 +37,8 @@ def fleet_at(url: str, data: Path) -> Runtime:
 
 
 def seal(fleet: Runtime, run: str, *, continues: bool = False) -> None:
-    document = {"run": run, "continues": continues}
-    fleet.storage.put_new(manifest_key(SOURCE, run), orjson.dumps(document))
+    document = {"source": SOURCE, "run": run, "continues": continues}
+    fleet.storage.put_new(manifest_key(SOURCE, run), with_digest(document))
 
 
 def follower(fleet: Runtime, say: Callable[[str], None] = print) -> Follower:

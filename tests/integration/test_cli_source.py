@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from tasks.catalog import CATALOG
+from tasks.documents import with_digest
 from tests.cli_process import Pagetrail
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.vault import generate_key
@@ -163,10 +164,11 @@ def test_evidence_alone_tells_whose_a_source_is(pagetrail: Pagetrail, tmp_path: 
     """A registry that was lost or set back is no way to mix two accounts under one name."""
 
     def leave(subdomain: str) -> None:
-        manifest = {"account": {"region": "us", "subdomain": subdomain}}
+        account = {"region": "us", "subdomain": subdomain}
+        manifest = {"source": "acme/main", "run": "00000001", "account": account}
         path = tmp_path / "data/artifacts/acme/main/runs/00000001/manifest.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(manifest))
+        path.write_bytes(with_digest(manifest))
 
     leave("acme")
     sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=OTHER)
