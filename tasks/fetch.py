@@ -33,7 +33,7 @@ from workers.pagerduty import Outcome as Came
 from workers.pagerduty import Reply
 from workers.runtime import Runtime, runtime
 from workers.sources import Source, State
-from workers.storage import Storage
+from workers.storage import Storage, deleted_meanwhile
 
 log = logging.getLogger("pagetrail.fetch")
 
@@ -267,7 +267,7 @@ class Visit:
             return answer
         first = self._stored()
         if first is None:
-            raise StorageConflict(f"{self.key} is taken, and yet there is nothing.")
+            raise deleted_meanwhile(self.key)
         return first
 
     def _give_up(self) -> Outcome:

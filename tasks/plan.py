@@ -24,7 +24,13 @@ from tasks.runs import Plan, make_plan
 from tasks.seal import due_ms, finish
 from tasks.windows import moment, rfc3339
 from workers.app import celery
-from workers.errors import Busy, ClockFault, RedisUnreachable, StorageUnreachable
+from workers.errors import (
+    Busy,
+    ClockFault,
+    RedisUnreachable,
+    StorageConflict,
+    StorageUnreachable,
+)
 from workers.runtime import Runtime, runtime
 from workers.sentry import check_in
 from workers.sources import Source, State
@@ -36,10 +42,12 @@ BATCH = 200
 LOOKS = 20
 """Daily looks per tick."""
 RECOVERY_SECONDS = 120
+_ROUNDS = 10
+"""Runs that others may open and end while one is opened; a store may not keep an opener for longer."""
 LOOK_AGAIN_MS = 30_000
+"""When the tick looks whether a run that was about to be opened is open."""
 CLOCKS_APART = timedelta(days=1)
 """Further apart, one of two clocks is wrong beyond drift, and nobody can say which."""
-"""When the tick looks whether a run that was about to be opened is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,8 @@ def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
 
 
 def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
-    while True:
+    key = ""
+    for _ in range(_ROUNDS):
         run, last = _newest(fleet, source)
         if run and last is None:
             if fleet.ledger.progress(source.id).get("run") != run:
@@ -126,11 +135,16 @@ def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
         # Whoever dies behind the next lines leaves a run only storage knows of: let the tick look.
         fleet.ledger.schedule(source.id, fleet.ledger.time().now_ms + LOOK_AGAIN_MS)
         # Only one opener gets this key; the others find the run open in their next round.
-        if fleet.storage.put_new(plan_key(source.id, plan.run), plan.to_json()):
+        key = plan_key(source.id, plan.run)
+        if fleet.storage.put_new(key, plan.to_json()):
             log.info("opened", extra={"source": source.id, "run": plan.run})
             _enter(fleet, source, plan, reopened=False)
             schedule(fleet, source, plan.scheduled_at)
             return Opened(plan.run, joined=False)
+    raise StorageConflict(
+        f"{key} is taken, but the list of runs does not show it: look at the health of {fleet.storage}, "
+        "and try again."
+    )
 
 
 def next_plan(fleet: Runtime, source: Source) -> Plan:

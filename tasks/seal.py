@@ -23,13 +23,16 @@ from tasks.purge import sweep
 from tasks.runs import next_due
 from tasks.windows import moment
 from workers.app import celery
-from workers.errors import NotFound
+from workers.errors import NotFound, StorageConflict
 from workers.runtime import Runtime, runtime
 from workers.sources import Source, State
+from workers.storage import deleted_meanwhile
 
 log = logging.getLogger("pagetrail.seal")
 
 RENEW_SECONDS = 10.0
+MOST_ORPHANS = 20
+"""Parts with other content that a sealer passes over: earlier sealers leave one each, if any."""
 
 
 class LostLease(Exception):
@@ -109,7 +112,8 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
         )
     fleet.storage.put_new(manifest_key(source, run), manifest)
     stored = read_manifest(fleet.storage, source, run)
-    assert stored
+    if stored is None:
+        raise deleted_meanwhile(manifest_key(source, run))
     return stored
 
 
@@ -136,20 +140,30 @@ class Writer:
         return stored
 
     def _put(
-        self, resource: str, number: int, path: Path, account: Mapping[str, Any]
+        self, resource: str, first: int, path: Path, account: Mapping[str, Any]
     ) -> tuple[int, Mapping[str, Any]]:
-        """Store a part under the first number that is free, or holds this very content."""
-        while True:
-            key = artifact_key(self._plan.source, self._plan.run, resource, number)
+        """Store a part under the first number that is free, or holds this very content.
+
+        What was found under the numbers before it is an orphan.
+        """
+        plan = self._plan
+        for number in range(first, first + MOST_ORPHANS + 1):
+            self._lease.beat()
+            key = artifact_key(plan.source, plan.run, resource, number)
             if self._storage.put_new_file(key, path):
                 return number, {"key": key, **account}
             if adopted := self._adopt(key, account):
                 return number, {"key": key, **adopted}
             self.orphans.append(key)
-            number += 1
+        raise StorageConflict(
+            f"{artifact_key(plan.source, plan.run, resource, first)} and the parts after it hold other "
+            f"records, so run {plan.run} can't be sealed: move them away."
+        )
 
     def _adopt(self, key: str, account: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        chunks = self._storage.open(key) or iter(())
+        chunks = self._storage.open(key)
+        if chunks is None:
+            raise deleted_meanwhile(key)
         try:
             found = account_of(self._beating(chunks))
         except (ValueError, zstandard.ZstdError):

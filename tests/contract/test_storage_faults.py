@@ -238,6 +238,20 @@ def test_a_store_that_always_says_409_is_given_up(double: S3Double, double_url: 
     assert not storage.replace_if("there", b"2", version)
 
 
+@pytest.mark.parametrize("what", ["a directory", "a link to nothing"])
+def test_what_is_no_object_takes_no_key_in_silence(tmp_path: Path, what: str) -> None:
+    """An empty directory, or a dangling link, in an object's place would keep its writer going in circles."""
+    storage = LocalStorage(tmp_path)
+    (tmp_path / "a").mkdir()
+    if what == "a directory":
+        (tmp_path / "a/b").mkdir()
+    else:
+        (tmp_path / "a/b").symlink_to("nowhere")
+    assert storage.get("a/b") is None
+    with pytest.raises(StorageConflict, match="can't be an object"):
+        storage.put_new("a/b", b"1")
+
+
 @pytest.mark.parametrize("scheme", ["gs", "az"])
 def test_other_clouds_without_configuration_fail_plainly(
     scheme: str, monkeypatch: pytest.MonkeyPatch

@@ -103,6 +103,39 @@ def test_a_newest_manifest_that_was_changed_is_named_until_it_is_mended(fleet: F
     assert read_plan(fleet.storage, SOURCE, NEXT)
 
 
+class Refusing:
+    """A storage that says of every plan that it is there, and lists none."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self.refused = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        if not key.endswith("plan.json"):
+            return bool(self._storage.put_new(key, data))
+        self.refused += 1
+        assert self.refused < 100, "it goes on without end"
+        return False
+
+
+def test_a_store_that_refuses_a_plan_it_does_not_have_holds_no_opener_forever(
+    fleet: Fleet,
+) -> None:
+    connect(fleet)
+    plan.restore(fleet.runtime)
+    storage: Any = Refusing(fleet.storage)
+    with pytest.raises(StorageConflict, match=rf"{RUN}/plan\.json is taken, but the list of runs"):
+        api.collect(replace(fleet.runtime, storage=storage), SOURCE)
+    assert storage.refused == 10
+    assert "is taken" in troubles(fleet)["run"]
+    due(fleet)
+    assert troubles(fleet) == {}
+    assert read_plan(fleet.storage, SOURCE, RUN)
+
+
 @pytest.mark.parametrize("remedy", ["mend", "purge"])
 def test_a_manifest_that_stops_retention_is_named(fleet: Fleet, remedy: str) -> None:
     connect(fleet, retention_months=24)

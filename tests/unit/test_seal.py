@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tasks.artifacts import Collation
-from tasks.seal import Lease, Writer, seal
+from tasks.artifacts import Collation, artifact_key
+from tasks.seal import MOST_ORPHANS, Lease, Writer, seal
 from tests.lists_model import Lists, make, record
 from tests.sealed_run import SealedRun
+from workers.errors import Busy, StorageConflict
 from workers.ledger import Times
 from workers.storage import Storage
 from workers.storage.local import LocalStorage
@@ -88,3 +89,78 @@ def test_an_artifact_that_is_there_is_adopted_without_being_held_in_memory(
     assert adopted == stored
     assert again.orphans == []
     assert peak_bytes < RECORDS * RECORD_BYTES / 3
+
+
+class Refusing:
+    """A storage that refuses every new file, whatever is there."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.refused: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def put_new_file(self, key: str, path: Path) -> bool:
+        del path
+        self.refused.append(key)
+        assert len(self.refused) < 100, "it goes on without end"
+        return False
+
+
+@pytest.fixture
+def beats() -> list[int]:
+    return []
+
+
+def writer(storage: Any, evidence: Any, beats: list[int]) -> Writer:
+    lease: Any = SimpleNamespace(beat=lambda: beats.append(1))
+    fleet: Any = SimpleNamespace(storage=storage)
+    return Writer(fleet, evidence, lease)
+
+
+def test_a_sealer_names_no_orphan_that_it_has_not_seen(
+    evidence: Any, tmp_path: Path, beats: list[int]
+) -> None:
+    """Told that a key is taken, and finding nothing there, it ends in a fault that is tried again."""
+    storage = Refusing(LocalStorage(tmp_path / "artifacts"))
+    sealer = writer(storage, evidence, beats)
+    with pytest.raises(
+        Busy, match=r"incidents\.000.* was taken, and nothing is there now: try again"
+    ):
+        sealer.write("incidents")
+    assert (len(storage.refused), sealer.orphans) == (1, [])
+
+
+def foreign(storage: Storage, count: int) -> list[str]:
+    """Store so many artifacts that nobody's pages amount to; return their keys."""
+    keys = [artifact_key("acme/main", "00000001", "incidents", number) for number in range(count)]
+    assert all(storage.put_new(key, b"other") for key in keys)
+    return keys
+
+
+def test_a_sealer_passes_over_what_others_left_and_keeps_its_lease(
+    evidence: Any, tmp_path: Path, beats: list[int]
+) -> None:
+    storage = LocalStorage(tmp_path / "artifacts")
+    keys = foreign(storage, 3)
+    sealer = writer(storage, evidence, beats)
+    [entry] = sealer.write("incidents")
+    assert (entry["key"], sealer.orphans) == (
+        artifact_key("acme/main", "00000001", "incidents", 3),
+        keys,
+    )
+
+
+def test_a_sealer_does_not_number_on_without_end(
+    evidence: Any, tmp_path: Path, beats: list[int]
+) -> None:
+    """Under every number is something else: it says so after twenty of them, its lease renewed at each."""
+    storage = LocalStorage(tmp_path / "artifacts")
+    foreign(storage, MOST_ORPHANS + 5)
+    before = len(beats)
+    refusing = Refusing(storage)
+    with pytest.raises(StorageConflict, match=r"incidents\.000.* can't be sealed: move them away"):
+        writer(refusing, evidence, beats).write("incidents")
+    assert len(refusing.refused) == MOST_ORPHANS + 1
+    assert len(beats) - before >= MOST_ORPHANS + 1

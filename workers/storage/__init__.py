@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
-from workers.errors import StorageUnreachable
+from workers.errors import Busy, StorageUnreachable
 
 # Names that start so are the adapters' own (unfinished writes, a lock, the write probe):
 # no key has one, no list shows one.
@@ -48,8 +48,9 @@ class Storage(Protocol):
     def put_new(self, key: str, data: bytes) -> bool:
         """Store *data* durably unless the key is taken; say whether this call stored it.
 
-        Never overwrites. False can follow this call's own success, when the answer to it got lost
-        and it was sent again: whoever is told False reads what is there.
+        Never overwrites. False can follow this call's own success, when the answer got lost and the request was sent
+        again: a caller that is told False reads what is there. If nothing is (it was deleted, or the store is wrong),
+        the caller raises `deleted_meanwhile` instead of trying on.
         """
 
     def put_new_file(self, key: str, path: Path) -> bool:
@@ -115,6 +116,11 @@ def _unfit(segment: str) -> bool:
 def below(prefix: str) -> str:
     """Return *prefix* checked and without its final slash; "" stays "" and means everything."""
     return checked(prefix.rstrip("/")) if prefix else ""
+
+
+def deleted_meanwhile(key: str) -> Busy:
+    """Return what is wrong where *key* was taken when an object was put, and has nothing when it is read."""
+    return Busy(f"{key} was taken, and nothing is there now: try again.")
 
 
 def open_storage(url: str) -> Storage:

@@ -156,6 +156,8 @@ class LocalStorage:
         try:
             self._settle(path.parent)
             created = _linked(temporary, path)
+            if not created:
+                _check_object(path)
             # Also when another call won: the caller goes on from an object that has to stay.
             _sync_directory(path.parent)
             return created
@@ -292,6 +294,13 @@ def _linked(temporary: Path, path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _check_object(path: Path) -> None:
+    """Raise unless there is an object at *path*, which is taken: a directory there, or a link to nothing, isn't one."""
+    if not path.is_file():
+        path.lstat()  # FileNotFoundError: it was deleted since
+        raise FileExistsError(path)
 
 
 def _sync_directory(directory: Path) -> None:
