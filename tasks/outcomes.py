@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ class RunOutcome:
     """One run of a source."""
 
     run: str
-    state: str  # complete, partial, failed or cancelled; open until it is sealed
+    state: str  # complete, partial, failed or cancelled; open until it is sealed; damaged: its manifest is
     since: datetime
     until: datetime
     opened_at: datetime
@@ -101,6 +101,11 @@ def open_outcome(plan: Plan, progress: Mapping[str, Any]) -> RunOutcome:
             for name in plan.resources
         },
     )
+
+
+def damaged_outcome(plan: Plan) -> RunOutcome:
+    """Return what is known of a run whose manifest is damaged: what it was to read."""
+    return replace(open_outcome(plan, {}), state="damaged", resources={})
 
 
 def artifacts_of(manifest: Mapping[str, Any]) -> list[Artifact]:

@@ -14,10 +14,10 @@ from tasks.estimates import Estimate
 from tasks.estimates import estimate as estimated
 from tasks.exports import sealed
 from tasks.manifests import chosen_runs, read_manifest, read_plan, runs_of
-from tasks.outcomes import RunOutcome, open_outcome, sealed_outcome
+from tasks.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_outcome
 from tasks.pages import Page, Request
 from tasks.probe import answered, asker, still_known
-from workers.errors import Fault, NotFound
+from workers.errors import Fault, NotFound, StorageConflict
 from workers.events import START, Event
 from workers.runtime import Runtime
 from workers.sources import Source
@@ -93,11 +93,11 @@ def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:
 
 
 def runs(fleet: Runtime, source_id: str) -> list[RunOutcome]:
-    """Return the runs of a source, oldest first; the last may be open."""
+    """Return the runs of a source, oldest first; the last may be open, and any may be damaged."""
     get(fleet, source_id)
     with ThreadPoolExecutor(_READERS) as readers:
         found = runs_of(fleet.storage, source_id)
-        return list(readers.map(lambda run: _outcome(fleet, source_id, run), found))
+        return list(readers.map(lambda run: _listed(fleet, source_id, run), found))
 
 
 def run(fleet: Runtime, source_id: str, run: str | None = None) -> RunOutcome:
@@ -111,6 +111,13 @@ def _newest(storage: Storage, source_id: str, run: str | None) -> str:
     if not found:
         raise NotFound(f"{source_id} has no run: `pagetrail collect {source_id}` starts one.")
     return found[-1]
+
+
+def _listed(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
+    try:
+        return _outcome(fleet, source_id, run)
+    except StorageConflict:  # one manifest that is damaged hides none of the other runs
+        return damaged_outcome(read_plan(fleet.storage, source_id, run))
 
 
 def _outcome(fleet: Runtime, source_id: str, run: str) -> RunOutcome:

@@ -31,6 +31,8 @@ def list_(source: str, as_json: bool) -> None:
         return
     columns = ("RUN", "STATE", "SINCE", "UNTIL", "SEALED", "#RECORDS", "#REQUESTS", "BACKLOG")
     output.table(columns, map(_cells, runs))
+    if any(each.state == "damaged" for each in runs):
+        output.say(f"`pagetrail verify {source}` says what is wrong with the damaged ones.")
 
 
 @run.command()

@@ -96,6 +96,10 @@ def test_a_newest_manifest_that_was_changed_is_named_until_it_is_mended(fleet: F
     with pytest.raises(StorageConflict, match=rf"{key} is damaged .*`pagetrail verify {SOURCE}`"):
         plan.plan_run(SOURCE)
     assert "is damaged (its digest isn't that of its content)" in troubles(fleet)["run"]
+    [listed] = api.runs(fleet.runtime, SOURCE)
+    assert (listed.run, listed.state, listed.resources) == (RUN, "damaged", {})
+    with pytest.raises(StorageConflict, match="is damaged"):
+        api.run(fleet.runtime, SOURCE)
     fleet.storage.delete(key)
     fleet.storage.put_new(key, whole)
     due(fleet)
