@@ -25,6 +25,8 @@ _MEANING = {getattr(httpcore, name): getattr(httpx, name) for name in _NAMES}
 """Both libraries call their exceptions alike; a name that one of them drops ends the start."""
 
 _ends_at: ContextVar[float] = ContextVar("ends_at", default=math.inf)
+_unheard: ContextVar[bool] = ContextVar("unheard", default=False)
+"""Whether this thread has sent a request and read nothing since."""
 
 
 @contextmanager
@@ -44,10 +46,12 @@ def within(seconds: float) -> Iterator[None]:
 class PunctualTransport(httpx.BaseTransport):
     """httpcore's pool behind httpx's interface. Each step ends in CONNECT_SECONDS or READ_SECONDS, and all `within`.
 
-    httpx's own transport takes no network backend, and httpcore's pool does.
+    httpx's own transport takes no network backend, and httpcore's pool does. A connection serves one account after
+    the other, so what comes over it before a request is sent is never taken for the answer to that request.
     """
 
     def __init__(self, *, connections: int, keepalive_seconds: float, proxy: str | None) -> None:
+        self._connections = connections
         context = httpx.create_ssl_context()
         options: dict[str, Any] = {
             "ssl_context": context,
@@ -68,15 +72,30 @@ class PunctualTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a GET as it is; the body of the answer is read by the caller."""
         with _translated():
-            step = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
+            answer = self._answer(request)
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+
+    def _answer(self, request: httpx.Request) -> httpcore.Response:
+        """Return the answer to *request*; over a connection on which something came unasked, it is sent in vain."""
+        step = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
+        for _ in range(self._connections):
             asked = httpcore.Request(
                 request.method,
                 _address(request.url),
                 headers=request.headers.raw,
                 extensions={"timeout": {**step, "pool": _left()}},
             )
-            answer = self._pool.handle_request(asked)
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+            _unheard.set(False)
+            try:
+                answer = self._pool.handle_request(asked)
+            except httpcore.RemoteProtocolError:
+                if not _unheard.get():
+                    raise
+                continue
+            if not _unheard.get():
+                return answer
+            answer.close()
+        raise httpcore.RemoteProtocolError("an answer came unasked over every connection")
 
     def close(self) -> None:
         """Close every connection."""
@@ -140,9 +159,11 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        _unheard.set(False)
         return self._stream.read(max_bytes, _left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        _unheard.set(True)
         self._stream.write(buffer, _left(timeout))
 
     def start_tls(

@@ -26,7 +26,12 @@ TINY_RECORDS = 1_000_000
 DEPTH, BRACKETS = 10_000, 1_000_000
 GZIP_HEAD = b"\x1f\x8b\x08" + bytes(7)
 GARBAGE = bytes(range(256)) * 8
-SECOND_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + b'{"of another": true}'
+# Whoever believes it has read that there is nothing.
+NOTHING = json.dumps(
+    {name: [] for name in ("incidents", "teams", "users", "members", "records", "schedules")}
+    | {"more": False, "total": 0, "next_cursor": None}
+).encode()
+SECOND_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(NOTHING), NOTHING)
 HTML = b"<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please log in.</body></html>"
 
 

@@ -366,6 +366,29 @@ def test_a_cookie_of_one_answer_is_never_sent_with_another_request(
     assert "cookie" not in server.heads[1].lower()
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"whose":"A\'s"}', b"no HTTP at all\r\n\r\n"],
+    ids=["answer", "garbage"],
+)
+def test_what_follows_an_answer_is_never_taken_for_the_answer_to_the_next_request(
+    client: PagerDuty, server: Server, behind: bytes
+) -> None:
+    """What came before a request was sent can't be its answer: it is sent again over another connection."""
+
+    def script(connection: Connection) -> None:
+        mine = len(server.heads) == 1
+        body = b'{"whose":"first"}' if mine else b'{"whose":"second"}'
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        connection.wfile.write(head + body + (behind if mine else b""))
+
+    server.script = script
+    first = get(client)
+    second = get(client, "/users/other")
+    assert (first.data, second.data) == ({"whose": "first"}, {"whose": "second"})
+    assert server.connections == 2
+
+
 def test_requests_one_after_another_share_a_connection(client: PagerDuty, server: Server) -> None:
     for _ in range(5):
         get(client)
