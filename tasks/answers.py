@@ -15,8 +15,15 @@ from tasks.catalog import FEEDS, Paging, children_of, resource_of
 from tasks.pages import Page
 from workers import exact
 
+MOST_TOTAL = 2**53 - 1
+"""Beyond it JSON's readers disagree about whole numbers, the ledger's among them."""
+LONGEST_CURSOR = 4_096
+"""A cursor goes into the address of the next request."""
+LONGEST_ID = 1_024
+"""An id goes into addresses and storage keys."""
 _REFERENCE = ("id", "type", "summary", "self", "html_url")
 """What PagerDuty's references to a record consist of: its child lists are asked for with one."""
+_DECIDING = ("more", "total", "next_cursor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ def read_answer(
     if status >= 300:
         return Answer(status, date, None, envelope)
     wrapper = page.call.wrapper
-    data = {name: exact.loads(bytes(text)) for name, text in members.items() if name != wrapper}
+    data = {name: exact.loads(bytes(members[name])) for name in _DECIDING if name in members}
     written = members.get(wrapper)
     if written is not None:
         data[wrapper] = _heads(page, written)
@@ -76,10 +83,22 @@ def well_formed(page: Page, answer: Answer) -> bool:
     return (
         isinstance(found, list)
         and all(isinstance(record, dict) for record in found)
-        and all(record.get("id") and isinstance(record["id"], str) for record in found if has_id)
-        and isinstance(data.get("total"), int | None)
-        and isinstance(data.get("next_cursor"), str | None)
+        and all(_is_id(record.get("id")) for record in found if has_id)
+        and _is_total(data.get("total"))
+        and _is_cursor(data.get("next_cursor"))
     )
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_ID
+
+
+def _is_total(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= MOST_TOTAL)
+
+
+def _is_cursor(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= LONGEST_CURSOR)
 
 
 def lines(page: Page, answer: Answer) -> Iterator[tuple[str, bytes]]:
@@ -114,6 +133,19 @@ def identity_of_line(resource: str, line: bytes) -> str:
     except msgspec.DecodeError:
         name = None
     return name or identity(resource, exact.loads(line))
+
+
+def key_of(segment: str, record: Mapping[str, Any]) -> str:
+    """Return what tells records of one list apart: the id, else all its nested ids.
+
+    Where the catalog names no key, two records may differ in anything: all of it tells them apart.
+    """
+    if not resource_of(segment).key:
+        return identity(segment, record)
+    if "id" in record:
+        return str(record["id"])
+    nested = (v.get("id") for v in record.values() if isinstance(v, Mapping))
+    return "\x00".join(str(each) for each in nested) or repr(sorted(record.items()))
 
 
 def _named(segment: str, record: Mapping[str, Any]) -> str | None:

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-CATALOG_VERSION = 2
+CATALOG_VERSION = 3
 """Goes up with every change of an entry: a plan names the one it was made with."""
 PAGE_LIMIT = 100
 """Records asked for per page: PagerDuty's documented maximum of classic pagination."""
+PAGE_SIZES = (PAGE_LIMIT, 50, 25, 10)
+"""Where a list can't be read in pages of one size, the next one is tried."""
 OFFSET_CAP = 10_000
 """`offset + limit` may not exceed this on classic lists (PagerDuty's pagination guide)."""
 
@@ -68,7 +70,8 @@ class Feed:
     window_days: int | None = None  # longest period asked at once; None: the list is a snapshot
     retention_days: int | None = None  # PagerDuty forgets after this
     settled: tuple[str, frozenset[str]] | None = None
-    sort_field: str = "name"  # what the list is ordered by, for proving that pages overlap
+    sort_field: str = "name"  # what the list is ordered by: for proving that pages overlap, and
+    # (a time, where there are windows) for seeing where to cut one that is too long
     missing_means_plan: bool = False  # 404 on the list: the plan lacks it
 
     @property
@@ -116,6 +119,7 @@ _ENTRIES = (
                 ),
                 each=Call(path="/incidents/{id}", wrapper="incident", paging=Paging.SINGLE),
                 window_days=150,  # documented maximum: 6 months, exact day count unverified
+                sort_field="created_at",  # as their numbers are
                 settled=("status", frozenset({"resolved"})),
             ),
         ),
@@ -131,6 +135,7 @@ _ENTRIES = (
                     params=(("include[]", "channels"), _UTC),
                 ),
                 window_days=31,  # maximum not documented
+                sort_field="created_at",
             ),
         ),
     ),
@@ -210,6 +215,7 @@ _ENTRIES = (
                 list=Call(path="/audit/records", wrapper="records", paging=Paging.CURSOR),
                 window_days=31,  # documented maximum of one request
                 retention_days=365,
+                sort_field="execution_time",
             ),
         ),
     ),

@@ -10,7 +10,7 @@ from typing import Any
 from tasks.answers import Answer, served
 from tasks.catalog import PAGE_LIMIT, Paging, children_of, resource_of
 from tasks.pages import Page, Request, request_of
-from tasks.paging import decide, first_pages
+from tasks.paging import decide, first_pages, next_planned, requests_for
 from tasks.runs import Plan
 from tasks.windows import Period, period_in
 
@@ -69,13 +69,14 @@ def estimate(plan: Plan, before: Iterable[Mapping[str, Any]], look: Look) -> Est
         page = pages.popleft()
         if page.of_record:
             found.add(page.segment, Expected(1, 1))
+            pages += next_planned(page, None, plan)
             continue
         found.looks += 1
         answer = look(page, _question(page, plan))
         total = answer.data.get("total") if answer.ok else None
         if page.call.paging is Paging.CLASSIC and total is not None:
-            answer = _full(page, int(total))
-        onward = decide(page, answer, plan).onward
+            answer = _full(page, total)
+        onward = next_planned(page, answer, plan)
         if page.chain and answer.ok and not onward:
             found.backlog |= page.chain[0] + 1 < len(plan.windows[page.segment])
         pages += onward
@@ -106,26 +107,14 @@ def _expected(page: Page, answer: Answer, plan: Plan, before: list[Mapping[str, 
     """Return what the list, or window, that begins with *page* will ask for and give."""
     if not answer.ok:
         return Expected(1)
-    step, records = decide(page, answer, plan), len(served(page, answer))
-    if step.ended == "split":
-        totals = _shares(int(answer.data["total"]), len(step.followers))
-        parts = zip(step.followers, totals, strict=True)
-        return sum(
-            (_expected(part, _full(part, total), plan, before) for part, total in parts),
-            Expected(1),
-        )
-    total = answer.data.get("total")
-    if total is not None:
-        return Expected(1 + len(step.followers), int(total))
-    if not step.followers:
+    total, records = answer.data.get("total"), len(served(page, answer))
+    if page.call.paging is Paging.CLASSIC and total is not None:
+        return Expected(requests_for(page, total), total)
+    if not decide(page, answer, plan).followers:
         return Expected(1, records)
     # Of a list that was to tell its total, and didn't, one record was asked for: all may be on one page.
     least = 1 if page.call.paging is Paging.CLASSIC else 2
     return _as_before(page, before) or Expected(least, records, unsure=True)
-
-
-def _shares(total: int, parts: int) -> list[int]:
-    return [total * (n + 1) // parts - total * n // parts for n in range(parts)]
 
 
 def _as_before(page: Page, before: list[Mapping[str, Any]]) -> Expected | None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from tasks.answers import Answer, lines, served
 from tasks.artifacts import Collation, page_key, pages_prefix, sha256
-from tasks.catalog import FEEDS
+from tasks.catalog import FEEDS, PAGE_LIMIT
 from tasks.envelopes import decode_page
-from tasks.pages import Page
+from tasks.pages import Page, gave_way
 from tasks.proofs import Reading, State, Verdict, walk
 from tasks.runs import Plan
-from tasks.windows import Period, has_part, merged, period_in
+from tasks.windows import Period, merged, period_in
 from workers.storage import Storage
 
 _SPOOL_BYTES = 1 << 18
@@ -75,17 +75,15 @@ class Evidence:
         return None
 
     def parts(self, page: Page) -> bool:
-        """Whether answers of smaller windows within *page*'s are stored."""
-        return has_part(page.window, self._windows(page.segment))
+        """Whether answers are stored of what replaced *page* because nobody could wait for it."""
+        return gave_way(page, self._groups(page.segment))
 
-    def _windows(self, segment: str) -> Iterator[str]:
-        """Yield the windows of a feed that have stored pages."""
+    def _groups(self, segment: str) -> Iterable[str]:
+        """Return the names of the groups of a feed that have stored pages."""
         if self._only is None:
             pages = pages_prefix(self.plan.source, self.plan.run)
-            groups = self._storage.children(f"{pages}/{segment}")
-        else:
-            groups = [name.split("/")[1] for name in self._only if name.startswith(f"{segment}/")]
-        yield from (group.rpartition(".")[0] for group in groups)
+            return self._storage.children(f"{pages}/{segment}")
+        return [name.split("/")[1] for name in self._only if name.startswith(f"{segment}/")]
 
     def use(self, page: Page, answer: Answer) -> None:
         """Take the records of an answer into its resource."""
@@ -108,7 +106,7 @@ class Evidence:
         gathered.windows.append(self._row(reading))
         if counts:
             gathered.verdicts.append((first, verdict))
-        if first.chain:
+        if first.chain and period_in(first.window):
             self._opened[first.segment] = first.chain[0]
             if verdict.state is State.UNAVAILABLE:
                 self._refused.add(first.segment)
@@ -196,6 +194,7 @@ class Evidence:
             "feed": first.segment,
             "window": first.window,
             "pass": first.pass_,
+            "size": first.size if first.size != PAGE_LIMIT else None,
             "state": str(verdict.state),
             "reason": verdict.reason,
             "words": verdict.words,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from time import monotonic
 
 from redis import RedisError
@@ -15,7 +14,7 @@ from tasks import messages
 from tasks.answers import Answer, read_answer, well_formed
 from tasks.artifacts import page_key
 from tasks.asking import ask, probe
-from tasks.catalog import CATALOG_VERSION, FEEDS
+from tasks.catalog import CATALOG_VERSION, FEEDS, Paging
 from tasks.envelopes import decode_page, encode_page, same_recipe, stamp
 from tasks.manifests import read_plan
 from tasks.pages import Page, Request, request_of
@@ -39,8 +38,8 @@ log = logging.getLogger("pagetrail.fetch")
 
 MAX_ATTEMPTS = 8
 SLOW_ATTEMPTS = 3
-"""After so many time-outs a window is read in halves."""
-_BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 60.0
+"""After so many time-outs, or errors of PagerDuty's, a list is asked for less at once."""
+_BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 30.0
 _OWN_FAULT_SECONDS = 5.0
 RENEW_SECONDS = 10.0
 _FAILING_SECONDS = 3_600
@@ -130,7 +129,7 @@ class Visit:
             return self._back("error", _OWN_FAULT_SECONDS)
         except Exception as error:  # noqa: BLE001 - logged
             log_failure(log, "page failed", error, self._known())
-        return self._failed(timed_out=False, why="error")
+        return self._failed(why="error")
 
     def _visit(self) -> Outcome:
         if not self.page.askable:
@@ -158,14 +157,14 @@ class Visit:
             case Came.WAIT:
                 return self._back("budget", max(1.0, float(reply.reset_seconds or 0)))
             case Came.RETRY:
-                return self._failed(reply.timed_out)
+                return self._failed(slow=reply.timed_out or (reply.status or 0) >= 500)
         assert reply.status is not None
         fetched_at = datetime.now(UTC)
         envelope = {"words": reply.words, "fetched_at": stamp(fetched_at)}
         answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, envelope)
         if not well_formed(self.page, answer):
             self.said = f"{reply.gist}: the body isn't what this page asks for"
-            return self._failed(timed_out=False)
+            return self._failed()
         answer = self._store(source, reply, answer, fetched_at)
         return self._close(answer, date=reply.date)
 
@@ -202,25 +201,29 @@ class Visit:
         )
         return self.fleet.ledger.refuse(self.claim, resource=self.resource, sent=self.sent)
 
-    def _failed(self, timed_out: bool, why: str = "pagerduty") -> Outcome:
-        halves = too_slow(self.page, self.plan)
-        if timed_out and halves and self.claim.attempts >= SLOW_ATTEMPTS:
-            return self._finish(halves)
-        outcome = self.fleet.ledger.give_back(
+    def _failed(self, *, slow: bool = False, why: str = "pagerduty") -> Outcome:
+        """Give the page back, or, after its last attempt, up: of a list that is slow less is asked for at once."""
+        slow = slow and self.page.call.paging is not Paging.SINGLE
+        give_back = partial(
+            self.fleet.ledger.give_back,
             self.claim,
             why=why,
             delay_seconds=backoff_seconds(self.claim.requests),
             resource=self.resource,
             sent=self.sent,
             failed=True,
+            slow=slow,
+            most=SLOW_ATTEMPTS if slow else MAX_ATTEMPTS,
         )
-        if outcome.status == "exhausted":
-            self.sent = 0  # counted by now
-            return self._give_up()
+        outcome = give_back()
         if outcome.status == "lonely":
-            messages.publish(self.claim.source, self.claim.run, outcome)
-            return replace(self._probe(), became=outcome.became)
-        return outcome
+            messages.publish(self.claim.source, self.claim.run, self._probe())
+            outcome = give_back(probed=True)
+        if outcome.status != "exhausted":
+            return outcome
+        self.sent = 0  # counted by now
+        instead = too_slow(self.page, self.plan) if slow else None
+        return self._finish(instead) if instead else self._give_up()
 
     def _probe(self) -> Outcome:
         """Tell a dead page from a dead source: only the former costs the page an attempt."""

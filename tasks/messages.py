@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -13,6 +14,8 @@ from workers.app import celery
 from workers.errors import RedisUnreachable
 from workers.ledger import Opening, Outcome
 
+_FIRST = re.compile(r"\.1(s\d+)?/000000$")
+"""What the first page of a window ends with, which tells what else there is."""
 _PASS_DELAYS = {2: 1.0, 3: 5.0}
 """Seconds before a window is read again: whoever is changing the list may be done by then."""
 
@@ -46,7 +49,7 @@ def publish(source: str, run: str, outcome: Outcome) -> None:
     Raises `RedisUnreachable`.
     """
     for offer in outcome.offers:
-        first = offer.page.endswith(".1/000000")
+        first = _FIRST.search(offer.page)
         task = "tasks.fetch.fetch_resource" if first else "tasks.fetch.fetch_page"
         _send(task, outcome.queue, source, run, offer.page, offer.number, outcome.queue)
     if outcome.seal or outcome.task == "seal":

@@ -10,8 +10,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
-from tasks.answers import Answer, identity, served
-from tasks.catalog import OFFSET_CAP, Paging, children_of, resource_of
+from tasks.answers import Answer, key_of, served
+from tasks.catalog import Paging, children_of
 from tasks.pages import Page
 from tasks.paging import Step, again, child_pages, decide, first_pages, too_slow
 from tasks.runs import Plan
@@ -20,7 +20,7 @@ from tasks.windows import period_in
 Read = Callable[[Page], Answer | None]
 """Gives the stored answer of a page, or None where there is none."""
 Parts = Callable[[Page], bool]
-"""Says whether answers of smaller windows within a page's are stored."""
+"""Says whether answers are stored of what replaced a page that nobody could wait for: see `gave_way`."""
 Use = Callable[[Page, Answer], None]
 """Takes an answer while it is in memory."""
 
@@ -35,7 +35,7 @@ class State(StrEnum):
     SUPERSEDED = "superseded"  # read again: by a further pass or in smaller windows
 
 
-_PAST_THE_CAP = f"the list goes on past record {OFFSET_CAP}, the last that may be asked for"
+_GOES_ON = "the list goes on past record "
 _UNASKABLE = "PagerDuty gave a record an id that can't stand in a request, so it was not asked for"
 
 
@@ -70,7 +70,7 @@ def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
     """Return what proofs need of *answer*; with *parents* its records can have children."""
     records = served(page, answer)
     data = answer.data if answer.ok else {}
-    keys = tuple(_key(page.segment, record) for record in records)
+    keys = tuple(key_of(page.segment, record) for record in records)
     sort_field = page.feed.sort_field
     return Glance(
         status=answer.status,
@@ -84,19 +84,6 @@ def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
         else None,
         records=tuple(records) if parents else (),
     )
-
-
-def _key(segment: str, record: Mapping[str, Any]) -> str:
-    """Return what tells records of one list apart: the id, else all its nested ids.
-
-    Where the catalog names no key, two records may differ in anything: all of it tells them apart.
-    """
-    if not resource_of(segment).key:
-        return identity(segment, record)
-    if "id" in record:
-        return str(record["id"])
-    nested = (v.get("id") for v in record.values() if isinstance(v, Mapping))
-    return "\x00".join(str(each) for each in nested) or repr(sorted(record.items()))
 
 
 @dataclass(slots=True)
@@ -156,7 +143,7 @@ def _end(reading: Reading, step: Step, plan: Plan) -> None:
     if step.followers:
         reading.verdict = Verdict(State.SUPERSEDED, words=step.ended)
     else:
-        words = f"read {reading.first.pass_} times, different each time"
+        words = step.words or f"read {reading.first.pass_} times, different each time"
         unique = len(reading.keys)
         reading.verdict = Verdict(State.PARTIAL, "unproved", words, unique=unique)
         _open_children(reading, plan)
@@ -183,7 +170,7 @@ def _open_children(reading: Reading, plan: Plan) -> None:
 def _worth_another(reading: Reading) -> bool:
     """Whether reading again may prove more: past the last page nothing can be asked for."""
     verdict = reading.verdict
-    return verdict.reason == "unproved" and verdict.words != _PAST_THE_CAP
+    return verdict.reason == "unproved" and not verdict.words.startswith(_GOES_ON)
 
 
 def prove(reading: Reading) -> Verdict:
@@ -231,9 +218,9 @@ def _refused(page: Page, answer: Glance) -> Verdict:
 def _doubt_offsets(pages: list[tuple[Page, Glance]], unique: int) -> str:
     """Return why offset pages don't prove their window, "" if they do."""
     page, first = pages[0]
-    last = pages[-1][1]
+    end, last = pages[-1]
     if last.more:
-        return _PAST_THE_CAP
+        return f"{_GOES_ON}{end.number + len(last.keys)}, the last that is asked for"
     chained = page.call.paging is Paging.CHAIN or first.total is None
     if (page.feed.changing or chained) and not _overlapping([seen for _, seen in pages]):
         return "the list moved while it was read"

@@ -11,12 +11,13 @@ from typing import Any
 import zstandard
 
 from tasks.artifacts import RUN, account_of, manifest_key, page_key, plan_key, run_prefix, sha256
-from tasks.catalog import CATALOG
+from tasks.catalog import CATALOG, PAGE_LIMIT
 from tasks.documents import digest_in, opened
 from tasks.envelopes import decode_page
 from tasks.erasures import Erasure, Purge, record_key, summary
 from tasks.evidence import Evidence, gather
 from tasks.manifests import chosen_runs, resources_of, run_state
+from tasks.pages import group_name
 from tasks.purges import Purged
 from tasks.runs import Plan
 from tasks.verdicts import NOT_KNOWN
@@ -252,7 +253,7 @@ class RunCheck:
 def listed_pages(manifest: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     """Return every page that a manifest lists: id -> digest and size."""
     return {
-        f"{window['feed']}/{window['window']}.{window['pass']}/{number}": (sealed, size)
+        f"{window['feed']}/{_group(window)}/{number}": (sealed, size)
         for resource in manifest["resources"].values()
         for window in resource["windows"]
         for number, sealed, size, _ in window["pages"]
@@ -264,3 +265,7 @@ def _digest_of(lines: Iterable[bytes]) -> str:
     for line in lines:
         content.update(line)
     return content.hexdigest()
+
+
+def _group(window: Mapping[str, Any]) -> str:
+    return group_name(window["window"], window["pass"], window.get("size", PAGE_LIMIT))

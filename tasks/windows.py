@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 OVERLAP = timedelta(minutes=10)
 """How far a next reading goes back behind the last proved `until`: records may be written late."""
 SECOND = timedelta(seconds=1)
 _STAMP = "%Y%m%dT%H%M%SZ"
 ALL = "all"
+Rest = tuple[tuple[str, int], ...]
+"""Periods still to be read, the next one last, each with the seconds that may be read at once (0: all of it)."""
 _PLAIN_ID = re.compile(
     r"[A-Za-z0-9_-]{1,120}"
 )  # a storage key segment stays under the 255 bytes of file systems
@@ -85,22 +86,13 @@ def period_in(window: str) -> Period | None:
     return None if window == ALL or window.startswith("of-") else Period.parse(window)
 
 
-def has_part(window: str, others: Iterable[str]) -> bool:
-    """Whether any of the windows *others* is a smaller period within that of *window*."""
-    whole = period_in(window)
-    parts = [_period(other) for other in others] if whole else []
-    return any(
-        whole != part and whole.since <= part.since and part.until <= whole.until
-        for part in parts
-        if whole and part
-    )
-
-
-def _period(window: str) -> Period | None:
-    try:
-        return period_in(window)
-    except ValueError:  # nothing of ours is called so
-        return None
+def is_part(window: str, whole: str) -> bool:
+    """Whether *window* is a smaller period within that of *whole*; raises ValueError for what isn't a window."""
+    part, period = period_in(window), period_in(whole)
+    return bool(
+        part and period and part != period
+        and period.since <= part.since and part.until <= period.until
+    )  # fmt: skip
 
 
 def cut(period: Period, days: int) -> Iterator[Period]:
@@ -112,12 +104,15 @@ def cut(period: Period, days: int) -> Iterator[Period]:
         until = since
 
 
-def split(period: Period, parts: int) -> list[Period]:
-    """Return *period* in up to *parts* (at least 2) windows of whole seconds, newest first."""
-    seconds = int((period.until - period.since) / SECOND)
-    parts = min(max(parts, 2), seconds)
-    edges = [period.since + timedelta(seconds=seconds * n // parts) for n in range(parts + 1)]
-    return [Period(*pair) for pair in reversed(list(pairwise(edges)))]
+def split(period: Period, at: datetime) -> tuple[Period, Period]:
+    """Return the older and the newer part of *period*, cut at the second of *at*; neither is empty."""
+    second = at.replace(microsecond=0)
+    edge = min(max(second, period.since + SECOND), period.until - SECOND)
+    return Period(period.since, edge), Period(edge, period.until)
+
+
+def middle(period: Period) -> datetime:
+    return period.since + (period.until - period.since) / 2
 
 
 def merged(periods: Iterable[Period]) -> list[Period]:

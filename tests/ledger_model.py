@@ -13,7 +13,7 @@ OFFER_LIFE, PROBE_FIRST, PROBE_MOST = 30_000, 60_000, 900_000
 GIVE_UP, SEAL_LEASE, PAGE_LEASE = 86_400_000, 60_000, 40_000
 WAIT_MOST, AWAY = 120_000, 600_000
 CROWD = 100
-CHECK_AGAIN, REPEAT, SEAL_GRACE, MAX_ATTEMPTS, CLOCK_SLACK = 10_000, 30_000, 5_000, 8, 2_000
+CHECK_AGAIN, REPEAT, SEAL_GRACE, CLOCK_SLACK = 10_000, 30_000, 5_000, 2_000
 
 STALE = Outcome("stale")
 
@@ -219,12 +219,15 @@ class Model:
             self.reply(source, "renewed")
         return held is not None
 
-    def fail(self, run: Run, page: Page) -> bool:
-        """Count an attempt if the source answered since the last; return whether it was silent."""
-        before, page.failed_at = page.failed_at, self.now
-        if before is not None and run.success_at > before:
-            page.attempts += 1
-        return before is not None and run.success_at <= before
+    def answered(self, run: Run, page: Page) -> bool:
+        """Whether the source answered since *page* failed last, or was claimed."""
+        since = page.claimed_at if page.failed_at is None else page.failed_at
+        return run.success_at > since
+
+    def fail(self, run: Run, page: Page) -> None:
+        """Count an attempt if the source answered since the last."""
+        page.attempts += self.answered(run, page)
+        page.failed_at = self.now
 
     def give_back(
         self,
@@ -237,20 +240,26 @@ class Model:
         delay: int,
         sent: int,
         failed: bool,
+        slow: bool,
+        most: int,
+        probed: bool,
         alone: bool,
     ) -> Outcome:
         held = self.in_hands(source, run_id, name, token)
         if held is None:
             return STALE
         run, page = held
-        status = "back"
+        judged = page.failed_at is not None or slow
+        if failed and judged and not probed and not self.answered(run, page):
+            page.at = self.now + PAGE_LEASE
+            return self.reply(source, "lonely")
         delay = min(delay, WAIT_MOST)
         run.requests["x"] += sent
         page.requests += sent
         if failed:
             run.lanes = 1
-            status = "lonely" if self.fail(run, page) else "back"
-            if page.attempts >= MAX_ATTEMPTS:
+            self.fail(run, page)
+            if page.attempts >= most:
                 return self.reply(source, "exhausted")
         if failed or alone:
             page.wait(self.now, self.now + delay)
@@ -260,7 +269,7 @@ class Model:
         page.offers -= why != "error"
         run.blame(why, page.claimed_at)
         page.token = ""
-        return self.reply(source, status, self.fill(run))
+        return self.reply(source, "back", self.fill(run))
 
     def close(
         self,

@@ -16,11 +16,11 @@ from typing import Any
 
 from tasks.answers import Answer
 from tasks.envelopes import stamp
-from tasks.pages import Page, Request, request_of
+from tasks.pages import Page, Request, gave_way, request_of
 from tasks.paging import decide, first_pages, too_slow
 from tasks.proofs import Reading, State, read_pass, walk
 from tasks.runs import Plan, make_plan
-from tasks.windows import has_part
+from tasks.windows import rfc3339
 
 Record = dict[str, Any]
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -115,8 +115,11 @@ class Lists:
 
 
 def _now(records: list[Record]) -> list[Record]:
-    """Return *records* as they are now, whatever becomes of them."""
-    return [dict(each) for each in records]
+    """Return *records* as they are now, whatever becomes of them, with the times that PagerDuty shows."""
+    return [
+        {**each, "created_at": (at := rfc3339(each["made"])), "execution_time": at}
+        for each in records
+    ]
 
 
 @dataclass
@@ -143,8 +146,8 @@ class Fleet:
         return self.stored.get(page.id)
 
     def parts(self, page: Page) -> bool:
-        pages = (Page.parse(page_id) for page_id in self.stored)
-        return has_part(page.window, (p.window for p in pages if p.segment == page.segment))
+        groups = (page_id.split("/") for page_id in self.stored)
+        return gave_way(page, (group for segment, group, _ in groups if segment == page.segment))
 
     @property
     def readings(self) -> list[Reading]:

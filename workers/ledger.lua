@@ -33,7 +33,6 @@ local CROWD = 100            -- with so many messages in their queue, no more ar
 local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; then the tick does
 local AWAY = 600000          -- no tick for so long: the fleet was not at work
 local WAIT_MOST = 120000     -- a run waits no longer without asking again, whatever a header or clock says
-local MAX_ATTEMPTS = 8
 local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds
 
 local arg = cjson.decode(ARGV[2])
@@ -111,14 +110,13 @@ local function look()
   if next_look then redis.call('ZADD', DUE, next_look, source) else redis.call('ZREM', DUE, source) end
 end
 
--- Count an attempt against a page, but only if its source answered since the page failed last: an
--- outage costs none. Returns whether the source was silent between two failures.
+-- Whether the source answered since the page failed last; the first time, since it was claimed.
+local function answered(entry) return number('success_at') > (entry.f or entry.i or now) end
+
+-- Count an attempt against a page, but only if its source answered: an outage costs none.
 local function count_failure(entry)
-  local alive = entry.f and number('success_at') > entry.f
-  local lonely = entry.f and not alive
-  if alive then entry.a = (entry.a or 0) + 1 end
+  if answered(entry) then entry.a = (entry.a or 0) + 1 end
   entry.f = now
-  return lonely
 end
 
 -- The last offer came to nothing: whoever is offered the page next need not look for an answer.
@@ -352,16 +350,21 @@ end
 -- Give a claimed page back. `failed` counts an attempt if the source is alive, and the page waits
 -- for `delay`; else the whole run does, for what it waits for (budget) is wanted by all its pages, but
 -- where the page is `alone` with it. `stored`: an answer may be stored.
+-- A page stays in the caller's hands where it failed `most` times ("exhausted"), and where nobody knows whether the source
+-- is alive ("lonely"): the caller sends a probe and calls again (`probed`). A first failure passes, unless it was `slow`.
 function operations.give_back()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
-  local answer = 'back'
+  if arg.failed and not arg.probed and not answered(entry) and (entry.f or arg.slow) then
+    redis.call('ZADD', CLAIMED, now + arg.lease, arg.page)
+    return reply('lonely')
+  end
   count_requests(arg.sent)
   entry.r = (entry.r or 0) + (arg.sent or 0)
   if arg.failed then
     set('lanes', 1)
-    if count_failure(entry) then answer = 'lonely' end
-    if (entry.a or 0) >= MAX_ATTEMPTS then
+    count_failure(entry)
+    if arg.most and (entry.a or 0) >= arg.most then
       keep(arg.page, entry)
       return reply('exhausted')
     end
@@ -377,7 +380,7 @@ function operations.give_back()
     set('wait_until', math.max(wait_until(), until_ms))
     waits(arg.page, entry)
   end
-  return reply(answer, fill())
+  return reply('back', fill())
 end
 
 -- Close a claimed page and open what follows. Without `settle`, the last open page of its group is
@@ -480,8 +483,8 @@ function operations.tend()
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now)) do
     redis.call('ZREM', CLAIMED, page)
     local entry = entry_of(page)
-    entry.t, entry.i = nil, nil
     count_failure(entry)
+    entry.t, entry.i = nil, nil
     waits(page, entry)
   end
   for _, page in ipairs(redis.call('ZRANGEBYSCORE', OFFERED, '-inf', now - OFFER_LIFE)) do

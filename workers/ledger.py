@@ -20,7 +20,7 @@ from workers import metrics
 
 QUEUES = ("fetch", "backfill")
 _LISTS = (*QUEUES, "plan", "seal")
-_STILL_HELD = ("last", "exhausted")
+_STILL_HELD = ("last", "exhausted", "lonely")
 _TEXT = {"run", "queue", "region", "hold", "verdict", "seal_token", "why"}
 _MANY = 200
 """Sources asked for in one round trip."""
@@ -158,15 +158,19 @@ class Ledger:
         resource: str,
         sent: int = 0,
         failed: bool = False,
+        slow: bool = False,
+        most: int | None = None,
+        probed: bool = False,
         alone: bool = False,
     ) -> Outcome:
-        """Give a page back: `back`, `exhausted` (still the caller's), `lonely` or `stale`.
+        """Give a page back: `back`, `stale`, or (still the caller's) `lonely` or `exhausted`.
 
         Unless it *failed*, or is *alone* in having to wait, its whole run waits. *why* "error", a fault of ours, is the
         one after which an answer may be stored.
 
-        `lonely`: nothing of the source succeeded between this failure and the page's last one, so
-        no attempt was counted; a probe would tell a dead page from a dead source.
+        A failure counts as an attempt only where the source answered since the page's last one. `lonely`: it didn't, so
+        only a probe tells a dead page from a dead source; send one and call again, *probed*. A page's first failure
+        needs none, unless it was *slow*. `exhausted`: *most* attempts are counted.
         """
         return self._held(
             "give_back",
@@ -176,8 +180,12 @@ class Ledger:
             resource=resource,
             sent=sent,
             failed=failed,
+            slow=slow,
+            most=most,
+            probed=probed,
             alone=alone,
             stored=why == "error",
+            lease=self._lease,
         )
 
     def close(

@@ -275,12 +275,12 @@ def names(claim: Claim) -> tuple[str, str, str, str]:
     return claim.source, claim.run, claim.page, claim.token
 
 
-def gives_back(which: int, why: str, delay: int, sent: int, *, failed: bool, alone: bool) -> Step:
+def gives_back(which: int, why: str, delay: int, sent: int, **how: Any) -> Step:
     def step(both: Both) -> None:
         if not both.claims:
             return
         claim = both.claims[-1 - which % len(both.claims)]
-        how: Any = {"why": why, "sent": sent, "failed": failed, "alone": alone}
+        how.update(why=why, sent=sent)
         found = both.ledger.give_back(claim, delay_seconds=delay, resource="x", **how)
         expected = both.model.give_back(*names(claim), delay=delay * 1000, **how)
         both.same(claim.source, claim.run, found, expected)
@@ -422,6 +422,9 @@ STEPS = st.one_of(
         st.sampled_from([0, 2, 50, 10**9]),
         st.integers(0, 1),
         failed=st.booleans(),
+        slow=st.booleans(),
+        most=st.sampled_from([2, 8]),
+        probed=st.booleans(),
         alone=st.booleans(),
     ),
     st.builds(renews, _which),
@@ -634,33 +637,69 @@ def test_the_held_page_is_offered_when_the_rest_of_its_pass_is_closed(ledger: Le
     assert ledger.close(take(ledger, held), [], resource="x", sent=1).status == "last"
 
 
-def test_an_outage_costs_no_attempts(ledger: Ledger) -> None:
+def fail(ledger: Ledger, claim: Claim, *, alive: bool, slow: bool = False) -> Outcome:
+    """Give a failed page back as the fetch task does: where nobody knows whether the source is alive, it is probed."""
+    how: Any = {"why": "pagerduty", "delay_seconds": 0, "resource": "x", "sent": 1}
+    how |= {"failed": True, "slow": slow, "most": 3 if slow else 8}
+    outcome = ledger.give_back(claim, **how)
+    if outcome.status != "lonely":
+        return outcome
+    assert ledger.now_ms is not None
+    ledger.now_ms += 1_000
+    ledger.probed(claim.source, claim.run, ok=alive, resource="x", sent=1)
+    return ledger.give_back(claim, **how, probed=True)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_an_outage_costs_no_attempts(ledger: Ledger, slow: bool) -> None:
     (offer,) = begin(ledger, "a/all.1").offers
     for _ in range(20):
         assert ledger.now_ms is not None
         ledger.now_ms += 60_000
         claim = take(ledger, offer)
         assert claim.attempts == 0
-        ledger.give_back(claim, why="pagerduty", delay_seconds=0, resource="x", failed=True)
+        fail(ledger, claim, alive=False, slow=slow)
         (offer,) = ledger.tend("acme/a").offers or (Offer(claim.page, 99),)
 
 
 def test_a_page_that_fails_alone_is_given_up_after_eight_attempts(ledger: Ledger) -> None:
-    (offer,) = begin(ledger, "a/all.1").offers
-    statuses: list[str] = []
-    while (claim := take(ledger, offer)).attempts < 7 and len(statuses) < 20:
-        outcome = ledger.give_back(
-            claim, why="pagerduty", delay_seconds=0, resource="x", failed=True
-        )
+    """Its first failure passes; from then on each counts, since each is followed by a probe."""
+    outcome, failures = begin(ledger, "a/all.1"), 0
+    while outcome.status != "exhausted":
+        (offer,) = outcome.offers
+        claim = take(ledger, offer)
         assert ledger.now_ms is not None
         ledger.now_ms += 1_000
-        ledger.probed("acme/a", "00000001", ok=True, resource="x", sent=1)
-        ledger.now_ms += 1_000
-        statuses.append(outcome.status)
-        (offer,) = outcome.offers
-    last = ledger.give_back(claim, why="pagerduty", delay_seconds=0, resource="x", failed=True)
-    assert last.status == "exhausted"
+        outcome = fail(ledger, claim, alive=True)
+        failures += 1
+        assert failures <= 9
+    assert failures == 9
     assert ledger.close(claim, [], resource="x", settle=True, failed=True).seal
+
+
+def test_three_attempts_are_enough_of_a_page_that_is_slow_alone(ledger: Ledger) -> None:
+    """Each costs as long as anybody waits, so that the first one counts too."""
+    outcome, failures = begin(ledger, "a/all.1"), 0
+    while outcome.status != "exhausted":
+        (offer,) = outcome.offers
+        claim = take(ledger, offer)
+        outcome = fail(ledger, claim, alive=True, slow=True)
+        failures += 1
+        assert failures <= 3
+    assert failures == 3
+
+
+def test_a_page_whose_source_is_being_probed_stays_with_its_worker(ledger: Ledger) -> None:
+    """For another lease, and without another page being sent for in its stead."""
+    (first, *_) = begin(ledger, "a/all.1", "b/all.1", lanes=1).offers
+    claim = take(ledger, first)
+    assert ledger.now_ms is not None
+    ledger.now_ms += 39_000
+    how: Any = {"why": "pagerduty", "delay_seconds": 0, "resource": "x", "failed": True}
+    assert ledger.give_back(claim, **how, slow=True, most=3).status == "lonely"
+    ledger.now_ms += 39_000
+    assert ledger.tend("acme/a").offers == ()
+    assert ledger.give_back(claim, **how, slow=True, most=3, probed=True).status == "back"
 
 
 def test_a_key_refused_before_anything_was_read_ends_the_run(ledger: Ledger) -> None:

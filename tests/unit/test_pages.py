@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,17 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.answers import Answer, identity, lines, served, well_formed
-from tasks.catalog import FEEDS, OFFSET_CAP, Paging, children_of
+from tasks.catalog import FEEDS, OFFSET_CAP, PAGE_SIZES, Paging, children_of
 from tasks.pages import Page, request_of
 from tasks.paging import (
     MAX_PASSES,
     Step,
-    again,
     child_pages,
     children_ahead,
     decide,
     first_pages,
-    halved,
     too_slow,
 )
 from tasks.windows import ALL, Period, of, period_in
@@ -36,6 +34,7 @@ SNAPSHOT = Page("teams", ALL)  # can change while it is read: pages overlap by a
 CHAIN = Page("schedules.shift", ALL)  # never a total
 CURSOR = Page("audit_records", str(PLAN.windows["audit_records"][0]))
 DETAIL = Page("schedules", of("P1"), parent={"id": "P1"})
+MEMBERS = Page("team_members", of("T"), parent={"id": "T"})
 
 Rows = list[tuple[int, int, str]]
 
@@ -144,28 +143,81 @@ def test_a_later_page_asks_for_the_rest_of_its_own_range_and_the_held_one_goes_o
     assert (step.ended, rows(step)) == ("", following)
 
 
+HOURS = "20260101T000000Z_20260101T100000Z"
+
+
+def timed(page: Page, *times: object, **data: Any) -> Answer:
+    """Return an answer with a record of each of *times*."""
+    found = [{"id": f"P{n}", "created_at": time} for n, time in enumerate(times)]
+    return answer_to(page, **{page.call.wrapper: found}, **data)
+
+
 @pytest.mark.parametrize(
-    ("page", "total", "parts"),
+    ("times", "near", "rest"),
     [
-        (WINDOWED, 10_001, 2),
-        (WINDOWED, 15_000, 2),
-        (WINDOWED, 15_001, 3),
-        (WINDOWED, 25_000, 4),
-        (replace(WINDOWED, window="20260101T000000Z_20260101T000003Z"), 90_000, 3),
+        (("T03:00:00Z", "T04:00:00.9Z"), "000000Z_20260101T040000Z", "040000Z_20260101T100000Z"),
+        (("T05:00:00Z", "T04:00:00Z"), "040001Z_20260101T100000Z", "000000Z_20260101T040001Z"),
+        (("T00:00:00Z", "T00:00:00Z"), "000000Z_20260101T000001Z", "000001Z_20260101T100000Z"),
+        (("T10:00:00Z", "T09:59:59Z"), "095959Z_20260101T100000Z", "000000Z_20260101T095959Z"),
+        (("T04:00:00", "T05:00:00"), "050000Z_20260101T100000Z", "000000Z_20260101T050000Z"),
+        (("T??", "T!!"), "050000Z_20260101T100000Z", "000000Z_20260101T050000Z"),
     ],
 )
-def test_a_window_over_the_cap_is_replaced_by_parts_that_cover_it(
-    page: Page, total: int, parts: int
+def test_a_window_over_the_cap_is_cut_where_the_last_record_stands_that_can_be_asked_for(
+    times: tuple[str, ...], near: str, rest: str
 ) -> None:
-    step = decide(page, listed(page, 100, True, total), PLAN)
-    assert (step.ended, len(step.followers)) == ("split", parts)
-    whole = period_in(page.window)
-    assert whole
-    edges = [period_in(p.window) for p in step.followers]
-    assert [p.pass_ for p in step.followers] == [1] * parts
-    assert [e.until for e in edges if e] == [whole.until, *(e.since for e in edges[:-1] if e)]
-    assert edges[-1]
-    assert edges[-1].since == whole.since
+    """Whether the list begins with its oldest record or its newest; in the middle, where times can't be read."""
+    page = replace(WINDOWED, window=HOURS, chain=(0, 7))
+    (cut,) = decide(page, listed(page, 100, True, 25_000), PLAN).followers
+    assert (cut.group, cut.number, cut.limit) == (page.group, 9_900, 100)
+    cut = Page.parse(cut.id, cut.payload())
+    step = decide(cut, timed(cut, *(f"2026-01-01{each}" for each in times)), PLAN)
+    assert (step.ended, step.onward) == ("split", ())
+    (part,) = step.followers
+    assert (part.window, part.rest) == (f"20260101T{near}", ((f"20260101T{rest}", 0),))
+    assert (part.number, part.chain, part.splits) == (0, (0, 7), 1)
+    step = decide(part, listed(part, 100, True, 9_800), PLAN)
+    (following,) = step.onward
+    assert (following.window, following.rest) == (f"20260101T{rest}", ())
+    assert (following.chain, following.splits) == ((0, 7 + 98), 1)
+
+
+@pytest.mark.parametrize("served", [[], ["2025-01-01T00:00:00Z"]])
+def test_a_total_that_the_list_contradicts_splits_nothing(served: list[str]) -> None:
+    """Nothing is where its total says that records are, or records of another period."""
+    (cut,) = decide(WINDOWED, listed(WINDOWED, 100, True, 10**9), PLAN).followers
+    step = decide(cut, timed(cut, *served, more=False), PLAN)
+    assert (step.ended, [p.pass_ for p in step.followers]) == ("again", [2])
+    last = decide(replace(cut, pass_=MAX_PASSES), timed(cut, *served, more=False), PLAN)
+    assert last.followers == ()
+    assert "served at 9900" in last.words or "outside of its period" in last.words
+
+
+def test_the_rest_of_a_split_window_follows_an_answer_and_no_failure() -> None:
+    part = replace(WINDOWED, window=HOURS, chain=(0, 0), rest=((SECOND, 0),))
+    for answer in (listed(part, 5, False, 5), answer_to(part, 400)):
+        (following,) = decide(part, answer, PLAN).onward
+        assert (following.window, following.rest) == (SECOND, ())
+    for nothing in (None, answer_to(part, 403)):
+        assert SECOND not in {p.window for p in decide(part, nothing, PLAN).onward}
+
+
+def test_the_splits_of_a_planned_window_are_counted_and_end() -> None:
+    """However long a list says it is, each answer opens one window, and the last is read no further."""
+    page = WINDOWED
+    for splits in range(1, 130):
+        step = decide(page, listed(page, 100, True, 10**9), PLAN)
+        if step.ended:
+            break
+        (cut,) = step.followers
+        period = period_in(page.window)
+        assert period
+        oldest = f"{period.since + timedelta(minutes=splits):%FT%TZ}"
+        (part,) = decide(cut, timed(cut, oldest, oldest), PLAN).followers
+        assert part.splits == splits
+        (page,) = decide(part, listed(part, 100, True, 9_900), PLAN).onward
+    assert (splits, step.followers) == (129, ())
+    assert step.words
 
 
 def test_a_second_over_the_cap_is_read_as_far_as_it_goes() -> None:
@@ -175,12 +227,16 @@ def test_a_second_over_the_cap_is_read_as_far_as_it_goes() -> None:
 
 
 @pytest.mark.parametrize(("page", "total"), [(WINDOWED, 10_100), (WINDOWED, None)])
-def test_a_window_that_grows_past_the_cap_while_it_is_read_is_halved(
+def test_a_window_that_grows_past_the_cap_while_it_is_read_is_cut(
     page: Page, total: int | None
 ) -> None:
+    """Which costs more than a split that a total foretells, and so is done less often."""
     last = at(page, 9900, 10_000, "held")
     step = decide(last, listed(last, 100, True, total), PLAN)
-    assert (step.ended, len(step.followers)) == ("split", 2)
+    (part,) = step.followers
+    assert (step.ended, len(part.rest), part.splits) == ("split", 1, 32)
+    spent = replace(last, splits=100)
+    assert decide(spent, listed(spent, 100, True, total), PLAN).followers == ()
 
 
 @pytest.mark.parametrize("page", [WINDOWED, SNAPSHOT, CHAIN, at(SNAPSHOT, 99, 199, "held")])
@@ -227,8 +283,9 @@ def test_nothing_follows_a_detail_or_a_page_that_kept_failing() -> None:
         assert decide(page, None, PLAN) == Step()
 
 
-def cursors(page: Page, cursor: str | None) -> Step:
-    return decide(page, answer_to(page, records=[{"id": "A"}], next_cursor=cursor), PLAN)
+def cursors(page: Page, cursor: str | None, record: str = "") -> Step:
+    found = [{"id": record or f"A{page.number}"}]
+    return decide(page, answer_to(page, records=found, next_cursor=cursor), PLAN)
 
 
 def test_cursor_pages_follow_each_other_by_ordinal() -> None:
@@ -241,6 +298,7 @@ def test_cursor_pages_follow_each_other_by_ordinal() -> None:
     assert second.id == f"{CURSOR.group}/000001"
     assert cursors(third, None) == Step()
     assert cursors(third, "bbb").ended == "again"
+    assert cursors(third, "ccc", "A1").ended == "again", "the records of the page before"
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
@@ -266,15 +324,127 @@ def test_cursors_that_never_repeat_are_never_taken_for_a_circle(length: int) -> 
     assert cursors(page, None) == Step()
 
 
-def test_a_window_nobody_can_wait_for_is_halved_as_long_as_it_can_be() -> None:
-    slow = too_slow(replace(at(WINDOWED, 300, 400), chain=None), PLAN)
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_records_that_come_again_behind_new_cursors_are_met_too(tail: int, circle: int) -> None:
+    page, asked = CURSOR, 1
+    while True:
+        record = asked if asked < tail else tail + (asked - tail) % circle
+        step = cursors(page, f"new-{asked}", f"A{record}")
+        if step.ended:
+            break
+        (page,) = step.followers
+        asked += 1
+        assert asked <= 4 * (tail + circle) + 2
+    assert step.ended == "again"
+
+
+def test_a_list_behind_cursors_that_goes_on_is_cut_once_and_then_ended() -> None:
+    """100,000 audit records of a month are read at once; nobody waits for a list without an end."""
+    page = replace(CURSOR, number=1_000, cursor="x")
+    assert cursors(page, "y").followers[0].number == 1_001
+    page = replace(CURSOR, number=1_199, cursor="x")
+    step = cursors(page, "y")
+    (part,) = step.followers
+    assert (step.ended, part.number, part.cursor, part.splits) == ("split", 0, None, 128)
+    step = cursors(replace(page, splits=128), "y")
+    assert (step.ended, step.followers) == ("split", ())
+    assert step.words
+
+
+@pytest.mark.parametrize(("page", "total"), [(WINDOWED, None), (SNAPSHOT, None), (CHAIN, None)])
+def test_a_list_that_repeats_itself_without_a_total_is_read_again_at_once(
+    page: Page, total: None
+) -> None:
+    """Only its last pass is read to where it can be read, and then ends."""
+    first = listed(page, 100, True, total)
+    (second,) = decide(page, first, PLAN).followers
+    assert decide(second, first, PLAN).ended == "again"
+    second, requests = replace(second, pass_=MAX_PASSES), 2
+    while followers := decide(second, first, PLAN).followers:
+        (second,) = followers
+        requests += 1
+    assert requests == 101
+    assert decide(second, first, PLAN).ended == ""
+
+
+def test_no_answer_opens_more_pages_than_others_could_bear() -> None:
+    """However long a list says it is and however few records it serves: the rest follows from later answers."""
+    page, asked = SNAPSHOT, 1
+    step = decide(page, listed(page, 2, True, 10**15), PLAN)
+    while step.followers:
+        assert len(step.followers) <= 128
+        asked += len(step.followers)
+        held = step.followers[-1]
+        assert held.held
+        held = Page.parse(held.id, held.payload())
+        step = decide(held, listed(held, 2, True, 10**15), PLAN)
+    assert asked == 501, "five times the pages of a full list"
+    scraps, short = 0, at(WINDOWED, 100, 200)
+    while followers := decide(short, listed(short, 1, True), PLAN).followers:
+        (short,) = followers
+        scraps += 1
+    assert scraps == 12
+
+
+def test_records_to_be_read_again_are_opened_some_at_a_time() -> None:
+    ids = [f"P{n:05d}" for n in range(1_000)]
+    last = {
+        "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
+        "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ids}, "denied": {},
+    }  # fmt: skip
+    plan = make("incidents", last=last)
+    pages = [page for page in first_pages(plan) if page.parent]
+    assert len(pages) == 128
+    asked = []
+    while pages:
+        page = pages.pop()
+        asked.append(page.parent and page.parent["id"])
+        answer = None if len(asked) % 7 == 0 else answer_to(page, 403)
+        following = decide(Page.parse(page.id, page.payload()), answer, plan).onward
+        assert len(following) <= 1
+        pages += following
+    assert sorted(filter(None, asked)) == ids
+
+
+def test_a_page_nobody_can_wait_for_is_read_in_smaller_pages_and_then_in_halves_of_its_window() -> (
+    None
+):
+    page = replace(WINDOWED, chain=(0, 3), pass_=2)
+    for size in (50, 25, 10):
+        slow = too_slow(page, PLAN)
+        assert slow
+        assert (slow.ended, slow.onward) == ("smaller", ())
+        (page,) = slow.followers
+        assert page.id == f"log_entries/{WINDOWED.window}.2s{size}/000000"
+        assert (page.chain, page.limit) == ((0, 3), size)
+        page = Page.parse(page.id, page.payload())
+    lengths = []
+    while slow := too_slow(page, PLAN):
+        (page,) = slow.followers
+        (last, *_) = page.rest[-1:]
+        period = period_in(page.window)
+        assert period
+        lengths.append((period.until - period.since).total_seconds())
+        assert (slow.ended, page.pass_, page.size, last[1]) == ("split", 1, 10, int(lengths[-1]))
+    assert len(lengths) == 5
+    answer = decide(page, listed(page, 10, True, 40), PLAN)
+    (following,) = answer.onward
+    after = period_in(following.window)
+    assert after
+    assert (after.until - after.since).total_seconds() == lengths[-1], "what worked is kept"
+    assert following.size == 10
+
+
+def test_a_later_page_nobody_can_wait_for_takes_its_whole_pass_along() -> None:
+    slow = too_slow(at(WINDOWED, 300, 400), PLAN)
     assert slow
-    assert slow.ended == "split"
-    assert [p.number for p in slow.followers] == [0, 0]
-    assert too_slow(replace(WINDOWED, window=SECOND), PLAN) is None
-    assert too_slow(SNAPSHOT, PLAN) is None
+    assert [(p.size, p.number, p.chain, p.rest) for p in slow.followers] == [(50, 0, None, ())]
+    for page in (SNAPSHOT, MEMBERS, CHAIN, CURSOR):
+        assert too_slow(page, PLAN)
+    for page in (SNAPSHOT, MEMBERS, CHAIN):
+        assert too_slow(replace(page, size=10), PLAN) is None
     assert too_slow(DETAIL, PLAN) is None
-    assert halved(SNAPSHOT) == again(SNAPSHOT)
+    assert too_slow(replace(WINDOWED, size=10, window=SECOND), PLAN) is None
 
 
 LONG = make(days=365, budget=300)  # 100 pages for each of three feeds
@@ -290,12 +460,12 @@ LOGS = Page("log_entries", str(LONG.windows["log_entries"][0]), chain=(0, 0))
         (LOGS, listed(LOGS, 50, False, None), (1, 1)),
         (LOGS, listed(LOGS, 100, True, 9_900), (1, 99)),
         (LOGS, listed(LOGS, 100, True, 9_901), None),
-        (LOGS, listed(LOGS, 100, True, 30_000), None),
         (replace(LOGS, chain=(4, 99)), listed(LOGS, 5, False, 5), None),
         (replace(LOGS, chain=(4, 98)), listed(LOGS, 5, False, 5), (5, 99)),
         (replace(LOGS, chain=(11, 0)), listed(LOGS, 5, False, 5), None),
         (replace(LOGS, chain=None), listed(LOGS, 5, False, 5), None),
-        (LOGS, None, (1, 1)),
+        (LOGS, None, (1, 50)),
+        (replace(LOGS, chain=(1, 50)), None, None),
         (LOGS, answer_to(LOGS, 400), (1, 1)),
         (LOGS, answer_to(LOGS, 402), None),
         (LOGS, answer_to(LOGS, 403), None),
@@ -315,15 +485,17 @@ def test_the_next_window_opens_while_the_pages_planned_are_below_the_budget(
 
 
 def test_only_the_first_page_of_a_window_opens_the_next() -> None:
-    """Whatever becomes of it: also when it is split or too slow, but not again by its followers."""
+    """Whatever becomes of it, and not again by its followers; one that is split or too slow hands it on."""
     for answer in (listed(LOGS, 100, True, 9_000), listed(LOGS, 0, True, 9_000)):
         step = decide(LOGS, answer, LONG)
         assert len(step.onward) == 1
         assert all(p.chain is None for p in step.followers)
     slow = too_slow(LOGS, LONG)
     assert slow
-    assert [p.chain for p in slow.onward] == [(1, 1)]
-    assert all(p.chain is None for p in slow.followers)
+    assert [p.chain for p in slow.followers] == [LOGS.chain]
+    (cut,) = decide(LOGS, listed(LOGS, 100, True, 30_000), LONG).followers
+    assert cut.chain == LOGS.chain
+    assert slow.onward == ()
 
 
 def test_a_run_opens_with_every_list_and_what_is_read_again() -> None:
@@ -405,19 +577,22 @@ def test_whatever_is_answered_no_request_goes_past_the_cap(data: st.DataObject) 
         limit, offset = int(params["limit"]), int(params["offset"])
         assert 1 <= limit <= 100
         assert 0 <= offset <= offset + limit <= OFFSET_CAP
-        assert (offset, offset + limit) == (page.number, page.end)
+        assert (offset, min(offset + 100, page.end)) == (page.number, offset + limit)
         assert ("total" in params) == (
             page.call.paging is Paging.CLASSIC and (page.held or not offset)
         )
         for name in {"since", "until"} & params.keys():
             assert datetime.fromisoformat(params[name]).tzinfo
-        count = data.draw(st.integers(0, limit) | st.just(limit))
-        total = data.draw(st.none() | st.integers(0, 40_000) | st.integers(9_990, 10_010))
+        count = data.draw(st.integers(0, limit) | st.just(limit) | st.just(5_000))
+        total = data.draw(
+            st.none() | st.integers(0, 40_000) | st.integers(9_990, 10_010) | st.just(2**53 - 1)
+        )
         step = decide(
             page, listed(page, count, data.draw(st.booleans() | st.just(True)), total), PLAN
         )
         if not step.followers:
             break
+        assert len(step.followers) <= 128
         later = [p for p in step.followers if p.group == page.group]
         assert all(p.number > page.number for p in later), "a page goes on behind itself"
         assert len({p.number for p in later}) == len(later)
@@ -441,6 +616,11 @@ PAGES = st.builds(
     mark=st.none() | st.text("0123456789abcdef", min_size=16, max_size=16),
     parent=PARENTS,
     chain=st.none() | st.tuples(st.integers(0, 99), st.integers(0, 10**6)),
+    size=st.sampled_from(PAGE_SIZES),
+    cuts=st.booleans(),
+    nth=st.integers(0, 5_000),
+    rest=st.lists(st.tuples(st.just(SECOND), st.integers(0, 10**7)), max_size=3).map(tuple),
+    splits=st.integers(0, 128),
 )  # fmt: skip
 
 
@@ -456,7 +636,7 @@ def test_a_page_is_read_back_from_its_id_and_payload_with_no_more_of_its_parent_
 
 @given(PAGES)
 def test_most_pages_need_no_payload(page: Page) -> None:
-    plain = Page(page.segment, page.window, page.pass_, page.number)
+    plain = Page(page.segment, page.window, page.pass_, page.number, size=page.size)
     assert plain.payload() == ""
     assert (page == plain) == (page.payload() == "")
 
@@ -485,6 +665,12 @@ GOOD: dict[str, Any] = {"teams": [{"id": "P1"}, {"id": "P2"}], "more": False}
         (SNAPSHOT, GOOD | {"total": "many"}),
         (SNAPSHOT, GOOD | {"total": 2.0}),
         (SNAPSHOT, GOOD | {"total": [2]}),
+        (SNAPSHOT, GOOD | {"total": True}),
+        (SNAPSHOT, GOOD | {"total": -1}),
+        (SNAPSHOT, GOOD | {"total": 2**53}),
+        (SNAPSHOT, GOOD | {"total": 10**30}),
+        (SNAPSHOT, {"teams": [{"id": "P" * 1_025}]}),
+        (CURSOR, {"records": [], "next_cursor": "c" * 4_097}),
         (CURSOR, {"records": [], "next_cursor": 5}),
         (CURSOR, {"records": [], "next_cursor": {}}),
         (DETAIL, {"schedule": None}),
@@ -495,9 +681,6 @@ GOOD: dict[str, Any] = {"teams": [{"id": "P1"}, {"id": "P2"}], "more": False}
 def test_an_answer_of_another_shape_is_none(page: Page, data: Any) -> None:
     assert not well_formed(page, Answer(200, NOW, data, {}))
     assert well_formed(page, Answer(404, NOW, data, {})), "errors come in any shape"
-
-
-MEMBERS = Page("team_members", of("T"), parent={"id": "T"})
 
 
 @pytest.mark.parametrize(
@@ -540,7 +723,8 @@ def test_children_know_their_parent_and_carry_it_in_their_records() -> None:
 @pytest.mark.parametrize(
     ("page", "total", "opened", "ahead"),
     [
-        (SNAPSHOT, 30, False, 30),  # a list of members for each team
+        (SNAPSHOT, 30, False, 30),
+        (SNAPSHOT, 10**15, False, 10_000),  # a list of members for each team
         (SNAPSHOT, 0, False, 0),
         (SNAPSHOT, None, False, None),
         (SNAPSHOT, 30, True, 0),

@@ -1,0 +1,150 @@
+"""Whatever a list answers, its run ends within five minutes, with few requests, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import plan
+from tasks.verify import verify
+from tests.integration.steps import SOURCE, Fleet
+from tests.simulator_process import SimulatorProcess
+from workers.pagerduty import Outcome, Reply
+
+WITHIN_MS = 300_000
+MOST_OPEN = 600
+"""Pages that lie in Redis at once: some of each list's, since no answer opens more than 128."""
+
+
+NEVER = ("redirect_self", "cut_json", "body_deep", "body_garbage", "drop_middle")
+
+
+@pytest.fixture
+def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
+    """A fleet that has opened a run, nothing of which is read yet."""
+    fleet = make(tmp_path / "data")
+    source = fleet.connect()
+    plan.restore(fleet.runtime)  # so that it knows its Redis
+    plan.collect_now(fleet.runtime, source)
+    return fleet
+
+
+def live(fleet: Fleet) -> float:
+    """Let the run go on to its end; return how long it took by the ledger's clock, in ms."""
+    began = fleet.now_ms
+    while not fleet.ended:
+        fleet.step() if fleet.messages else fleet.idle()
+        assert fleet.redis.hlen(f"pagetrail:pages:{SOURCE}") <= MOST_OPEN
+    return fleet.now_ms - began
+
+
+def account_of(fleet: Fleet, resource: str) -> dict[str, Any]:
+    """Return what the manifest says of *resource*, after a look at whether the rest is as it was."""
+    assert fleet.manifest
+    resources: dict[str, dict[str, Any]] = fleet.manifest["resources"]
+    others = {name: each["state"] for name, each in resources.items() if name != resource}
+    assert set(others.values()) == {"complete"}, others
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok, report.differences
+    return resources[resource]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "resource"),
+    [
+        *((kind, "/incidents", "incidents") for kind in NEVER),
+        *((kind, "/audit/records", "audit_records") for kind in NEVER),
+        ("total_true", "/log_entries", "log_entries"),
+        ("total_beyond_64_bits", "/services", "services"),
+        ("cursor_huge", "/audit/records", "audit_records"),
+    ],
+)
+def test_a_list_that_is_never_answered_in_earnest_is_given_up_within_five_minutes(
+    fleet: Fleet, simulator: SimulatorProcess, kind: str, path: str, resource: str
+) -> None:
+    """All else is read long before: only probes tell that its failures are its own."""
+    simulator.fault(kind, path=path)
+    taken = live(fleet)
+    [rule] = simulator.control("GET", "faults")
+    assert rule["fired"] >= 9
+    account = account_of(fleet, resource)
+    assert (account["state"], account["reason"]) == ("failed", "error")
+    assert taken < WITHIN_MS
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "resource", "requests"),
+    [
+        ("total_billion", "/incidents", "incidents", 20),
+        ("total_trillion", "/log_entries", "log_entries", 40),
+        ("total_billion", "/services", "services", 400),
+        ("more_forever", "/incidents", "incidents", 250),
+        ("more_invented", "/log_entries", "log_entries", 500),
+        ("more_empty", "/log_entries", "log_entries", 20),
+        ("total_wavers", "/services", "services", 20),
+        ("cursor_new", "/audit/records", "audit_records", 50),
+        ("cursor_circle", "/audit/records", "audit_records", 50),
+        ("page_oversized", "/services", "services", 20),
+    ],
+)
+def test_a_list_that_lies_about_its_length_is_partial_after_few_requests(
+    fleet: Fleet,
+    simulator: SimulatorProcess,
+    kind: str,
+    path: str,
+    resource: str,
+    requests: int,
+) -> None:
+    simulator.fault(kind, path=path)
+    taken = live(fleet)
+    [rule] = simulator.control("GET", "faults")
+    assert rule["fired"]
+    account = account_of(fleet, resource)
+    assert (account["state"], account["reason"]) == ("partial", "unproved")
+    assert account["words"]
+    assert account["requests"] <= requests
+    assert taken < WITHIN_MS
+
+
+def test_a_list_whose_answers_never_come_is_given_up_though_it_could_be_asked_for_ever_less(
+    fleet: Fleet,
+) -> None:
+    """A time-out after 5 s each: of smaller pages, then of shorter and shorter periods."""
+    asked: list[str] = []
+
+    def answer(path: str, reply: Reply) -> Reply:
+        if path != "/log_entries":
+            return reply
+        asked.append(path)
+        assert fleet.runtime.ledger.now_ms
+        fleet.runtime.ledger.now_ms += 5_000
+        return replace(reply, outcome=Outcome.RETRY, status=None, timed_out=True, members=None)
+
+    fleet.pagerduty.answer = answer
+    taken = live(fleet)
+    account = account_of(fleet, "log_entries")
+    assert (account["state"], account["reason"]) == ("failed", "error")
+    assert 20 < len(asked) < 60
+    assert taken < WITHIN_MS
+
+
+@pytest.mark.parametrize("path", ["/incidents", "/services", "/audit/records", "/v3/schedules"])
+def test_a_list_that_can_only_be_read_in_smaller_pages_is_complete(
+    fleet: Fleet, simulator: SimulatorProcess, path: str
+) -> None:
+    """504 to 100 and to 50 records a page: three attempts each, and then it goes on as ever."""
+    rule = simulator.fault("page_too_large", path=path, served=30)
+    taken = live(fleet)
+    [rule] = simulator.control("GET", "faults")
+    assert rule["fired"]
+    resource = path.rpartition("/")[2].replace("records", "audit_records")
+    account = account_of(fleet, resource)
+    assert account["state"] == "complete"
+    sizes = {row.get("size") for row in account["windows"] if row["state"] == "proved"}
+    assert 25 in sizes
+    assert account["records"] > 0
+    assert taken < WITHIN_MS
