@@ -6,7 +6,7 @@ import logging
 import random
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache, partial
-from time import monotonic
+from time import monotonic, sleep
 
 from redis import RedisError
 
@@ -24,7 +24,7 @@ from tasks.purge import sweep
 from tasks.runs import Plan
 from workers import metrics
 from workers.app import celery
-from workers.errors import Fault, StorageConflict
+from workers.errors import Fault, RedisUnreachable, StorageConflict, as_fault
 from workers.events import DAY_SECONDS
 from workers.ledger import Claim, Outcome
 from workers.observability import log_failure
@@ -41,6 +41,8 @@ SLOW_ATTEMPTS = 3
 """After so many time-outs, or errors of PagerDuty's, a list is asked for less at once."""
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 30.0
 _OWN_FAULT_SECONDS = 5.0
+_AWAY_SECONDS = 0.5
+"""When to try again whether Redis is back."""
 RENEW_SECONDS = 10.0
 _FAILING_SECONDS = 3_600
 """A source that goes on failing is told of once in each hour of the clock."""
@@ -74,12 +76,28 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
     except Exception as error:  # noqa: BLE001 - logged
         # The page goes back, whatever went wrong; who looks after the fleet hears of it.
         log_failure(log, "page failed", error, {"source": source, "run": run, "page": page})
-        outcome = fleet.ledger.give_back(
-            claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource=""
-        )
+        outcome = _returned(fleet, claim)
     messages.publish(source, run, outcome)
     log.debug("page %s", outcome.status, extra={"source": source, "run": run, "page": page})
     return outcome.became or outcome.status
+
+
+def _returned(fleet: Runtime, claim: Claim) -> Outcome:
+    """Give a page back; wait for a Redis that is away for as long as the page is ours.
+
+    Else a page that a failover caught in a worker's hands would stay there, and seem to wait for PagerDuty, until its
+    lease ends. An answer that was stored is found again.
+    """
+    until = monotonic() + fleet.settings.page_lease_seconds
+    while True:
+        try:
+            return fleet.ledger.give_back(
+                claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource=""
+            )
+        except RedisError as error:
+            if monotonic() > until or not isinstance(as_fault(error), RedisUnreachable):
+                raise
+            sleep(_AWAY_SECONDS)
 
 
 def _unknown(fleet: Runtime, claim: Claim) -> Outcome:

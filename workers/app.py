@@ -7,6 +7,7 @@ import redis
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection, Queue
+from kombu.connection import ConnectionPool, PooledConnection
 from kombu.transport.redis import Channel, Transport
 from kombu.utils.url import parse_url
 
@@ -14,6 +15,7 @@ from workers import flower, observability
 from workers.consumer import EventBatches
 from workers.errors import Fault
 from workers.heartbeat import Heartbeat
+from workers.redis_client import Parser
 from workers.schedule import PLAN_QUEUE, schedule
 from workers.settings import load_settings
 
@@ -23,10 +25,10 @@ VISIBILITY_SECONDS = 30
 
 
 class GuardedChannel(Channel):
-    """A channel whose loss is a connection error to whoever still wants to acknowledge on it.
+    """A channel on which every way to lose Redis is a connection error, after which a worker connects again.
 
-    kombu 5.7.0 fails with an AttributeError there (Redis went away while a task was running), and that ends the
-    worker process; a connection error only makes it connect again.
+    kombu 5.7.0 knows two others, and each ends the worker process: an AttributeError when a task is acknowledged after
+    the channel was closed, and the replies of a server that is not serving now, as during a failover.
     """
 
     _acknowledging: redis.Redis | None = None
@@ -38,7 +40,7 @@ class GuardedChannel(Channel):
             if self.connection.client is not None:
                 raise
             raise redis.ConnectionError("The connection of this channel is closed.") from None
-        return params
+        return params | {"parser_class": Parser}
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return one client for all that is acknowledged: kombu makes one each time, for 0.3 ms of CPU."""
@@ -56,11 +58,29 @@ class GuardedTransport(Transport):
     Channel = GuardedChannel
 
 
-class GuardedConnection(Connection):
-    """Our app's connections alone: an app that imports ours keeps kombu as it is."""
+class _Guarded:
+    """Makes a connection use our transport. The setting for it would put a class where Flower expects a scheme."""
 
     def get_transport_cls(self) -> type[Transport]:
         return GuardedTransport
+
+
+class GuardedPooled(_Guarded, PooledConnection):
+    """A connection of our app's pool, through which whoever isn't a consumer publishes."""
+
+
+class GuardedPool(ConnectionPool):
+    """Our app's pool: kombu's makes connections of its own class, whatever the class of the one it is made from."""
+
+    def new(self) -> Any:
+        return GuardedPooled(self, **self.connection.info())
+
+
+class GuardedConnection(_Guarded, Connection):
+    """Our app's connections alone: an app that imports ours keeps kombu as it is."""
+
+    def Pool(self, limit: int | None = None, **kwargs: Any) -> GuardedPool:  # noqa: N802 - kombu's name
+        return GuardedPool(self, limit, **kwargs)
 
 
 class GuardedAMQP(AMQP):

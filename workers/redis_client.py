@@ -2,14 +2,44 @@
 
 from typing import Any
 
+import redis
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.connection import DefaultParser
 from redis.retry import Retry
 
 from workers.errors import redis_faults
 
 CONNECTIONS = 64
 SOCKET_SECONDS = 5.0
+
+
+NOT_NOW = {
+    *("READONLY", "UNBLOCKED", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "TRYAGAIN"),
+    *("MISCONF", "OOM", "NOREPLICAS", "BUSY"),
+}
+"""Codes with which Redis 7 and Valkey 9 refuse a command for what state the server is in."""
+
+
+class NotServing(redis.ConnectionError):
+    """Redis answers, but the server can't do its part now: it became a replica, is loading, has no memory left.
+
+    To redis-py most of these are errors of the command. As a lost connection they lead to another one, which finds the
+    server that has taken over, and everybody who waits for Redis waits for this too. The command was not carried out.
+    """
+
+
+class Parser(DefaultParser):  # type: ignore[misc,valid-type]  # a class that redis-py chooses when it is imported
+    """Reads replies as redis-py does, but for those of a server that is not serving now."""
+
+    @classmethod
+    def parse_error(cls, response: str) -> Exception:
+        """Return the exception for an error reply: its code, a space, and words."""
+        code = response.partition(" ")[0]
+        if code in NOT_NOW:
+            return NotServing(response, status_code=code)
+        error: Exception = super().parse_error(response)
+        return error
 
 
 def connect(url: str) -> Redis:
@@ -22,6 +52,7 @@ def connect(url: str) -> Redis:
             socket_timeout=SOCKET_SECONDS,
             socket_connect_timeout=SOCKET_SECONDS,
             health_check_interval=30,
+            parser_class=Parser,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
         )
     )
@@ -33,6 +64,7 @@ def impatient(url: str, seconds: float) -> Redis:
         url,
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
+        parser_class=Parser,
         retry=Retry(NoBackoff(), 0),
     )
 

@@ -1,6 +1,7 @@
 """What each failure of Redis means for a person, and whether time mends it: nothing else reads redis-py's errors.
 
-The codes are those of Redis 7 and Valkey 9; redis-py turns some into types and cuts them off the message.
+The codes are those of Redis 7 and Valkey 9; redis-py turns some into types and cuts them off the message, but not off
+that of `workers.redis_client.NotServing`.
 """
 
 import re
@@ -22,18 +23,18 @@ class _Row(NamedTuple):
 
 _TABLE = (
     _Row(
-        r"MasterDownError|ReadOnlyError|UNBLOCKED",
+        "MASTERDOWN|READONLY|UNBLOCKED",
         "This Redis is a replica, which takes no writes: wait until the failover is over, or set "
         "PAGETRAIL_REDIS_URL to the primary.",
         heals=True,
     ),
     _Row(
-        "BusyLoadingError",
+        "LOADING|BusyLoadingError",
         "Redis is still reading its data from disk: wait until that is done, then try again.",
         heals=True,
     ),
     _Row(
-        "ClusterCrossSlotError|ClusterError|AskError|cluster mode",
+        "ClusterCrossSlotError|ClusterError|AskError|CLUSTERDOWN|TRYAGAIN|cluster mode",
         "This Redis runs in cluster mode, which Pagetrail can't use: set PAGETRAIL_REDIS_URL to a "
         "Redis without cluster mode.",
     ),
@@ -67,7 +68,7 @@ _TABLE = (
         "Redis forbids its user {what}: give the user the rights that docs/deploy.md names.",
     ),
     _Row(
-        "OutOfMemoryError",
+        "OOM ",
         "Redis has no memory left: raise `maxmemory` in the server's configuration, or remove what "
         "other programs keep there.",
     ),

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import redis
-from celery.beat import Scheduler
+from celery.beat import Scheduler, SchedulingError
 
 from workers import health, metrics
 from workers.errors import as_fault
@@ -50,20 +50,32 @@ class Ticker(Scheduler):
             if now >= self._next.get(name, now):
                 self._next[name] = now + entry.schedule.seconds
                 if self._wanted(entry):
-                    self.apply_entry(entry)
-                    metrics.TICKS.inc()
+                    self._publish(entry)
         return max(0.0, min(self._next.values()) - time.monotonic())
 
     def _wanted(self, entry: Any) -> bool:
         try:
-            waiting = self._redis.llen(self._list_of(entry))
+            return bool(self._redis.llen(self._list_of(entry)) == 0)
         except redis.RedisError as error:
-            if self._answers:
-                log.warning("no ticks: %s", as_fault(error))
-            self._answers = False
+            self._missed(error)
             return False
-        self._answers = True
-        return waiting == 0
+
+    def _publish(self, entry: Any) -> None:
+        """Publish; Celery's own way logs an error with a traceback for each entry that Redis refuses."""
+        try:
+            self.apply_async(entry, advance=False)
+        except SchedulingError as error:
+            failed = error.__context__ or error
+            self._missed(failed.__cause__ or failed)
+        else:
+            self._answers = True
+            metrics.TICKS.inc()
+
+    def _missed(self, error: BaseException) -> None:
+        """Say so once until Redis takes an entry again."""
+        if self._answers:
+            log.warning("no ticks: %s", as_fault(error))
+        self._answers = False
 
     def _list_of(self, entry: Any) -> str:
         prefix: str = self.app.conf.broker_transport_options["global_keyprefix"]

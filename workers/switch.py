@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 import orjson
-from redis import Redis, WatchError
+from redis import Redis, RedisError, WatchError
 
 from workers.errors import StorageUnreachable, redis_faults
 from workers.recent import Recent
@@ -94,5 +94,12 @@ class Switch:
             paused = self._storage.get(PAUSED) is not None
             pipe.multi()
             pipe.set(self._key, int(paused), px=_COPY_MS)
-            pipe.execute()
+            try:
+                pipe.execute()
+            except WatchError as changed:
+                if isinstance(
+                    changed.__context__, RedisError
+                ):  # nobody wrote: the connection was lost
+                    raise changed.__context__ from None
+                raise
             return paused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,15 @@ def own_fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
-def begin(fleet: Fleet, simulator: SimulatorProcess, name: str) -> Any:
+def begin(
+    fleet: Fleet, simulator: SimulatorProcess, name: str, incidents: int = 2_600, **more: int
+) -> Any:
     """Start collecting a slow account of several pages of everything; return the waiting command."""
     key = f"{name}-Key-{'0' * 12}"
     simulator.control(
         "POST",
         "accounts",
-        **account(name, [key], incidents=2_600, services=130, teams=12, habits=SLOW),
+        **account(name, [key], incidents=incidents, services=130, teams=12, habits=SLOW | more),
     )
     fleet.connect(f"{name}/main", key)
     before = requests_of(simulator, key)
@@ -103,3 +106,33 @@ def test_a_frozen_worker_that_thaws_adds_nothing(
         fleet.until(lambda: waiting.poll() is not None, 90, "end without the frozen worker")
         os.kill(frozen.pid, signal.SIGCONT)
         end(fleet, pagerduty, "frozen", waiting)
+
+
+@pytest.mark.timeout(240)
+def test_a_failover_in_the_middle_costs_nothing(
+    own_fleet: Fleet, pagerduty: SimulatorProcess
+) -> None:
+    """Redis becomes a replica and takes no writes for some seconds; nothing ends, and nobody blames PagerDuty after."""
+    before = {each.pid for each in own_fleet.children()}
+    waiting = begin(own_fleet, pagerduty, "demoted", incidents=900, latency_ms=1_500)
+    with redis.Redis.from_url((own_fleet.data / "redis.url").read_text().strip()) as client:
+        claimed = "pagetrail:claimed:demoted/main"
+        own_fleet.until(lambda: client.zcard(claimed), 10, "see a page in a worker's hands")
+        client.replicaof("127.0.0.1", "1")
+        sent = requests_of(pagerduty, f"demoted-Key-{'0' * 12}")
+        ran = own_fleet.run("collect", "demoted/main")
+        assert (ran.code, "replica" in ran.err) == (1, True), ran.err
+        time.sleep(5)
+        client.replicaof("NO", "ONE")
+    time.sleep(2)
+    seen = set()
+    while waiting.poll() is None:
+        [source] = own_fleet.ask("status")["sources"]
+        seen.add(source["activity"])
+        time.sleep(1)
+    assert seen <= {"reading", "sealing", "idle"}
+    ran = own_fleet.end(waiting)
+    assert (ran.code, ran.document["state"]) == (0, "complete"), f"{ran.err}{own_fleet.tail()}"
+    assert own_fleet.verify("demoted/main")["differences"] == []
+    assert requests_of(pagerduty, f"demoted-Key-{'0' * 12}") > sent, "it was over before"
+    assert {each.pid for each in own_fleet.children()} == before, "a process ended"
