@@ -55,10 +55,15 @@ def concerns(
         Concern.FAILED: ended == "failed" and not refused,
         Concern.STALE: _stale(source, last, at),
         Concern.WAITS: now.activity in WAITS and (now.seconds or 0.0) > LONG_WAIT_SECONDS,
-        Concern.PARTIAL: ended == "partial",
+        Concern.PARTIAL: last is not None and _lacks_something(last),
         Concern.ROTATION: at - source.keyed_at >= timedelta(days=key_max_age_days),
     }
     return tuple(concern for concern, holds in found.items() if holds)
+
+
+def _lacks_something(last: Mapping[str, Any]) -> bool:
+    """Whether a run ended partial, and no run follows at once that reads what it left."""
+    return last["state"] == "partial" and not last.get("continues")
 
 
 def is_refused(source: Source, last: Mapping[str, Any]) -> bool:

@@ -50,6 +50,7 @@ class Evidence:
         self.objects: dict[str, tuple[str, int]] = {}  # page id -> sha256, bytes
         self.unreadable: list[str] = []
         self.fingerprints: set[str] = set()
+        self.credential = plan.credential  # "user" as soon as any page was read with a user's key
         self._opened: dict[str, int] = {}  # feed -> index of the last window opened
         self._refused: set[str] = set()
         self._proved: dict[str, list[Period]] = {}
@@ -91,6 +92,8 @@ class Evidence:
         gathered.requests += answer.envelope["requests"]
         gathered.redacted += len(answer.envelope["redacted"])
         self.fingerprints.add(answer.envelope["fingerprint"])
+        if answer.envelope["credential"] == "user":
+            self.credential = "user"
         fetched_at = answer.envelope["fetched_at"]
         for key, line in lines(page, answer):
             gathered.collation.add(key, fetched_at, line)

@@ -13,7 +13,7 @@ from tasks.erasures import RECORDS, record_key
 from tasks.evidence import Evidence
 from tasks.purges import Purged
 from tasks.runs import Plan
-from tasks.verdicts import describe, states, vanished, withheld
+from tasks.verdicts import describe, outside, states, vanished, withheld
 from tasks.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
 from workers.sources import is_registered
@@ -30,6 +30,8 @@ def resources_of(
             **describe(verdicts[name]),
             "withheld": withheld(evidence, name),
             "vanished": vanished(evidence, name),
+            "period": period.to_json() if (period := evidence.plan.period_of(name)) else None,
+            "outside": [[*gap.period.to_json(), gap.reason] for gap in outside(evidence, name)],
             "records": gathered.collation.records,
             "sightings": gathered.collation.sightings,
             "redacted": gathered.redacted,
@@ -66,7 +68,7 @@ def make_manifest(
 ) -> bytes:
     """Return the manifest of a run, with the SHA-256 of its own canonical rest."""
     plan = evidence.plan
-    state = run_state(resources, plan.credential, verdict)
+    state = run_state(resources, evidence.credential, verdict)
     reached = plan.period.until if state in ("complete", "partial") else plan.period.since
     document = {
         "format": 1,
@@ -80,23 +82,30 @@ def make_manifest(
         "scheduled_at": rfc3339(plan.scheduled_at),
         "sealed_at": rfc3339(sealed_at),
         "account": {"region": plan.region, "subdomain": plan.subdomain},
-        "credential": {"kind": plan.credential, "fingerprints": sorted(evidence.fingerprints)},
+        "credential": {"kind": evidence.credential, "fingerprints": sorted(evidence.fingerprints)},
         "period": plan.period.to_json(),
         "reached": rfc3339(reached),
         "backfill": plan.backfill,
         "resources": resources,
-        "covered": {k: [p.to_json() for p in v] for k, v in evidence.covered.items()},
-        "backlog": {k: [p.to_json() for p in v] for k, v in evidence.backlog.items()},
+        **handed_on(evidence),
         # A backlog is gone on with at once, but not in circles.
         "continues": state in ("complete", "partial")
         and bool(evidence.backlog)
         and evidence.progressed,
-        "unsettled": evidence.unsettled,
-        "denied": evidence.denied,
         "unreadable": evidence.unreadable,
         "orphans": orphans,
     }
     return with_digest(document)
+
+
+def handed_on(evidence: Evidence) -> dict[str, Any]:
+    """Return what a run leaves to later ones: what is proved, what is left to read, what they have to read again."""
+    return {
+        "covered": {k: [p.to_json() for p in v] for k, v in evidence.covered.items()},
+        "backlog": {k: [p.to_json() for p in v] for k, v in evidence.backlog.items()},
+        "unsettled": evidence.unsettled,
+        "denied": evidence.denied,
+    }
 
 
 def runs_of(storage: Storage, source: str) -> list[str]:

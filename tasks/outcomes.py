@@ -16,13 +16,17 @@ class ResourceOutcome:
     """One resource of a run."""
 
     state: str  # complete, partial, unavailable or failed; open while the run is
-    reason: str  # why it is not complete: plan, role, key, unproved, vanished or error; else ""
+    reason: str  # why it is not complete: plan, role, key, unproved, backlog, vanished or error; else ""
     words: str  # PagerDuty's own about that
     records: int  # in its artifacts
     requests: int
     withheld: Mapping[str, str] = field(
         default_factory=dict
     )  # lists the plan lacks -> PagerDuty's words
+    period: tuple[str, str] | None = None  # what was to be read of it, by this run or earlier ones
+    outside: tuple[
+        tuple[str, str, str], ...
+    ] = ()  # of that, what nothing proves: since, until, reason
     vanished: tuple[str, ...] = ()  # ids that a list names, and whose own address answers 404
     denied: tuple[str, ...] = ()  # ids known from earlier runs, for which PagerDuty answers 404
 
@@ -78,6 +82,8 @@ def sealed_outcome(manifest: Mapping[str, Any]) -> RunOutcome:
                 entry["records"],
                 entry["requests"],
                 entry["withheld"],
+                entry["period"] and tuple(entry["period"]),
+                tuple(map(tuple, entry["outside"])),
                 tuple(entry["vanished"]),
                 tuple(manifest["denied"].get(resource, ())),
             )

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from tasks.catalog import CATALOG, CATALOG_VERSION, Feed, with_parents
-from tasks.windows import OVERLAP, Period, cut, merged, missing, moment
+from tasks.windows import OVERLAP, SECOND, Period, cut, merged, missing, moment
 
 AGING = timedelta(days=62)
 """Windows this close to PagerDuty's retention edge are read before other history."""
@@ -32,6 +32,7 @@ class Plan:
     opened_at: datetime
     scheduled_at: datetime  # when the last run that wasn't a backfill opened
     period: Period
+    since: datetime  # how far back the source is to be read in all, by this run or another
     resources: tuple[str, ...]
     windows: Mapping[str, tuple[Period, ...]]  # per feed, in the order they are opened
     page_budget: int
@@ -58,6 +59,17 @@ class Plan:
         """Pages each windowed feed may plan before its further windows wait for the next run."""
         return max(1, self.page_budget // max(1, len(self.windows)))
 
+    def period_of(self, resource: str) -> Period | None:
+        """Return what is to be read of *resource*, by this run or earlier ones; None: as it is when it is read."""
+        feeds = CATALOG[resource].feeds if resource in CATALOG else ()
+        until = self.period.until
+        if any(feed.window_days for feed in feeds):
+            return Period(min(self.since, until - SECOND), until)
+        calls = [call for feed in feeds for call in (feed.list, feed.each) if call]
+        if any(call.rendered for call in calls):
+            return self.period
+        return Period(until, until) if any(call.instant for call in calls) else None
+
     def to_json(self) -> bytes:
         members = {each.name: getattr(self, each.name) for each in fields(self)}
         return orjson.dumps({"format": 1} | members, Period.to_json, _WRITTEN)
@@ -72,6 +84,7 @@ class Plan:
                 "opened_at": moment(document["opened_at"]),
                 "scheduled_at": moment(document["scheduled_at"]),
                 "period": Period.from_json(document["period"]),
+                "since": moment(document["since"]),
                 "resources": tuple(document["resources"]),
                 "windows": _periods(document["windows"]),
                 "covered": _periods(document["covered"]),
@@ -133,14 +146,17 @@ def make_plan(
     # What the source wants and the catalog no longer has is planned too, to be named as missing.
     names += tuple(name for name in resources or () if name not in CATALOG)
     feeds = _feeds(names)
-    covered = _periods(last["covered"] if last else {})
-    start = max(since, moment(last["reached"]) - OVERLAP) if last else since
+    # What a user's key read is read again with the account's: that user may not have seen it all.
+    anew = last is not None and last["credential"]["kind"] == "user" and credential == "account"
+    covered = _periods(last["covered"] if last and not anew else {})
+    start = max(since, moment(last["reached"]) - OVERLAP) if last and not anew else since
     return Plan(
         source=source,
         run=run_number(newest),
         opened_at=opened_at,
         scheduled_at=moment(last["scheduled_at"]) if last and backfill else opened_at,
-        period=Period(min(start, until - timedelta(seconds=1)), until),
+        period=Period(min(start, until - SECOND), until),
+        since=since,
         resources=names,
         windows={
             feed.segment: _windows(feed, Period(since, until), covered.get(feed.segment, ()))
@@ -167,12 +183,12 @@ def _windows(feed: Feed, target: Period, covered: tuple[Period, ...]) -> tuple[P
     if feed.retention_days:
         since = max(since, target.until - timedelta(days=feed.retention_days))
     if since >= target.until:
-        since = target.until - timedelta(seconds=1)
+        since = target.until - SECOND
     gaps = missing(Period(since, target.until), covered)
     if covered and (not gaps or gaps[-1].until == target.until):
         back = max(p.until for p in merged(covered)) - OVERLAP
         gaps = [g for g in gaps if g.until != target.until] + [
-            Period(max(since, min(back, target.until - timedelta(seconds=1))), target.until)
+            Period(max(since, min(back, target.until - SECOND)), target.until)
         ]
     ordered = [window for gap in reversed(gaps) for window in cut(gap, feed.window_days)]
     edge = target.until - timedelta(days=feed.retention_days or 0) + AGING

@@ -181,7 +181,8 @@ def finish(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:
     [before] = fleet.ledger.lasts([source])
     if not before or orjson.loads(before)["run"] < manifest["run"]:
         _tell(fleet, source, manifest)
-    summary = {name: manifest[name] for name in ("run", "state", "ended", "opened_at", "sealed_at")}
+    names = ("run", "state", "ended", "opened_at", "sealed_at", "continues")
+    summary = {name: manifest[name] for name in names}
     fleet.ledger.finish(
         source,
         manifest["run"],

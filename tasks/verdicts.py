@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
 from tasks.catalog import CATALOG, Feed, resource_of
 from tasks.evidence import Evidence
 from tasks.proofs import State, Verdict
+from tasks.windows import Period, common, missing, rfc3339
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Outside:
+    """A part of a resource's period that nothing proves."""
+
+    period: Period
+    reason: str  # retention (PagerDuty no longer has it) | backlog (later runs read it) | unread
+
 
 NOT_KNOWN = "this version of Pagetrail can't read it"
 """What a manifest says of a resource that whoever sealed the run had no entry for, and so nothing else."""
@@ -28,9 +40,7 @@ def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
             continue
         verdict = _whole([_of_feed(evidence, feed) for feed in CATALOG[name].feeds])
         if verdict.state is State.PROVED or verdict.reason == "vanished":
-            verdict = _less_vanished(verdict, vanished(evidence, name))
-        if evidence.plan.credential == "user" and verdict.state is State.PROVED:
-            verdict = Verdict(State.PARTIAL, "key", "a user key sees what its user may see")
+            verdict = _lacks(evidence, name) or Verdict(State.PROVED)
         if refused and verdict.state is State.FAILED:
             verdict = Verdict(State.FAILED, "key", "PagerDuty refused the key")
         found[name] = verdict
@@ -59,13 +69,49 @@ def vanished(evidence: Evidence, name: str) -> list[str]:
     return sorted(found)
 
 
-def _less_vanished(verdict: Verdict, ids: list[str]) -> Verdict:
-    """Return the verdict on a resource whose lists are proved, and that lacks the records *ids*."""
-    if not ids:
-        return verdict
-    shown = ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if ids[_SHOWN:] else "")
-    words = f"PagerDuty lists {shown}, and twice answered 404 when asked for it by its own address"
-    return Verdict(State.PARTIAL, "vanished", words)
+def outside(evidence: Evidence, name: str) -> list[Outside]:
+    """Return what of a resource's period neither this run nor an earlier one has proved, oldest first."""
+    period = evidence.plan.period_of(name)
+    feeds = [f for f in CATALOG[name].feeds if f.window_days] if name in CATALOG else []
+    return sorted(
+        part
+        for feed in feeds
+        if period
+        for gap in missing(period, evidence.covered[feed.segment])
+        for part in _parts(evidence, feed, gap)
+    )
+
+
+def _parts(evidence: Evidence, feed: Feed, gap: Period) -> Iterator[Outside]:
+    """Yield what *gap* consists of: what PagerDuty no longer has, what is left to later runs, and what failed."""
+    edge = gap.since
+    if feed.retention_days:
+        edge = evidence.plan.period.until - timedelta(days=feed.retention_days)
+    lost = common(gap, [Period(gap.since, edge)])
+    left = evidence.backlog.get(feed.segment, ())
+    yield from (Outside(part, "retention") for part in lost)
+    for kept in missing(gap, lost):
+        yield from (Outside(part, "backlog") for part in common(kept, left))
+        yield from (Outside(part, "unread") for part in missing(kept, left))
+
+
+def _lacks(evidence: Evidence, name: str) -> Verdict | None:
+    """Return what is missing of a resource whose every reading is proved; None: nothing."""
+    if evidence.credential == "user":
+        return Verdict(State.PARTIAL, "key", "a user key sees what its user may see")
+    if left := [gap.period for gap in outside(evidence, name) if gap.reason != "retention"]:
+        shown = ", ".join(
+            f"{rfc3339(each.since)} to {rfc3339(each.until)}" for each in left[:_SHOWN]
+        )
+        return Verdict(State.PARTIAL, "backlog", f"left to later runs: {shown}{_more(left)}")
+    if ids := vanished(evidence, name):
+        words = f"PagerDuty lists {', '.join(ids[:_SHOWN])}{_more(ids)}, and twice answered 404 for each"
+        return Verdict(State.PARTIAL, "vanished", words)
+    return None
+
+
+def _more(found: Sequence[object]) -> str:
+    return f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
 
 
 def _plan_lacks(verdict: Verdict) -> bool:

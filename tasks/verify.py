@@ -16,7 +16,7 @@ from tasks.documents import digest_in, opened
 from tasks.envelopes import decode_page
 from tasks.erasures import Erasure, Purge, record_key, summary
 from tasks.evidence import Evidence, gather
-from tasks.manifests import chosen_runs, resources_of, run_state
+from tasks.manifests import chosen_runs, handed_on, resources_of, run_state
 from tasks.pages import group_name
 from tasks.purges import Purged
 from tasks.runs import Plan
@@ -26,6 +26,8 @@ from workers.storage import Storage
 _COMPARED = (
     "state",
     "reason",
+    "period",
+    "outside",
     "withheld",
     "vanished",
     "records",
@@ -210,24 +212,37 @@ class RunCheck:
         key = manifest_key(self._source, self._run)
         for name in sorted(again.keys() - resources.keys()):
             self._differs(key, "count", f"{name}: nothing says what it came to")
-        if run_state(resources, evidence.plan.credential, manifest["ended"]) != manifest["state"]:
+        if run_state(resources, evidence.credential, manifest["ended"]) != manifest["state"]:
             self._differs(key, "count", "its state is not what its resources amount to")
         for name, sealed in resources.items():
-            if name not in CATALOG and sealed["windows"]:
+            self._resource(name, sealed, again, evidence)
+        if all(_counted(name, sealed) for name, sealed in resources.items()):
+            for name, members in handed_on(evidence).items():
+                if members != manifest[name]:
+                    self._differs(key, "count", f"{name} is not what its pages amount to")
+
+    def _resource(
+        self,
+        name: str,
+        sealed: dict[str, Any],
+        again: Mapping[str, Mapping[str, Any]],
+        evidence: Evidence,
+    ) -> None:
+        key = manifest_key(self._source, self._run)
+        if not _counted(name, sealed):
+            if sealed["windows"]:
                 detail = f"{name}: this version of Pagetrail can't count it again"
                 self._differs(key, "count", detail)
-                continue
-            if sealed | _UNREAD == sealed:
-                continue  # an older release sealed it, after a rollback: it claims nothing
-            for field_name in _COMPARED:
-                if again[name][field_name] != sealed[field_name]:
-                    detail = f"{name}: {field_name} is not what its pages amount to"
-                    self._differs(key, "count", detail)
-            lines = evidence.resources[name].collation.lines()
-            for entry in sealed["artifacts"]:
-                if entry["content_sha256"] != _digest_of(islice(lines, entry["records"])):
-                    detail = "its records aren't those of its pages"
-                    self._differs(entry["key"], "count", detail)
+            return
+        for field_name in _COMPARED:
+            if again[name][field_name] != sealed[field_name]:
+                detail = f"{name}: {field_name} is not what its pages amount to"
+                self._differs(key, "count", detail)
+        lines = evidence.resources[name].collation.lines()
+        for entry in sealed["artifacts"]:
+            if entry["content_sha256"] != _digest_of(islice(lines, entry["records"])):
+                detail = "its records aren't those of its pages"
+                self._differs(entry["key"], "count", detail)
 
     def _unlisted(self, manifest: Mapping[str, Any]) -> None:
         known = {page_key(self._source, self._run, page) for page in listed_pages(manifest)}
@@ -248,6 +263,11 @@ class RunCheck:
             return False
         named = page_key(str(envelope.get("source")), str(envelope.get("run")), envelope["page"])
         return named == key
+
+
+def _counted(name: str, sealed: dict[str, Any]) -> bool:
+    """Whether this version can count a resource again; what a release without its entry sealed claims nothing."""
+    return name in CATALOG and sealed | _UNREAD != sealed
 
 
 def listed_pages(manifest: Mapping[str, Any]) -> dict[str, tuple[str, int]]:

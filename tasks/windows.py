@@ -126,6 +126,11 @@ def merged(periods: Iterable[Period]) -> list[Period]:
     return union
 
 
+def common(period: Period, others: Iterable[Period]) -> list[Period]:
+    """Return what of *period* lies in *others*, oldest first."""
+    return missing(period, missing(period, others))
+
+
 def missing(target: Period, covered: Iterable[Period]) -> list[Period]:
     """Return what of *target* lies outside *covered*, oldest first."""
     gaps, edge = [], target.since

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tasks.cli import output
+from tasks.windows import moment
+
 _SHOWN = 5
+_WHY = {
+    "retention": "PagerDuty had deleted it before it was read.",
+    "backlog": "it is left to later runs.",
+}
 
 
 def sentences(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -13,6 +20,10 @@ def sentences(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, each in resources.items():
         for feed in each["withheld"] if each["reason"] != "plan" else ():
             yield f"{name}: the account's plan lacks {feed}; the rest does not depend on it."
+        for gap in each["outside"]:
+            since, until = (output.moment(moment(gap[bound])) for bound in ("since", "until"))
+            if why := _WHY.get(gap["reason"]):
+                yield f"{name}: {since} to {until} is not there: {why}"
         if each["vanished"]:
             yield (
                 f"{name}: PagerDuty lists {_named(each['vanished'])}, and twice answered 404 when asked "

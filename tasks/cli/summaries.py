@@ -12,6 +12,8 @@ from workers.limiter import BudgetState
 _WORST = ("complete", "unavailable", "partial", "failed", "cancelled", "open")
 """States from best to worst; of several runs the worst counts."""
 
+_NO_GAP = {("partial", "backlog"), ("unavailable", "plan")}
+
 Document = dict[str, Any]
 
 
@@ -21,7 +23,7 @@ def summary(runs: Sequence[RunOutcome]) -> Document:
     return {
         "run": runs[0].run,
         "runs": [run.run for run in runs],
-        "state": max((run.state for run in runs), key=_WORST.index),
+        "state": max((*map(_state, runs[:-1]), last.state), key=_WORST.index),
         "since": min(run.since for run in runs),
         "until": max(run.until for run in runs),
         "resources": {
@@ -64,13 +66,31 @@ def exit_code(state: str) -> int:
     return {"complete": 0, "failed": 1}.get(state, 3)
 
 
+def _state(run: RunOutcome) -> str:
+    """Return the state of a run that others follow: what it only left to them makes it no less complete."""
+    left = any(each.reason == "backlog" for each in run.resources.values())
+    whole = all(
+        each.state == "complete" or (each.state, each.reason) in _NO_GAP
+        for each in run.resources.values()
+    )
+    return "complete" if run.state == "partial" and left and whole else run.state
+
+
+def _not_made_up(found: Sequence[ResourceOutcome]) -> list[ResourceOutcome]:
+    return [each for each in found[:-1] if each.reason != "backlog"] + [found[-1]]
+
+
 def _resource(found: Sequence[ResourceOutcome]) -> Document:
-    worst = max(found, key=lambda each: _WORST.index(each.state))
+    worst = max(_not_made_up(found), key=lambda each: _WORST.index(each.state))
     return {
         "state": worst.state,
         "reason": worst.reason,
         "records": sum(each.records for each in found),
         "requests": sum(each.requests for each in found),
+        "period": found[-1].period,
+        "outside": [
+            dict(zip(("since", "until", "reason"), each, strict=True)) for each in found[-1].outside
+        ],
         "withheld": dict(found[-1].withheld),
         "vanished": list(found[-1].vanished),
         "denied": list(found[-1].denied),

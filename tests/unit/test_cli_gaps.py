@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from tasks.cli.gaps import sentences
 
-WHOLE: dict[str, Any] = {"reason": "", "withheld": {}, "vanished": [], "denied": []}
+WHOLE: dict[str, Any] = {"reason": "", "outside": [], "withheld": {}, "vanished": [], "denied": []}
 
 
 def told(**gaps: Any) -> list[str]:
@@ -20,6 +22,17 @@ def test_a_list_that_the_plan_lacks_is_named_unless_the_state_says_so() -> None:
     [sentence] = told(withheld=lacked)
     assert "plan lacks schedules.shift" in sentence
     assert told(withheld=lacked, reason="plan") == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"), [("retention", "PagerDuty had deleted it"), ("backlog", "later runs"), ("unread", "")]
+)  # fmt: skip
+def test_a_period_that_nothing_proves_is_named_with_its_reason(reason: str, words: str) -> None:
+    """What merely failed shows by the state and reason of its resource."""
+    gap = {"since": "2024-01-01T00:00:00Z", "until": "2025-12-01T00:00:00Z", "reason": reason}
+    said = told(outside=[gap])
+    assert len(said) == bool(words)
+    assert all(words in each and "2024-01-01" in each and "2025-12-01" in each for each in said)
 
 
 def test_records_that_vanished_are_named_and_of_many_the_first_five() -> None:

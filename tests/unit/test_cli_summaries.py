@@ -7,10 +7,16 @@ import pytest
 from tasks.cli.summaries import exit_code, summary
 from tasks.outcomes import RunOutcome, sealed_outcome
 
-NOTHING: dict[str, object] = {"withheld": {}, "vanished": [], "denied": []}
+NOTHING: dict[str, object] = {
+    "period": None,
+    "outside": [],
+    "withheld": {},
+    "vanished": [],
+    "denied": [],
+}
 
 
-def outcome(run: str, state: str, **resources: tuple[str, int]) -> RunOutcome:
+def outcome(run: str, state: str, reason: str = "role", **resources: tuple[str, int]) -> RunOutcome:
     return sealed_outcome(
         {
             "run": run,
@@ -21,8 +27,8 @@ def outcome(run: str, state: str, **resources: tuple[str, int]) -> RunOutcome:
             "backlog": {},
             "denied": {},
             "resources": {
-                name: {"state": came, "reason": "" if came == "complete" else "role"}
-                | {"records": records, "requests": 1, "words": "", "withheld": {}, "vanished": []}
+                name: {"state": came, "reason": "" if came == "complete" else reason}
+                | {"records": records, "requests": 1, "words": "", **NOTHING}
                 for name, (came, records) in resources.items()
             },
         }
@@ -48,6 +54,17 @@ def test_runs_that_belong_together_are_summed_and_the_worst_state_counts() -> No
             **NOTHING,
         },
     }
+
+
+def test_what_a_run_left_to_those_that_followed_is_made_up_by_the_last_of_them() -> None:
+    left = outcome("1", "partial", "backlog", incidents=("partial", 9), teams=("complete", 1))
+    done = outcome("2", "complete", incidents=("complete", 3), teams=("complete", 1))
+    told = summary([left, done])
+    assert (told["state"], told["resources"]["incidents"]["state"]) == ("complete", "complete")
+    assert summary([left, left])["state"] == "partial"
+    assert summary([left])["resources"]["incidents"]["reason"] == "backlog"
+    lacking = outcome("1", "partial", "unproved", incidents=("partial", 9))
+    assert summary([lacking, done])["state"] == "partial"
 
 
 @pytest.mark.parametrize(

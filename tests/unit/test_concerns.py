@@ -31,6 +31,7 @@ def last(state: str = "complete", days: float = 1, **more: Any) -> dict[str, Any
         (replace(DAILY, keyed_at=NOW), IDLE, last("failed", ended="refused"), [Concern.FAILED]),
         (DAILY, Doing(Activity.STUCK, 500, "seal"), last(), [Concern.STUCK]),
         (DAILY, IDLE, last("partial"), [Concern.PARTIAL]),
+        (DAILY, IDLE, last("partial", continues=True), []),
         (DAILY, IDLE, last("cancelled"), []),
         (DAILY, IDLE, last(days=1.25), []),
         (DAILY, IDLE, last(days=1.27), [Concern.STALE]),

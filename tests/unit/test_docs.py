@@ -14,7 +14,9 @@ from markdown.extensions.toc import slugify
 from docs import reference
 from tasks.catalog import CATALOG
 from tasks.cli import pagetrail
+from tests.lists_model import answer_to, make
 from tests.processes import ROOT
+from tests.sealed_run import SealedRun
 from workers.errors import Fault
 from workers.redis_faults import sentences
 from workers.settings import PREFIX, variables
@@ -208,10 +210,8 @@ def test_every_member_of_a_manifest_is_explained() -> None:
     section = (ROOT / "docs" / "evidence.md").read_text("utf-8").partition("### What a man")[2]
     firsts = [row.split("|")[1] for row in section.partition("\n## ")[0].splitlines() if "`" in row]
     explained = {name for cell in firsts for name in CODE.findall(cell)} - {"windows"}
-    source = (ROOT / "tasks" / "manifests.py").read_text("utf-8")
-    made = source.partition("    document = {")[2].partition("\n    }")[0]
-    members = set(re.findall(r'^ {8}"(\w+)":', made, re.M))
-    assert explained | {"format", "source", "run"} == members | {"sha256"}
+    manifest = SealedRun(make("teams"), lambda page, _: answer_to(page, 402)).seal()
+    assert explained | {"format", "source", "run"} == manifest.keys()
 
 
 def test_the_words_for_a_refused_key_are_the_programs() -> None:

@@ -33,6 +33,7 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
     last = {
         "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
         "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P1", "P9"]}, "denied": {},
+        "credential": {"kind": "account"},
         "covered": {"incidents": [[rfc3339(NOW - timedelta(days=100)), rfc3339(NOW - timedelta(days=1))]]},
     }  # fmt: skip
     incidents = [record(n, status="triggered", seen=0) for n in range(3)]
@@ -60,7 +61,13 @@ def sightings(*seen: tuple[str, str]) -> list[str]:
         evidence = Evidence(plan, open_storage("memory://"), files, None)
         for at, status in seen:
             page = Page("incidents", of("P1"), parent={"id": "P1"})
-            envelope = {"fetched_at": at, "requests": 1, "redacted": [], "fingerprint": "f"}
+            envelope = {
+                "fetched_at": at,
+                "requests": 1,
+                "redacted": [],
+                "fingerprint": "f",
+                "credential": "account",
+            }
             answer = answer_to(page, incident={"id": "P1", "status": status})
             if status == "404":
                 answer = answer_to(page, 404)
@@ -96,6 +103,7 @@ def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> N
     last: dict[str, Any] = {
         "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
         "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P9"]}, "covered": {},
+        "credential": {"kind": "account"},
         "denied": {"incidents": {"P9": "2026-02-28T00:00:00.000000Z"}},
     }  # fmt: skip
     denied = SealedRun(make("incidents", last=last), account().answer)

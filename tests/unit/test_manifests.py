@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ from tasks.manifests import (
     runs_of,
 )
 from tasks.pages import Page, Request
-from tasks.windows import rfc3339
+from tasks.windows import ALL, Period, rfc3339
 from tests.lists_model import NOW, Lists, answer_to, make, record
 from tests.sealed_run import FINGERPRINT, SealedRun
 from workers.errors import NotFound, StorageConflict
@@ -213,8 +215,95 @@ def test_a_backlog_is_gone_on_with_until_a_run_can_not_shorten_it() -> None:
         came.append((last["state"], last["continues"]))
         assert last["backlog"]["log_entries"]
         assert last["previous"] == (plan.previous if newest else None)
-    assert came == [("complete", True), ("partial", False), ("partial", False)]
+    assert came == [("partial", True), ("partial", False), ("partial", False)]
     assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000003"]
+
+
+def described(manifest: dict[str, Any], name: str) -> tuple[str, str, Any, Any]:
+    found = manifest["resources"][name]
+    return found["state"], found["reason"], found["period"], found["outside"]
+
+
+def day(days_ago: float) -> str:
+    return rfc3339(NOW - timedelta(days=days_ago))
+
+
+def test_what_pagerduty_no_longer_has_is_named_by_every_run_and_leaves_it_complete() -> None:
+    """Audit records are kept for a year: of three, two are lost for good, and a day more is not."""
+    model, storage, last = Lists({"/audit/records": []}), open_storage("memory://"), None
+    for days_later in (0, 1):
+        plan = make("audit_records", since=NOW - timedelta(days=1095), last=last,
+                    until=NOW + timedelta(days=days_later), newest=last["run"] if last else None)  # fmt: skip
+        later = replace(
+            answer_to(Page("audit_records", ALL)), date=plan.opened_at + timedelta(days=2)
+        )
+
+        def ask(page: Page, request: Request, date: Any = later.date) -> Answer:
+            return replace(model.answer(page, request), date=date)
+
+        run = SealedRun(plan, ask, storage)
+        last = run.seal()
+        assert described(last, "audit_records") == (
+            "complete", "", [day(1095), day(-days_later)], [[day(1095), day(365), "retention"]],
+        )  # fmt: skip
+    assert run.verify().differences == []
+
+
+def test_a_first_run_names_the_hours_that_pagerduty_forgot_since_the_source_was_connected() -> None:
+    """A source begins at midnight a year back; by its first run the year has moved on."""
+    plan = make("audit_records", days=365.4)
+    model = Lists({"/audit/records": []})
+    manifest = SealedRun(plan, model.answer).seal()
+    assert described(manifest, "audit_records")[3] == [[day(365.4), day(365), "retention"]]
+
+
+def test_a_resource_is_partial_until_its_backlog_is_read() -> None:
+    found = [record(n) | {"made": NOW - timedelta(hours=3 * n + 1)} for n in range(800)]
+    model, storage, last, came = Lists({"/log_entries": found}), open_storage("memory://"), None, []
+    while not last or last["continues"]:
+        newest = last["run"] if last else None
+        plan = make("log_entries", budget=3, last=last, newest=newest, backfill=bool(last))
+        run = SealedRun(plan, model.answer, storage)
+        last = run.seal()
+        came.append(described(last, "log_entries"))
+    period = [day(100), day(0)]
+    assert came[0] == ("partial", "backlog", period, [[day(100), day(31), "backlog"]])
+    assert came[-1] == ("complete", "", period, [])
+    assert [state for state, *_ in came[:-1]] == ["partial"] * (len(came) - 1)
+    assert (run.verify().differences, last["state"]) == ([], "complete")
+
+
+def test_what_a_users_key_read_is_read_again_with_the_accounts() -> None:
+    """Until then the account's key proves nothing of the time before it."""
+    model, storage = Lists({"/log_entries": []}), open_storage("memory://")
+    last = SealedRun(make("log_entries", credential="user"), model.answer, storage).seal()
+    assert described(last, "log_entries")[:2] == ("partial", "key")
+    plan = make("log_entries", last=last, newest=last["run"])
+    assert (plan.covered, plan.period.since) == ({}, NOW - timedelta(days=100))
+    manifest = SealedRun(plan, model.answer, storage).seal()
+    assert described(manifest, "log_entries")[:2] == ("complete", "")
+
+
+def test_a_page_that_was_read_with_a_users_key_makes_the_run_one_of_a_user() -> None:
+    """The key was rotated in the middle of it."""
+    run = SealedRun(make("log_entries", "teams"), account().answer)
+    page, answer = Page("teams", ALL), run.fleet.read(Page("teams", ALL))
+    assert answer
+    run.storage.delete(run.key(page))
+    run.plan = replace(run.plan, credential="user")
+    run.store(page, answer)
+    manifest = run.seal()
+    assert (manifest["state"], manifest["credential"]["kind"]) == ("partial", "user")
+    assert {r["reason"] for r in manifest["resources"].values()} == {"key"}
+    assert run.verify().differences == []
+
+
+def test_a_period_is_told_of_what_has_one() -> None:
+    plan = make("incidents", "schedules", "oncalls", "users", days=20)
+    whole = plan.period
+    assert plan.period_of("incidents") == plan.period_of("schedules") == whole
+    assert plan.period_of("oncalls") == Period(whole.until, whole.until)
+    assert plan.period_of("users") is None
 
 
 def test_only_what_was_read_has_an_artifact() -> None:

@@ -391,6 +391,7 @@ def test_records_to_be_read_again_are_opened_some_at_a_time() -> None:
     last = {
         "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
         "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ids}, "denied": {},
+        "credential": {"kind": "account"},
     }  # fmt: skip
     plan = make("incidents", last=last)
     pages = [page for page in first_pages(plan) if page.parent]
@@ -502,7 +503,7 @@ def test_a_run_opens_with_every_list_and_what_is_read_again() -> None:
     last = {
         "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
         "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ["P1", "P2"], "old": ["X"]},
-        "denied": {"incidents": {"P2": "2026-02-28T00:00:09.000000Z"}},
+        "credential": {"kind": "account"}, "denied": {"incidents": {"P2": "2026-02-28T00:00:09.000000Z"}},
     }  # fmt: skip
     plan = make(last=last)
     ids = [page.id for page in first_pages(plan)]

@@ -39,6 +39,7 @@ def manifest(reached: datetime = NOW - DAY, **more: Any) -> dict[str, Any]:
         "covered": covered,
         "unsettled": {},
         "denied": {},
+        "credential": {"kind": "account"},
         **more,
     }
 

@@ -29,6 +29,7 @@ def come_to(plan: Plan, verdicts: dict[str, list[Verdict]]) -> Evidence:
     """Return the evidence of a run whose feeds came to *verdicts*; `feed/each` stands for its records' own."""
     with ExitStack() as files:
         evidence = Evidence(plan, open_storage("memory://"), files, None)
+    evidence._proved = {segment: list(windows) for segment, windows in plan.windows.items()}
     for name, found in verdicts.items():
         segment, _, each = name.partition("/")
         window = of("P1") if each or not FEEDS[segment].list else ALL

@@ -130,7 +130,18 @@ def forged(storage: Storage, change: Callable[[dict[str, Any]], None], run: str 
 
 @pytest.mark.parametrize(
     "name",
-    ["state", "reason", "withheld", "vanished", "records", "sightings", "redacted", "windows"],
+    [
+        "state",
+        "reason",
+        "period",
+        "outside",
+        "withheld",
+        "vanished",
+        "records",
+        "sightings",
+        "redacted",
+        "windows",
+    ],
 )
 def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
     storage: Storage, name: str
@@ -142,9 +153,20 @@ def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
         "sightings": 7,
         "redacted": 1,
         "vanished": ["P1"],
+        "period": ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"],
+        "outside": [["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "retention"]],
     }
     forged(storage, lambda m: m["resources"]["teams"].update({name: others.get(name, [])}))
     assert {d.kind for d in found(storage) if d.counts}
+
+
+@pytest.mark.parametrize("name", ["covered", "backlog", "unsettled", "denied"])
+def test_what_a_run_leaves_to_the_next_can_not_be_changed_either(
+    storage: Storage, name: str
+) -> None:
+    """A period that is called covered would never be read."""
+    forged(storage, lambda m: m.update({name: {"log_entries": []}}))
+    assert {(d.kind, d.detail.split()[0]) for d in found(storage) if d.counts} == {("count", name)}
 
 
 def not_known(manifest: dict[str, Any], **other: Any) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tasks.windows import (
     ALL,
     Period,
+    common,
     cut,
     is_plain,
     merged,
@@ -54,6 +55,13 @@ def seconds_in(found: list[Period]) -> list[datetime]:
         for period in found
         for n in range(int((period.until - period.since).total_seconds()))
     ]
+
+
+@given(small_periods(), small_periods())
+def test_what_is_common_is_what_lies_in_both(some: list[Period], others: list[Period]) -> None:
+    for period in some:
+        found = common(period, others)
+        assert seconds_in(found) == sorted({*seconds_in([period])} & {*seconds_in(others)})
 
 
 def check_tiling(whole: Period, parts: list[Period]) -> None:
