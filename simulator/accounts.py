@@ -75,6 +75,7 @@ class AccountSpec:
     schedules: int = 3
     shift_schedules: int = 2
     audit_records: int = 300
+    ids_from: int = 0  # accounts with other numbers here share no id of a record
     abilities_off: tuple[str, ...] = ()
     keys: tuple[KeySpec, ...] = ()
     habits: Habits = Habits()

@@ -11,7 +11,7 @@ import orjson
 from simulator import catalog, incidents, lists, rota
 from simulator.catalog import Listing
 from simulator.errors import account_key_has_no_user, forbidden, lacks_ability, not_found
-from simulator.records import Incident, Record, make_id
+from simulator.records import Incident, Record
 from simulator.request import Call
 from simulator.simple import get_simple, get_simple_item
 from simulator.simple_table import SIMPLE
@@ -76,7 +76,7 @@ def get_me(call: Call) -> Answer:
     """Answer who the key belongs to; an account key belongs to nobody."""
     if call.key.kind != "user":
         raise account_key_has_no_user()
-    call.ids = (make_id("users", call.key.user),)
+    call.ids = (call.account.id("users", call.key.user),)
     return get_item(catalog.USERS, call)
 
 

@@ -56,7 +56,7 @@ def _account(simulator: State, data: Data) -> Account:
 def _describe(simulator: State, account: Account) -> Data:
     spec = account.spec
     return {
-        "subdomain": spec.subdomain,
+        "subdomain": account.subdomain,
         "region": spec.region,
         "url": f"{simulator.url}/{spec.region}",
         "time_zone": spec.time_zone,
@@ -84,6 +84,13 @@ def set_key(simulator: State, data: Data, _: Request) -> Any:
     key = dataclasses.replace(known, **values) if known else KeySpec(**values)
     account.keys[key.key] = key
     return dataclasses.asdict(key)
+
+
+def rename(simulator: State, data: Data, _: Request) -> Any:
+    """Give an account another subdomain, which its links carry from now on; here it keeps its name."""
+    account = _account(simulator, data)
+    account.subdomain = str(data["subdomain"])
+    return _describe(simulator, account)
 
 
 def set_habits(simulator: State, data: Data, _: Request) -> Any:
@@ -193,6 +200,7 @@ ROUTES: dict[tuple[str, str], Callable[[State, Data, Request], Any]] = {
     ("POST", "accounts"): add_account,
     ("POST", "keys"): set_key,
     ("POST", "habits"): set_habits,
+    ("POST", "rename"): rename,
     ("GET", "faults"): faults,
     ("POST", "faults"): add_fault,
     ("DELETE", "faults"): clear_faults,

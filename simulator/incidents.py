@@ -45,7 +45,7 @@ def _incident(account: Names, number: int, at: int, dice: random.Random) -> Inci
 
 def open_incident(account: Names, number: int, at: int, service: int) -> Incident:
     """Return a triggered incident of *service*, created at *at*."""
-    id = make_id("incidents", number, "Q")
+    id = account.id("incidents", number, "Q")
     incident = Incident("incidents", number, id, (at, number), at)
     incident.status, incident.urgency, incident.service = "triggered", "high", service
     incident.acknowledged_at = incident.resolved_at = None

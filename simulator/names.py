@@ -44,6 +44,7 @@ class Names:
         self.zone = ZoneInfo(spec.time_zone)
         self.started = started
         self.anchor = int(parse(spec.anchor, self.zone) if spec.anchor else started)
+        self.subdomain = spec.subdomain  # what links say; the spec's own stays what we call it
         self._references: dict[tuple[str, int], dict[str, Any]] = {}
         self._fragments: dict[tuple[str, int], orjson.Fragment] = {}
 
@@ -67,6 +68,11 @@ class Names:
             return f"{system} – escalation {number}"
         return f"{system} {'shift' if kind == 'v3_schedules' else 'on-call'} rota {number}"
 
+    def id(self, kind: str, number: int, prefix: str = "P") -> str:
+        """Return the id of a record, which no other account has whose spec says so."""
+        shift = 500_000 * kind.startswith("v3_") + self.spec.ids_from
+        return make_id(kind.removeprefix("v3_"), number + shift, prefix)
+
     def links(self, kind: str, id: str) -> dict[str, str | None]:
         """Return `self` and `html_url` of a record."""
         shape = KINDS[kind]
@@ -83,8 +89,7 @@ class Names:
         reference = self._references.get((kind, number))
         if reference is None:
             name = self.name(kind, number)
-            id = make_id(kind.removeprefix("v3_"), number + 500_000 * kind.startswith("v3_"))
-            reference = self.refer(kind, id, name)
+            reference = self.refer(kind, self.id(kind, number), name)
             if GHOSTS <= number < LIVE and number % 2:  # some traces of deleted records are barer
                 reference |= {"self": None, "html_url": None}
             self._references[kind, number] = reference

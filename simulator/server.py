@@ -142,7 +142,8 @@ class Simulator(State):
         now = asked.account.now()
         call = Call(asked.account, asked.key, asked.path, params, now, asked.ids, asked.fault)
         answer = asked.handler(call)
-        return Reply(200, answer) if isinstance(answer, bytes) else Reply(*answer)
+        status, body = (200, answer) if isinstance(answer, bytes) else answer
+        return Reply(status, asked.account.relinked(body))
 
     def _note(
         self, asked: Asked | None, path: str, request: Request, reply: Reply, request_id: str

@@ -45,7 +45,7 @@ class Simple:
         return [self._item(account, n, ids[0] if ids else "") for n in range(self.count)]
 
     def _item(self, account: Account, n: int, parent: str) -> dict[str, Any]:
-        id = make_id(self.path, n) if self.path != "/priorities" else make_id("priorities", n)
+        id = make_id(self.path, n) if self.path != "/priorities" else account.id("priorities", n)
         secret = f"{(n + 7) * 0x9E3779B97F4A7C15 % 2**64:016x}{id.lower()}"
         words = {"n": str(n + 1), "id": id, "sub": account.spec.subdomain, "parent": parent,
                  "secret": secret}  # fmt: skip

@@ -43,7 +43,7 @@ async def stream(
     """Yield one JSON line per record, in chunks; other requests are served in between."""
     size, lines = 0, list[bytes]()
     for line in _lines(account, resource, params, history):
-        lines += (line, b"\n")
+        lines += (account.relinked(line), b"\n")
         size += len(line)
         if size >= CHUNK_BYTES:
             yield b"".join(lines)

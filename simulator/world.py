@@ -10,7 +10,7 @@ import orjson
 from simulator import audit, config, incidents, log
 from simulator.accounts import AccountSpec, KeySpec
 from simulator.names import KIND_OF_TYPE, LIVE, Names
-from simulator.records import Incident, LogEntry, Record, Store, make_id
+from simulator.records import Incident, LogEntry, Record, Store
 from simulator.times import DAY_SECONDS
 
 BODIES: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
@@ -73,7 +73,7 @@ class Account(Names):
 
     def named(self, kind: str, number: int, name: str, body: bytes | None) -> Record:
         """Return a record that lists order by its name."""
-        id = make_id(kind.removeprefix("v3_"), number + 500_000 * kind.startswith("v3_"))
+        id = self.id(kind, number)
         created = self.anchor - (400 + number % 700) * DAY_SECONDS
         return Record(kind, number, id, (name.casefold(), id), created, body)
 
@@ -86,7 +86,7 @@ class Account(Names):
 
     def membership(self, team: Record, user: int, place: int) -> Record:
         """Return the record of a user in a team; the API shows no id for it."""
-        user_id = make_id("users", user)
+        user_id = self.id("users", user)
         id = f"{team.id}:{user_id}"
         return Record("members", user, id, (team.id, place, id), self.started)
 
@@ -105,7 +105,14 @@ class Account(Names):
 
     def has_user(self, number: int) -> bool:
         """Tell whether the generated user *number* is still there; user keys end with their user."""
-        return make_id("users", number) in self.stores["users"].by_id
+        return self.id("users", number) in self.stores["users"].by_id
+
+    def relinked(self, body: bytes) -> bytes:
+        """Return *body* with the links that the account's present name gives."""
+        if self.subdomain == self.spec.subdomain:
+            return body
+        before, now = (f"//{name}.pagerduty.com/" for name in (self.spec.subdomain, self.subdomain))
+        return body.replace(before.encode(), now.encode())
 
     def now(self) -> float:
         """Return the time, as the account's clock shows it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +22,7 @@ LONGEST_CURSOR = 4_096
 """A cursor goes into the address of the next request."""
 LONGEST_ID = 1_024
 """An id goes into addresses and storage keys."""
+_HOST = re.compile(r"https?://([a-z0-9][a-z0-9-]{0,62})\.", re.IGNORECASE)
 _REFERENCE = ("id", "type", "summary", "self", "html_url")
 """What PagerDuty's references to a record consist of: its child lists are asked for with one."""
 _DECIDING = ("more", "total", "next_cursor")
@@ -69,6 +71,13 @@ def served(page: Page, answer: Answer) -> list[dict[str, Any]]:
         return []
     found = answer.data[page.call.wrapper]
     return [found] if page.call.paging is Paging.SINGLE else found
+
+
+def subdomain_of(record: Mapping[str, Any]) -> str:
+    """Return the account's subdomain, which the link of a record names; "" if it names none."""
+    link = record.get("html_url")
+    found = _HOST.match(link) if isinstance(link, str) else None
+    return found[1].lower() if found else ""
 
 
 def well_formed(page: Page, answer: Answer) -> bool:

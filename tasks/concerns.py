@@ -23,6 +23,7 @@ class Concern(StrEnum):
     KEY = "key refused"
     STUCK = "stuck"
     TROUBLE = "trouble"
+    RENAMED = "account renamed"
     FAILED = "failed"
     STALE = "stale"
     WAITS = "waits long"
@@ -52,6 +53,7 @@ def concerns(
         Concern.KEY: now.activity is Activity.SUSPENDED or refused,
         Concern.STUCK: now.activity is Activity.STUCK,
         Concern.TROUBLE: troubled,
+        Concern.RENAMED: bool(renamed_to(source, last)),
         Concern.FAILED: ended == "failed" and not refused,
         Concern.STALE: _stale(source, last, at),
         Concern.WAITS: now.activity in WAITS and (now.seconds or 0.0) > LONG_WAIT_SECONDS,
@@ -69,6 +71,12 @@ def _lacks_something(last: Mapping[str, Any]) -> bool:
 def is_refused(source: Source, last: Mapping[str, Any]) -> bool:
     """Whether the key that ended the last run is still the source's."""
     return last.get("ended") == "refused" and source.keyed_at < moment(last["sealed_at"])
+
+
+def renamed_to(source: Source, last: Mapping[str, Any] | None) -> str:
+    """Return the subdomain that the records of the last run link to; "" if the source is known by one of them."""
+    seen: list[str] = last.get("subdomains", []) if last else []
+    return seen[0] if seen and not source.subdomains & set(seen) else ""
 
 
 def is_stale(late_seconds: float, every_seconds: float) -> bool:

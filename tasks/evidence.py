@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from tasks.answers import Answer, lines, served
+from tasks.answers import Answer, lines, served, subdomain_of
 from tasks.artifacts import Collation, page_key, pages_prefix, sha256
 from tasks.catalog import FEEDS, PAGE_LIMIT
 from tasks.envelopes import decode_page
@@ -16,9 +16,12 @@ from tasks.pages import Page, gave_way
 from tasks.proofs import Reading, State, Verdict, walk
 from tasks.runs import Plan
 from tasks.windows import Period, merged, period_in
+from workers import exact
 from workers.storage import Storage
 
 _SPOOL_BYTES = 1 << 18
+_SUBDOMAINS = 5
+"""Named at most: an account has one, and two during a run in which it is renamed."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class Evidence:
         self.unreadable: list[str] = []
         self.fingerprints: set[str] = set()
         self.credential = plan.credential  # "user" as soon as any page was read with a user's key
+        self.subdomains: list[str] = []  # that the records' links name, as they came
         self._opened: dict[str, int] = {}  # feed -> index of the last window opened
         self._refused: set[str] = set()
         self._proved: dict[str, list[Period]] = {}
@@ -95,10 +99,18 @@ class Evidence:
         if answer.envelope["credential"] == "user":
             self.credential = "user"
         fetched_at = answer.envelope["fetched_at"]
-        for key, line in lines(page, answer):
+        for number, (key, line) in enumerate(lines(page, answer)):
             gathered.collation.add(key, fetched_at, line)
+            if number == 0:
+                self._note_subdomain(line)
         if page.feed.settled:
             self._follow(gathered, page, answer, fetched_at)
+
+    def _note_subdomain(self, line: bytes) -> None:
+        link = exact.members(line).get("html_url", b"null")
+        found = subdomain_of({"html_url": exact.loads(bytes(link))})
+        if found and found not in self.subdomains and len(self.subdomains) < _SUBDOMAINS:
+            self.subdomains.append(found)
 
     def take(self, reading: Reading) -> None:
         """Count a finished reading, or note that it was superseded."""

@@ -81,7 +81,7 @@ def make_manifest(
         "opened_at": rfc3339(plan.opened_at),
         "scheduled_at": rfc3339(plan.scheduled_at),
         "sealed_at": rfc3339(sealed_at),
-        "account": {"region": plan.region, "subdomain": plan.subdomain},
+        "account": account(evidence),
         "credential": {"kind": evidence.credential, "fingerprints": sorted(evidence.fingerprints)},
         "period": plan.period.to_json(),
         "reached": rfc3339(reached),
@@ -105,6 +105,17 @@ def handed_on(evidence: Evidence) -> dict[str, Any]:
         "backlog": {k: [p.to_json() for p in v] for k, v in evidence.backlog.items()},
         "unsettled": evidence.unsettled,
         "denied": evidence.denied,
+    }
+
+
+def account(evidence: Evidence) -> dict[str, Any]:
+    """Return whose records they are: as planned, as their links say, and renamed since the manifest before."""
+    plan = evidence.plan
+    return {
+        "region": plan.region,
+        "subdomain": plan.subdomain,
+        "seen": evidence.subdomains,
+        "renamed": [each.to_json() | {"at": rfc3339(each.at)} for each in plan.renamed],
     }
 
 

@@ -177,6 +177,7 @@ def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due
         region=source.region,
         subdomain=source.subdomain,
         credential=source.credential,
+        renamings=source.renamings,
         backfill=backfill,
         last=last,
         newest=last["run"] if last else Purged(fleet.storage, source.id).through or None,

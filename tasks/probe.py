@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
+from tasks.answers import subdomain_of
 from tasks.catalog import CATALOG, Call, Feed, with_parents
 from tasks.pages import path_of
 from tasks.windows import is_plain, rfc3339
@@ -169,13 +169,13 @@ def answered(reply: Reply, region: str) -> None:
 
 
 def _subdomain(ask: Ask, region: str, me: Reply) -> str:
-    if name := _host_name(_record(me, "user")):
+    if name := subdomain_of(_record(me, "user")):
         return name
     refusals = []
     for wrapper in _NAMED_LISTS:
         reply = still_known(ask(region, f"/{wrapper}", (_ONE,)))
         answered(reply, region)
-        if name := _host_name(_record(reply, wrapper)):
+        if name := subdomain_of(_record(reply, wrapper)):
             return name
         if reply.status != 200:
             refusals.append(f"{wrapper}: {reply.status}")
@@ -192,11 +192,6 @@ def _record(reply: Reply, wrapper: str) -> dict[str, Any]:
     if isinstance(found, list):
         found = found[0] if found else None
     return found if isinstance(found, dict) else {}
-
-
-def _host_name(record: dict[str, Any]) -> str:
-    host = urlsplit(str(record.get("html_url") or "")).hostname or ""
-    return host.partition(".")[0] if "." in host else ""
 
 
 def survey(ask: Ask, region: str, names: Iterable[str], now: datetime) -> dict[str, Access]:

@@ -12,6 +12,7 @@ import orjson
 
 from tasks.catalog import CATALOG, CATALOG_VERSION, Feed, with_parents
 from tasks.windows import OVERLAP, SECOND, Period, cut, merged, missing, moment
+from workers.renamings import Renaming, away_from
 
 AGING = timedelta(days=62)
 """Windows this close to PagerDuty's retention edge are read before other history."""
@@ -47,6 +48,7 @@ class Plan:
         default_factory=dict
     )  # of those: id -> last 404
     ask_again_seconds: float = 60.0  # a 404 at a record's own address is asked again no sooner
+    renamed: tuple[Renaming, ...] = ()  # what the account of the last manifest went through since
     catalog: int = CATALOG_VERSION
 
     @property
@@ -72,7 +74,7 @@ class Plan:
 
     def to_json(self) -> bytes:
         members = {each.name: getattr(self, each.name) for each in fields(self)}
-        return orjson.dumps({"format": 1} | members, Period.to_json, _WRITTEN)
+        return orjson.dumps({"format": 1} | members, lambda each: each.to_json(), _WRITTEN)
 
     @classmethod
     def from_json(cls, text: bytes) -> Plan:
@@ -89,6 +91,7 @@ class Plan:
                 "windows": _periods(document["windows"]),
                 "covered": _periods(document["covered"]),
                 "unsettled": {k: tuple(v) for k, v in document["unsettled"].items()},
+                "renamed": tuple(map(Renaming.from_json, document.get("renamed", ()))),
             }
         )
 
@@ -136,6 +139,7 @@ def make_plan(
     region: str,
     subdomain: str,
     credential: str,
+    renamings: tuple[Renaming, ...] = (),
     backfill: bool,
     last: Mapping[str, Any] | None,
     newest: str | None,
@@ -173,6 +177,7 @@ def make_plan(
         unsettled={k: tuple(v) for k, v in last["unsettled"].items()} if last else {},
         denied=last["denied"] if last else {},
         ask_again_seconds=ask_again_seconds,
+        renamed=away_from(renamings, last["account"]["subdomain"]) if last else (),
     )
 
 

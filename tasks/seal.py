@@ -183,6 +183,7 @@ def finish(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:
         _tell(fleet, source, manifest)
     names = ("run", "state", "ended", "opened_at", "sealed_at", "continues")
     summary = {name: manifest[name] for name in names}
+    summary["subdomains"] = manifest["account"]["seen"]
     fleet.ledger.finish(
         source,
         manifest["run"],

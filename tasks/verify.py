@@ -16,11 +16,12 @@ from tasks.documents import digest_in, opened
 from tasks.envelopes import decode_page
 from tasks.erasures import Erasure, Purge, record_key, summary
 from tasks.evidence import Evidence, gather
-from tasks.manifests import chosen_runs, handed_on, resources_of, run_state
+from tasks.manifests import account, chosen_runs, handed_on, resources_of, run_state
 from tasks.pages import group_name
 from tasks.purges import Purged
 from tasks.runs import Plan
 from tasks.verdicts import NOT_KNOWN
+from workers.renamings import Renaming, leads
 from workers.storage import Storage
 
 _COMPARED = (
@@ -63,6 +64,7 @@ class Report:
     open: list[str] = field(default_factory=list)  # runs without a manifest: nothing to verify yet
     objects: int = 0
     differences: list[Difference] = field(default_factory=list)
+    renamed: list[tuple[str, Renaming]] = field(default_factory=list)  # run that followed it
     purged: list[Purge] = field(default_factory=list)  # by record, before the oldest run there is
 
     @property
@@ -127,7 +129,8 @@ class RunCheck:
         plan = self._plan(manifest)
         if plan is None:
             return
-        self._chain(manifest)
+        self._chain(manifest, plan)
+        self._report.renamed += ((self._run, each) for each in plan.renamed)
         before = len(self._report.differences)
         for resource in manifest["resources"].values():
             for entry in resource["artifacts"]:
@@ -159,7 +162,7 @@ class RunCheck:
             return Plan.from_json(text)
         return None
 
-    def _chain(self, manifest: Mapping[str, Any]) -> None:
+    def _chain(self, manifest: Mapping[str, Any], plan: Plan) -> None:
         previous = manifest["previous"]
         if not previous:
             return
@@ -172,6 +175,19 @@ class RunCheck:
             self._differs(key, "chain", f"run {self._run} follows it, and it is gone")
         elif digest_in(text, source=self._source, run=previous["run"]) != previous["sha256"]:
             self._differs(key, "chain", f"it isn't the manifest that run {self._run} follows")
+        else:
+            self._account(key, opened(text), plan)
+
+    def _account(self, key: str, previous: Mapping[str, Any], plan: Plan) -> None:
+        """Name another account than that of the manifest before, unless a person confirmed that it was renamed."""
+        region, subdomain = previous["account"]["region"], previous["account"]["subdomain"]
+        if region != plan.region or not leads(plan.renamed, subdomain, plan.subdomain):
+            self._differs(
+                key,
+                "chain",
+                f"it is of the account {subdomain} in region {region}, and run {self._run} of "
+                f"{plan.subdomain} in region {plan.region}",
+            )
 
     def _purged(self, previous: Mapping[str, Any], record: Erasure) -> None:
         """Take the record of a purge in place of the manifest this run follows."""
@@ -217,7 +233,8 @@ class RunCheck:
         for name, sealed in resources.items():
             self._resource(name, sealed, again, evidence)
         if all(_counted(name, sealed) for name, sealed in resources.items()):
-            for name, members in handed_on(evidence).items():
+            told = handed_on(evidence) | {"account": account(evidence)}
+            for name, members in told.items():
                 if members != manifest[name]:
                     self._differs(key, "count", f"{name} is not what its pages amount to")
 

@@ -27,6 +27,7 @@ from workers.errors import (
     redis_faults,
 )
 from workers.recent import Recent
+from workers.renamings import Renaming
 from workers.storage import Storage, Version
 from workers.vault import Vault
 
@@ -70,8 +71,14 @@ class Source:
     retention_months: int | None = None  # sealed runs are erased at this age; None: never
     held_since: datetime | None = None  # legal hold: nothing is erased while it is set
     access: Mapping[str, str] = field(default_factory=dict)  # resource -> why unreadable, or ""
+    renamings: tuple[Renaming, ...] = ()  # of its account, oldest first
     version: int = 1  # counts saves
     newer: Mapping[str, Any] = field(default_factory=dict)  # members of a newer version, kept
+
+    @property
+    def subdomains(self) -> frozenset[str]:
+        """Every subdomain that its account has, or had."""
+        return frozenset({self.subdomain, *(each.old for each in self.renamings)})
 
     def to_json(self) -> bytes:
         """Return the registry document."""
@@ -93,6 +100,7 @@ class Source:
         members |= {
             "state": State(members["state"]),
             "resources": None if resources is None else tuple(resources),
+            "renamings": tuple(map(Renaming.from_json, members.get("renamings", ()))),
         }
         return cls(**members)
 
@@ -169,7 +177,7 @@ class Sources:
                 f"{source.id} is connected already: `pagetrail source rotate {source.id}` changes "
                 f"its key, `pagetrail source disconnect {source.id}` ends it."
             )
-        if (before.region, before.subdomain) != (source.region, source.subdomain):
+        if before.region != source.region or before.subdomain not in source.subdomains:
             raise Exists(
                 f"{source.id} holds evidence of {before.subdomain} in region {before.region}, not "
                 f"of {source.subdomain} in region {source.region}: choose another name for it."

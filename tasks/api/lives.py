@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Unpack
 
+from tasks import renaming
 from tasks.api.wishes import Changes, Wishes, check_settings, check_wishes
 from tasks.erasures import Purge
-from tasks.manifests import account_of
 from tasks.probe import Identity, Verdict, probe
 from tasks.purges import wants_look
 from workers.errors import Exists, Fault, KeyRefused, NotFound
@@ -29,22 +29,31 @@ class Resealed:
 
 
 def connect(
-    fleet: Runtime, source_id: str, key: str, wishes: Wishes, *, agree: Agree = lambda _: None
+    fleet: Runtime,
+    source_id: str,
+    key: str,
+    wishes: Wishes,
+    *,
+    agree: Agree = lambda _: None,
+    renamed_by: str | None = None,
 ) -> Source:
     """Try *key*, register the source with it, and schedule the first run one interval from now.
 
-    Sends a few GETs under the key's budget. Raises `Exists`, `KeyRefused`, `Busy` while the key's budget is used up,
-    and whatever *agree* raises; then nothing was kept.
+    *renamed_by* is who confirms, if anybody, that an account whose evidence is there was renamed. Sends a few GETs
+    under the key's budget. Raises `Exists`, `KeyRefused`, `Busy` while the key's budget is used up, and whatever
+    *agree* raises; then nothing was kept.
     """
     check_wishes(fleet, wishes)
     refuse_taken(fleet, source_id)
     reserve = fleet.settings.reserve if wishes.reserve is None else wishes.reserve
     verdict = probe(fleet, wishes.region, key, reserve=reserve, resources=wishes.resources)
     identity = verdict.identity
-    _refuse_other_account(identity, source_id, account_of(fleet.storage, source_id))
+    now = _now(fleet)
+    renamings = renaming.confirmed(
+        fleet, source_id, key, identity, _registered(fleet, source_id), at=now, by=renamed_by
+    )
     _refuse_user_key(identity, allowed=wishes.allow_user_key)
     agree(verdict)
-    now = _now(fleet)
     back = timedelta(days=fleet.settings.default_since_days)
     since = wishes.since or (now - back).replace(hour=0, minute=0, second=0)
     source = fleet.sources.add(
@@ -64,6 +73,7 @@ def connect(
             allow_user_key=wishes.allow_user_key,
             retention_months=wishes.retention_months,
             access=verdict.access,
+            renamings=renamings,
         )
     )
     fleet.daily.begin(source_id)
@@ -73,12 +83,9 @@ def connect(
 
 def refuse_taken(fleet: Runtime, source_id: str) -> None:
     """Raise `Exists` if *source_id* is connected, or a `Fault` if it couldn't be kept anyway; sends nothing."""
-    try:
-        fleet.storage.check()
-        found = get(fleet, source_id)
-    except NotFound:
-        return
-    if found.state is not State.DISCONNECTED:
+    fleet.storage.check()
+    found = _registered(fleet, source_id)
+    if found and found.state is not State.DISCONNECTED:
         raise Exists(
             f"{source_id} is connected already: `pagetrail source rotate {source_id}` changes its "
             f"key, `pagetrail source disconnect {source_id}` ends it."
@@ -103,17 +110,18 @@ def sources(fleet: Runtime) -> list[Source]:
     return fleet.sources.list()
 
 
-def check(fleet: Runtime, source_id: str) -> tuple[Source, Verdict]:
+def check(
+    fleet: Runtime, source_id: str, *, renamed_by: str | None = None
+) -> tuple[Source, Verdict]:
     """Try the key of a source again, and keep what it can read now.
 
+    *renamed_by* is who confirms, if anybody, that the account was renamed: that is kept, with what was compared.
     Raises `KeyRefused`, also if the key now speaks for another account, `VaultFault` without a key, `Busy`.
     """
     source = get(fleet, source_id)
     key = fleet.sources.key_of(source)
-    verdict = _probe(fleet, source, key)
-    if dict(source.access) == verdict.access:
-        return source, verdict
-    return fleet.sources.save(replace(source, access=verdict.access)), verdict
+    tried, verdict = _tried(fleet, source, key, renamed_by)
+    return (source if tried == source else fleet.sources.save(tried)), verdict
 
 
 def rotate(
@@ -123,24 +131,25 @@ def rotate(
     *,
     allow_user_key: bool = False,
     agree: Agree = lambda _: None,
+    renamed_by: str | None = None,
 ) -> Source:
     """Try *key*, put it in place of the one the source has, and wake a run that waits for it.
 
-    Raises `KeyRefused` also for a key of another account, `Busy`, and whatever *agree* raises; then the old key stays.
+    *renamed_by* is who confirms, if anybody, that the account was renamed. Raises `KeyRefused` also for a key of
+    another account, `Busy`, and whatever *agree* raises; then the old key stays.
     """
     source = get_connected(fleet, source_id)
     fleet.storage.check()
-    verdict = _probe(fleet, source, key)
+    tried, verdict = _tried(fleet, source, key, renamed_by)
     _refuse_user_key(verdict.identity, allowed=allow_user_key or source.allow_user_key)
     agree(verdict)
     saved = fleet.sources.save(
         replace(
-            source,
+            tried,
             credential=verdict.identity.credential,
             fingerprint=verdict.identity.fingerprint,
             sealed_key=fleet.sources.seal(source.id, key),
             keyed_at=_now(fleet),
-            access=verdict.access,
             allow_user_key=source.allow_user_key or verdict.identity.credential == "user",
         )
     )
@@ -262,20 +271,27 @@ def reseal_all(fleet: Runtime) -> Resealed:
     return Resealed(changed.count(True), changed.count(False), failed)
 
 
-def _probe(fleet: Runtime, source: Source, key: str) -> Verdict:
-    """Return what *key* can read; `KeyRefused` unless it is of the account whose evidence the source holds."""
+def _tried(
+    fleet: Runtime, source: Source, key: str, renamed_by: str | None
+) -> tuple[Source, Verdict]:
+    """Return *source* with what *key* can read and the account's present name, unsaved, and what was found.
+
+    `KeyRefused` unless the key is of the account whose evidence the source holds.
+    """
     verdict = probe(fleet, source.region, key, reserve=source.reserve, resources=source.resources)
-    for holds in ((source.region, source.subdomain), account_of(fleet.storage, source.id)):
-        _refuse_other_account(verdict.identity, source.id, holds)
-    return verdict
+    identity, now = verdict.identity, _now(fleet)
+    renamings = renaming.confirmed(fleet, source.id, key, identity, source, at=now, by=renamed_by)
+    tried = replace(
+        source, access=verdict.access, subdomain=identity.subdomain, renamings=renamings
+    )
+    return tried, verdict
 
 
-def _refuse_other_account(found: Identity, source_id: str, holds: tuple[str, str] | None) -> None:
-    if holds and holds != (found.region, found.subdomain):
-        raise KeyRefused(
-            f"This key belongs to {found.subdomain} in region {found.region}, but {source_id} "
-            f"holds evidence of {holds[1]} in region {holds[0]}: nothing was changed."
-        )
+def _registered(fleet: Runtime, source_id: str) -> Source | None:
+    try:
+        return get(fleet, source_id)
+    except NotFound:
+        return None
 
 
 def _refuse_user_key(identity: Identity, *, allowed: bool) -> None:

@@ -12,11 +12,18 @@ import click
 from tasks import api
 from tasks.cli import output, parse, portraits
 from tasks.cli.keys import key_file_option, read_key
+from tasks.cli.person import typist
 from tasks.probe import Verdict
 from workers.runtime import runtime
 
 user_key_option = click.option(
     "--allow-user-key", is_flag=True, help="Accept a user's key; runs are then never complete."
+)
+
+renamed_option = click.option(
+    "--renamed",
+    is_flag=True,
+    help="Confirm that PagerDuty's account got another subdomain; its records are compared first.",
 )
 
 
@@ -47,9 +54,12 @@ user_key_option = click.option(
 @parse.settings_options
 @key_file_option
 @user_key_option
+@renamed_option
 @parse.yes_option
 @output.json_option
-def connect(source: str, key_file: Path | None, yes: bool, as_json: bool, **wishes: Any) -> None:
+def connect(
+    source: str, key_file: Path | None, renamed: bool, yes: bool, as_json: bool, **wishes: Any
+) -> None:
     """Connect an account: try its key, show whose it is and what it can read, keep it sealed.
 
     \b
@@ -74,7 +84,8 @@ def connect(source: str, key_file: Path | None, yes: bool, as_json: bool, **wish
         )
 
     with _asking(wished.region) as waiting:
-        made = api.connect(fleet, source, key, wished, agree=agree)
+        by = _confirmed(renamed)
+        made = api.connect(fleet, source, key, wished, agree=agree, renamed_by=by)
     if as_json:
         output.emit(portraits.document(made))
         return
@@ -85,24 +96,36 @@ def connect(source: str, key_file: Path | None, yes: bool, as_json: bool, **wish
 
 @click.command()
 @parse.source_argument
+@renamed_option
 @output.json_option
-def check(source: str, as_json: bool) -> None:
-    """Try a source's key again, and keep what it can read now."""
+def check(source: str, renamed: bool, as_json: bool) -> None:
+    """Try a source's key again, and keep what it can read now.
+
+    \b
+    Example, after PagerDuty's account got another subdomain:
+      pagetrail source check acme/main --renamed
+    """
     fleet = runtime()
-    with _asking(api.get(fleet, source).region):
-        found, verdict = api.check(fleet, source)
+    before = api.get(fleet, source)
+    with _asking(before.region):
+        found, verdict = api.check(fleet, source, renamed_by=_confirmed(renamed))
     if as_json:
         output.emit(portraits.document(found))
-    else:
-        portraits.show_access(verdict)
+        return
+    portraits.show_access(verdict)
+    for each in found.renamings[len(before.renamings) :]:
+        output.say(f"The account {each.old} is called {each.new} now: {each.because}.")
 
 
 @click.command()
 @parse.source_argument
 @key_file_option
 @user_key_option
+@renamed_option
 @output.json_option
-def rotate(source: str, key_file: Path | None, allow_user_key: bool, as_json: bool) -> None:
+def rotate(
+    source: str, key_file: Path | None, allow_user_key: bool, renamed: bool, as_json: bool
+) -> None:
     """Replace a source's key by another of the same account.
 
     The new key is tried first; the old one is kept until it has proved to be of the same account.
@@ -121,10 +144,21 @@ def rotate(source: str, key_file: Path | None, allow_user_key: bool, as_json: bo
             portraits.show_access(verdict)
 
     with _asking(region) as waiting:
-        rotated = api.rotate(fleet, source, key, allow_user_key=allow_user_key, agree=agree)
+        rotated = api.rotate(
+            fleet,
+            source,
+            key,
+            allow_user_key=allow_user_key,
+            agree=agree,
+            renamed_by=_confirmed(renamed),
+        )
     portraits.show_changed(
         rotated, as_json, f"Rotated the key of {source}: you may delete the old one now."
     )
+
+
+def _confirmed(renamed: bool) -> str | None:
+    return typist() if renamed else None
 
 
 @contextmanager

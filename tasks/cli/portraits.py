@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from tasks.census import census
+from tasks.census import Sight, census
 from tasks.cli import output, sights
+from tasks.concerns import renamed_to
 from tasks.probe import Verdict
 from workers.runtime import Runtime
 from workers.sources import Source, State
@@ -29,7 +31,9 @@ def row(source: Source, age_days: int, rotation_due: bool) -> dict[str, Any]:
 def _account(source: Source) -> dict[str, Any]:
     names = ("region", "subdomain", "credential", "fingerprint", "state",
              "retention_months", "held_since")  # fmt: skip
-    return {"source": source.id} | {name: getattr(source, name) for name in names}
+    former = [each.old for each in source.renamings]
+    account = {name: getattr(source, name) for name in names}
+    return {"source": source.id} | account | {"former_subdomains": former}
 
 
 def cells(source: Source, age_days: int) -> tuple[object, ...]:
@@ -49,6 +53,8 @@ def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
     return [
         ("source", source.id),
         ("account", f"{source.subdomain} in region {source.region}"),
+        *(("formerly", f"{each.old}, until {output.moment(each.at)}") for each in source.renamings),
+        *(("renamed", sentence) for sentence in _renamed(sight)),
         ("state", source.state),
         ("now", sights.words(sight.doing)),
         *(("trouble", sentence) for sentence in sight.troubles.values()),
@@ -62,6 +68,18 @@ def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
         ("erased after", output.months(source.retention_months)),
         ("legal hold", output.moment(source.held_since)),
     ]
+
+
+def renamed(fleet: Runtime, source: Source) -> dict[str, Any]:
+    """Return what `source show --json` adds: the subdomain of the last run's links, if it is a new one."""
+    [sight] = census(fleet, [source]).sights
+    return {"renamed_to": renamed_to(source, sight.last) or None}
+
+
+def _renamed(sight: Sight) -> Iterator[str]:
+    if name := renamed_to(sight.source, sight.last):
+        command = f"`pagetrail source check {sight.source.id} --renamed`"
+        yield f"the records of its last run link to {name}: {command} confirms that it was renamed"
 
 
 def access_rows(source: Source) -> list[tuple[str, str, str]]:

@@ -128,7 +128,8 @@ def _doing(row: Row) -> str:
 
 
 def _style(row: Row) -> str:
-    red = {Concern.KEY, Concern.STUCK, Concern.TROUBLE, Concern.FAILED, Concern.STALE}
+    red = {Concern.KEY, Concern.STUCK, Concern.TROUBLE, Concern.FAILED, Concern.STALE,
+           Concern.RENAMED}  # fmt: skip
     if red & set(row.needs):
         return _RED
     return _STYLES.get(row.sight.doing.activity, _YELLOW if row.needs else "")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +10,7 @@ from click.core import ParameterSource
 
 from tasks import api
 from tasks.cli import connecting, output, parse, portraits
+from tasks.cli.person import typist
 from workers.errors import Fault, UsageFault
 from workers.runtime import runtime
 
@@ -58,7 +56,7 @@ def show(source: str, as_json: bool) -> None:
     fleet = runtime()
     found = api.get(fleet, source)
     if as_json:
-        output.emit(portraits.document(found))
+        output.emit(portraits.document(found) | portraits.renamed(fleet, found))
         return
     output.facts(portraits.facts(fleet, found))
     output.table(("RESOURCE", "READABLE", "REASON"), portraits.access_rows(found))
@@ -190,7 +188,7 @@ def purge(source: str, yes: bool, as_json: bool) -> None:
     output.confirm_name(f"This erases all evidence of {source} for good.", source, yes=yes)
     try:
         with output.waiting(f"Erasing the evidence of {source}"):
-            record = api.purge(fleet, source, _who())
+            record = api.purge(fleet, source, typist())
     except KeyboardInterrupt:
         raise Fault(
             f"Interrupted: evidence of {source} may be erased in part; `pagetrail source purge "
@@ -203,15 +201,6 @@ def purge(source: str, yes: bool, as_json: bool) -> None:
     else:
         erased = f"{output.counted(record.objects, 'object')}, {output.size(record.bytes)}"
         output.say(f"Erased the runs of {source} up to {record.through}: {erased}.")
-
-
-def _who() -> str:
-    """Return who types: user and machine."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user needs no name
-        user = f"uid{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _switched(as_json: bool, sentence: str, *, paused: bool) -> None:

@@ -45,6 +45,7 @@ def _document(report: Report) -> dict[str, Any]:
         "objects": report.objects,
         "differences": report.differences,
         "purged": report.purged,
+        "renamed": [{"run": run, **each.to_json()} for run, each in report.renamed],
     }
 
 
@@ -64,6 +65,11 @@ def _show(report: Report) -> None:
         output.say(
             f"The runs up to {purge.through} were purged at {output.moment(purge.at)} by {purge.by} "
             f"({purge.why}), as the record of it says."
+        )
+    for run, each in report.renamed:
+        output.say(
+            f"From run {run} on the account {each.old} is called {each.new}, as {each.by} confirmed "
+            f"at {output.moment(each.at)}: {each.because}."
         )
     if report.open:
         output.say(f"Not sealed yet, so not verified: run {', '.join(report.open)}.")

@@ -176,6 +176,21 @@ def test_abilities_and_habits_change_while_serving(simulator: SimulatorProcess) 
     assert get(simulator).json() == zipped.json()
 
 
+def test_an_account_is_renamed_while_serving(simulator: SimulatorProcess) -> None:
+    """Every link carries the new subdomain, also in the truth; ids and names stay."""
+    before = get(simulator, "/services").json()["services"]
+    told = simulator.control("POST", "rename", account="wired", subdomain="wired-new")
+    assert told["subdomain"] == "wired-new"
+    after = get(simulator, "/services").json()["services"]
+    truth = {each["id"]: each for each in simulator.truth("wired", "services")}
+    simulator.control("POST", "rename", account="wired", subdomain="wired")
+    for was, found in zip(before, after, strict=True):
+        assert was["html_url"].startswith("https://wired.pagerduty.com/")
+        assert found["html_url"] == was["html_url"].replace("wired", "wired-new", 1)
+        assert truth[found["id"]]["html_url"] == found["html_url"]
+        assert (found["id"], found["name"]) == (was["id"], was["name"])
+
+
 def test_accounts_are_added_while_serving(simulator: SimulatorProcess) -> None:
     """A test can bring an account of its own; a second one of that name is refused."""
     spec = {"subdomain": "late", "region": "eu", "incidents": 3, "keys": [{"key": "late-key"}]}

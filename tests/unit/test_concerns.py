@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tasks.activity import Activity, Doing
-from tasks.concerns import Concern, concerns, urgency
+from tasks.concerns import Concern, concerns, renamed_to, urgency
 from tests.unit.test_sources import SOURCE
+from workers.renamings import Renaming
 from workers.sources import State
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -72,3 +73,22 @@ def test_the_worst_source_comes_first_and_the_longest_wait() -> None:
     ]
     keys = [urgency(replace(SOURCE, id=name), now, needs) for name, now, needs in ranked]
     assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("seen", "name"),
+    [
+        (["acme-new"], "acme-new"),
+        (["acme"], ""),
+        (["acme", "acme-new"], ""),
+        (["was"], ""),
+        ([], ""),
+    ],
+)
+def test_records_that_link_to_another_subdomain_need_a_person(seen: list[str], name: str) -> None:
+    """Not where any of them still links to a name the account has, or had."""
+    known = replace(DAILY, subdomain="acme", renamings=(Renaming("was", "acme", NOW, "ann", "3"),))
+    before = last(subdomains=seen)
+    assert renamed_to(known, before) == name
+    found = concerns(known, IDLE, before, NOW, 90)
+    assert found == ((Concern.RENAMED,) if name else ())

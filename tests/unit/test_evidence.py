@@ -31,6 +31,7 @@ def account(count: int = 0, **lists: list[Record]) -> Lists:
 def test_records_are_kept_once_as_they_were_fetched_last() -> None:
     """An incident can be seen in its window, and again by itself because it wasn't settled."""
     last = {
+        "account": {"region": "us", "subdomain": "acme"},
         "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
         "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P1", "P9"]}, "denied": {},
         "credential": {"kind": "account"},
@@ -104,6 +105,7 @@ def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> N
         "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
         "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P9"]}, "covered": {},
         "credential": {"kind": "account"},
+        "account": {"region": "us", "subdomain": "acme"},
         "denied": {"incidents": {"P9": "2026-02-28T00:00:00.000000Z"}},
     }  # fmt: skip
     denied = SealedRun(make("incidents", last=last), account().answer)

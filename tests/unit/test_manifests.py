@@ -84,7 +84,7 @@ def test_a_manifest_says_what_the_run_came_to() -> None:
         "previous": None,
         "state": "complete",
         "ended": "done",
-        "account": {"region": "us", "subdomain": "acme"},
+        "account": {"region": "us", "subdomain": "acme", "seen": [], "renamed": []},
         "credential": {"kind": "account", "fingerprints": [FINGERPRINT]},
         "period": ["2026-02-09T00:00:00Z", "2026-03-01T00:00:00Z"],
         "reached": "2026-03-01T00:00:00Z",

@@ -391,6 +391,7 @@ def test_records_to_be_read_again_are_opened_some_at_a_time() -> None:
     last = {
         "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
         "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ids}, "denied": {},
+        "account": {"region": "us", "subdomain": "acme"},
         "credential": {"kind": "account"},
     }  # fmt: skip
     plan = make("incidents", last=last)
@@ -501,6 +502,7 @@ def test_only_the_first_page_of_a_window_opens_the_next() -> None:
 
 def test_a_run_opens_with_every_list_and_what_is_read_again() -> None:
     last = {
+        "account": {"region": "us", "subdomain": "acme"},
         "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
         "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ["P1", "P2"], "old": ["X"]},
         "credential": {"kind": "account"}, "denied": {"incidents": {"P2": "2026-02-28T00:00:09.000000Z"}},

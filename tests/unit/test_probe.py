@@ -71,6 +71,19 @@ def test_where_users_are_hidden_another_list_names_the_account() -> None:
     assert identify(ask, "eu", ["us", "eu"], KEY).subdomain == "acme"
 
 
+@pytest.mark.parametrize("link", ["https://[", "no link", 7, None, "https://localhost/u/P1"])
+def test_a_link_that_names_no_account_is_passed_over(link: object) -> None:
+    users, teams = [{"html_url": link}], [{"html_url": LINK}]
+    ask = Answers(
+        {
+            "us/users/me": ACCOUNT,
+            "us/users": ok({"users": users}),
+            "us/teams": ok({"teams": teams}),
+        }
+    )
+    assert identify(ask, "us", ["us"], KEY).subdomain == "acme"
+
+
 def test_a_key_of_another_region_is_sent_there() -> None:
     ask = Answers({"us/users/me": UNKNOWN, "eu/users/me": ACCOUNT})
     with pytest.raises(KeyRefused, match=r"answers in region eu: connect with --region eu"):

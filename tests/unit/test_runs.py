@@ -34,6 +34,7 @@ def manifest(reached: datetime = NOW - DAY, **more: Any) -> dict[str, Any]:
     return {
         "run": "00000041",
         "sha256": "ab" * 32,
+        "account": {"region": "us", "subdomain": "acme"},
         "reached": rfc3339(reached),
         "scheduled_at": rfc3339(reached + MINUTE),
         "covered": covered,

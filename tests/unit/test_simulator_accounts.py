@@ -40,6 +40,16 @@ def test_the_same_seed_gives_the_same_bytes(kind: str) -> None:
     assert kind == "teams" or bodies(spec, kind) != bodies(other, kind)
 
 
+@pytest.mark.parametrize("kind", [*KINDS[:-1], "v3_schedules"])
+def test_accounts_share_no_id_where_their_numbers_say_so(kind: str) -> None:
+    def ids(start: int) -> set[str]:
+        spec = AccountSpec("acme", anchor=ANCHOR, ids_from=start)
+        return {orjson.loads(body)["id"] for body in bodies(spec, kind)}
+
+    assert len(ids(0)) == len(ids(1_000_000)) > 0
+    assert not ids(0) & ids(1_000_000)
+
+
 def test_incidents_are_realistic() -> None:
     """About 2.5 KB each, numbered in order of creation, with nulls, open ones and deleted people."""
     made = bodies(AccountSpec("acme", anchor=ANCHOR, incidents=2_000), "incidents")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from tasks.windows import ALL
 from tests.lists_model import Lists, answer_to, make, record
 from tests.sealed_run import SealedRun
 from workers.errors import NotFound
+from workers.renamings import Renaming
 from workers.storage import Storage, open_storage
 
 SOURCE, FIRST, SECOND = "acme/main", "00000001", "00000002"
@@ -263,3 +265,40 @@ def test_what_the_catalog_no_longer_has_can_not_be_counted_again(storage: Storag
     key = f"{SOURCE}/runs/{FIRST}/pages/teams/all.1/000000.json.zst"
     replace(storage, key, b"?")
     assert (key, "changed") in {(d.key, d.kind) for d in found(storage)}
+
+
+def of_accounts(*subdomains: str, renamings: tuple[Renaming, ...] = ()) -> Storage:
+    """Return a storage with a sealed run of each account in turn, whose records link to it."""
+    stored, last = open_storage("memory://"), None
+    for name in subdomains:
+        listed = [record(n, html_url=f"https://{name}.pagerduty.com/teams/{n}") for n in range(3)]
+        newest = last["run"] if last else None
+        more = {"subdomain": name, "renamings": renamings, "last": last, "newest": newest}
+        last = SealedRun(make("teams", **more), Lists({"/teams": listed}).answer, stored).seal()
+        assert last["account"]["seen"] == [name]
+    return stored
+
+
+def test_an_account_that_changes_between_runs_is_a_difference() -> None:
+    (difference,) = found(of_accounts("acme", "other"))
+    assert (difference.kind, difference.key) == ("chain", manifest_key(SOURCE, FIRST))
+    assert "account acme in region us" in difference.detail
+
+
+def test_a_renaming_that_a_person_confirmed_is_named_and_no_difference() -> None:
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    steps = tuple(Renaming(*pair, at, "ann@host", "3 of 3") for pair in (("acme", "b"), ("b", "c")))
+    storage = of_accounts("acme", "c", "c", renamings=steps)
+    *_, report = verify(storage, SOURCE)
+    assert report.ok, report.differences
+    assert report.renamed == [(SECOND, step) for step in steps]
+
+
+def test_links_that_a_manifest_keeps_quiet_about_are_a_difference() -> None:
+    storage = of_accounts("acme")
+
+    def silent(manifest: dict[str, Any]) -> None:
+        manifest["account"]["seen"] = []
+
+    forged(storage, silent, FIRST)
+    assert [each.kind for each in found(storage)] == ["count"]

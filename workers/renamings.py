@@ -1,0 +1,42 @@
+"""An account's change of subdomain, which a person confirmed: part of a source, a plan and a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """The account `old` is called `new` now."""
+
+    old: str
+    new: str
+    at: datetime  # when it was confirmed
+    by: str
+    because: str  # what was compared, in a sentence
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Renaming:
+        return cls(**{**document, "at": datetime.fromisoformat(document["at"])})
+
+
+def away_from(renamings: Sequence[Renaming], subdomain: str) -> tuple[Renaming, ...]:
+    """Return the renamings since the account last bore *subdomain*; none if it never did, or does now."""
+    places = [place for place, each in enumerate(renamings) if each.old == subdomain]
+    led = tuple(renamings[places[-1] :]) if places else ()
+    return () if led and led[-1].new == subdomain else led
+
+
+def leads(renamings: Sequence[Renaming], before: str, after: str) -> bool:
+    """Whether *renamings*, one after the other, make *after* of *before*."""
+    for each in renamings:
+        if each.old != before:
+            return False
+        before = each.new
+    return before == after
