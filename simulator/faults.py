@@ -52,6 +52,7 @@ class Fault:
     probability: float = 1.0
     next: int | None = None  # how many more times it fires; None: without end
     each: int | None = None  # how many times it fires for one path; None: without end
+    param: str | None = None  # only requests that send a parameter of this name
     skip: int = 0  # let so many matching requests pass first
     lasting: float | None = None  # seconds from its first request on; None: without end
     seconds: float = 1.0
@@ -115,6 +116,8 @@ class Faults:
         """Return the fault a request with *params* (names) meets."""
         for rule in self.rules:
             if NEEDS.get(rule.kind, "") not in ("", *params):
+                continue
+            if rule.param is not None and rule.param not in params:
                 continue
             if rule.strikes(account, key, path):
                 self.fired[rule.kind] += 1

@@ -30,7 +30,12 @@ LISTINGS = {
         catalog.MEMBERS,
     )
 }
-RESOURCES = {"team_members": ("members",), "schedules": ("schedules", "v3_schedules")}
+SCHEDULES = ("schedules", "v3_schedules")
+RESOURCES = {
+    "team_members": ("members",),
+    "schedules": SCHEDULES,
+    "schedule_coverage": SCHEDULES,
+}
 
 
 class TruthError(ValueError):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-CATALOG_VERSION = 3
+CATALOG_VERSION = 4
 """Goes up with every change of an entry: a plan names the one it was made with."""
 PAGE_LIMIT = 100
 """Records asked for per page: PagerDuty's documented maximum of classic pagination."""
@@ -66,7 +66,9 @@ class Feed:
     each: Call | None = None
     details: bool = False
     parent: str | None = None  # a feed's segment
-    parent_field: str | None = None  # where a child record carries its parent's reference
+    parent_field: str | None = (
+        None  # where a child record without an id carries its parent's reference
+    )
     window_days: int | None = None  # longest period asked at once; None: the list is a snapshot
     retention_days: int | None = None  # PagerDuty forgets after this
     settled: tuple[str, frozenset[str]] | None = None
@@ -152,7 +154,6 @@ _ENTRIES = (
                     wrapper="schedule",
                     paging=Paging.SINGLE,
                     params=(_UTC,),
-                    rendered=True,
                 ),
                 details=True,
             ),
@@ -163,11 +164,38 @@ _ENTRIES = (
                     path="/v3/schedules/{id}",
                     wrapper="schedule",
                     paging=Paging.SINGLE,
-                    params=(("include[]", "final_schedule"), _UTC),
-                    rendered=True,
+                    params=(_UTC,),
                 ),
                 details=True,
                 sort_field="summary",
+            ),
+        ),
+        key=("type", "id"),
+    ),
+    Resource(  # of its own: a rendering can take too long, and takes no definition with it
+        name="schedule_coverage",
+        feeds=(
+            Feed(
+                segment="schedule_coverage",
+                each=Call(
+                    path="/schedules/{id}",
+                    wrapper="schedule",
+                    paging=Paging.SINGLE,
+                    params=(_UTC,),
+                    rendered=True,
+                ),
+                parent="schedules",
+            ),
+            Feed(
+                segment="schedule_coverage.shift",
+                each=Call(
+                    path="/v3/schedules/{id}",
+                    wrapper="schedule",
+                    paging=Paging.SINGLE,
+                    params=(("include[]", "final_schedule"), _UTC),
+                    rendered=True,
+                ),
+                parent="schedules.shift",
             ),
         ),
         key=("type", "id"),

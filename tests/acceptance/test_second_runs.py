@@ -79,6 +79,7 @@ def least_requests(simulator: SimulatorProcess, name: str) -> dict[str, int]:
         "escalation_policies": 1,
         "team_members": len(held["teams"]),
         "schedules": 2 + len(held["schedules"]),  # the lists of both kinds, and each schedule whole
+        "schedule_coverage": len(held["schedules"]),
         "audit_records": 1,
     }
 

@@ -107,6 +107,7 @@ def test_a_run_nothing_happens_to_reads_all_there_is_with_the_fewest_requests(
     assert (records["incidents"], records["services"], records["schedules"]) == (250, 220, 5)
     requests = {name: r["requests"] for name, r in manifest["resources"].items()}
     assert (requests["incidents"], requests["services"], requests["schedules"]) == (3, 3, 2 + 5)
+    assert records["schedule_coverage"] == requests["schedule_coverage"] == 5
 
 
 def test_redis_emptied_after_every_step_that_stored_something(

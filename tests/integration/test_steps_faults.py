@@ -91,6 +91,19 @@ def test_a_page_spoilt_after_it_was_stored_costs_only_the_proof(fleet: Fleet) ->
     assert report.ok
 
 
+def test_a_rendering_that_never_comes_takes_no_definition_with_it(
+    fleet: Fleet, simulator: SimulatorProcess
+) -> None:
+    """PagerDuty takes too long over each schedule's period; the schedule itself it gives."""
+    simulator.fault("status_504", path="*/schedules/*", param="since")
+    assert ended_within(fleet, 2)
+    assert states(fleet) == {"schedule_coverage": ("failed", "error")}
+    assert fleet.manifest
+    assert fleet.manifest["resources"]["schedules"]["records"] == 5
+    *_, report = verify(fleet.runtime.storage, SOURCE)
+    assert report.ok
+
+
 def other_source(fleet: Fleet) -> Source:
     """Connect another source of the same account, in order behind the first one."""
     sources = fleet.runtime.sources

@@ -219,6 +219,26 @@ def test_a_backlog_is_gone_on_with_until_a_run_can_not_shorten_it() -> None:
     assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000003"]
 
 
+def test_a_rendering_that_takes_too_long_leaves_the_definition() -> None:
+    """Both are asked for at one address: only the rendering sends the period."""
+    shifts = [record(n, type="schedule_v3") for n in range(3, 5)]
+    model = Lists(
+        {"/schedules": [record(n, type="schedule") for n in range(3)], "/v3/schedules": shifts}
+    )
+
+    def ask(page: Page, request: Request) -> Answer | None:
+        rendered = "since" in dict(request.params)
+        return None if rendered else model.answer(page, request)
+
+    run = SealedRun(make("schedules", "schedule_coverage"), ask)
+    resources = run.seal()["resources"]
+    assert (resources["schedules"]["state"], resources["schedules"]["records"]) == ("complete", 5)
+    coverage = resources["schedule_coverage"]
+    assert (coverage["state"], coverage["reason"]) == ("failed", "error")
+    assert coverage["period"] == run.plan.period.to_json()
+    assert run.verify().differences == []
+
+
 def described(manifest: dict[str, Any], name: str) -> tuple[str, str, Any, Any]:
     found = manifest["resources"][name]
     return found["state"], found["reason"], found["period"], found["outside"]
@@ -299,11 +319,11 @@ def test_a_page_that_was_read_with_a_users_key_makes_the_run_one_of_a_user() -> 
 
 
 def test_a_period_is_told_of_what_has_one() -> None:
-    plan = make("incidents", "schedules", "oncalls", "users", days=20)
+    plan = make("incidents", "schedule_coverage", "oncalls", "users", days=20)
     whole = plan.period
-    assert plan.period_of("incidents") == plan.period_of("schedules") == whole
+    assert plan.period_of("incidents") == plan.period_of("schedule_coverage") == whole
     assert plan.period_of("oncalls") == Period(whole.until, whole.until)
-    assert plan.period_of("users") is None
+    assert plan.period_of("users") is plan.period_of("schedules") is None
 
 
 def test_only_what_was_read_has_an_artifact() -> None:

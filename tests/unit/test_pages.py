@@ -540,8 +540,9 @@ def test_a_run_opens_with_every_list_and_what_is_read_again() -> None:
             "/audit/records",
             "since=2026-01-01T00:00:00Z until=2026-01-01T00:00:01Z limit=100 cursor=a=&b",
         ),
+        (DETAIL, "/schedules/P1", "time_zone=UTC"),
         (
-            DETAIL,
+            Page("schedule_coverage", of("P1"), parent={"id": "P1"}),
             "/schedules/P1",
             "time_zone=UTC since=2025-11-21T00:00:00Z until=2026-03-01T00:00:00Z",
         ),
@@ -732,7 +733,7 @@ def test_children_know_their_parent_and_carry_it_in_their_records() -> None:
         (SNAPSHOT, None, False, None),
         (SNAPSHOT, 30, True, 0),
         (at(SNAPSHOT, 99, 199), 200, False, None),  # said at first, and not again
-        (Page("schedules", ALL), 7, False, 7),
+        (Page("schedules", ALL), 7, False, 14),  # the definition of each, and its rendering
         (DETAIL, None, True, None),
         (WINDOWED, 30, False, None),
     ],

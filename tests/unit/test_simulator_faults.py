@@ -74,6 +74,13 @@ def test_rules_choose_by_account_key_and_path(
     assert struck(faults, 1, path, **who) == [hits]
 
 
+def test_a_rule_can_ask_for_a_parameter() -> None:
+    faults = Faults()
+    faults.add({"kind": "status_504", "param": "since", "next": 1})
+    assert faults.pick("acme", "k", "/schedules/A", ["time_zone"]) is None
+    assert faults.pick("acme", "k", "/schedules/A", ["since", "until"]) is not None
+
+
 def test_cursor_faults_wait_for_a_cursor() -> None:
     """A fault of cursors is not spent on a request without one."""
     faults = Faults()
