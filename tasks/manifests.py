@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -164,7 +164,7 @@ def _damaged(source: str, key: str, why: str) -> StorageConflict:
 
 def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
     """Return region and subdomain of the account whose evidence *source* holds, or held; None without any."""
-    for run in reversed(runs_of(storage, source)):
+    for run in _newest_first(storage, source):
         with suppress(
             StorageConflict
         ):  # all runs of a source are of one account: others tell it too
@@ -174,6 +174,13 @@ def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
             return plan.region, plan.subdomain
     erased = Purged(storage, source).last
     return (erased.account.region, erased.account.subdomain) if erased else None
+
+
+def _newest_first(storage: Storage, source: str) -> Iterator[str]:
+    """Yield the runs of *source*; the others are listed only when the newest one was not enough."""
+    if newest := Purged(storage, source).newest():
+        yield newest
+        yield from reversed(runs_of(storage, source)[:-1])
 
 
 def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:

@@ -16,10 +16,10 @@ from redis.exceptions import LockError
 from tasks import messages
 from tasks.artifacts import plan_key
 from tasks.asking import PROBE_PARAMS, PROBE_PATH, ask, budget, probe
-from tasks.manifests import read_manifest, read_plan, runs_of
+from tasks.manifests import read_manifest, read_plan
 from tasks.paging import first_pages
 from tasks.probe import refuse_paused
-from tasks.purges import Purged, wants_look
+from tasks.purges import Purged, newest_run, wants_look
 from tasks.runs import Plan, make_plan
 from tasks.seal import due_ms, finish
 from tasks.windows import moment, rfc3339
@@ -161,7 +161,7 @@ def next_plan(fleet: Runtime, source: Source) -> Plan:
 
 def _newest(fleet: Runtime, source: Source) -> tuple[str, dict[str, Any] | None]:
     """Return the newest run of *source* ("": none) and its manifest (None: it is open)."""
-    run = max(runs_of(fleet.storage, source.id), default="")
+    run = newest_run(fleet, source.id)
     return run, read_manifest(fleet.storage, source.id, run) if run else None
 
 
@@ -285,19 +285,26 @@ def _tried(fleet: Runtime, source: Source) -> bool:
 def _restore(fleet: Runtime, source: Source) -> bool:
     if wants_look(source):
         fleet.daily.begin(source.id)
-    runs = runs_of(fleet.storage, source.id)
-    last = read_manifest(fleet.storage, source.id, runs[-1]) if runs else None
-    if runs and last is None:
+    run, last = _newest(fleet, source)
+    if run and last is None:
         # A source is as late as the run before, while the next one is open.
-        if before := read_manifest(fleet.storage, source.id, runs[-2]) if runs[1:] else None:
+        if before := _manifest_before(fleet, source, run):
             finish(fleet, source.id, before)
-        reopen(fleet, source, runs[-1])
+        reopen(fleet, source, run)
         return True
     if last:
         finish(fleet, source.id, last)
     else:
         schedule(fleet, source)
     return False
+
+
+def _manifest_before(fleet: Runtime, source: Source, run: str) -> dict[str, Any] | None:
+    """Return the manifest of the run before *run*; None if it isn't there, or was erased."""
+    before = f"{int(run) - 1:08d}"
+    if Purged(fleet.storage, source.id).erased(before):
+        return None
+    return read_manifest(fleet.storage, source.id, before)  # the first run has none before
 
 
 def _notice_loss(fleet: Runtime) -> None:

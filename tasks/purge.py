@@ -24,7 +24,7 @@ from tasks.erasures import (
     summary,
 )
 from tasks.manifests import read_manifest, read_plan, runs_of
-from tasks.purges import Purged
+from tasks.purges import Purged, newest_run
 from tasks.windows import moment, rfc3339
 from workers.app import celery
 from workers.errors import Busy, Fault, StorageConflict
@@ -55,7 +55,7 @@ def look_after(source: str) -> None:
     _remind(fleet, found, datetime.now(UTC))
     try:
         with fleet.troubles.noted(source, "retention"):
-            if is_open(fleet, source, runs_of(fleet.storage, source)):
+            if is_open(fleet, source, newest_run(fleet, source)):
                 fleet.daily.within(source, LATER_SECONDS)
             elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
                 fleet.daily.within(source, 0)
@@ -117,7 +117,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
         return []
     edge = purges.months_before(now, source.retention_months)
     found: list[str] = []
-    for run in runs_of(storage, source.id):
+    for run in Purged(storage, source.id).oldest_kept():
         manifest = read_manifest(storage, source.id, run)
         if manifest is None:
             break
@@ -135,15 +135,15 @@ def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
     return erased
 
 
-def is_open(fleet: Runtime, source_id: str, runs: list[str]) -> bool:
-    """Whether a run of the source, or the last of *runs*, is open, by the ledger or, where it lost that, by storage."""
+def is_open(fleet: Runtime, source_id: str, newest: str) -> bool:
+    """Whether a run of the source is open, by the ledger or, where it lost that, by what is stored of the *newest*."""
     if fleet.ledger.progress(source_id).get("run"):
         return True
     try:
         return bool(
-            runs
-            and read_manifest(fleet.storage, source_id, runs[-1]) is None
-            and read_plan(fleet.storage, source_id, runs[-1])
+            newest
+            and read_manifest(fleet.storage, source_id, newest) is None
+            and read_plan(fleet.storage, source_id, newest)
         )
     except StorageConflict:
         return False  # nobody can go on with it
@@ -163,7 +163,7 @@ def erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
             f"{name} is under legal hold since {rfc3339(source.held_since)}: nothing was erased. "
             f"`pagetrail source release {name}` ends the hold."
         )
-    if is_open(fleet, name, runs):
+    if is_open(fleet, name, runs[-1] if runs else ""):
         raise Busy(
             f"The last run of {name} is not sealed yet: `pagetrail run cancel {name}` ends it; "
             "once the fleet has sealed it, purge again."
@@ -250,7 +250,7 @@ def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
 def _finish(fleet: Runtime, record: Erasure) -> None:
     """Tell, and store, that all is gone that the record names."""
     source = record.source
-    if not runs_of(fleet.storage, source):
+    if next(Purged(fleet.storage, source).oldest_kept(), None) is None:
         fleet.ledger.forget(source)
         fleet.troubles.forget(source, "run", "retention")
     told = {name: getattr(record, name) for name in ("why", "by", "through", "objects", "bytes")}

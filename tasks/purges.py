@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from calendar import monthrange
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
+from itertools import dropwhile
+from typing import TYPE_CHECKING
+
+import orjson
 
 from tasks.artifacts import RUN, manifest_key, plan_key
 from tasks.documents import digest_in
@@ -16,8 +20,12 @@ from tasks.erasures import RECORDS, Erasure, Finished, done_key, record_key
 from workers.sources import Source, State
 from workers.storage import Storage
 
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
 _NAME = re.compile(rf"({RUN.pattern})(\.done)?\.json")
 _READERS = 8
+_LAST = 99_999_999  # runs have eight digits
 
 
 class Purged:
@@ -43,10 +51,34 @@ class Purged:
         """The runs that were not erased, oldest first."""
         return [run for run in self.stored if not self.erased(run)]
 
+    def oldest_first(self) -> Iterator[str]:
+        """Yield the runs of `stored`, each when it is asked for."""
+        number = self._next_run(0)
+        while number is not None:
+            yield _name(number)
+            number = self._next_run(number)
+
+    def oldest_kept(self) -> Iterator[str]:
+        """Yield the runs of `kept`, each when it is asked for."""
+        return dropwhile(self.erased, self.oldest_first())
+
     @property
     def left(self) -> list[str]:
-        """The erased runs that something is stored of."""
+        """The erased runs that something is stored of, oldest first; listed only if the oldest run is one of them."""
+        oldest = next(self.oldest_first(), None)
+        if oldest is None or not self.erased(oldest):
+            return []
         return [run for run in self.stored if self.erased(run)]
+
+    def newest(self, known: str = "") -> str:
+        """Return the newest run that was not erased; "" if none is left.
+
+        It costs a few requests if it is *known* or a run soon after that, else about two for each doubling of the
+        number of runs; how many lie before it, and which of those are missing, costs nothing.
+        """
+        number = last_number(self._next_run, int(known or 0))
+        run = _name(number) if number else ""
+        return "" if run and self._is_reached(run) and self.erased(run) else run
 
     def erased(self, run: str) -> bool:
         """Whether *run* was erased: so from the moment on at which the record is stored."""
@@ -68,6 +100,20 @@ class Purged:
             return None
         ends = list(self.held)
         return self.held[ends[bisect_left(ends, run)]]
+
+    def _next_run(self, number: int) -> int | None:
+        """Return the first run behind *number* that something is stored of."""
+        if number >= _LAST:
+            return None
+        name = self._storage.after(f"{self._source}/runs", _name(number) if number else "")
+        while name is not None and not RUN.fullmatch(name):
+            name = self._storage.after(f"{self._source}/runs", name)
+        return int(name) if name else None
+
+    def _is_reached(self, run: str) -> bool:
+        """Say whether there is a record, whatever it is worth, that names this run or a later one."""
+        before = f"{_name(int(run) - 1)}.json"
+        return self._storage.after(f"{RECORDS}/{self._source}", before) is not None
 
     @cached_property
     def names(self) -> list[str]:
@@ -168,6 +214,41 @@ class Purged:
 def _follows(record: Erasure, held: Mapping[str, Erasure]) -> bool:
     before = record.previous
     return before is None or (before.through in held and held[before.through].link == before)
+
+
+def newest_run(fleet: Runtime, source: str) -> str:
+    """Return the newest run of *source* that was not erased, "" if none is left, as storage has it.
+
+    What Redis knows of the last run only says where the search begins.
+    """
+    [last] = fleet.ledger.lasts([source])
+    return Purged(fleet.storage, source).newest(orjson.loads(last)["run"] if last else "")
+
+
+def last_number(after: Callable[[int], int | None], known: int = 0) -> int | None:
+    """Return the largest number, of those that *after* finds by the number before them; None without any.
+
+    The search begins at *known*, doubles its steps until nothing lies behind, and halves them again. That is right
+    whatever numbers are missing, since *after* passes over gaps.
+    """
+    low = after(known - 1) if known else None
+    if low is None:
+        low = after(0)
+    if low is None:
+        return None
+    step = 1
+    while (found := after(low + step - 1)) is not None:
+        low, step = found, 2 * step
+    high = low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = after(middle - 1)
+        low, high = (low, middle) if found is None else (found, high)
+    return low
+
+
+def _name(number: int) -> str:
+    return f"{number:08d}"
 
 
 def wants_look(source: Source) -> bool:

@@ -17,11 +17,11 @@ from tasks.manifests import chosen_runs, read_manifest, read_plan, runs_of
 from tasks.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_outcome
 from tasks.pages import Page, Request
 from tasks.probe import answered, asker, still_known
+from tasks.purges import newest_run
 from workers.errors import Fault, NotFound, StorageConflict
 from workers.events import START, Event
 from workers.runtime import Runtime
 from workers.sources import Source
-from workers.storage import Storage
 
 if TYPE_CHECKING:
     from tasks.plan import Opened
@@ -84,7 +84,7 @@ def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:
     from tasks.plan import reopen
 
     source = get(fleet, source_id)
-    chosen = _newest(fleet.storage, source_id, run)
+    chosen = _chosen(fleet, source_id, run)
     if read_manifest(fleet.storage, source_id, chosen):
         raise Fault(f"Run {chosen} of {source_id} is sealed: there is nothing to cancel.")
     reopen(fleet, source, chosen)  # Redis may have lost it
@@ -103,11 +103,12 @@ def runs(fleet: Runtime, source_id: str) -> list[RunOutcome]:
 def run(fleet: Runtime, source_id: str, run: str | None = None) -> RunOutcome:
     """Return one run of a source (default: the newest); `NotFound` if it isn't there."""
     get(fleet, source_id)
-    return _outcome(fleet, source_id, _newest(fleet.storage, source_id, run))
+    return _outcome(fleet, source_id, _chosen(fleet, source_id, run))
 
 
-def _newest(storage: Storage, source_id: str, run: str | None) -> str:
-    found = chosen_runs(storage, source_id, run)
+def _chosen(fleet: Runtime, source_id: str, run: str | None) -> str:
+    newest = "" if run else newest_run(fleet, source_id)
+    found = [newest] if newest else chosen_runs(fleet.storage, source_id, run)
     if not found:
         raise NotFound(f"{source_id} has no run: `pagetrail collect {source_id}` starts one.")
     return found[-1]

@@ -9,7 +9,8 @@ from typing import Any
 from tasks.activity import Activity
 from tasks.census import Sight, census
 from tasks.cli import sights
-from tasks.manifests import read_manifest, runs_of
+from tasks.manifests import read_manifest
+from tasks.purges import Purged
 from workers.errors import Fault, RedisUnreachable, is_outage
 from workers.runtime import Runtime, build
 from workers.settings import load_settings
@@ -68,7 +69,7 @@ class Follower:
     def _next(self, run: str) -> str | None:
         """Return the run after *run*; None if there will be none, the source being stopped."""
         while True:
-            newest = max(runs_of(self._fleet.storage, self._source.id), default=run)
+            newest = Purged(self._fleet.storage, self._source.id).newest(run)
             if newest > run:
                 return newest
             sight = self._look()

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -176,6 +177,26 @@ def test_a_server_that_overwrites_fails_the_check(
         with pytest.raises(StorageUnreachable, match="overwrites what it should keep"):
             open_storage(s3_url).check()
         server.shutdown()
+
+
+def test_the_name_after_another_is_one_request(double: S3Double, double_url: str) -> None:
+    """However many objects lie before it and within it."""
+    for run in range(1, 4):
+        keys = (f"prefix/t/runs/{run:08d}/pages/{page}" for page in range(1_500))
+        double.objects.update(dict.fromkeys(keys, b""))
+    storage = open_storage(double_url)
+    names = ["", "00000001", "00000002", "00000003"]
+    assert [storage.after("t/runs", name) for name in names] == [*names[1:], None]
+    assert len(double.requests) == len(names)
+
+
+def test_a_store_that_lists_from_the_beginning_is_told(double: S3Double, double_url: str) -> None:
+    """Where it ignores the edge, the newest run would never be found."""
+    double.objects["prefix/t/runs/00000001/plan.json"] = b""
+    listed = double.answer
+    double.answer = lambda r: listed(replace(r, query={**r.query, "start-after": ""}))  # type: ignore[method-assign]
+    with pytest.raises(StorageUnreachable, match="lists from the beginning"):
+        open_storage(double_url).after("t/runs", "00000001")
 
 
 @pytest.mark.timeout(60)
