@@ -253,6 +253,11 @@ CATALOG: dict[str, Resource] = {entry.name: entry for entry in _ENTRIES}
 FEEDS: dict[str, Feed] = {feed.segment: feed for entry in _ENTRIES for feed in entry.feeds}
 
 
+def larger(size: int) -> int:
+    """Return the page size above *size*, or the largest."""
+    return min((each for each in PAGE_SIZES if each > size), default=PAGE_LIMIT)
+
+
 def resource_of(segment: str) -> Resource:
     """Return the resource that the feed *segment* belongs to."""
     return CATALOG[segment.partition(".")[0]]

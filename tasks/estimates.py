@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasks.answers import Answer, served
-from tasks.catalog import PAGE_LIMIT, Paging, children_of, resource_of
+from tasks.catalog import Paging, children_of, resource_of
 from tasks.pages import Page, Request, request_of
 from tasks.paging import decide, first_pages, next_planned, requests_for
 from tasks.runs import Plan
@@ -98,7 +98,7 @@ def _question(page: Page, plan: Plan) -> Request:
 
 def _full(page: Page, total: int) -> Answer:
     """Return the answer to the page's own request, as far as it decides what follows."""
-    count = min(total, PAGE_LIMIT)
+    count = min(total, page.size)
     data = {page.call.wrapper: [{}] * count, "more": total > count, "total": total}
     return Answer(200, None, data, {})
 

@@ -10,12 +10,12 @@ from typing import IO, Any
 
 from tasks.answers import Answer, lines, served, subdomain_of
 from tasks.artifacts import Collation, page_key, pages_prefix, sha256
-from tasks.catalog import FEEDS, PAGE_LIMIT
+from tasks.catalog import FEEDS, PAGE_LIMIT, Paging
 from tasks.envelopes import decode_page
 from tasks.pages import Page, gave_way
 from tasks.proofs import Reading, State, Verdict, walk
 from tasks.runs import Plan
-from tasks.windows import Period, merged, period_in
+from tasks.windows import Period, merged, period_in, rfc3339
 from workers import exact
 from workers.storage import Storage
 
@@ -58,6 +58,7 @@ class Evidence:
         self._opened: dict[str, int] = {}  # feed -> index of the last window opened
         self._refused: set[str] = set()
         self._proved: dict[str, list[Period]] = {}
+        self._worked: dict[str, int] = {}  # feed -> smallest page size that proved a list of it
         self._storage = storage
         self._only = only
 
@@ -125,6 +126,9 @@ class Evidence:
             self._opened[first.segment] = first.chain[0]
             if verdict.state is State.UNAVAILABLE:
                 self._refused.add(first.segment)
+        if verdict.state is State.PROVED and first.call.paging is not Paging.SINGLE:
+            least = self._worked.get(first.segment, PAGE_LIMIT)
+            self._worked[first.segment] = min(least, first.size)
         if verdict.state is State.PROVED and (period := period_in(first.window)):
             self._proved.setdefault(first.segment, []).append(period)
             gathered.named |= reading.keys.intersection(self.plan.unsettled.get(first.segment, ()))
@@ -184,6 +188,15 @@ class Evidence:
                 still = {id_: at for id_, at in before.items() if id_ not in gathered.lives}
                 found[feed.segment] = dict(sorted((still | gathered.denied).items()))
         return {segment: ids for segment, ids in found.items() if ids}
+
+    @property
+    def sizes(self) -> dict[str, list[Any]]:
+        """Per feed that needs smaller pages their size, and since when; earlier runs included."""
+        found: dict[str, list[Any]] = {name: list(pair) for name, pair in self.plan.sizes.items()}
+        for segment, size in self._worked.items():
+            if size != self.plan.size_of(segment):
+                found[segment] = [size, rfc3339(self.plan.opened_at)]
+        return found
 
     def _follow(self, gathered: Gathered, page: Page, answer: Answer, at: str) -> None:
         assert page.feed.settled

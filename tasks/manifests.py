@@ -105,6 +105,7 @@ def handed_on(evidence: Evidence) -> dict[str, Any]:
         "backlog": {k: [p.to_json() for p in v] for k, v in evidence.backlog.items()},
         "unsettled": evidence.unsettled,
         "denied": evidence.denied,
+        "sizes": evidence.sizes,
     }
 
 

@@ -55,9 +55,10 @@ def first_pages(plan: Plan) -> list[Page]:
     pages = []
     for feed in plan.feeds:
         if windows := plan.windows.get(feed.segment):
-            pages.append(Page(feed.segment, str(windows[0]), chain=(0, 0)))
+            size = plan.size_of(feed.segment)
+            pages.append(Page(feed.segment, str(windows[0]), size=size, chain=(0, 0)))
         elif feed.list:
-            pages.append(Page(feed.segment, ALL))
+            pages.append(Page(feed.segment, ALL, size=plan.size_of(feed.segment)))
     for segment in plan.unsettled:
         indexes = range(min(MOST_OPENED, len(_read_again(plan, segment))))
         pages += [_again_by_id(plan, segment, index) for index in indexes]
@@ -356,12 +357,20 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def child_pages(feeds: Iterable[Feed], records: Iterable[Mapping[str, Any]]) -> tuple[Page, ...]:
+def child_pages(
+    feeds: Iterable[Feed], records: Iterable[Mapping[str, Any]], plan: Plan
+) -> tuple[Page, ...]:
     """Return the first page of each child list (or detail) of *records*."""
-    return tuple(
+    pages = (
         Page(feed.segment, of(str(record["id"])), parent=_reference(feed, record))
         for record in records
         for feed in feeds
+    )
+    return tuple(
+        page
+        if page.call.paging is Paging.SINGLE
+        else replace(page, size=plan.size_of(page.segment))
+        for page in pages
     )
 
 

@@ -164,7 +164,7 @@ def _open_children(reading: Reading, plan: Plan) -> None:
     children = children_of(reading.first.segment, plan.feeds)
     if children and not reading.first.of_record:
         records = {r["id"]: r for _, seen in reading.pages if seen for r in seen.records}
-        reading.followers += child_pages(children, records.values())
+        reading.followers += child_pages(children, records.values(), plan)
 
 
 def _worth_another(reading: Reading) -> bool:

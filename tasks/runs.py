@@ -10,10 +10,12 @@ from typing import Any
 
 import orjson
 
-from tasks.catalog import CATALOG, CATALOG_VERSION, Feed, with_parents
-from tasks.windows import OVERLAP, SECOND, Period, cut, merged, missing, moment
+from tasks.catalog import CATALOG, CATALOG_VERSION, PAGE_LIMIT, Feed, larger, with_parents
+from tasks.windows import OVERLAP, SECOND, Period, cut, merged, missing, moment, rfc3339
 from workers.renamings import Renaming, away_from
 
+SIZE_KEPT = timedelta(days=7)
+"""After so long a list that was read in smaller pages is tried with larger ones: each try may cost three time-outs."""
 AGING = timedelta(days=62)
 """Windows this close to PagerDuty's retention edge are read before other history."""
 _WRITTEN = (
@@ -47,6 +49,9 @@ class Plan:
     denied: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict
     )  # of those: id -> last 404
+    sizes: Mapping[str, tuple[int, str]] = field(
+        default_factory=dict
+    )  # per feed read in smaller pages: records a page at the start, since when
     ask_again_seconds: float = 60.0  # a 404 at a record's own address is asked again no sooner
     renamed: tuple[Renaming, ...] = ()  # what the account of the last manifest went through since
     catalog: int = CATALOG_VERSION
@@ -72,6 +77,10 @@ class Plan:
             return self.period
         return Period(until, until) if any(call.instant for call in calls) else None
 
+    def size_of(self, segment: str) -> int:
+        """Return how many records a page of a feed's list is asked for at the start."""
+        return self.sizes.get(segment, (PAGE_LIMIT, ""))[0]
+
     def to_json(self) -> bytes:
         members = {each.name: getattr(self, each.name) for each in fields(self)}
         return orjson.dumps({"format": 1} | members, lambda each: each.to_json(), _WRITTEN)
@@ -92,6 +101,7 @@ class Plan:
                 "covered": _periods(document["covered"]),
                 "unsettled": {k: tuple(v) for k, v in document["unsettled"].items()},
                 "renamed": tuple(map(Renaming.from_json, document.get("renamed", ()))),
+                "sizes": {k: (size, since) for k, (size, since) in document["sizes"].items()},
             }
         )
 
@@ -176,9 +186,19 @@ def make_plan(
         covered=covered,
         unsettled={k: tuple(v) for k, v in last["unsettled"].items()} if last else {},
         denied=last["denied"] if last else {},
+        sizes=_sizes(last["sizes"] if last else {}, opened_at),
         ask_again_seconds=ask_again_seconds,
         renamed=away_from(renamings, last["account"]["subdomain"]) if last else (),
     )
+
+
+def _sizes(known: Mapping[str, Any], at: datetime) -> dict[str, tuple[int, str]]:
+    """Return the page sizes to start with: those that worked last, and after a week the next larger ones."""
+    sizes = {
+        segment: (size, since) if at - moment(since) < SIZE_KEPT else (larger(size), rfc3339(at))
+        for segment, (size, since) in known.items()
+    }
+    return {segment: pair for segment, pair in sizes.items() if pair[0] < PAGE_LIMIT}
 
 
 def _windows(feed: Feed, target: Period, covered: tuple[Period, ...]) -> tuple[Period, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tasks import plan
+from tasks.artifacts import manifest_key
 from tasks.verify import verify
 from tests.integration.steps import SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
@@ -137,7 +138,7 @@ def test_a_list_that_can_only_be_read_in_smaller_pages_is_complete(
     fleet: Fleet, simulator: SimulatorProcess, path: str
 ) -> None:
     """504 to 100 and to 50 records a page: three attempts each, and then it goes on as ever."""
-    rule = simulator.fault("page_too_large", path=path, served=30)
+    simulator.fault("page_too_large", path=path, served=30)
     taken = live(fleet)
     [rule] = simulator.control("GET", "faults")
     assert rule["fired"]
@@ -148,3 +149,11 @@ def test_a_list_that_can_only_be_read_in_smaller_pages_is_complete(
     assert 25 in sizes
     assert account["records"] > 0
     assert taken < WITHIN_MS
+    assert fleet.manifest
+    assert [size for size, _ in fleet.manifest["sizes"].values()] == [25]
+    simulator.reset_stats()
+    plan.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
+    while not fleet.storage.get(manifest_key(SOURCE, "00000002")):
+        fleet.step() if fleet.messages else fleet.idle()
+    [answered] = simulator.stats()["keys"].values()
+    assert "504" not in answered["statuses"], "the next run begins with what worked"

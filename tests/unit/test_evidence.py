@@ -33,7 +33,7 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
     last = {
         "account": {"region": "us", "subdomain": "acme"},
         "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
-        "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P1", "P9"]}, "denied": {},
+        "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P1", "P9"]}, "denied": {}, "sizes": {},
         "credential": {"kind": "account"},
         "covered": {"incidents": [[rfc3339(NOW - timedelta(days=100)), rfc3339(NOW - timedelta(days=1))]]},
     }  # fmt: skip
@@ -107,6 +107,7 @@ def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> N
         "credential": {"kind": "account"},
         "account": {"region": "us", "subdomain": "acme"},
         "denied": {"incidents": {"P9": "2026-02-28T00:00:00.000000Z"}},
+        "sizes": {},
     }  # fmt: skip
     denied = SealedRun(make("incidents", last=last), account().answer)
     with gather(denied.plan, denied.storage) as evidence:

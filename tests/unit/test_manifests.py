@@ -76,7 +76,7 @@ def test_a_manifest_says_what_the_run_came_to() -> None:
     assert manifest == read_manifest(run.storage, "acme/main", "00000001")
     assert {name: manifest[name] for name in ("format", "source", "run", "previous", "state", "ended",
                                               "account", "credential", "period", "reached", "backfill",
-                                              "covered", "backlog", "continues", "unsettled", "denied",
+                                              "covered", "backlog", "continues", "unsettled", "denied", "sizes",
                                               "unreadable", "orphans")} == {
         "format": 1,
         "source": "acme/main",
@@ -94,6 +94,7 @@ def test_a_manifest_says_what_the_run_came_to() -> None:
         "continues": False,
         "unsettled": {},
         "denied": {},
+        "sizes": {},
         "unreadable": [],
         "orphans": [],
     }  # fmt: skip

@@ -123,7 +123,7 @@ def test_the_ledger_is_told_all_that_a_worker_needs_to_know() -> None:
     feeds = [feed for feed in plan.feeds if feed.parent]
     pages = [
         *first_pages(plan),
-        *child_pages(feeds, [{"id": "T/1", "summary": "Ops"}]),
+        *child_pages(feeds, [{"id": "T/1", "summary": "Ops"}], make()),
         Page(
             "audit_records", str(plan.windows["audit_records"][0]), number=3, cursor="é=", mark="ab"
         ),

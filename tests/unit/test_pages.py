@@ -390,7 +390,7 @@ def test_records_to_be_read_again_are_opened_some_at_a_time() -> None:
     ids = [f"P{n:05d}" for n in range(1_000)]
     last = {
         "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
-        "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ids}, "denied": {},
+        "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ids}, "denied": {}, "sizes": {},
         "account": {"region": "us", "subdomain": "acme"},
         "credential": {"kind": "account"},
     }  # fmt: skip
@@ -505,7 +505,7 @@ def test_a_run_opens_with_every_list_and_what_is_read_again() -> None:
         "account": {"region": "us", "subdomain": "acme"},
         "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
         "scheduled_at": "2026-02-28T00:00:00Z", "unsettled": {"incidents": ["P1", "P2"], "old": ["X"]},
-        "credential": {"kind": "account"}, "denied": {"incidents": {"P2": "2026-02-28T00:00:09.000000Z"}},
+        "sizes": {}, "credential": {"kind": "account"}, "denied": {"incidents": {"P2": "2026-02-28T00:00:09.000000Z"}},
     }  # fmt: skip
     plan = make(last=last)
     ids = [page.id for page in first_pages(plan)]
@@ -714,9 +714,9 @@ REFERENCE = {
 
 def test_children_know_their_parent_and_carry_it_in_their_records() -> None:
     feeds = children_of("teams", [FEEDS["team_members"]])
-    (page,) = child_pages(feeds, [TEAM])
+    (page,) = child_pages(feeds, [TEAM], PLAN)
     assert (page.id, page.parent) == ("team_members/of-T1.1/000000", REFERENCE)
-    (again_,) = child_pages(feeds, [TEAM | {"type": "team_reference"}])
+    (again_,) = child_pages(feeds, [TEAM | {"type": "team_reference"}], PLAN)
     assert again_ == page
     answer = answer_to(page, members=[{"user": {"id": "U1"}, "role": "manager"}])
     ((key, line),) = lines(page, answer)

@@ -41,6 +41,7 @@ def manifest(reached: datetime = NOW - DAY, **more: Any) -> dict[str, Any]:
         "unsettled": {},
         "denied": {},
         "credential": {"kind": "account"},
+        "sizes": {},
         **more,
     }
 
@@ -239,6 +240,23 @@ def test_what_earlier_runs_know_is_handed_on() -> None:
     assert {k: list(v) for k, v in plan.covered.items()} == covered
     assert plan.unsettled == {"incidents": ("P1", "P2")}
     assert [p.id for p in first_pages(plan)] == ["teams/all.1/000000"]
+
+
+@pytest.mark.parametrize(
+    ("known", "days", "size"),
+    [(25, 6.9, 25), (25, 7, 50), (10, 8, 25), (50, 6.9, 50), (50, 7, 100), (50, 700, 100)],
+)
+def test_a_list_begins_with_the_page_size_that_worked_and_after_a_week_with_a_larger_one(
+    known: int, days: float, size: int
+) -> None:
+    opened = make().opened_at
+    since = rfc3339(opened - timedelta(days=days))
+    sizes = {"incidents": [known, since], "teams": [known, since]}
+    plan = make("incidents", "teams", last=manifest(sizes=sizes))
+    assert [page.size for page in first_pages(plan)] == [size, size]
+    began = since if size == known else rfc3339(opened)
+    assert plan.sizes == ({} if size == 100 else dict.fromkeys(sizes, (size, began)))
+    assert Plan.from_json(plan.to_json()) == plan
 
 
 @pytest.mark.parametrize(
