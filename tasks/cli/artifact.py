@@ -91,7 +91,7 @@ def export(
     if as_json and kind != "jsonl":
         raise UsageFault(f"--json gives one record per line: leave --json or --format {kind} out.")
     if kind == "parquet" and path is None and sys.stdout.isatty():
-        raise UsageFault("Parquet is no text: add --output FILE.")
+        raise UsageFault("Parquet is not text: add --output FILE.")
     found = api.export(_storage(), source, resource, run)
     choice = found.choice
     if not choice.readings:
