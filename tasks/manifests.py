@@ -166,11 +166,11 @@ def _damaged(source: str, key: str, why: str) -> StorageConflict:
 def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
     """Return region and subdomain of the account whose evidence *source* holds, or held; None without any."""
     for run in _newest_first(storage, source):
-        with suppress(
-            StorageConflict
-        ):  # all runs of a source are of one account: others tell it too
+        # All runs of a source are of one account: where an object is damaged, another names it too.
+        with suppress(StorageConflict):
             if manifest := read_manifest(storage, source, run):
                 return manifest["account"]["region"], manifest["account"]["subdomain"]
+        with suppress(StorageConflict):
             plan = read_plan(storage, source, run)
             return plan.region, plan.subdomain
     erased = Purged(storage, source).last

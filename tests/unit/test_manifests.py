@@ -15,6 +15,7 @@ from tasks.artifacts import manifest_key, plan_key
 from tasks.documents import digest, with_digest
 from tasks.erasures import record_key
 from tasks.manifests import (
+    account_of,
     chosen_runs,
     collected,
     read_manifest,
@@ -419,3 +420,13 @@ def test_times_in_a_manifest_are_utc() -> None:
     manifest = run.seal()
     assert manifest["opened_at"] == rfc3339(run.plan.opened_at)
     assert all(manifest[name].endswith("Z") for name in ("opened_at", "scheduled_at", "sealed_at"))
+
+
+def test_a_damaged_manifest_does_not_hide_whose_evidence_it_is() -> None:
+    """Else a key of another account would be taken for the first one of its name."""
+    run = SealedRun(make("teams"), Lists({"/teams": [record(1)]}).answer)
+    run.seal()
+    key = manifest_key("acme/main", "00000001")
+    run.storage.delete(key)
+    run.storage.put_new(key, b"")
+    assert account_of(run.storage, "acme/main") == ("us", "acme")
