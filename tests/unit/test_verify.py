@@ -162,7 +162,7 @@ def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
     assert {d.kind for d in found(storage) if d.counts}
 
 
-@pytest.mark.parametrize("name", ["covered", "backlog", "unsettled", "denied"])
+@pytest.mark.parametrize("name", ["covered", "backlog", "unsettled", "denied", "sizes"])
 def test_what_a_run_leaves_to_the_next_can_not_be_changed_either(
     storage: Storage, name: str
 ) -> None:
