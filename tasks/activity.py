@@ -131,7 +131,7 @@ def _sealing(progress: Progress, queues: Mapping[str, int], overdue: float) -> D
 def _stuck(progress: Progress, queues: Mapping[str, int], overdue: float) -> Doing | None:
     """Return what is overdue, or that messages wait for a worker: then nothing else is to blame."""
     offered = _age(progress, progress["offered_at"]) or 0.0
-    if offered > PATIENCE_SECONDS and queues[progress["queue"]] and not progress["claimed"]:
+    if offered > PATIENCE_SECONDS and queues.get(progress["queue"], 0) and not progress["claimed"]:
         return Doing(Activity.WORKER, offered)
     late = {
         "look": _age(progress, progress["look_at"]),

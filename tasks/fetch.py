@@ -17,7 +17,7 @@ from tasks.asking import ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS, Paging
 from tasks.envelopes import decode_page, encode_page, same_recipe, stamp
 from tasks.manifests import read_plan
-from tasks.pages import Page, Request, request_of
+from tasks.pages import NewerPage, Page, Request, request_of
 from tasks.paging import Step, children_ahead, decide, too_slow
 from tasks.proofs import Read, read_pass
 from tasks.purge import sweep
@@ -69,8 +69,7 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
     if claim is None:
         return "dropped"
     try:
-        known = page.partition("/")[0] in FEEDS
-        outcome = Visit(fleet, claim).make() if known else _unknown(fleet, claim)
+        outcome = _visited(fleet, claim)
         if outcome.status == "stale":  # the run may be sealed by now, and erased
             sweep(fleet, source, run)
     except Exception as error:  # noqa: BLE001 - logged
@@ -80,6 +79,16 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
     messages.publish(source, run, outcome)
     log.debug("page %s", outcome.status, extra={"source": source, "run": run, "page": page})
     return outcome.became or outcome.status
+
+
+def _visited(fleet: Runtime, claim: Claim) -> Outcome:
+    if claim.page.partition("/")[0] not in FEEDS:
+        return _unknown(fleet, claim)
+    try:
+        visit = Visit(fleet, claim)
+    except NewerPage:
+        return _left(fleet, claim)
+    return visit.make()
 
 
 def _returned(fleet: Runtime, claim: Claim) -> Outcome:
@@ -105,10 +114,15 @@ def _unknown(fleet: Runtime, claim: Claim) -> Outcome:
     what it does not have yet.
     """
     if plan_of(fleet.storage, claim.source, claim.run).catalog > CATALOG_VERSION:
-        return fleet.ledger.give_back(
-            claim, why="worker", delay_seconds=_OWN_FAULT_SECONDS, resource="", alone=True
-        )
+        return _left(fleet, claim)
     return fleet.ledger.close(claim, (), resource="", settle=True, failed=True)
+
+
+def _left(fleet: Runtime, claim: Claim) -> Outcome:
+    """Leave a page to a newer worker."""
+    return fleet.ledger.give_back(
+        claim, why="worker", delay_seconds=_OWN_FAULT_SECONDS, resource="", alone=True
+    )
 
 
 class Visit:
@@ -123,7 +137,12 @@ class Visit:
         self.key = page_key(claim.source, claim.run, claim.page)
         self.sent = 0
         self.said = ""  # what PagerDuty answered now
-        self.kept_at = monotonic()
+        self.begun_at = self.kept_at = monotonic()
+
+    @property
+    def _now(self) -> datetime:
+        """The time by Redis's clock, which every worker shares, without asking for it."""
+        return datetime.fromtimestamp(self.claim.at_ms / 1000 + (monotonic() - self.begun_at), UTC)
 
     @cached_property
     def request(self) -> Request:
@@ -177,7 +196,7 @@ class Visit:
             case Came.RETRY:
                 return self._failed(slow=reply.timed_out or (reply.status or 0) >= 500)
         assert reply.status is not None
-        fetched_at = datetime.now(UTC)
+        fetched_at = self._now
         envelope = {"words": reply.words, "fetched_at": stamp(fetched_at)}
         answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, envelope)
         if not well_formed(self.page, answer):
@@ -254,7 +273,7 @@ class Visit:
                 source.id,
                 self.claim.run,
                 {"region": source.region},
-                about=f"{datetime.now(UTC):%Y-%m-%dT%H}",
+                about=f"{self._now:%Y-%m-%dT%H}",
                 quiet_seconds=_FAILING_SECONDS,
             )
         return self.fleet.ledger.probed(
@@ -306,7 +325,7 @@ class Visit:
         def close(pages: tuple[Page, ...], *, settle: bool) -> Outcome:
             return self.fleet.ledger.close(
                 self.claim,
-                messages.openings(step.onward + pages, self.plan.ask_again_seconds),
+                messages.openings(step.onward + pages, self.plan.ask_again_seconds, self._now),
                 resource=self.resource,
                 sent=self.sent,
                 settle=settle,

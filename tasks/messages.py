@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from kombu.exceptions import OperationalError
 
@@ -20,26 +20,29 @@ _PASS_DELAYS = {2: 1.0, 3: 5.0}
 """Seconds before a window is read again: whoever is changing the list may be done by then."""
 
 
-def openings(pages: Iterable[Page], ask_again_seconds: float) -> list[Opening]:
-    """Return *pages* as the ledger takes them; after a 404 a window is read again no sooner than so many seconds."""
+def openings(pages: Iterable[Page], ask_again_seconds: float, now: datetime) -> list[Opening]:
+    """Return *pages* as the ledger takes them; after a 404 a window is read again no sooner than so many seconds.
+
+    *now* is by the clock by which answers say when they were fetched.
+    """
     return [
         Opening(
             page.id,
             page.payload(),
             page.group,
             page.held,
-            _delay_seconds(page, ask_again_seconds) if page.first else 0.0,
+            _delay_seconds(page, ask_again_seconds, now) if page.first else 0.0,
             page.unsure,
         )
         for page in pages
     ]
 
 
-def _delay_seconds(page: Page, ask_again_seconds: float) -> float:
+def _delay_seconds(page: Page, ask_again_seconds: float, now: datetime) -> float:
     """Return how long the first page of a pass waits; the page alone does, neither its run nor a lane."""
     if page.denied_at is None:
         return _PASS_DELAYS.get(page.pass_, 0.0)
-    passed = (datetime.now(UTC) - moment(page.denied_at)).total_seconds()
+    passed = (now - moment(page.denied_at)).total_seconds()
     return ask_again_seconds - max(0.0, min(passed, ask_again_seconds))
 
 

@@ -14,6 +14,10 @@ from tasks.runs import Plan
 from tasks.windows import Rest, is_part, is_plain, period_in, rfc3339
 
 
+class NewerPage(Exception):
+    """A newer version says something of a page that this one can't heed: only a newer worker can ask for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One request's worth of results. Its identity (all but the payload) fixes its storage key."""
@@ -110,9 +114,15 @@ class Page:
 
     @classmethod
     def parse(cls, page_id: str, payload: str = "") -> Page:
+        """Return the page that a group and number, and what `payload` returned, stand for.
+
+        Raises `NewerPage` for a payload with something that this version doesn't know.
+        """
         segment, group, number = page_id.split("/")
         window, pass_, size = parse_group(group)
         extra = orjson.loads(payload) if payload else {}
+        if strange := extra.keys() - set(_PAYLOAD):
+            raise NewerPage(f"{page_id}: {', '.join(sorted(strange))}")
         if chain := extra.get("chain"):
             extra["chain"] = tuple(chain)
         if rest := extra.get("rest"):

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from redis import RedisError, ResponseError
+from redis import ConnectionError, RedisError, TimeoutError  # noqa: A004 - Redis's own
 from redis.exceptions import LockError
 
 from tasks import messages
@@ -65,10 +65,12 @@ def tick() -> None:
     for source in fleet.ledger.take(most):
         try:
             outcome = fleet.ledger.tend(source)
-        except ResponseError:  # its keys are damaged: no reason to leave the others untended
-            log.exception("can't be tended", extra={"source": source})
-        else:
             messages.publish(source, outcome.run, outcome)
+        except (RedisUnreachable, ConnectionError, TimeoutError):
+            raise
+        except Exception:
+            # Its keys are damaged, or a newer version wrote them: no reason to leave the others untended.
+            log.exception("can't be tended", extra={"source": source})
     for source in fleet.daily.take(min(most, LOOKS)):
         messages.look_after(source)
     check_in(fleet.settings, fleet.redis)
@@ -117,8 +119,10 @@ def recover() -> None:
 
 def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
     """Open the next run of *source*, or join the one that is open."""
-    with fleet.troubles.noted(source.id, "run"):
-        return _open_or_join(fleet, source, due=due)
+    with fleet.troubles.noted(source.id, "run") as note:
+        opened = _open_or_join(fleet, source, due=due)
+        note.done = not opened.joined  # what keeps an open run from being sealed may last
+    return opened
 
 
 def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
@@ -166,13 +170,13 @@ def _newest(fleet: Runtime, source: Source) -> tuple[str, dict[str, Any] | None]
 
 
 def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due: bool) -> Plan:
-    backfill = bool(due and last and last["continues"] and not _regular_due(source, last))
+    backfill = bool(due and last and last["continues"] and not _regular_due(fleet, source, last))
     return make_plan(
         source=source.id,
         resources=source.resources,
         since=source.since,
         until=_until(fleet, source),
-        opened_at=datetime.now(UTC),
+        opened_at=fleet.ledger.time().now,
         page_budget=_page_budget(fleet, source),
         region=source.region,
         subdomain=source.subdomain,
@@ -229,7 +233,7 @@ def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> Non
     outcome = fleet.ledger.open(
         source.id,
         plan.run,
-        messages.openings(first_pages(plan), plan.ask_again_seconds),
+        messages.openings(first_pages(plan), plan.ask_again_seconds, fleet.ledger.time().now),
         queue="backfill" if plan.backfill else "fetch",
         region=plan.region,
         lanes=(min(settings.lanes_start, settings.lanes_max), settings.lanes_max),
@@ -272,8 +276,10 @@ def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
 def _tried(fleet: Runtime, source: Source) -> bool:
     """Restore one source; what is wrong with it alone is logged, tried again when a run is due, and stops no other."""
     try:
-        with fleet.troubles.noted(source.id, "run"):
-            return _restore(fleet, source)
+        with fleet.troubles.noted(source.id, "run") as note:
+            reopened = _restore(fleet, source)
+            note.done = not reopened  # the same
+        return reopened
     except (StorageUnreachable, RedisUnreachable, RedisError):
         raise
     except Exception:
@@ -322,9 +328,9 @@ def _marker(fleet: Runtime) -> bytes:
     return str(fleet.redis.info("server")["run_id"]).encode()
 
 
-def _regular_due(source: Source, last: dict[str, Any]) -> bool:
+def _regular_due(fleet: Runtime, source: Source, last: dict[str, Any]) -> bool:
     due = due_ms(source, moment(last["scheduled_at"]))
-    return due is not None and due <= datetime.now(UTC).timestamp() * 1000
+    return due is not None and due <= fleet.ledger.time().now_ms
 
 
 def _until(fleet: Runtime, source: Source) -> datetime:
@@ -333,7 +339,7 @@ def _until(fleet: Runtime, source: Source) -> datetime:
     Raises `ClockFault` where PagerDuty and Redis name days that differ: a period would be wrong either way.
     """
     clock = fleet.ledger.time(source.id)
-    ours, ahead = _at(clock.now_ms), timedelta(milliseconds=clock.ahead_ms or 0)
+    ours, ahead = clock.now, timedelta(milliseconds=clock.ahead_ms or 0)
     if clock.ahead_ms is None or abs(ahead) > CLOCKS_APART:
         reply = ask(fleet, source, PROBE_PATH, PROBE_PARAMS).reply
         if reply is None or reply.date is None:
@@ -346,10 +352,6 @@ def _until(fleet: Runtime, source: Source) -> datetime:
             "the workers and PagerDuty."
         )
     return (ours + ahead).replace(microsecond=0)
-
-
-def _at(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms // 1000, UTC)
 
 
 def _page_budget(fleet: Runtime, source: Source) -> int:

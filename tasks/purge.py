@@ -51,13 +51,14 @@ _ERASERS, _BATCH = 8, 400
 def look_after(source: str) -> None:
     """Give a source its daily look: tell of an old key, erase what has outlived its retention unless a run is open."""
     fleet = runtime()
-    found = fleet.sources.fresh(source)
-    _remind(fleet, found, datetime.now(UTC))
+    found, now = fleet.sources.fresh(source), fleet.ledger.time().now
+    _remind(fleet, found, now)
     try:
-        with fleet.troubles.noted(source, "retention"):
+        with fleet.troubles.noted(source, "retention") as note:
             if is_open(fleet, source, newest_run(fleet, source)):
+                note.done = False
                 fleet.daily.within(source, LATER_SECONDS)
-            elif not expire(fleet, found, datetime.now(UTC), STEP_SECONDS):
+            elif not expire(fleet, found, now, STEP_SECONDS):
                 fleet.daily.within(source, 0)
             elif not purges.wants_look(found):
                 fleet.daily.end(source)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tasks.purge import sweep
 from tasks.runs import next_due
 from tasks.windows import moment
 from workers.app import celery
-from workers.errors import NotFound, StorageConflict
+from workers.errors import Busy, NotFound, StorageConflict
 from workers.runtime import Runtime, runtime
 from workers.sources import Source, State
 from workers.storage import deleted_meanwhile
@@ -35,7 +35,7 @@ MOST_ORPHANS = 20
 """Parts with other content that a sealer passes over: earlier sealers leave one each, if any."""
 
 
-class LostLease(Exception):
+class LostLease(Busy):
     """Another sealer has the run: whatever it stores is the same."""
 
 
@@ -47,7 +47,7 @@ def seal_run(source: str, run: str) -> None:
     if not lease.renew():
         return
     manifest = None
-    with fleet.troubles.noted(source, "run"), suppress(LostLease):
+    with suppress(LostLease), fleet.troubles.noted(source, "run"):
         manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
     # If we were frozen, the run may have been sealed and erased meanwhile: what we stored is no evidence.
     if sweep(fleet, source, run) or manifest is None:
@@ -107,7 +107,7 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
             resources,
             verdict=verdict,
             plan_sha256=sha256(plan_text),
-            sealed_at=datetime.now(UTC),
+            sealed_at=fleet.ledger.time().now,
             orphans=writer.orphans,
         )
     fleet.storage.put_new(manifest_key(source, run), manifest)

@@ -17,6 +17,7 @@ from tasks.seal import seal
 from tasks.verify import Report, verify
 from tests.lists_model import NOW, Fleet
 from workers import exact
+from workers.ledger import Clock
 from workers.pagerduty import Outcome, Reply
 from workers.storage import Storage, open_storage
 
@@ -74,7 +75,10 @@ class SealedRun:
     def seal(self, verdict: str = "", requests: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Seal the run as the seal task does; return its manifest."""
         counted = {f"requests:{name}": count for name, count in (requests or {}).items()}
-        ledger = SimpleNamespace(progress=lambda _source: {"verdict": verdict, **counted})
+        ledger = SimpleNamespace(
+            progress=lambda _source: {"verdict": verdict, **counted},
+            time=lambda: Clock(int(NOW.timestamp() * 1000), None, None),
+        )
         fleet = SimpleNamespace(storage=self.storage, ledger=ledger)
         lease = SimpleNamespace(beat=lambda: None)
         return seal(cast(Any, fleet), self.plan.source, self.plan.run, cast(Any, lease))

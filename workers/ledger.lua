@@ -337,7 +337,7 @@ function operations.claim()
   redis.call('ZADD', CLAIMED, now + arg.lease, arg.page)
   look()
   return cjson.encode({status = 'claimed', payload = entry.d, attempts = entry.a or 0,
-    requests = entry.r or 0, stored = (entry.o > 1 or get('reopened')) and true or false})
+    requests = entry.r or 0, at_ms = now, stored = (entry.o > 1 or get('reopened')) and true or false})
 end
 
 -- Keep a claimed page for another lease. Repeatable.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +22,32 @@ from workers import metrics
 QUEUES = ("fetch", "backfill")
 _LISTS = (*QUEUES, "plan", "seal")
 _STILL_HELD = ("last", "exhausted", "lonely")
-_TEXT = {"run", "queue", "region", "hold", "verdict", "seal_token", "why"}
+_TEXTS = {"run", "queue", "region", "hold", "verdict", "seal_token", "why"}
+_NUMBERS = {
+    *(
+        "opened_at",
+        "success_at",
+        "why_at",
+        "wait_until",
+        "empty_at",
+        "seal_at",
+        "seal_lease",
+        "seals",
+    ),
+    *(
+        "lanes",
+        "lanes_max",
+        "sequence",
+        "closed",
+        "failed",
+        "apart",
+        "reopened",
+        "probe_at",
+        "probe_wait",
+    ),
+}
+_COUNTS = ("requests:", "unsure:", "ahead:")
+"""What is read of a run: fields of a newer version may be there, and hold anything."""
 _MANY = 200
 """Sources asked for in one round trip."""
 
@@ -83,6 +109,7 @@ class Claim:
     attempts: int
     requests: int  # sent for this page before
     stored: bool  # an answer may be stored already
+    at_ms: int = 0  # when, by Redis's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +119,11 @@ class Clock:
     now_ms: int
     ahead_ms: int | None
     tick_ms: int | None
+
+    @property
+    def now(self) -> datetime:
+        """The time in whole seconds."""
+        return datetime.fromtimestamp(self.now_ms // 1000, UTC)
 
 
 class Ledger:
@@ -345,8 +377,12 @@ def _became(operation: str, status: str, arguments: Mapping[str, Any]) -> str:
 
 def _progress(reply: dict[str, Any]) -> dict[str, Any]:
     flat = reply.pop("run") or ()
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    run = {name: value if name in _TEXT else int(value) for name, value in pairs}
+    run: dict[str, Any] = {}
+    for name, value in zip(flat[::2], flat[1::2], strict=True):
+        if name in _TEXTS:
+            run[name] = value
+        elif name in _NUMBERS or name.startswith(_COUNTS):
+            run[name] = int(value)
     times = dict.fromkeys(("offered_at", "claimed_at", "due_at", "look_at"))
     return run | times | reply
 

@@ -38,8 +38,9 @@ class Roster:
         alive: Any = self._redis.zrangebyscore(
             self._key, now_ms(self._redis) - ALIVE_SECONDS * 1000, "+inf"
         )
-        pairs = (line.decode().split(" ") for line in alive)
-        return {node: tuple(queues.split(",")) for node, queues in pairs}
+        lines = (line.decode().split(" ") for line in alive)
+        # A newer version may say more of itself than these two words, but not less.
+        return {line[0]: tuple(line[1].split(",")) for line in lines if len(line) > 1}
 
 
 def _line(node: str, queues: Iterable[str]) -> str:

@@ -83,22 +83,30 @@ class Source:
     def to_json(self) -> bytes:
         """Return the registry document."""
         members = {name: getattr(self, name) for name in _MEMBERS}
+        if self.state is State.PAUSED and "state" in self.newer:
+            del members["state"]  # a newer version's, which we only don't know
         return orjson.dumps({"format": 1, **self.newer} | members, option=orjson.OPT_UTC_Z)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Source:
-        """Return the source that `to_json` wrote, in this version or another."""
+        """Return the source that `to_json` wrote, in this version or another.
+
+        One in a state that only a newer version knows is paused here.
+        """
         document: Any = orjson.loads(text)
         if not isinstance(document, dict):
             raise TypeError("the document of a source is an object")
         members = {name: document.pop(name) for name in _MEMBERS if name in document}
         document.pop("format", None)
+        state = members["state"]
+        if state not in set(State):
+            document["state"], state = state, State.PAUSED
         members["newer"] = document
         resources = members["resources"]
         times = {name: members[name] for name in _TIMES if members.get(name)}
         members |= {name: datetime.fromisoformat(text) for name, text in times.items()}
         members |= {
-            "state": State(members["state"]),
+            "state": State(state),
             "resources": None if resources is None else tuple(resources),
             "renamings": tuple(map(Renaming.from_json, members.get("renamings", ()))),
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis, RedisError
@@ -19,6 +20,13 @@ _HEALS = (RedisError, RedisUnreachable, StorageUnreachable, Busy)
 _MOST = 500
 
 
+@dataclass(slots=True)
+class Note:
+    """Whether a block that raised nothing did what it is for."""
+
+    done: bool = True
+
+
 class Troubles:
     """The last sentence about each source and each thing to do for it. Safe to share between threads."""
 
@@ -27,11 +35,14 @@ class Troubles:
         self._key = f"{prefix}:troubles"
 
     @contextmanager
-    def noted(self, source: str, what: str) -> Iterator[None]:
-        """Keep what a block raises until one for the same *what* ends well, unless it heals by itself; raise it."""
-        field = f"{source} {what}"
+    def noted(self, source: str, what: str) -> Iterator[Note]:
+        """Keep what a block raises until one for the same *what* is done, unless it heals by itself; raise it.
+
+        A block that ends without having done it says so on the note, and changes nothing.
+        """
+        field, note = f"{source} {what}", Note()
         try:
-            yield
+            yield note
         except _HEALS:
             raise
         except Exception as error:
@@ -39,8 +50,9 @@ class Troubles:
             with redis_faults():
                 self._redis.hset(self._key, field, redact(said)[:_MOST])
             raise
-        with redis_faults():
-            self._redis.hdel(self._key, field)
+        if note.done:
+            with redis_faults():
+                self._redis.hdel(self._key, field)
 
     def forget(self, source: str, *whats: str) -> None:
         """Forget what was kept of *source* under each of *whats*."""

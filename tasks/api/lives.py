@@ -309,7 +309,7 @@ def _in_state(fleet: Runtime, source: Source, state: State) -> Source:
 
 def _now(fleet: Runtime) -> datetime:
     """Return the time of Redis's clock in whole seconds."""
-    return datetime.fromtimestamp(fleet.ledger.time().now_ms // 1000, UTC)
+    return fleet.ledger.time().now
 
 
 def _schedule(fleet: Runtime, source: Source, after: datetime) -> None:

@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tasks.activity import doing
 from tests.processes import ROOT, environment
 from workers.ledger import Claim, Ledger, Opening
+from workers.redis_client import now_ms
+from workers.roster import Roster
+from workers.sources import State
 
 Message = tuple[str, str, tuple[Any, ...]]
 SOURCE, RUN, PAGE = "acme/main", "00000007", "incidents/all.1/000100"
@@ -171,6 +175,42 @@ def test_a_run_in_the_ledger_of_any_release_is_gone_on_with(
     assert ledger.seal(SOURCE, RUN, "sealer")
     ledger.finish(SOURCE, RUN, None, "{}")
     assert ledger.progress(SOURCE)["pages"] == 0
+
+
+def test_what_a_newer_version_says_of_a_run_stops_no_older_one(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fields of any form, a queue and members of a page that it doesn't know."""
+    ledger = ledger_in(redis, monkeypatch)
+    work(ledger)
+    before = ledger.progress(SOURCE)
+    newer = {"mood": "sleepy", "pace": "1.5", "nothing": "", "ready": "x"}
+    redis.hset(f"up:run:{SOURCE}", mapping=newer)
+    assert ledger.progress(SOURCE) == before
+    assert ledger.progresses([SOURCE]) == [before]
+    redis.hset(f"up:run:{SOURCE}", "queue", "express")
+    progress = ledger.progress(SOURCE)
+    for each in (10_000, 90_000):
+        late = progress | {"now": progress["now"] + each, "claimed": 0}
+        assert doing(State.ACTIVE, late, {"fetch": 9}, 40.0)
+    pages = f"up:pages:{SOURCE}"
+    for page, text in redis.hgetall(pages).items():
+        redis.hset(pages, page, json.dumps(json.loads(text) | {"later": [1]}))
+    assert ledger.now_ms
+    ledger.now_ms += 60_000
+    for offer in ledger.tend(SOURCE).offers:
+        claim = ledger.claim(SOURCE, RUN, offer.page, offer.number, "express")
+        assert claim
+        assert ledger.close(claim, [], resource="x", settle=True).status == "closed"
+
+
+def test_a_worker_that_says_more_of_itself_is_there(redis: Redis) -> None:
+    roster = Roster(redis, "up")
+    roster.enter("old@host", ["fetch"])
+    redis.zadd(
+        "up:workers", {"new@host fetch,plan 0.2.0 zone-a": now_ms(redis), "odd": now_ms(redis)}
+    )
+    assert roster.workers() == {"old@host": ("fetch",), "new@host": ("fetch", "plan")}
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_the_schema_is_one_and_the_page_names_every_kind() -> None:
 
 def test_a_source_tells_its_life(fleet: Fleet, simulator: SimulatorProcess) -> None:
     """Every kind there is, from the first run over a refused key and an outage to the end of its evidence."""
-    old = datetime.now(UTC) - timedelta(days=91)
+    old = datetime.now(UTC) - timedelta(days=91, hours=1)
     connect(fleet, retention_months=24, keyed_at=old)
     plan.restore(fleet.runtime)  # or else the first tick would, which repeats what it finds open
     collect(fleet)

@@ -6,20 +6,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import orjson
 import pytest
+from celery.exceptions import QueueNotFound
 
 from tasks import api, fetch, messages, plan
 from tasks.activity import Activity, waits
 from tasks.artifacts import manifest_key, page_key, plan_key
 from tasks.catalog import CATALOG, FEEDS
+from tasks.envelopes import decode_page
 from tasks.verify import verify
+from tasks.windows import moment
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
+from workers.app import celery
 from workers.errors import VaultFault
 from workers.pagerduty import Outcome, Reply
 from workers.sources import Source, State
@@ -416,3 +422,64 @@ def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_settled_all_the_s
     fleet.storage.get = slow  # type: ignore[method-assign]  # a double for one call
     assert ended_within(fleet, 1)
     assert states(fleet) == {}
+
+
+def test_a_source_that_only_a_newer_version_can_tend_keeps_no_other_from_its_turn(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery refuses to send to a queue that this version doesn't have."""
+    send = celery.send_task
+    refused: list[str] = []
+
+    def strict(name: str, args: Any, queue: str, **more: Any) -> None:
+        if queue == "express":
+            refused.append(name)
+            raise QueueNotFound(queue)
+        send(name, args, queue=queue, **more)
+
+    monkeypatch.setattr(celery, "send_task", strict)
+    source = replace(fleet.runtime.sources.get(SOURCE), id=OTHER, version=1)
+    fleet.runtime.sources.add(source)
+    fleet.runtime.ledger.schedule(OTHER, fleet.now_ms)
+    fleet.redis.hset(f"pagetrail:run:{SOURCE}", mapping={"queue": "express", "lanes": 8})
+    fleet.messages.clear()
+    fleet.runtime.ledger.now_ms = fleet.now_ms + 40_000
+    plan.tick()
+    assert refused
+    assert ("tasks.plan.plan_run", (OTHER,)) in fleet.messages
+
+
+def test_a_page_that_says_what_this_version_does_not_know_waits_for_a_newer_worker(
+    fleet: Fleet,
+) -> None:
+    """It is asked for by nobody else and costs no attempt; the others are read."""
+    [*_, newest] = [args[2] for name, args in fleet.messages if name.startswith("tasks.fetch")]
+    pages = f"pagetrail:pages:{SOURCE}"
+    entry = orjson.loads(fleet.redis.hget(pages, newest))
+    payload = orjson.loads(entry["d"] or b"{}") | {"later": 1}
+    fleet.redis.hset(pages, newest, orjson.dumps(entry | {"d": orjson.dumps(payload).decode()}))
+    for _ in range(400):
+        progress = fleet.runtime.ledger.progress(SOURCE)
+        if progress["pages"] == 1 and progress.get("why") == "worker":
+            break
+        fleet.step() if fleet.messages else fleet.idle()
+    assert waits(progress)[Activity.WORKER].pages == 1
+    assert orjson.loads(fleet.redis.hget(pages, newest)).get("a") is None
+    assert progress["closed"] > 10
+
+
+def test_a_run_goes_by_the_clock_that_all_share(fleet: Fleet) -> None:
+    """Redis's: what workers and commands stamp is compared, and a worker's own clock may be off by hours."""
+    assert fleet.runtime.ledger.now_ms
+    fleet.runtime.ledger.now_ms += 5 * HOUR_MS
+    began = datetime.fromtimestamp(fleet.now_ms // 1000, UTC)
+    fleet.live()
+    assert fleet.manifest
+    assert began <= moment(fleet.manifest["sealed_at"]) < began + timedelta(hours=1)
+    source = fleet.runtime.sources.get(SOURCE)
+    opened = plan.collect_now(fleet.runtime, source).run
+    text = fleet.storage.get(plan_key(SOURCE, opened))
+    assert text
+    assert began <= moment(orjson.loads(text)["opened_at"]) < began + timedelta(hours=1)
+    page = decode_page(fleet.storage.get(page_key(SOURCE, RUN, "users/all.1/000000")))
+    assert began <= moment(page.envelope["fetched_at"]) < began + timedelta(hours=1)

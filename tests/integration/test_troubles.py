@@ -205,3 +205,38 @@ def test_only_what_does_not_heal_by_itself_is_kept(
     with found.noted(SOURCE, "run"):
         pass
     assert found.all() == {}
+
+
+def test_a_sealer_that_lost_its_lease_mends_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another sealer may fail again: only a manifest ends the trouble, not joining the run or restoring it."""
+    connect(fleet)
+    opened = api.collect(fleet.runtime, SOURCE).run
+    with pytest.raises(Fault), fleet.runtime.troubles.noted(SOURCE, "run"):
+        raise Fault("It can't be sealed.")
+    kept = {"run": "It can't be sealed."}
+
+    def lose(*_: Any) -> None:
+        raise seal.LostLease
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seal, "seal", lose)
+        patch.setattr(fleet.runtime.ledger, "seal", lambda *_: True)
+        seal.seal_run(SOURCE, opened)
+    assert troubles(fleet) == kept
+    assert api.collect(fleet.runtime, SOURCE).joined
+    assert troubles(fleet) == kept
+    plan.restore(fleet.runtime)
+    assert troubles(fleet) == kept
+    end(fleet, opened)
+    assert troubles(fleet) == {}
+
+
+def test_a_look_that_waits_for_an_open_run_mends_nothing(fleet: Fleet) -> None:
+    connect(fleet, retention_months=24)
+    api.collect(fleet.runtime, SOURCE)
+    with pytest.raises(Fault), fleet.runtime.troubles.noted(SOURCE, "retention"):
+        raise Fault("It can't be erased.")
+    purge.look_after(SOURCE)
+    assert troubles(fleet) == {"retention": "It can't be erased."}

@@ -15,7 +15,7 @@ from tasks.seal import MOST_ORPHANS, Lease, Writer, seal
 from tests.lists_model import Lists, make, record
 from tests.sealed_run import SealedRun
 from workers.errors import Busy, StorageConflict
-from workers.ledger import Times
+from workers.ledger import Clock, Times
 from workers.storage import Storage
 from workers.storage.local import LocalStorage
 
@@ -68,7 +68,8 @@ def test_a_sealer_keeps_its_lease_over_a_list_that_takes_longer_to_read(
         taken.append(storage.now)
         return True
 
-    ledger = SimpleNamespace(seal=take, progress=lambda _source: {})
+    clock = Clock(0, None, None)
+    ledger = SimpleNamespace(seal=take, progress=lambda _source: {}, time=lambda: clock)
     fleet: Any = SimpleNamespace(storage=storage, ledger=ledger)
     manifest = seal(fleet, run.plan.source, run.plan.run, Lease(fleet, "acme/main", run.plan.run))
     assert manifest["resources"]["audit_records"]["state"] == "complete"

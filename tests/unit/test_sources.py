@@ -107,11 +107,14 @@ def test_a_document_keeps_what_a_newer_version_added() -> None:
     assert orjson.loads(known.to_json()) == document
 
 
-def test_a_state_that_nobody_knows_is_refused() -> None:
+def test_a_state_that_only_a_newer_version_knows_is_a_pause_and_is_kept() -> None:
+    """A worker that can't read a source gives up its pages; a change of something else keeps the state."""
     document = orjson.loads(SOURCE.to_json()) | {"state": "sleeping"}
-    with pytest.raises(ValueError, match="sleeping"):
-        Source.from_json(orjson.dumps(document))
-    assert SOURCE.state is State.ACTIVE
+    known = Source.from_json(orjson.dumps(document))
+    assert known.state is State.PAUSED
+    assert orjson.loads(replace(known, reserve=0.5).to_json()) == document | {"reserve": 0.5}
+    resumed = replace(known, state=State.ACTIVE)
+    assert Source.from_json(resumed.to_json()).state is State.ACTIVE
 
 
 def test_a_source_printed_by_accident_shows_no_sealed_key() -> None:
