@@ -36,6 +36,7 @@ class State(StrEnum):
 
 
 _GOES_ON = "the list goes on past record "
+_NO_END = "the last page doesn't say whether more records follow"
 _UNASKABLE = "PagerDuty gave a record an id that can't stand in a request, so it was not asked for"
 
 
@@ -57,6 +58,7 @@ class Glance:
     date: datetime | None
     total: int | None
     more: bool
+    ends: bool  # it says plainly that nothing follows; to say nothing of it proves nothing
     keys: tuple[str, ...]
     edges: tuple[object, object] | None  # first and last record: id and sort field
     records: tuple[Mapping[str, Any], ...]  # their heads, where children are read for them
@@ -74,16 +76,21 @@ def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
     sort_field = page.feed.sort_field
     return Glance(
         status=answer.status,
-        words=str(answer.envelope.get("words", "")),
+        words=str(answer.envelope.get("words") or "") or _unsaid(answer),
         date=answer.date,
         total=data.get("total"),
         more=bool(data.get("more")),
+        ends=data.get("more") is False or data.get("next_cursor", "") is None,
         keys=keys,
         edges=((keys[0], records[0].get(sort_field)), (keys[-1], records[-1].get(sort_field)))
         if records
         else None,
         records=tuple(records) if parents else (),
     )
+
+
+def _unsaid(answer: Answer) -> str:
+    return "" if answer.ok else f"PagerDuty answered {answer.status} and did not say why"
 
 
 @dataclass(slots=True)
@@ -222,6 +229,8 @@ def _doubt_offsets(pages: list[tuple[Page, Glance]], unique: int) -> str:
     if last.more:
         return f"{_GOES_ON}{end.number + len(last.keys)}, the last that is asked for"
     chained = page.call.paging is Paging.CHAIN or first.total is None
+    if chained and not last.ends:
+        return _NO_END
     if (page.feed.changing or chained) and not _overlapping([seen for _, seen in pages]):
         return "the list moved while it was read"
     if not chained and not first.total == last.total == unique:
@@ -245,6 +254,8 @@ def _doubt_cursor(pages: list[tuple[Page, Glance]]) -> str:
         if not fresh and (answer.keys or page is not pages[-1][0]):
             return f"page {page.number} brought nothing new"
         seen |= fresh
+    if not pages[-1][1].ends:
+        return _NO_END
     page, first = pages[0]
     period = period_in(page.window)
     if period and (first.date is None or first.date < period.until):

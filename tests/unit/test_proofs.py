@@ -376,6 +376,11 @@ def test_an_error_is_what_the_list_came_to_in_pagerdutys_words(
     assert (verdict.state, verdict.reason, verdict.words) == (state, reason, f"said {status}")
 
 
+def test_an_error_without_words_is_told_by_its_status() -> None:
+    answer = replace(answer_to(SNAPSHOT, 418), envelope={"words": ""})
+    assert told((SNAPSHOT, answer)).words == "PagerDuty answered 418 and did not say why"
+
+
 def test_a_record_that_could_not_be_asked_for_because_of_its_id_is_named_so() -> None:
     verdict = told((Page("team_members", of(".."), parent={"id": ".."}), None))
     assert (verdict.state, verdict.reason) == (State.FAILED, "error")
@@ -425,6 +430,12 @@ D_AND_E = served(WINDOWED, 3, "DE", more=False, total=5)
             [served(SNAPSHOT, 0, "ABC", more=True, total=4), served(SNAPSHOT, 2, "CD", more=False, total=5)],
             "total was 4, then 5",
         ),
+        ([served(WINDOWED, 0, "ABC")], "doesn't say whether more"),
+        ([served(WINDOWED, 0, "ABC", more=None)], "doesn't say whether more"),
+        ([served(WINDOWED, 0, "ABC", total=3)], ""),
+        ([served(SNAPSHOT, 0, "ABC", total=2)], "total was 2"),
+        ([served(CHAIN, 0, "ABC", more=True), served(CHAIN, 2, "CD")], "doesn't say whether more"),
+        ([served(CURSOR, 0, "AB", next_cursor="x"), served(CURSOR, 1, "C")], "doesn't say whether more"),
         ([served(CHAIN, 0, "ABC", more=True), served(CHAIN, 2, "CD", more=False)], ""),
         ([served(CHAIN, 0, "ABC", more=True), served(CHAIN, 2, "BD", more=False)], "list moved"),
         ([served(CURSOR, 0, "AB", next_cursor="x"), served(CURSOR, 1, "C", next_cursor=None)], ""),
