@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, TypedDict
@@ -26,6 +26,11 @@ _HOST = re.compile(r"https?://([a-z0-9][a-z0-9-]{0,62})\.", re.IGNORECASE)
 _REFERENCE = ("id", "type", "summary", "self", "html_url")
 """What PagerDuty's references to a record consist of: its child lists are asked for with one."""
 _DECIDING = ("more", "total", "next_cursor")
+_MOST_DECIDING_BYTES = 2**16
+_MOST_HEADS = 2**18
+"""Characters in the heads of a page, which are kept for all pages of a pass: 100 records have 50,000."""
+_MOST_WHOLE = 8 * 2**20
+"""Bytes that the records of a page may take where they are decoded whole: those of 100 on-calls take 1.5 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,11 @@ class Answer:
     def ok(self) -> bool:
         return self.status < 300
 
+    @property
+    def slim(self) -> Answer:
+        """The answer without its records as they were written: what it is made from may be forgotten."""
+        return replace(self, written=None)
+
 
 def read_answer(
     page: Page,
@@ -54,15 +64,34 @@ def read_answer(
     members: Mapping[str, exact.Written],
     envelope: Mapping[str, Any],
 ) -> Answer:
-    """Return the answer whose body has *members*; of an error the status says all."""
+    """Return the answer whose body has *members*; of an error the status says all.
+
+    Raises ValueError for what no page of PagerDuty's is: too many records, or too much in what decisions need.
+    """
     if status >= 300:
         return Answer(status, date, None, envelope)
     wrapper = page.call.wrapper
-    data = {name: exact.loads(bytes(members[name])) for name in _DECIDING if name in members}
+    data = {name: _small(members[name]) for name in _DECIDING if name in members}
     written = members.get(wrapper)
     if written is not None:
         data[wrapper] = _heads(page, written)
     return Answer(status, date, data, envelope, written)
+
+
+def members_of(page: Page) -> tuple[str, ...]:
+    """Return the members of an answer's body that are looked at."""
+    return (page.call.wrapper, *_DECIDING)
+
+
+def room_for(page: Page, body: bytes) -> int:
+    """Return how many bytes it takes to read and store *body*, besides its own."""
+    return 2 * len(body) + (0 if _decoders(page.segment) else exact.weight(body))
+
+
+def _small(text: exact.Written) -> Any:
+    if len(memoryview(text)) > _MOST_DECIDING_BYTES:
+        raise ValueError("more than paging has to say")
+    return exact.loads(bytes(text))
 
 
 def served(page: Page, answer: Answer) -> list[dict[str, Any]]:
@@ -124,7 +153,7 @@ def lines(page: Page, answer: Answer) -> Iterator[tuple[str, bytes]]:
     single = page.call.paging is Paging.SINGLE
     texts = [answer.written] if single else exact.elements(answer.written)
     for record, text in zip(records, texts, strict=True):
-        line = bytes(text) + b"\n"
+        line = b"".join((text, b"\n"))
         yield _named(page.segment, record) or identity(page.segment, exact.loads(line)), line
 
 
@@ -171,13 +200,48 @@ def _member(record: Mapping[str, Any], dotted: str) -> Any:
 
 def _heads(page: Page, written: exact.Written) -> Any:
     """Return the heads of the records *written*: all of them where more than an id names one."""
-    if decoders := _decoders(page.segment):
-        one, many = decoders
-        try:
-            return (one if page.call.paging is Paging.SINGLE else many).decode(written)
-        except msgspec.DecodeError:  # no list of objects, or text that only `exact` can read
-            pass
-    return exact.loads(bytes(written))
+    single = page.call.paging is Paging.SINGLE
+    if not single:
+        exact.check_few(written)
+    decoders = _decoders(page.segment)
+    if decoders is None:
+        return _whole(written)
+    one, many = decoders
+    try:
+        found = (one if single else many).decode(written)
+    except msgspec.DecodeError:  # no list of objects, or text that only `exact` can read
+        found = _trimmed(exact.loads(bytes(written)), one.type.__annotations__)
+    records = [found] if single else found
+    if isinstance(records, list) and not _is_little(records):
+        raise ValueError("more than heads of records hold")
+    return found
+
+
+def _whole(written: exact.Written) -> Any:
+    text = bytes(written)
+    if exact.weight(text) > _MOST_WHOLE:
+        raise ValueError("more than such records hold")
+    return exact.loads(text)
+
+
+def _trimmed(found: Any, names: Mapping[str, Any]) -> Any:
+    """Return *found*, an object or a list of objects, with the members *names* alone."""
+    if isinstance(found, list):
+        return [_trimmed(each, names) for each in found]
+    if not isinstance(found, dict):
+        return found
+    return {name: member for name, member in found.items() if name in names}
+
+
+def _is_little(records: list[Any]) -> bool:
+    """Whether *records* are as few and as short as heads are, which hold no lists and objects."""
+    heads = [record for record in records if isinstance(record, dict)]
+    values = [value for head in heads for value in head.values()]
+    return (
+        len(records) <= exact.MOST_ELEMENTS
+        and not any(isinstance(value, list | dict) for value in values)
+        and sum(len(value) for value in values if isinstance(value, str)) <= _MOST_HEADS
+    )
 
 
 @cache
@@ -193,5 +257,6 @@ def _decoders(segment: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Dec
     names |= {feed.sort_field for feed in feeds} | {
         feed.settled[0] for feed in feeds if feed.settled
     }
-    head = TypedDict("head", dict.fromkeys(names, Any), total=False)  # type: ignore[misc]  # from the catalog
+    scalar = str | int | float | bool | None
+    head = TypedDict("head", dict.fromkeys(names, scalar), total=False)  # type: ignore[misc]  # from the catalog
     return msgspec.json.Decoder(head), msgspec.json.Decoder(list[head])

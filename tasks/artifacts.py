@@ -45,7 +45,7 @@ def artifact_key(source: str, run: str, resource: str, part: int) -> str:
     return f"{run_prefix(source, run)}/artifacts/{resource}.{part:03d}.jsonl.zst"
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import threading
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import zstandard
 
-from tasks.answers import Answer, read_answer, well_formed
-from tasks.artifacts import LEVEL, check_end, sha256
+from tasks.answers import Answer, members_of, read_answer, well_formed
+from tasks.artifacts import LEVEL, sha256
 from tasks.catalog import CATALOG, resource_of
 from tasks.pages import Page, Request
 from tasks.windows import moment
 from workers import exact
+from workers.room import BODY_BYTES
 
 if TYPE_CHECKING:
     from workers.pagerduty import Reply
@@ -31,7 +33,18 @@ _NEEDED = {
     "requests": int,
     "redacted": list,
 }
+MOST_BYTES = BODY_BYTES + 2**21
+"""Longest stored page, unpacked: its body and its recipe."""
+_HEAD_BYTES = 2**21
+"""Longest recipe: that of a page with as many secrets as a page may have."""
+_SHORT_BYTES = 2**20
+_MOST_POINTERS = 10_000
+_MOST_REWRITTEN = 256 * 2**20
+"""Bytes that the records of a page may take in all where they are decoded: four seconds of work."""
+_BREAK = re.compile(rb"[\r\n]")
 _local = threading.local()
+_alone = threading.Lock()
+"""Held by the one thread that decodes a record: it takes much memory for a moment."""
 
 
 def encode_page(
@@ -74,7 +87,7 @@ def encode_page(
         "redacted": pointers,
     }
     head = orjson.dumps(envelope, option=orjson.OPT_UTC_Z)
-    return _compressor().compress(head + b"\n" + stored + b"\n")
+    return _compressed(head, stored)
 
 
 class Unreadable(ValueError):
@@ -89,11 +102,11 @@ def stamp(when: datetime) -> str:
 def decode_page(blob: bytes) -> Answer:
     """Return the answer that `encode_page` stored; raises `Unreadable` where it can't be one."""
     try:
-        content = decompress(blob)
-        end = content.index(b"\n")
-        body = content[end + 1 : -1]
-        if b"\n" in body or not content.endswith(b"\n", end + 1):
+        content = decompress(blob, MOST_BYTES)
+        end = content.index(b"\n", 0, _HEAD_BYTES)
+        if content.find(b"\n", end + 1) != len(content) - 1:
             raise Unreadable("it isn't two lines")
+        body = memoryview(content)[end + 1 : -1]
         envelope = orjson.loads(content[:end])
         date = envelope["date"]
         if sha256(body) != envelope["stored_sha256"]:
@@ -102,7 +115,7 @@ def decode_page(blob: bytes) -> Answer:
         if wrong:
             raise Unreadable(f"its recipe has no right {', '.join(wrong)}")
         page, status = Page.parse(envelope["page"]), envelope["status"]
-        members = exact.members(body) if status < 300 else {}
+        members = exact.members(body, members_of(page)) if status < 300 else {}
         answer = read_answer(page, status, moment(date) if date else None, members, envelope)
         if not well_formed(page, answer):
             raise Unreadable("its body isn't what its page asks for")
@@ -125,12 +138,31 @@ def same_recipe(answer: Answer, run: str, page: Page, request: Request) -> bool:
     return all(answer.envelope.get(name) == value for name, value in asked.items())
 
 
-def decompress(blob: bytes) -> bytes:
-    """Return what was compressed; raises zstandard.ZstdError, and ValueError for a cut object."""
-    decompressor = zstandard.ZstdDecompressor().decompressobj()
-    content = decompressor.decompress(blob)
-    check_end(decompressor)
-    return content
+def unpacked_room(blob: bytes) -> int:
+    """Return how many bytes `decode_page` takes for *blob*."""
+    try:
+        size = zstandard.get_frame_parameters(blob).content_size
+    except zstandard.ZstdError:  # it isn't a stored page
+        return 0
+    return 2 * min(size, MOST_BYTES)
+
+
+def decompress(blob: bytes, most_bytes: int) -> bytes:
+    """Return what was compressed; raises zstandard.ZstdError, and ValueError for an object that is cut or too large."""
+    size = zstandard.get_frame_parameters(blob).content_size
+    if not 0 <= size <= most_bytes:
+        raise ValueError("larger than what is stored so")
+    return zstandard.ZstdDecompressor().decompress(blob, allow_extra_data=False)
+
+
+def _compressed(head: bytes, body: bytes) -> bytes:
+    """Return the two lines compressed, without a copy of them in between."""
+    blob = BytesIO()
+    size = len(head) + len(body) + 2
+    with _compressor().stream_writer(blob, size=size, closefd=False) as stream:
+        for piece in (head, b"\n", body, b"\n"):
+            stream.write(piece)
+    return blob.getvalue()
 
 
 def _compressor() -> zstandard.ZstdCompressor:
@@ -144,18 +176,78 @@ def _compressor() -> zstandard.ZstdCompressor:
 def _storable(page: Page, status: int, body: bytes) -> tuple[bytes, list[str]]:
     """Return the body as one line of JSON without secrets, and where they were."""
     names = resource_of(page.segment).secrets
-    secret, one_line = _mentions(names, body), b"\n" not in body and b"\r" not in body
-    if status < 300 and one_line and not secret:
-        return body, []
+    if status < 300:
+        return (body, []) if _is_clean(body, names) else _cleaned(page, body, names)
     try:
         data = exact.loads(body)
     except ValueError:  # an error page: kept as one JSON string
         return orjson.dumps(body.decode("utf-8", "replace")), []
     pointers: list[str] = []
-    if secret:
-        data = _redact(data, names, "", pointers)
-    # Written again even if nothing was redacted: of a name that comes twice, only the last was seen.
-    return (body if one_line and not secret else exact.dumps(data)), pointers
+    return exact.dumps(_redact(data, names, "", pointers)), pointers
+
+
+def _is_clean(text: bytes | memoryview, names: frozenset[str]) -> bool:
+    """Whether *text* can be stored as it is: one line that mentions no secret."""
+    return not (_BREAK.search(text) or _mentions(names, text))
+
+
+def _cleaned(page: Page, body: bytes, names: frozenset[str]) -> tuple[bytes, list[str]]:
+    """Return *body* on one line and without secrets, and where they were.
+
+    One record at a time is decoded, and only if it has to be: decoded, a page takes ten to fifty times its size. Raises
+    ValueError where a record, or what is beside the records, is too large for that.
+    """
+    wrapper = page.call.wrapper
+    if len(body) > _SHORT_BYTES:
+        records = exact.members(body, (wrapper,)).get(wrapper, b"")
+        if len(body) - len(memoryview(records)) > _SHORT_BYTES:
+            raise ValueError("more beside its records than a page has")
+    cleaning, pieces = _Cleaning(names), list[exact.Written]()
+    for name, text in exact.members(body).items():
+        pieces += [b"," if pieces else b"{", exact.dumps(name), b":"]
+        if name == wrapper and bytes(memoryview(text)[:1]) == b"[":
+            pieces += cleaning.elements(name, text)
+        else:
+            pieces.append(cleaning.member(name, text))
+    return b"".join([*(pieces or [b"{"]), b"}"]), cleaning.pointers
+
+
+class _Cleaning:
+    """Takes secrets out of the texts of one body, and notes where they were."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+        self._weight = 0
+        self.pointers: list[str] = []
+
+    def member(self, name: str, text: exact.Written) -> exact.Written:
+        """Return the value *text* of the body's member *name*, on one line and without secrets."""
+        if name not in self._names:
+            return self._clean(text, f"/{_escaped(name)}")
+        return exact.dumps(self._redacted({name: exact.loads(bytes(text))}, "")[name])
+
+    def elements(self, name: str, text: exact.Written) -> list[exact.Written]:
+        """Return the same of a list, in pieces."""
+        pieces: list[exact.Written] = [b"["]
+        for number, element in enumerate(exact.elements(text)):
+            pieces += [self._clean(element, f"/{_escaped(name)}/{number}"), b","]
+        return [*pieces[:-1], b"]"] if len(pieces) > 1 else [b"[]"]
+
+    def _clean(self, text: exact.Written, pointer: str) -> exact.Written:
+        if _is_clean(memoryview(text), self._names):
+            return text
+        whole = bytes(text)
+        self._weight += exact.weight(whole)
+        if self._weight > _MOST_REWRITTEN:
+            raise ValueError("more to be rewritten than a page has")
+        with _alone:
+            return exact.dumps(self._redacted(exact.loads(whole), pointer))
+
+    def _redacted(self, value: Any, pointer: str) -> Any:
+        clean = _redact(value, self._names, pointer, self.pointers)
+        if len(self.pointers) > _MOST_POINTERS:
+            raise ValueError("more secrets than a page has")
+        return clean
 
 
 _PATTERNS = {
@@ -168,7 +260,7 @@ _ESCAPED_LETTER = re.compile(rb"(?i)\\u00(?:5f|6[0-9a-f]|7[0-9a])")
 """A letter of a name written as nobody writes it; what Rails escapes (<, >, &) is none."""
 
 
-def _mentions(names: frozenset[str], body: bytes) -> bool:
+def _mentions(names: frozenset[str], body: bytes | memoryview) -> bool:
     """Whether a secret's name may occur at all: most bodies need no walk."""
     return bool(_PATTERNS[names].search(body) or _ESCAPED_LETTER.search(body))
 
@@ -181,10 +273,15 @@ def _redact(value: Any, names: frozenset[str], pointer: str, pointers: list[str]
         return value
     clean = {}
     for name, member in value.items():
-        at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+        at = f"{pointer}/{_escaped(name)}"
         if name in names and member:
             pointers.append(at)
             clean[name] = REDACTED
         else:
             clean[name] = _redact(member, names, at, pointers)
     return clean
+
+
+def _escaped(name: str) -> str:
+    """Return *name* as a JSON pointer has it."""
+    return name.replace("~", "~0").replace("/", "~1")

@@ -11,12 +11,13 @@ from typing import IO, Any
 from tasks.answers import Answer, lines, served, subdomain_of
 from tasks.artifacts import Collation, page_key, pages_prefix, sha256
 from tasks.catalog import FEEDS, PAGE_LIMIT, Paging
-from tasks.envelopes import decode_page
+from tasks.envelopes import decode_page, unpacked_room
 from tasks.pages import Page, gave_way
 from tasks.proofs import Reading, State, Verdict, walk
 from tasks.runs import Plan
 from tasks.windows import Period, merged, period_in, rfc3339
 from workers import exact
+from workers.room import Room, Share
 from workers.storage import Storage
 
 _SPOOL_BYTES = 1 << 18
@@ -43,7 +44,12 @@ class Evidence:
     """A run read back from storage. Use `gather`: the lines wait in temporary files."""
 
     def __init__(
-        self, plan: Plan, storage: Storage, files: ExitStack, only: Collection[str] | None
+        self,
+        plan: Plan,
+        storage: Storage,
+        files: ExitStack,
+        only: Collection[str] | None,
+        share: Share | None = None,
     ) -> None:
         self.plan = plan
         self.resources = {
@@ -61,6 +67,7 @@ class Evidence:
         self._worked: dict[str, int] = {}  # feed -> smallest page size that proved a list of it
         self._storage = storage
         self._only = only
+        self._share = share or Share(Room())
 
     def read(self, page: Page) -> Answer | None:
         """Return the stored answer; one that can't be read counts as none, and is named."""
@@ -71,6 +78,8 @@ class Evidence:
         if blob is None:
             return None
         self.objects[page.id] = (sha256(blob), len(blob))
+        self._share.give_back()
+        self._share.take(unpacked_room(blob))
         try:
             answer = decode_page(blob)
             if (answer.envelope["run"], answer.envelope["page"]) == (self.plan.run, page.id):
@@ -244,20 +253,23 @@ def gather(
     beat: Callable[[], None] = lambda: None,
     *,
     only: Collection[str] | None = None,
+    room: Room | None = None,
 ) -> Iterator[Evidence]:
     """Read a run back from storage, in the order of `walk`; *beat* is called before each page.
 
-    *only* are the ids of the pages that a seal counted; those stored later are as if not there.
+    Each page takes what it needs of *room*, which others share; without one there is no limit. *only* are the ids of
+    the pages that a seal counted; those stored later are as if not there.
     """
     with ExitStack() as files:
-        evidence = Evidence(plan, storage, files, only)
+        with (room or Room()).share() as share:
+            evidence = Evidence(plan, storage, files, only, share)
 
-        def read(page: Page) -> Answer | None:
-            beat()
-            return evidence.read(page)
+            def read(page: Page) -> Answer | None:
+                beat()
+                return evidence.read(page)
 
-        for reading in walk(plan, read, evidence.use, evidence.parts):
-            evidence.take(reading)
+            for reading in walk(plan, read, evidence.use, evidence.parts):
+                evidence.take(reading)
         yield evidence
 
 

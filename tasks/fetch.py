@@ -11,11 +11,11 @@ from time import monotonic, sleep
 from redis import RedisError
 
 from tasks import messages
-from tasks.answers import Answer, read_answer, well_formed
+from tasks.answers import Answer, members_of, read_answer, room_for, well_formed
 from tasks.artifacts import page_key
-from tasks.asking import ask, probe
+from tasks.asking import CROWDED_SECONDS, ask, probe
 from tasks.catalog import CATALOG_VERSION, FEEDS, Paging
-from tasks.envelopes import decode_page, encode_page, same_recipe, stamp
+from tasks.envelopes import decode_page, encode_page, same_recipe, stamp, unpacked_room
 from tasks.manifests import read_plan
 from tasks.pages import NewerPage, Page, Request, request_of
 from tasks.paging import Step, children_ahead, decide, too_slow
@@ -30,6 +30,7 @@ from workers.ledger import Claim, Outcome
 from workers.observability import log_failure
 from workers.pagerduty import Outcome as Came
 from workers.pagerduty import Reply
+from workers.room import NoRoom, Share
 from workers.runtime import Runtime, runtime
 from workers.sources import Source, State
 from workers.storage import Storage, deleted_meanwhile
@@ -43,6 +44,8 @@ _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 30.0
 _OWN_FAULT_SECONDS = 5.0
 _AWAY_SECONDS = 0.5
 """When to try again whether Redis is back."""
+_READ_BACK_SECONDS = 20.0
+"""How long a stored page waits for memory; its lease is longer."""
 RENEW_SECONDS = 10.0
 _FAILING_SECONDS = 3_600
 """A source that goes on failing is told of once in each hour of the clock."""
@@ -138,6 +141,7 @@ class Visit:
         self.sent = 0
         self.said = ""  # what PagerDuty answered now
         self.begun_at = self.kept_at = monotonic()
+        self.share: Share
 
     @property
     def _now(self) -> datetime:
@@ -154,11 +158,20 @@ class Visit:
 
         What is wrong with the page itself, like an object under its key that can't be read, counts
         as a failure of PagerDuty's does: in the end the page is given up and holds up no run. That
-        storage, vault or Redis are away costs no page an attempt: the run waits for them.
+        storage, vault or Redis are away costs no page an attempt: the run waits for them. Nor does waiting for memory.
         """
+        with self.fleet.room.share() as self.share:
+            try:
+                return self._made()
+            except NoRoom:
+                return self._back("worker", CROWDED_SECONDS)
+
+    def _made(self) -> Outcome:
         try:
             with metrics.Faults("tasks.fetch.fetch_page"):
                 return self._visit()
+        except NoRoom:
+            raise
         except StorageConflict as conflict:
             log_failure(log, "page in conflict", conflict, self._known())
         except (Fault, RedisError) as error:
@@ -179,31 +192,57 @@ class Visit:
         source = self.fleet.sources.recent(self.claim.source)
         if source.state is not State.ACTIVE:
             return self._stopped(source)
-        wanted = self.request
-        asked = ask(self.fleet, source, wanted.path, wanted.params, wanted.endpoint_class)
+        came = self._fetched(source)
+        return came if isinstance(came, Outcome) else self._close(came, date=came.date)
+
+    def _fetched(self, source: Source) -> Outcome | Answer:
+        """Ask PagerDuty and store what it answers; return the heads of the answer, or what became of the page."""
+        wanted, members = self.request, members_of(self.page)
+        asked = ask(
+            self.fleet,
+            source,
+            wanted.path,
+            wanted.params,
+            wanted.endpoint_class,
+            members,
+            self.share,
+        )
         if asked.reply is None:
             return self._back(asked.why, asked.wait_seconds)
         self.sent = 1
         self.said = asked.reply.gist
         return self._judge(source, asked.reply)
 
-    def _judge(self, source: Source, reply: Reply) -> Outcome:
+    def _judge(self, source: Source, reply: Reply) -> Outcome | Answer:
         match reply.outcome:
             case Came.STOP:
                 return self._refused(source)
             case Came.WAIT:
                 return self._back("budget", max(1.0, float(reply.reset_seconds or 0)))
+            case Came.CROWDED:
+                raise NoRoom
             case Came.RETRY:
                 return self._failed(slow=reply.timed_out or (reply.status or 0) >= 500)
-        assert reply.status is not None
-        fetched_at = self._now
-        envelope = {"words": reply.words, "fetched_at": stamp(fetched_at)}
-        answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, envelope)
-        if not well_formed(self.page, answer):
-            self.said = f"{reply.gist}: the body isn't what this page asks for"
+        self.share.take(room_for(self.page, reply.body), CROWDED_SECONDS)
+        read = self._read(source, reply, self._now)
+        if read is None:
+            self.said = f"{reply.gist}: the body isn't what this page asks for, or too large"
             return self._failed()
-        answer = self._store(source, reply, answer, fetched_at)
-        return self._close(answer, date=reply.date)
+        return self._store(*read).slim
+
+    def _read(
+        self, source: Source, reply: Reply, fetched_at: datetime
+    ) -> tuple[Answer, bytes] | None:
+        """Return the answer and the object that holds it; None where the body can't be a page."""
+        assert reply.status is not None
+        envelope = {"words": reply.words, "fetched_at": stamp(fetched_at)}
+        try:
+            answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, envelope)
+            if not well_formed(self.page, answer):
+                return None
+            return answer, self._encoded(source, reply, fetched_at)
+        except ValueError:
+            return None
 
     def _stopped(self, source: Source) -> Outcome:
         """Send nothing: the ledger was not told, for whoever stopped the source died before."""
@@ -212,14 +251,14 @@ class Visit:
         return self._back(str(source.state), _STOPPED_SECONDS)
 
     def _back(self, why: str, delay_seconds: float) -> Outcome:
-        """Give the page back; what waits for the limit of a class waits alone."""
+        """Give the page back; what waits for the limit of a class, or for memory, waits alone."""
         return self.fleet.ledger.give_back(
             self.claim,
             why=why,
             delay_seconds=delay_seconds,
             resource=self.resource,
             sent=self.sent,
-            alone=why == "budget" and bool(self.request.endpoint_class),
+            alone=why == "worker" or (why == "budget" and bool(self.request.endpoint_class)),
         )
 
     def _refused(self, source: Source) -> Outcome:
@@ -281,20 +320,25 @@ class Visit:
         )
 
     def _stored(self) -> Answer | None:
+        self.share.give_back()
         blob = self.fleet.storage.get(self.key)
         if blob is None:
             return None
         try:
-            answer = decode_page(blob)
+            answer = self._decoded(blob)
         except ValueError as error:
             raise StorageConflict(f"{self.key} can't be read: {error}.") from None
         if not same_recipe(answer, self.claim.run, self.page, self.request):
             raise StorageConflict(f"{self.key} holds the answer to another request.")
-        return answer
+        return answer.slim
 
-    def _store(self, source: Source, reply: Reply, answer: Answer, fetched_at: datetime) -> Answer:
-        """Store the reply, whose *answer* is ours, or adopt the one that was stored first."""
-        blob = encode_page(
+    def _decoded(self, blob: bytes) -> Answer:
+        """Return the answer in *blob*, in what memory there is for it; raises ValueError and `NoRoom`."""
+        self.share.take(unpacked_room(blob), _READ_BACK_SECONDS)
+        return decode_page(blob)
+
+    def _encoded(self, source: Source, reply: Reply, fetched_at: datetime) -> bytes:
+        return encode_page(
             source,
             self.claim.run,
             self.page,
@@ -303,6 +347,9 @@ class Visit:
             sent=self.claim.requests + 1,
             fetched_at=fetched_at,
         )
+
+    def _store(self, answer: Answer, blob: bytes) -> Answer:
+        """Store *blob*, whose *answer* is ours, or adopt the one that was stored first."""
         if self.fleet.storage.put_new(self.key, blob):
             return answer
         first = self._stored()
@@ -340,6 +387,7 @@ class Visit:
             outcome = close(step.followers, settle=False)
             if outcome.status != "last":
                 return outcome
+        self.share.give_back()
         reading = read_pass(self.page.opener, self.plan, self._reader(answer))
         return close(tuple(reading.followers), settle=True)
 
@@ -353,10 +401,11 @@ class Visit:
             if page.id == self.page.id:
                 return answer
             self._keep()
+            self.share.give_back()
             key = page_key(self.claim.source, self.claim.run, page.id)
             blob = self.fleet.storage.get(key)
             try:
-                return decode_page(blob) if blob is not None else None
+                return self._decoded(blob) if blob is not None else None
             except ValueError as error:
                 log.error("%s can't be read: %s", key, error, extra=self._known())
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +13,7 @@ from tasks.answers import subdomain_of
 from tasks.catalog import CATALOG, Call, Feed, with_parents
 from tasks.pages import path_of
 from tasks.windows import is_plain, rfc3339
+from workers import exact
 from workers.errors import Busy, Fault, KeyRefused
 from workers.limiter import Permit, budget_name
 from workers.pagerduty import Outcome, Reply, fingerprint
@@ -185,13 +186,23 @@ def _subdomain(ask: Ask, region: str, me: Reply) -> str:
     )
 
 
+def records_in(reply: Reply, wrapper: str) -> Iterator[dict[str, Any]]:
+    """Yield the records that an answer holds in the member *wrapper*: those of a list, or one."""
+    if reply.status != 200:
+        return
+    try:
+        text = exact.members(reply.body, (wrapper,)).get(wrapper, b"null")
+        listed = bytes(memoryview(text)[:1]) == b"["
+        for each in exact.elements(text) if listed else [text]:
+            if isinstance(record := exact.loads(bytes(each)), dict):
+                yield record
+    except ValueError:
+        return
+
+
 def _record(reply: Reply, wrapper: str) -> dict[str, Any]:
     """Return the one record, or the first of the list, that an answer holds; else nothing."""
-    data = reply.data if reply.status == 200 else None
-    found = data.get(wrapper) if isinstance(data, dict) else None
-    if isinstance(found, list):
-        found = found[0] if found else None
-    return found if isinstance(found, dict) else {}
+    return next(records_in(reply, wrapper), {})
 
 
 def survey(ask: Ask, region: str, names: Iterable[str], now: datetime) -> dict[str, Access]:

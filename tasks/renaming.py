@@ -15,10 +15,9 @@ from typing import Any
 from tasks.catalog import CATALOG, PAGE_LIMIT
 from tasks.exports import choose, records, sealed
 from tasks.manifests import account_of
-from tasks.probe import Ask, Identity, answered, asker, still_known
+from tasks.probe import Ask, Identity, answered, asker, records_in, still_known
 from workers import exact
 from workers.errors import KeyRefused, NotFound
-from workers.pagerduty import Reply
 from workers.renamings import Renaming
 from workers.runtime import Runtime
 from workers.sources import Source
@@ -148,12 +147,5 @@ def _names(ask: Ask, region: str, resource: str) -> dict[str, object]:
     assert call, f"{resource} has a list"
     reply = still_known(ask(region, call.path, (("limit", str(PAGE_LIMIT)),)))
     answered(reply, region)
-    return {str(each["id"]): each.get("name") for each in _records(reply, call.wrapper)}
-
-
-def _records(reply: Reply, wrapper: str) -> list[dict[str, Any]]:
-    found = (
-        reply.data.get(wrapper) if reply.status == 200 and isinstance(reply.data, dict) else None
-    )
-    each = found if isinstance(found, list) else []
-    return [record for record in each if isinstance(record, dict) and record.get("id")]
+    found = records_in(reply, call.wrapper)
+    return {str(each["id"]): each.get("name") for each in found if each.get("id")}

@@ -24,6 +24,7 @@ from tasks.runs import next_due
 from tasks.windows import moment
 from workers.app import celery
 from workers.errors import Busy, NotFound, StorageConflict
+from workers.room import Share
 from workers.runtime import Runtime, runtime
 from workers.sources import Source, State
 from workers.storage import deleted_meanwhile
@@ -33,6 +34,7 @@ log = logging.getLogger("pagetrail.seal")
 RENEW_SECONDS = 10.0
 MOST_ORPHANS = 20
 """Parts with other content that a sealer passes over: earlier sealers leave one each, if any."""
+_LINE_COPIES = 3  # as it is read, waits and is compressed
 
 
 class LostLease(Busy):
@@ -96,7 +98,7 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
         for name, count in progress.items()
         if name.startswith("requests:")
     }
-    with gather(plan, fleet.storage, lease.beat) as evidence:
+    with gather(plan, fleet.storage, lease.beat, room=fleet.room) as evidence:
         verdict = str(progress.get("verdict", ""))
         resources = resources_of(evidence, requests, verdict)
         writer = Writer(fleet, evidence, lease)
@@ -122,6 +124,7 @@ class Writer:
 
     def __init__(self, fleet: Runtime, evidence: Evidence, lease: Lease) -> None:
         self._storage = fleet.storage
+        self._room = fleet.room
         self._evidence = evidence
         self._plan = evidence.plan
         self._lease = lease
@@ -129,9 +132,11 @@ class Writer:
 
     def write(self, resource: str) -> list[Mapping[str, Any]]:
         """Return the accounts of the parts of *resource*, all of them stored."""
-        lines = self._beating(self._evidence.resources[resource].collation.lines())
         stored, number = [], 0
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory() as directory, self._room.share() as share:
+            lines = self._beating(
+                _measured(self._evidence.resources[resource].collation.lines(), share)
+            )
             path = Path(directory) / "part"
             for account in write_parts(lines, path):
                 number, entry = self._put(resource, number, path, account)
@@ -174,6 +179,15 @@ class Writer:
         for piece in pieces:
             self._lease.beat()
             yield piece
+
+
+def _measured(lines: Iterator[bytes], share: Share) -> Iterator[bytes]:
+    """Yield *lines*, each while *share* has what it takes to hash and compress it."""
+    for line in lines:
+        share.give_back()
+        share.take(_LINE_COPIES * len(line))
+        yield line
+    share.give_back()
 
 
 def finish(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from tests.lists_model import NOW, Fleet
 from workers import exact
 from workers.ledger import Clock
 from workers.pagerduty import Outcome, Reply
+from workers.room import Room
 from workers.storage import Storage, open_storage
 
 FINGERPRINT = "0123456789abcdef"
@@ -79,7 +80,7 @@ class SealedRun:
             progress=lambda _source: {"verdict": verdict, **counted},
             time=lambda: Clock(int(NOW.timestamp() * 1000), None, None),
         )
-        fleet = SimpleNamespace(storage=self.storage, ledger=ledger)
+        fleet = SimpleNamespace(room=Room(), storage=self.storage, ledger=ledger)
         lease = SimpleNamespace(beat=lambda: None)
         return seal(cast(Any, fleet), self.plan.source, self.plan.run, cast(Any, lease))
 

@@ -8,8 +8,8 @@ from io import BytesIO
 
 import httpx
 
-BODY_BYTES = 64 * 2**20
-"""Longest body that is read, unpacked: a page of 100 records with events of 500 KB has 50 MB."""
+from workers.room import BODY_BYTES
+
 ERROR_BYTES = 2**20
 """Longest body of an error answer: PagerDuty's have a few hundred bytes, error pages a few KB."""
 _PIECE_BYTES = 2**16

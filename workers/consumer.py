@@ -1,11 +1,17 @@
-"""How a worker's process spends less on each message: events in batches, garbage collected seldom."""
+"""How a worker's process spends less: events in batches, garbage collected seldom, memory given back."""
 
+import ctypes
 import gc
+from contextlib import suppress
 from typing import Any
 
 from celery import bootsteps
 
 EVENTS_SECONDS = 0.5
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_LARGE_BYTES = 2**18
+"""What is larger is returned to the system when it is freed. By itself glibc raises this to 32 MB, and a page of 60 MB
+whose records were rewritten left 500 MB behind."""
 _EVENTS_MOST = 300
 """Events sent at once at the latest, 100 tasks' worth."""
 
@@ -29,7 +35,9 @@ class EventBatches(bootsteps.StartStopStep):
 
 
 def settle() -> None:
-    """Spare the garbage collector what lives as long as the process, and pages that are gone before it comes."""
+    """Freeze long-lived objects so that the garbage collector skips them, and give the memory of large bodies back."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    with suppress(AttributeError, OSError):  # another allocator than glibc's
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

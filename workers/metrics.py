@@ -23,6 +23,7 @@ from prometheus_client import (
 
 from workers.limiter import Permit
 from workers.pagerduty import Reply
+from workers.room import NoRoom
 from workers.settings import Settings
 
 log = logging.getLogger("pagetrail.metrics")
@@ -139,7 +140,7 @@ class Faults:
         """Begin."""
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        if kind is not None and kind is not NoRoom:  # which is a wait
             failures(self._task, kind.__name__).inc()
 
 

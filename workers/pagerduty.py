@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -25,7 +25,8 @@ import httpx
 from workers import exact
 from workers.bodies import read_body
 from workers.errors import SettingsFault, UsageFault
-from workers.transport import PunctualTransport, within
+from workers.room import NoRoom, Share
+from workers.transport import PunctualTransport, left, within
 from workers.urls import check_proxy, is_loopback
 
 # As many as a process has slots at most, for to wait for one would count as PagerDuty's silence;
@@ -33,6 +34,8 @@ from workers.urls import check_proxy, is_loopback
 CONNECTIONS = 80
 KEEPALIVE_SECONDS = 20.0
 WORDS_LENGTH = 300
+_MARGIN_SECONDS = 0.5
+"""A body stops to wait for memory so long before its deadline: it didn't come too late."""
 KEY_LENGTH = 20  # PagerDuty's keys today
 SHORTEST_KEY, LONGEST_KEY = 16, 200
 
@@ -50,6 +53,7 @@ class Outcome(StrEnum):
     RETRY = "retry"  # later, as it is
     WAIT = "wait"  # for budget
     STOP = "stop"  # the source: its key is not taken
+    CROWDED = "crowded"  # later: the other pages in this process take all the memory
     UNAVAILABLE = "unavailable"  # `Reply.reason` says why
     BAD_REQUEST = "bad_request"  # never again as it is
 
@@ -84,13 +88,8 @@ class Reply:
     remaining: int | None = None
     reset_seconds: int | None = None
     timed_out: bool = False
-    # The members of the body, always there where outcome is OK.
+    # The members of the body that were asked for; always there where outcome is OK.
     members: Mapping[str, exact.Written] | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def data(self) -> Any | None:
-        """Return the body's JSON, read anew each time; None where it is none."""
-        return _decoded(self.body)
 
     @property
     def gist(self) -> str:
@@ -137,14 +136,22 @@ class PagerDuty:
         key: str,
         *,
         deadline_seconds: float,
+        members: Sequence[str] = (),
+        share: Share | None = None,
     ) -> Reply:
-        """Ask once and return what came back; a failing network is a reply too.
+        """Ask once and return what came back, with *members* of its body; a failing network is a reply too.
 
+        The body takes its bytes from *share*, which keeps them; the reply is CROWDED where it doesn't get them in time.
         What isn't here whole by the deadline counts as timed out. Raises UsageFault for what can't be a key,
         SettingsFault for an unknown region, and ValueError for a path that could be read in two ways; nothing is sent.
         """
         plausible_key(key)
         url = self._url(region, path, params)
+
+        def grow(size: int) -> None:
+            if share is not None:
+                share.take(size, max(0.0, left() - _MARGIN_SECONDS))
+
         request = httpx.Request(
             "GET",
             url,
@@ -153,14 +160,15 @@ class PagerDuty:
         if str(request.url) != url:
             raise ValueError("httpx would send another address than the one that was asked for.")
         try:
-            with (
-                within(deadline_seconds),
-                closing(self._transport.handle_request(request)) as response,
-            ):
-                body = read_body(response, lambda _: None)
+            with within(deadline_seconds), closing(self._transport.handle_request(request)) as came:
+                try:
+                    body = read_body(came, grow)
+                except NoRoom:
+                    crowded = reply_to(came, b"", key)
+                    return replace(crowded, outcome=Outcome.CROWDED, reason="", words="")
         except httpx.RequestError as error:
             return _unanswered(error)
-        return reply_to(response, body, key)
+        return reply_to(came, body, key, members)
 
     def close(self) -> None:
         """Close every connection."""
@@ -207,13 +215,13 @@ def _unanswered(error: httpx.RequestError) -> Reply:
     return Reply(Outcome.RETRY, reason="error", words=words, timed_out=slow)
 
 
-def reply_to(response: httpx.Response, body: bytes, key: str) -> Reply:
-    """Return what *response*, whose body was read whole, means; the status alone decides."""
+def reply_to(response: httpx.Response, body: bytes, key: str, wanted: Sequence[str] = ()) -> Reply:
+    """Return what *response*, whose body was read whole, means, with the members *wanted*; the status alone decides."""
     status, headers = response.status_code, response.headers
     outcome, reason = _outcome(status)
     if outcome is not Outcome.OK:  # an error page that echoes the request would carry the key on
         body = body.replace(key.encode(), b"[key]")
-    members = _members(body) if outcome is Outcome.OK else None
+    members = _members(body, wanted) if outcome is Outcome.OK else None
     if outcome is Outcome.OK and members is None:
         outcome, reason = Outcome.RETRY, "error"
     return Reply(
@@ -293,9 +301,9 @@ def _line(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def _members(body: bytes) -> Mapping[str, exact.Written] | None:
+def _members(body: bytes, names: Sequence[str]) -> Mapping[str, exact.Written] | None:
     try:
-        return exact.members(body)
+        return exact.members(body, names)
     except ValueError:
         return None
 

@@ -14,6 +14,7 @@ from workers.limiter import Limiter
 from workers.pagerduty import PagerDuty
 from workers.redis_client import connect
 from workers.regions import RegionGate
+from workers.room import Room
 from workers.settings import Settings, load_settings
 from workers.sources import Sources
 from workers.storage import Storage, open_storage
@@ -40,6 +41,7 @@ class Runtime:
     pagerduty: PagerDuty
     ledger: Ledger
     regions: RegionGate
+    room: Room
 
 
 def build(settings: Settings) -> Runtime:
@@ -70,6 +72,7 @@ def build(settings: Settings) -> Runtime:
         pagerduty=PagerDuty(settings.regions),
         ledger=Ledger(redis, prefix, times),
         regions=RegionGate(settings.worker_slots),
+        room=Room(settings.pages_memory_mb * 2**20),
     )
 
 

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from workers import urls
 from workers.errors import RedisUnreachable, SettingsFault, VaultFault
 from workers.misspelt import misspelt
+from workers.room import LARGE_PAGE_MB
 from workers.secret_files import SECRETS_DIR, secrets_dir
 from workers.vault import Vault, key_in_file
 
@@ -202,6 +203,13 @@ class Settings(BaseSettings):
         24.0, "A run without any success for so long is sealed as it stands", 0.001, 8760
     )
     worker_slots: int = _number(50, "Tasks one worker process does at a time", 1, 80)
+    pages_memory_mb: int = _number(
+        128,
+        "Memory for the pages that one worker process reads and stores at a time, in MB; "
+        f"one large page at a time takes up to {LARGE_PAGE_MB} MB more",
+        32,
+        65536,
+    )
     metrics_port: int | None = _setting(
         None,
         "Port where each process answers GET /metrics for Prometheus; unset: nowhere, "

@@ -43,6 +43,11 @@ def within(seconds: float) -> Iterator[None]:
         _ends_at.reset(token)
 
 
+def left() -> float:
+    """Return the seconds that are left of the block `within` which this thread is."""
+    return _ends_at.get() - time.monotonic()
+
+
 class PunctualTransport(httpx.BaseTransport):
     """httpcore's pool behind httpx's interface. Each step ends in CONNECT_SECONDS or READ_SECONDS, and all `within`.
 
@@ -138,9 +143,10 @@ class _Backend(httpcore.SyncBackend):
         """Try one address after the other: left to itself, a socket gives each of them the whole time."""
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in _addresses(host, port):
-            left = _left(timeout)
             try:
-                return _Stream(super().connect_tcp(address, port, left, *options, **named))
+                return _Stream(
+                    super().connect_tcp(address, port, _left(timeout), *options, **named)
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -206,7 +212,7 @@ class _Broken(httpcore.NetworkStream):
 
 def _left(step: float | None = None) -> float:
     """Return the seconds that a step may take, at most *step*; raises httpcore's ReadTimeout if no time is left."""
-    left = _ends_at.get() - time.monotonic()
-    if left <= 0:
+    seconds = left()
+    if seconds <= 0:
         raise httpcore.ReadTimeout("the request has had its time")
-    return min(left, READ_SECONDS if step is None else step)
+    return min(seconds, READ_SECONDS if step is None else step)

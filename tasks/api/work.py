@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tasks.answers import Answer, read_answer, well_formed
+from tasks.answers import Answer, members_of, read_answer, well_formed
 from tasks.api.lives import get
 from tasks.census import Census, census
 from tasks.estimates import Estimate
@@ -18,6 +18,7 @@ from tasks.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_out
 from tasks.pages import Page, Request
 from tasks.probe import answered, asker, still_known
 from tasks.purges import newest_run
+from workers import exact
 from workers.errors import Fault, NotFound, StorageConflict
 from workers.events import START, Event
 from workers.runtime import Runtime
@@ -69,9 +70,14 @@ def estimate(fleet: Runtime, source_id: str) -> Estimate:
         )
         answered(reply, source.region)
         assert reply.status is not None
-        answer = read_answer(page, reply.status, reply.date, reply.members or {}, {})
+        unreadable = Fault(f"PagerDuty's answer to {request.path} could not be read: try again.")
+        try:
+            members = exact.members(reply.body, members_of(page)) if reply.status < 300 else {}
+            answer = read_answer(page, reply.status, reply.date, members, {})
+        except ValueError:
+            raise unreadable from None
         if not well_formed(page, answer):
-            raise Fault(f"PagerDuty's answer to {request.path} is none that can be read.")
+            raise unreadable
         return answer
 
     before = islice(sealed(fleet.storage, source_id), _LOOK_BACK) if plan.previous else ()

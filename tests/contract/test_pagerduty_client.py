@@ -27,6 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from workers import bodies, pagerduty, transport
 from workers.pagerduty import Outcome, PagerDuty, Reply
+from workers.room import Room
 from workers.settings import Settings
 
 KEY = "u+Abcdefgh-123456_xy"
@@ -351,6 +352,33 @@ def test_each_step_ends_in_time_even_where_the_end_of_the_whole_is_not_kept(
     assert not released.is_set()
 
 
+def test_a_body_for_which_there_is_no_memory_is_neither_late_nor_broken(
+    client: PagerDuty, server: Server
+) -> None:
+    """It is asked for again; what the answer's head says of the limit is known all the same."""
+    room = Room(2**20)
+    server.script = lambda to: to.send(200, b"{}" + b" " * 2**19, "ratelimit-remaining: 7")
+    with room.share() as other, room.share() as share:
+        other.take(2**21)
+        reply = client.get("us", "/users", [], KEY, deadline_seconds=1.0, share=share)
+        assert (reply.outcome, reply.timed_out, reply.status) == (Outcome.CROWDED, False, 200)
+        assert (reply.remaining, reply.words, reply.body) == (7, "", b"")
+        other.give_back()
+        reply = client.get("us", "/users", [], KEY, deadline_seconds=5.0, share=share)
+        assert (reply.outcome, len(reply.body)) == (Outcome.OK, 2**19 + 2)
+        assert share.size >= len(reply.body)
+
+
+def test_of_a_body_the_members_that_are_asked_for_are_found(
+    client: PagerDuty, server: Server
+) -> None:
+    server.script = lambda to: to.send(200, b'{"users": [1, 2], "more": true, "other": {}}')
+    reply = client.get("us", "/users", [], KEY, deadline_seconds=5, members=("users", "total"))
+    assert {name: bytes(text) for name, text in (reply.members or {}).items()} == {
+        "users": b"[1, 2]"
+    }
+
+
 def test_a_redirect_is_not_followed(client: PagerDuty, server: Server) -> None:
     server.script = lambda to: to.send(302, b"", f"Location: {server.origin}/elsewhere")
     assert get(client).outcome is Outcome.RETRY
@@ -385,7 +413,7 @@ def test_what_follows_an_answer_is_never_taken_for_the_answer_to_the_next_reques
     server.script = script
     first = get(client)
     second = get(client, "/users/other")
-    assert (first.data, second.data) == ({"whose": "first"}, {"whose": "second"})
+    assert (first.body, second.body) == (b'{"whose":"first"}', b'{"whose":"second"}')
     assert server.connections == 2
 
 

@@ -16,11 +16,12 @@ import orjson
 import pytest
 from celery.exceptions import QueueNotFound
 
-from tasks import api, fetch, messages, plan
+from tasks import api, asking, fetch, messages, plan
 from tasks.activity import Activity, waits
 from tasks.artifacts import manifest_key, page_key, plan_key
 from tasks.catalog import CATALOG, FEEDS
 from tasks.envelopes import decode_page
+from tasks.fetch import MAX_ATTEMPTS
 from tasks.verify import verify
 from tasks.windows import moment
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
@@ -28,6 +29,7 @@ from tests.simulator_process import SimulatorProcess
 from workers.app import celery
 from workers.errors import VaultFault
 from workers.pagerduty import Outcome, Reply
+from workers.room import Room
 from workers.sources import Source, State
 
 OTHER = "acme/other"
@@ -73,6 +75,28 @@ def states(fleet: Fleet) -> dict[str, tuple[str, str]]:
         for name, account in fleet.manifest["resources"].items()
         if account["state"] != "complete"
     }
+
+
+def test_a_page_without_memory_waits_and_neither_asks_nor_fails(
+    fleet: Fleet, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever another page takes in this process; and once it is gone the run costs what it always costs."""
+    monkeypatch.setattr(asking, "_ROOM_SECONDS", 0.0)
+    room = Room(2**10)  # every page is a large one
+    fleet.runtime = replace(fleet.runtime, room=room)
+    simulator.reset_stats()
+    with room.share() as other:
+        other.take(2**20)
+        for _ in range(20 * MAX_ATTEMPTS):
+            if fleet.messages:
+                fleet.step()
+            else:
+                fleet.idle()
+    assert simulator.requests() == []
+    assert ended_within(fleet, 1)
+    assert states(fleet) == {}
+    assert fleet.manifest
+    assert fleet.manifest["resources"]["incidents"]["requests"] == 3
 
 
 def test_an_object_that_is_no_page_is_given_up_and_named(fleet: Fleet) -> None:

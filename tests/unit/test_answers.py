@@ -25,18 +25,21 @@ from tasks.windows import ALL, of
 from tests.lists_model import NOW
 from workers import exact
 
-JSON = st.recursive(
+SCALAR = (
     st.none()
     | st.booleans()
     | st.integers()
     | st.text()
-    | st.floats(allow_nan=False, allow_infinity=False),
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON = st.recursive(
+    SCALAR,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
 RECORD = st.fixed_dictionaries(
-    {"id": st.text(min_size=1), "type": st.text(), "name": JSON},
-    optional={"status": st.text(), "summary": JSON, "user": JSON, "team": JSON, "body": JSON},
+    {"id": st.text(min_size=1), "type": st.text(), "name": SCALAR},
+    optional={"status": st.text(), "summary": SCALAR, "user": JSON, "team": JSON, "body": JSON},
 )
 INCIDENTS = Page("incidents", ALL)
 
@@ -118,6 +121,30 @@ def test_what_is_no_object_has_no_members(body: bytes) -> None:
 
 def test_a_byte_order_mark_hides_no_member() -> None:
     assert exact.members(b'\xef\xbb\xbf{"a": [1]}') == {"a": b"[1]"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"incidents": [' + b",".join([b'{"id":"A"}'] * 1_001) + b"]}",
+        b'{"incidents": [' + b",".join([b"{}"] * 500_000) + b"]}",
+        b'{"incidents": [{"id": "A", "status": ["resolved"]}]}',
+        b'{"incidents": [{"id": "A", "status": "' + b"x" * 300_000 + b'"}]}',
+        b'{"incidents": [{"id": "A"}], "next_cursor": "' + b"x" * 70_000 + b'"}',
+    ],
+    ids=["records", "many records", "a list in a head", "a long head", "a long cursor"],
+)
+def test_more_than_a_page_of_pagerduty_holds_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"more than|too many"):
+        read(INCIDENTS, body)
+
+
+def test_records_that_are_read_whole_are_refused_where_they_would_take_much_memory() -> None:
+    oncalls = Page("oncalls", ALL)
+    small, large = ([[{}] * n] for n in (10, 200_000))
+    assert well_formed(oncalls, read(oncalls, body_of(oncalls, [{"user": small}])))
+    with pytest.raises(ValueError, match="more than such records hold"):
+        read(oncalls, body_of(oncalls, [{"user": large}]))
 
 
 def test_of_an_error_the_status_says_all() -> None:

@@ -25,8 +25,9 @@ from tests.deployment import (
 from tests.processes import ROOT
 from workers.app import QUEUES, VISIBILITY_SECONDS
 from workers.fleet import queues_of
+from workers.room import LARGE_PAGE_MB
 from workers.secret_files import SECRETS_DIR
-from workers.settings import variables
+from workers.settings import Settings, variables
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 WORKERS = ("worker", "worker-due")
@@ -165,6 +166,22 @@ def test_whoever_ends_a_worker_waits_for_its_pages() -> None:
         for program in programs.values():
             if program.queues:
                 assert program.grace_seconds >= VISIBILITY_SECONDS + 5
+
+
+def test_a_worker_may_take_the_memory_that_pages_can_take() -> None:
+    """The setting, what one large page takes beside it, and the process itself: a limit below ends a worker at work."""
+    needed = Settings.model_fields["pages_memory_mb"].default + LARGE_PAGE_MB + 150
+    units = {"Gi": 1024, "g": 1024, "Mi": 1, "m": 1}
+    limits = [compose()[name].raw["mem_limit"] for name in WORKERS]
+    for overlay in OVERLAYS:
+        for program in kubernetes(overlay).values():
+            if {"fetch", "backfill", "seal"} & set(program.queues):
+                (container,) = program.raw["spec"]["template"]["spec"]["containers"]
+                limits.append(container["resources"]["limits"]["memory"])
+    assert len(limits) == len(WORKERS) + 3 * len(OVERLAYS)
+    for limit in limits:
+        amount, unit = re.fullmatch(r"(\d+)(\D+)", limit).groups()  # type: ignore[union-attr]
+        assert int(amount) * units[unit] >= needed
 
 
 @every_overlay

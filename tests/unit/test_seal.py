@@ -16,6 +16,7 @@ from tests.lists_model import Lists, make, record
 from tests.sealed_run import SealedRun
 from workers.errors import Busy, StorageConflict
 from workers.ledger import Clock, Times
+from workers.room import Room
 from workers.storage import Storage
 from workers.storage.local import LocalStorage
 
@@ -32,6 +33,7 @@ def evidence(tmp_path: Path) -> Any:
             collation.add(f"{number}", "2026-01-01", line)
         collation.end_pass(counts=True)
         yield SimpleNamespace(
+            room=Room(),
             plan=SimpleNamespace(source="acme/main", run="00000001"),
             resources={"incidents": SimpleNamespace(collation=collation)},
         )
@@ -70,7 +72,7 @@ def test_a_sealer_keeps_its_lease_over_a_list_that_takes_longer_to_read(
 
     clock = Clock(0, None, None)
     ledger = SimpleNamespace(seal=take, progress=lambda _source: {}, time=lambda: clock)
-    fleet: Any = SimpleNamespace(storage=storage, ledger=ledger)
+    fleet: Any = SimpleNamespace(room=Room(), storage=storage, ledger=ledger)
     manifest = seal(fleet, run.plan.source, run.plan.run, Lease(fleet, "acme/main", run.plan.run))
     assert manifest["resources"]["audit_records"]["state"] == "complete"
     assert storage.now > 2 * Times().seal_lease
@@ -79,7 +81,7 @@ def test_a_sealer_keeps_its_lease_over_a_list_that_takes_longer_to_read(
 def test_an_artifact_that_is_there_is_adopted_without_being_held_in_memory(
     evidence: Any, tmp_path: Path
 ) -> None:
-    fleet: Any = SimpleNamespace(storage=LocalStorage(tmp_path / "artifacts"))
+    fleet: Any = SimpleNamespace(room=Room(), storage=LocalStorage(tmp_path / "artifacts"))
     lease: Any = SimpleNamespace(beat=lambda: None)
     stored = Writer(fleet, evidence, lease).write("incidents")
     tracemalloc.start()
@@ -116,7 +118,7 @@ def beats() -> list[int]:
 
 def writer(storage: Any, evidence: Any, beats: list[int]) -> Writer:
     lease: Any = SimpleNamespace(beat=lambda: beats.append(1))
-    fleet: Any = SimpleNamespace(storage=storage)
+    fleet: Any = SimpleNamespace(room=Room(), storage=storage)
     return Writer(fleet, evidence, lease)
 
 

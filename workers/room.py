@@ -1,0 +1,95 @@
+"""The memory that pages may take in a process: shared by small ones, and one large one at a time has its own."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+BODY_BYTES = 64 * 2**20
+"""Longest body of an answer, unpacked: a page of 100 records with events of 500 KB has 50 MB."""
+LARGE_PAGE_MB = 300
+"""What such a body takes at most while it is read, cleaned and stored, in MB (tests/bench/bench_memory.py measures)."""
+SHARE = 32
+"""A page that takes more than one part in so many of the room is large."""
+
+
+class NoRoom(Exception):
+    """Other pages take all the memory there is for pages: the page has to be asked for later."""
+
+
+class Room:
+    """Memory for pages, in bytes. Safe to share between threads.
+
+    A small page takes from the room. A large one waits for its turn, in the order of asking, and then takes what it
+    needs beside the room. So the small ones can't keep it waiting forever, and they go on meanwhile. All in all the
+    pages take the room and what one large page takes.
+    """
+
+    def __init__(self, most_bytes: float = math.inf) -> None:
+        self._most = most_bytes
+        self._taken = 0
+        self._turns: list[Share] = []  # large pages in order; the first has its turn
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """Give what one page takes; all of it is given back at the end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            share.give_back()
+
+    def _grow(self, share: Share, size: int, seconds: float) -> None:
+        with self._changed:
+            if self._turns[:1] != [share] and not self._fits(share, size):
+                self._turn(share, size, seconds)
+            share.size += size
+            if self._turns[:1] != [share]:
+                self._taken += size
+
+    def _fits(self, share: Share, size: int) -> bool:
+        """Whether *share* is small with *size* more, and there is room."""
+        return share.size + size <= self._most / SHARE and self._taken + size <= self._most
+
+    def _turn(self, share: Share, size: int, seconds: float) -> None:
+        """Wait until there is room for *share*, or it is its turn to take what it needs; raises NoRoom."""
+        self._turns.append(share)
+        waited = self._changed.wait_for(
+            lambda: self._turns[0] is share or self._fits(share, size),
+            None if math.isinf(seconds) else seconds,
+        )
+        if waited and self._turns[0] is share:
+            self._taken -= share.size  # it no longer counts against the others
+        else:
+            self._turns.remove(share)
+        self._changed.notify_all()
+        if not waited:
+            raise NoRoom
+
+    def _shrink(self, share: Share) -> None:
+        with self._changed:
+            if self._turns[:1] == [share]:
+                del self._turns[0]
+            else:
+                self._taken -= share.size
+            share.size = 0
+            self._changed.notify_all()
+
+
+class Share:
+    """What one page takes of a room. For one thread."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.size = 0
+
+    def take(self, size: int, seconds: float = math.inf) -> None:
+        """Take *size* bytes more, waiting for them for at most *seconds*; raises `NoRoom`."""
+        self._room._grow(self, size, seconds)  # noqa: SLF001 - two halves of one thing
+
+    def give_back(self) -> None:
+        """Give back all that was taken."""
+        self._room._shrink(self)  # noqa: SLF001 - the same
