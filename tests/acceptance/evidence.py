@@ -105,13 +105,13 @@ def read_as(evidence: Evidence, resource: str) -> tuple[list[tuple[str, str]], C
         asked |= dict.fromkeys((n, v) for n, v in envelope["params"] if n not in _SHAPE)
         redactions.update(pointer.rpartition("/")[2] for pointer in envelope["redacted"])
         windowed = windowed or bool(_PERIOD.match(path.parent.name))
-    if not windowed and bounds:  # they say what of a record is shown
+    if not windowed:  # bounds, if there are any, say what of a record is shown
         return [*asked, *bounds.items()], redactions
-    since, until = evidence.manifest()["period"]
-    if windowed:  # all that was ever read, not the last run alone
-        since, first_until = evidence.manifest(evidence.sealed[0])["period"]
-        if resource in KEPT:
-            since = max(since, f"{datetime.fromisoformat(first_until) - KEPT[resource]:%FT%TZ}")
+    # All that was ever read, not the last run alone.
+    since, first_until = evidence.manifest(evidence.sealed[0])["period"]
+    until = evidence.manifest()["period"][1]
+    if resource in KEPT:
+        since = max(since, f"{datetime.fromisoformat(first_until) - KEPT[resource]:%FT%TZ}")
     return [*asked, ("since", since), ("until", until)], redactions
 
 
