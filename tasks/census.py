@@ -11,6 +11,7 @@ import orjson
 from tasks.activity import Activity, Doing, Forecast, Progress, doing, forecast
 from workers.errors import redis_faults
 from workers.limiter import BudgetState, budget_name
+from workers.redis_client import warning
 from workers.roster import Roster
 from workers.runtime import Runtime
 from workers.sources import Source, State
@@ -43,6 +44,8 @@ class Census:
     queues: dict[str, int]  # messages waiting
     workers: dict[str, tuple[str, ...]]  # node -> the queues it takes from
     sights: list[Sight]
+    lost: str = ""  # how it shows that Redis lost something, which is then put back
+    warning: str = ""  # what to change in Redis's configuration
 
     @property
     def taken(self) -> set[str]:
@@ -63,9 +66,10 @@ def census(fleet: Runtime, sources: Iterable[Source]) -> Census:
         queues = _queues(fleet)
         workers = Roster(fleet.redis, fleet.settings.key_prefix).workers()
         paused = fleet.switch.known()
+        lost, advice = fleet.marks.lost(), warning(fleet.redis)
         sights = _sights(fleet, listed, queues, paused=paused)
     tick = None if clock.tick_ms is None else max(0.0, (clock.now_ms - clock.tick_ms) / 1000)
-    return Census(clock.now_ms, tick, paused, queues, workers, sights)
+    return Census(clock.now_ms, tick, paused, queues, workers, sights, lost, advice)
 
 
 def _queues(fleet: Runtime) -> dict[str, int]:

@@ -87,8 +87,8 @@ def plan_run(source: str) -> None:
     found = fleet.sources.get(source)
     if found.state is State.ACTIVE:
         open_run(fleet, found, due=True)
-    else:
-        fleet.ledger.schedule(source, None)
+    else:  # its open run may have been lost; else nothing of it is due
+        _restored(fleet, found)
 
 
 @celery.task(name="tasks.plan.probe_source")
@@ -259,7 +259,7 @@ def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
     Repeatable, and harmless while the fleet works: what Redis knows better stays. *beat* is called
     once per document of the registry and once per source.
     """
-    marker = _marker(fleet)
+    token = fleet.marks.begin()
     fleet.switch.restore()
     if unreadable := fleet.sources.restore(beat).unreadable:
         log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
@@ -268,7 +268,8 @@ def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
         for found in readers.map(lambda source: _tried(fleet, source), fleet.sources.list()):
             reopened += found
             beat()
-    fleet.redis.set(f"{fleet.settings.key_prefix}:marker", marker)
+    if not fleet.marks.settle(token):
+        log.warning("Redis evicted keys while they were put back: the fleet begins again")
     log.info("recovered %d open runs", reopened)
     return reopened
 
@@ -277,7 +278,7 @@ def _tried(fleet: Runtime, source: Source) -> bool:
     """Restore one source; what is wrong with it alone is logged, tried again when a run is due, and stops no other."""
     try:
         with fleet.troubles.noted(source.id, "run") as note:
-            reopened = _restore(fleet, source)
+            reopened = _restored(fleet, source)
             note.done = not reopened  # the same
         return reopened
     except (StorageUnreachable, RedisUnreachable, RedisError):
@@ -288,9 +289,26 @@ def _tried(fleet: Runtime, source: Source) -> bool:
         return False
 
 
+def _restored(fleet: Runtime, source: Source) -> bool:
+    """Restore one source, again for as long as somebody changes it meanwhile; return whether its run was open."""
+    reopened = _restore(fleet, source)
+    while (now := fleet.sources.get(source.id)).version != source.version:
+        source = now
+        reopened = _restore(fleet, source)
+        # What they told an open run may have come before it was there again.
+        if source.state is State.ACTIVE:
+            outcome = fleet.ledger.resume(source.id)
+            messages.publish(source.id, fleet.ledger.progress(source.id).get("run", ""), outcome)
+        else:
+            fleet.ledger.hold(source.id, str(source.state))
+    return reopened
+
+
 def _restore(fleet: Runtime, source: Source) -> bool:
     if wants_look(source):
         fleet.daily.begin(source.id)
+    else:
+        fleet.daily.end(source.id)
     run, last = _newest(fleet, source)
     if run and last is None:
         # A source is as late as the run before, while the next one is open.
@@ -314,18 +332,13 @@ def _manifest_before(fleet: Runtime, source: Source, run: str) -> dict[str, Any]
 
 
 def _notice_loss(fleet: Runtime) -> None:
-    """Compare our marker with Redis's run id: another, or none, means that Redis lost something."""
-    prefix = fleet.settings.key_prefix
-    known = fleet.redis.get(f"{prefix}:marker")
-    if known == _marker(fleet):
-        return
-    if fleet.redis.set(f"{prefix}:recovering", b"1", nx=True, ex=RECOVERY_SECONDS):
-        log.warning("Redis was restarted or emptied: restoring from storage")
+    """Have what Redis lost put back; a second message for that is sent after two minutes."""
+    recovering = f"{fleet.settings.key_prefix}:recovering"
+    if (lost := fleet.marks.lost()) and fleet.redis.set(
+        recovering, b"1", nx=True, ex=RECOVERY_SECONDS
+    ):
+        log.warning("Redis may have lost something (%s): restoring from storage", lost)
         messages.recover()
-
-
-def _marker(fleet: Runtime) -> bytes:
-    return str(fleet.redis.info("server")["run_id"]).encode()
 
 
 def _regular_due(fleet: Runtime, source: Source, last: dict[str, Any]) -> bool:

@@ -36,7 +36,7 @@ from workers.app import QUEUES, celery
 from workers.errors import Fault, as_fault
 from workers.ledger import Ledger
 from workers.limiter import BudgetState, Limiter
-from workers.redis_client import impatient
+from workers.redis_client import impatient, memory
 from workers.roster import Roster
 from workers.settings import Settings, load_settings
 from workers.sources import every_source
@@ -103,27 +103,34 @@ class Vitals(Collector):
         prefix = self._settings.key_prefix
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.info("memory")
             pipe.get(f"{prefix}:paused")
             pipe.hlen(f"{prefix}:troubles")
             pipe.hlen(f"{prefix}:unacked")
             pipe.zrange(f"{prefix}:unacked_index", 0, 0, withscores=True)
             for queue in QUEUES:
                 pipe.llen(f"{prefix}:{queue}")
-            (now, _), memory, paused, troubles, unacked, oldest, *lengths = pipe.execute()
+            (now, _), paused, troubles, unacked, oldest, *lengths = pipe.execute()
         workers = Counter(
             queue for queues in Roster(self._redis, prefix).workers().values() for queue in queues
         )
-        limit = memory.get("maxmemory") or memory.get("total_system_memory", 0)
-        return {
-            "redis_memory_bytes": one(memory["used_memory"]),
-            "redis_memory_limit_bytes": one(limit),
+        return self._memory() | {
             "fleet_paused": one(paused == b"1"),
             "troubles": one(troubles),
             "queue_messages": {(q,): n for q, n in zip(QUEUES, lengths, strict=True)},
             "queue_workers": {(q,): workers[q] for q in QUEUES},
             "unacked_messages": one(unacked),
             "unacked_oldest_seconds": one(max(0.0, now - oldest[0][1]) if oldest else 0.0),
+        }
+
+    def _memory(self) -> Reading:
+        """Return how full Redis is, unless its user may not ask."""
+        found = memory(self._redis)
+        if not found:
+            return {}
+        limit = found.get("maxmemory") or found.get("total_system_memory", 0)
+        return {
+            "redis_memory_bytes": one(found["used_memory"]),
+            "redis_memory_limit_bytes": one(limit),
         }
 
     def _registry(self) -> Reading:

@@ -186,6 +186,7 @@ class Model:
     ) -> Outcome:
         if run := self.runs.get(source):
             run.reopened = run.reopened or (reopened and run.id == run_id)
+            self.look(source)
             return Outcome("joined", run=run.id)
         run = Run(run_id, queue, "us", *lanes, self.now, self.now, hold, reopened=reopened)
         self.runs[source] = run

@@ -1,6 +1,7 @@
 """The whole fleet on one machine: Redis unless there is one, workers, beat and Flower, under one supervisor."""
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -16,6 +17,8 @@ from workers.flower import password_of
 from workers.secret_files import SECRETS_DIR
 from workers.settings import PREFIX, Settings
 from workers.supervisor import Child, Supervisor
+
+log = logging.getLogger("pagetrail.fleet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ def _check(settings: Settings) -> None:
 
     parts = build(settings)
     redis_client.check(parts.redis, settings.key_prefix)
+    if warning := redis_client.warning(parts.redis):
+        log.warning("%s", warning)
     parts.storage.check()
     parts.redis.close()
 

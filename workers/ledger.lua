@@ -5,27 +5,30 @@
 --       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number; tick_at, woke_at -> ms of the last
 --                   tick, and of the last one before which there was none for long  (all sources)
 --       4 clocks    hash: source -> ms that the clock of its answers is ahead of Redis's
---       5 last      hash: source -> summary of its last sealed run (opaque)
---       6 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run;
+--       5 last      hash: source -> summary of its last sealed run (opaque, but for its `run`)
+--       6 open      hash: source -> id of its open run: what shows that the run was lost, where it is
+--       7 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run;
 --                   why pages came back since the last success, why_at since when; per feed (what a page's
 --                   id begins with) unsure: open pages whose answers tell how many follow, and
---                   ahead: pages foreseen that are not open yet; apart: pages that wait alone, for a budget of their own
---       7 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
+--                   ahead: pages foreseen that are not open yet; apart: pages that wait alone, for a budget of their own;
+--                   open, held: how many pages there are, and of those held ones, to compare with the other keys
+--       8 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
 --                   o offers, but those after which nothing can be stored, t token, a attempts, f last failure, r requests, u unsure, i since when it
 --                   is claimed, or was offered and not claimed, b counted in apart)
---       8 ready     sorted set: waiting page -> sequence
---       9 later     sorted set: waiting page -> not-before ms
---      10 offered   sorted set: page with a message out -> ms of the offer (or of the last check)
---      11 claimed   sorted set: page in a worker's hands -> ms when its lease ends
---      12 groups    hash: group -> open pages; "held:<group>" -> its held page
---      13.. the Celery lists of the queues named in ARGV[2], in that order
+--       9 ready     sorted set: waiting page -> sequence
+--      10 later     sorted set: waiting page -> not-before ms
+--      11 offered   sorted set: page with a message out -> ms of the offer (or of the last check)
+--      12 claimed   sorted set: page in a worker's hands -> ms when its lease ends
+--      13 groups    hash: group -> open pages; "held:<group>" -> its held page
+--      14.. the Celery lists of the queues named in ARGV[2], in that order
 -- ARGV  1 operation, 2 JSON {source, queues, ...arguments of the operation}, 3 now in ms (tests) or ""
 -- Reply JSON. Times are ms of Redis's clock. Every operation is atomic; each says whether it may be
 -- repeated. Tokens fence: a page changes hands only for the token the entry holds.
 
-local DUE, SCHEDULE, QUEUES, CLOCKS, LAST = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local DUE, SCHEDULE, QUEUES, CLOCKS, LAST, OPEN =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS =
-  KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+  KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local RUN_KEYS = {RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS}
 local CHECK_AGAIN = 10000    -- a doubtful offer, or a source taken but not tended, is looked at again
 local REPEAT = 30000         -- a seal, probe or plan message is repeated after this
@@ -62,7 +65,7 @@ end
 
 local function messages(queue)
   for position, name in ipairs(arg.queues) do
-    if name == queue then return redis.call('LLEN', KEYS[12 + position]) end
+    if name == queue then return redis.call('LLEN', KEYS[13 + position]) end
   end
 end
 local function crowded(queue) return messages(queue) >= CROWD end
@@ -71,6 +74,15 @@ local function crowded(queue) return messages(queue) >= CROWD end
 local function wait_until()
   if number('wait_until') > now + WAIT_MOST then set('wait_until', now + WAIT_MOST) end
   return number('wait_until')
+end
+
+-- Whether all keys of the run are there. Redis evicts keys one by one if it is told to, and what is left
+-- of a run then may look as if it had no page left to read.
+local function whole()
+  local open, placed = number('open'), number('held')
+  for _, key in ipairs({READY, LATER, OFFERED, CLAIMED}) do placed = placed + redis.call('ZCARD', key) end
+  return redis.call('EXISTS', RUN) == 1 and redis.call('HLEN', PAGES) == open and placed == open
+    and (open == 0 or redis.call('EXISTS', GROUPS) == 1)
 end
 
 local function open_pages() return redis.call('HLEN', PAGES) end
@@ -146,14 +158,20 @@ local function blame(why, since)
   if get('why') ~= why then set('why', why, 'why_at', since or now) end
 end
 
+-- Count a page that is opened (1), or is open no more (-1).
+local function count_open(entry, change)
+  redis.call('HINCRBY', RUN, 'open', change)
+  if entry.h then redis.call('HINCRBY', RUN, 'held', change) end
+end
+
 local function add(page)  -- a page to open: id, payload, group, held, delay_seconds, unsure
   if redis.call('HEXISTS', PAGES, page.id) == 1 then return end
   local entry = {d = page.payload, g = page.group, s = redis.call('HINCRBY', RUN, 'sequence', 1),
-    u = page.unsure or nil}
+    h = page.held or nil, u = page.unsure or nil}
   count_unsure(page.id, entry, 1)
+  count_open(entry, 1)
   redis.call('HINCRBY', GROUPS, page.group, 1)
-  if page.held then
-    entry.h = true
+  if entry.h then
     redis.call('HSET', GROUPS, 'held:' .. page.group, page.id)
     keep(page.id, entry)
   else
@@ -168,6 +186,7 @@ local function free_held(group)
     redis.call('HDEL', GROUPS, 'held:' .. group)
     local entry = entry_of(held)
     entry.h = nil
+    redis.call('HINCRBY', RUN, 'held', -1)
     waits(held, entry)
   end
 end
@@ -204,6 +223,7 @@ local function drop_group(group)
     if page:sub(1, #group + 1) == group .. '/' then
       local entry = entry_of(page)
       count_unsure(page, entry, -1)
+      count_open(entry, -1)
       set_apart(entry, false)
       redis.call('HDEL', PAGES, page)
       for _, key in ipairs({READY, LATER, OFFERED, CLAIMED}) do redis.call('ZREM', key, page) end
@@ -214,7 +234,7 @@ end
 
 local function conclude(verdict)  -- no more pages: seal what there is
   drop_pages()
-  set('verdict', verdict, 'seal_at', now)
+  set('verdict', verdict, 'seal_at', now, 'open', 0, 'held', 0)
   redis.call('HDEL', RUN, 'hold', 'apart')
 end
 
@@ -303,10 +323,13 @@ end
 -- already. Repeatable.
 function operations.open()
   local run = get('run')
+  redis.call('HSET', OPEN, source, run or arg.run)
   if run then
     if run == arg.run and arg.reopened then set('reopened', 1) end
+    look()
     return cjson.encode({status = 'joined', run = run})
   end
+  redis.call('DEL', unpack(RUN_KEYS))  -- what Redis did not evict
   set('run', arg.run, 'queue', arg.queue, 'region', arg.region, 'lanes', arg.lanes,
       'lanes_max', arg.lanes_max, 'opened_at', now, 'success_at', now, 'seal_at', now)
   if arg.reopened then set('reopened', 1) end
@@ -397,6 +420,7 @@ function operations.close()
   redis.call('HDEL', PAGES, arg.page)
   redis.call('ZREM', CLAIMED, arg.page)
   count_unsure(arg.page, entry, -1)
+  count_open(entry, -1)
   if arg.ahead then set('ahead:' .. feed_of(arg.page), arg.ahead) end
   if redis.call('HINCRBY', GROUPS, group, -1) == 0 then redis.call('HDEL', GROUPS, group) end
   if arg.supersede then drop_group(group) end
@@ -521,13 +545,31 @@ function operations.seal()
   return reply('sealing')
 end
 
+-- Whether a newer run is known to have ended: whoever says this was late.
+local function is_older()
+  local known = redis.call('HGET', LAST, source)
+  local read, last = pcall(cjson.decode, known or '')
+  return read and type(last) == 'table' and last.run ~= nil and last.run > arg.run
+end
+
 -- Forget a run whose manifest is stored, and schedule the next. Repeatable.
 function operations.finish()
+  if redis.call('HGET', OPEN, source) == arg.run then redis.call('HDEL', OPEN, source) end
   if is_run() then redis.call('DEL', unpack(RUN_KEYS)) end
+  if is_older() then return reply('finished') end
   if arg.summary then redis.call('HSET', LAST, source, arg.summary) end
   if arg.at then redis.call('ZADD', SCHEDULE, arg.at, source)
   else redis.call('ZREM', SCHEDULE, source) end
   return reply('finished')
+end
+
+-- What is left of a run that is not whole is worth nothing: it is due, and opened again from storage.
+local READS = {take = true, time = true, progress = true}
+if not READS[ARGV[1]] and redis.call('HEXISTS', OPEN, source) == 1 and not whole() then
+  redis.call('DEL', unpack(RUN_KEYS))
+  redis.call('HDEL', OPEN, source)
+  redis.call('ZADD', SCHEDULE, now, source)
+  look()
 end
 
 return operations[ARGV[1]]()

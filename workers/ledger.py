@@ -352,7 +352,7 @@ class Ledger:
         return self._script(keys=self._keys(source), args=args, client=client)
 
     def _keys(self, source: str) -> list[str]:
-        shared = ("due", "schedule", "queues", "clocks", "last")
+        shared = ("due", "schedule", "queues", "clocks", "last", "open")
         own = ("run", "pages", "ready", "later", "offered", "claimed", "groups")
         return [
             *(f"{self._prefix}:{name}" for name in shared),

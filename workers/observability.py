@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import redis
 from celery import Task, signals
 from celery.app.log import Logging
 from celery.worker import state
@@ -11,7 +13,10 @@ from celery.worker import state
 from workers import health, metrics, sentry
 from workers.errors import Fault, as_fault, is_outage
 from workers.logs import configure_logging, log
-from workers.settings import load_settings
+from workers.redis_client import impatient, warning
+from workers.settings import Settings, load_settings
+
+_ANSWER_SECONDS = 2.0
 
 
 def log_failure(
@@ -96,6 +101,16 @@ def _on_ready(sender: Any, **_: Any) -> None:
     metrics.BUSY.set_function(lambda: len(state.active_requests))
     health.set_ready(sender.hostname, ready=True)
     log.info("%s takes work", sender.hostname)
+    _warn(load_settings())
+
+
+def _warn(settings: Settings) -> None:
+    with (
+        suppress(Fault, redis.RedisError),
+        impatient(settings.redis_url_or_embedded(), _ANSWER_SECONDS) as client,
+    ):
+        if said := warning(client):
+            log.warning("%s", said)
 
 
 def _on_shutting_down(sender: str, **_: Any) -> None:

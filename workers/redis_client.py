@@ -1,5 +1,6 @@
 """Clients of Redis: one that waits and that threads share, one that asks only once; and what its clock says."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import redis
@@ -8,7 +9,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import DefaultParser
 from redis.retry import Retry
 
-from workers.errors import redis_faults
+from workers.errors import RedisRefuses, redis_faults
 
 CONNECTIONS = 64
 SOCKET_SECONDS = 5.0
@@ -76,6 +77,28 @@ def check(redis: Redis, prefix: str) -> None:
     """
     with redis_faults():
         redis.delete(*(f"{prefix}:check:{name}" for name in "abc"))  # never there
+
+
+def memory(redis: Redis) -> Mapping[str, Any]:
+    """Return what INFO says of the server's memory; nothing to a user without dangerous commands."""
+    try:
+        with redis_faults():
+            known: Any = redis.info("memory")
+    except RedisRefuses:
+        return {}
+    return dict(known)
+
+
+def warning(redis: Redis) -> str:
+    """Return what to change in the server's configuration, as a sentence; "" if nothing, or if we may not see it."""
+    known = memory(redis)
+    policy = str(known.get("maxmemory_policy", ""))
+    if not policy.startswith("allkeys") or not known.get("maxmemory"):
+        return ""
+    return (
+        f"Redis deletes keys of the fleet when its memory is full (maxmemory-policy {policy}), and work is repeated: "
+        "set the policy to noeviction."
+    )
 
 
 def now_ms(redis: Redis) -> int:

@@ -11,6 +11,7 @@ from workers.daily import Daily
 from workers.events import Events
 from workers.ledger import Ledger, Times
 from workers.limiter import Limiter
+from workers.marks import Marks
 from workers.pagerduty import PagerDuty
 from workers.redis_client import connect
 from workers.regions import RegionGate
@@ -32,6 +33,7 @@ class Runtime:
     redis: Redis
     storage: Storage
     vault: Vault
+    marks: Marks
     sources: Sources
     switch: Switch
     troubles: Troubles
@@ -63,6 +65,7 @@ def build(settings: Settings) -> Runtime:
         redis=redis,
         storage=storage,
         vault=vault,
+        marks=Marks(redis, prefix),
         sources=Sources(redis, storage, vault, prefix),
         daily=Daily(redis, prefix),
         events=Events(redis, prefix),

@@ -18,11 +18,12 @@ local function share(of, value)
 end
 
 local known = redis.call('HGET', SOURCES, source)
-if known then
-  local before = cjson.decode(known)
-  if before.version >= version then return 0 end
+local before = known and cjson.decode(known)
+if before then
+  if before.version > version then return 0 end
   if before.fingerprint ~= fingerprint then share(before.fingerprint, nil) end
 end
 share(fingerprint, tonumber(reserve))  -- tonumber("") is nil, which takes the source out
+if before and before.version == version then return 0 end  -- only CREDENTIALS may have been lost
 redis.call('HSET', SOURCES, source, document)
 return 1

@@ -26,6 +26,7 @@ from workers.errors import (
     VaultFault,
     redis_faults,
 )
+from workers.marks import MARK
 from workers.recent import Recent
 from workers.renamings import Renaming
 from workers.storage import Storage, Version
@@ -139,7 +140,8 @@ def parse_source_id(text: str) -> str:
 def source_ids(redis: Redis, prefix: str) -> list[str]:
     """Return the ids of the sources that Redis knows, sorted."""
     names = redis.hkeys(f"{prefix}:sources")
-    return sorted(each.decode() if isinstance(each, bytes) else each for each in names)
+    found = (each.decode() if isinstance(each, bytes) else each for each in names)
+    return sorted(name for name in found if name != MARK)
 
 
 def every_source(redis: Redis, prefix: str) -> Iterator[list[Source]]:
@@ -342,6 +344,8 @@ class Sources:
 def _readable(documents: Mapping[bytes, bytes]) -> Iterator[Source]:
     """Yield the sources of Redis's copies; one that can't be read hides none of the others."""
     for name, text in documents.items():
+        if name == MARK.encode():
+            continue
         try:
             yield Source.from_json(text)
         except (KeyError, TypeError, ValueError):

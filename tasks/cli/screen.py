@@ -61,7 +61,7 @@ def screen(view: View, size: tuple[int, int] | None) -> RenderableType:
     from rich.text import Text
 
     width, height = size or (None, None)
-    head = [*_fleet_lines(view.census), _counts(view.rows)]
+    head = [*_fleet_lines(view.census), *_counts(view)]
     if width:
         head = [part for line in head for part in textwrap.wrap(line, width)]
     lines = [Text(line) for line in [*head, ""]]
@@ -86,17 +86,28 @@ def _fleet_lines(found: Census) -> Iterator[str]:
             yield "No tick comes: is beat running?"
     if found.paused:
         yield "All requests are paused: `pagetrail source resume --all` lets them go on."
+    if found.warning:
+        yield found.warning
+    if found.lost:
+        yield (
+            f"Redis may lack sources and runs ({found.lost}): a fleet at work puts them back from storage, and so "
+            "does `pagetrail recover`."
+        )
     waiting = ", ".join(f"{name} {count:,}" for name, count in found.queues.items())
     yield f"Messages waiting: {waiting}."
 
 
-def _counts(rows: Sequence[Row]) -> str:
+def _counts(view: View) -> Iterator[str]:
+    rows = view.rows
+    if not rows and view.census.lost:
+        return
     if not rows:
-        return "There is no source yet: `pagetrail source connect TENANT/NAME` makes one."
+        yield "There is no source yet: `pagetrail source connect TENANT/NAME` makes one."
+        return
     counts = Counter(row.sight.doing.activity for row in rows)
     names = {each: sights.WORDS[each].partition(":")[0] for each in Activity if counts[each]}
     tally = (f"{counts[each]:,} {name}" for each, name in names.items())
-    return f"{output.counted(len(rows), 'source')}, {_needy(rows)}: {', '.join(tally)}."
+    yield f"{output.counted(len(rows), 'source')}, {_needy(rows)}: {', '.join(tally)}."
 
 
 def _needy(rows: Sequence[Row]) -> str:

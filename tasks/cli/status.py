@@ -90,6 +90,7 @@ def _document(view: View) -> dict[str, Any]:
         "working": found.working,
         "tick_age_seconds": found.tick_seconds,
         "paused": found.paused,
+        "redis": {"lost": found.lost, "warning": found.warning},
         "queues": found.queues,
         "workers": found.workers,
         "sources": list(map(_entry, view.rows)),

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import orjson
@@ -161,7 +162,11 @@ class Both:
                     assert sizes[entry["g"]] > 1, "held only while its group has another open page"
                 assert bool(entry.get("t")) == (places[name][:1] != [] and
                                                 places[name][0][0] == "claimed")  # fmt: skip
+            assert self.redis.hexists("p:open", source) == self.redis.exists(f"p:run:{source}")
             if self.redis.exists(f"p:run:{source}"):
+                held = sum("h" in entry for entry in entries.values())
+                counts = self.redis.hmget(f"p:run:{source}", "open", "held")
+                assert [int(n or 0) for n in counts] == [len(entries), held]
                 look, run = self.look(source), self.ledger.progress(source)
                 unsure = Counter(
                     f"unsure:{n.partition('/')[0]}" for n, e in entries.items() if e.get("u")
@@ -846,3 +851,41 @@ def test_no_absurd_wait_and_no_clock_set_back_holds_up_a_run_for_long(ledger: Le
         ledger.now_ms = clock + 120_000
         assert [offer.page for offer in ledger.tend("acme/a").offers] == ["a/all.1/000000"]
         ledger.finish("acme/a", "00000001", None, "")
+
+
+PARTS = ("run", "pages", "ready", "later", "offered", "claimed", "groups")
+
+
+@pytest.mark.parametrize("size", range(1, len(PARTS) + 1))
+def test_a_run_of_which_redis_evicted_any_part_is_due_again_and_is_not_sealed(
+    ledger: Ledger, redis: Redis, size: int
+) -> None:
+    """Whatever is left of it says nothing: without its pages a run would look as if it had read them all."""
+    tried = 0
+    for lost in combinations(PARTS, size):
+        redis.flushall()
+        offers = begin(ledger, *(f"{letter}/all.1" for letter in "abcdefghijkl")).offers
+        claim = take(ledger, offers[0])
+        ledger.give_back(
+            take(ledger, offers[1]), why="budget", delay_seconds=9, resource="x", alone=True
+        )
+        assert all(redis.exists(f"p:{part}:acme/a") for part in PARTS), "each part is there"
+        redis.delete(*(f"p:{part}:acme/a" for part in lost))
+        assert not ledger.seal("acme/a", "00000001", "sealer")
+        assert ledger.close(claim, [], resource="x", settle=True).status == "stale"
+        assert ledger.tend("acme/a").task == "plan"
+        assert not any(redis.exists(f"p:{part}:acme/a") for part in PARTS)
+        assert begin(ledger, "a/all.1").status == "opened"
+        tried += 1
+    assert tried
+
+
+def test_the_end_of_an_older_run_told_late_changes_nothing(ledger: Ledger, redis: Redis) -> None:
+    """A worker that restores Redis may be slower than the run after the one it restores."""
+    newer = '{"run": "00000002"}'
+    ledger.finish("acme/a", "00000002", START_MS + 9_000, newer)
+    ledger.finish("acme/a", "00000001", START_MS, '{"run": "00000001"}')
+    assert ledger.lasts(["acme/a"]) == [newer]
+    assert redis.zscore("p:schedule", "acme/a") == START_MS + 9_000
+    ledger.finish("acme/a", "00000002", None, newer)
+    assert redis.zscore("p:schedule", "acme/a") is None

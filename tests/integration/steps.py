@@ -150,7 +150,7 @@ class Fleet:
         """Let time go by until something is due, and let beat tick."""
         ledger = self.runtime.ledger
         assert ledger.now_ms is not None
-        due = self.redis.zrange("pagetrail:due", 0, 0, withscores=True)
+        due = self.redis.zrangebyscore("pagetrail:due", 0, "(inf", 0, 1, withscores=True)
         ledger.now_ms = max(ledger.now_ms + 1, int(due[0][1]) if due else 0)
         plan.tick()
 

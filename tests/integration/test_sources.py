@@ -53,9 +53,9 @@ def test_an_added_source_is_found_again(sources: Sources, make: Make) -> None:
 def test_a_copy_that_cannot_be_read_hides_no_other_source(
     sources: Sources, make: Make, redis: Redis, prefix: str
 ) -> None:
-    """A newer version, rolled back meanwhile, knew a state that this one does not."""
+    """Somebody changed it by hand, or a newer version, rolled back meanwhile, wrote another form."""
     other, newer = sources.add(make("acme/other")), make("acme/newer")
-    copy = orjson.loads(newer.to_json()) | {"state": "archived"}
+    copy = orjson.loads(newer.to_json()) | {"keyed_at": "long ago"}
     redis.hset(f"{prefix}:sources", newer.id, orjson.dumps(copy))
     assert sources.list() == [other]
     assert [batch for batch in every_source(redis, prefix) if batch] == [[other]]

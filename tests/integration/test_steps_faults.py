@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ from workers.app import celery
 from workers.errors import VaultFault
 from workers.pagerduty import Outcome, Reply
 from workers.room import Room
+from workers.runtime import Runtime
 from workers.sources import Source, State
 
 OTHER = "acme/other"
@@ -507,3 +508,95 @@ def test_a_run_goes_by_the_clock_that_all_share(fleet: Fleet) -> None:
     assert began <= moment(orjson.loads(text)["opened_at"]) < began + timedelta(hours=1)
     page = decode_page(fleet.storage.get(page_key(SOURCE, RUN, "users/all.1/000000")))
     assert began <= moment(page.envelope["fetched_at"]) < began + timedelta(hours=1)
+
+
+def lose_some(fleet: Fleet, names: Iterable[str]) -> None:
+    """Evict keys, as a full Redis does that may: the marker and what nobody names stay."""
+    for name in names:
+        fleet.redis.delete(f"pagetrail:{name}")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("sources", "schedule"),
+        ("sources", "credentials", "last", "open", "due", "schedule", "daily"),
+        ("due",),
+        ("daily",),
+        (f"run:{SOURCE}",),
+        (f"pages:{SOURCE}", f"ready:{SOURCE}", f"offered:{SOURCE}", f"claimed:{SOURCE}"),
+        ("open", f"run:{SOURCE}"),
+        ("open", "due", f"run:{SOURCE}", f"pages:{SOURCE}", f"groups:{SOURCE}"),
+    ],
+    ids=", ".join,
+)
+def test_a_fleet_whose_keys_were_evicted_puts_them_back_and_ends_its_run(
+    fleet: Fleet, names: tuple[str, ...]
+) -> None:
+    """The marker that says that all is there has stayed: collection would stop without a word."""
+    for _ in range(12):
+        fleet.step() if fleet.messages else fleet.idle()
+    assert fleet.redis.exists(*(f"pagetrail:{name}" for name in names)), (
+        "there is something to lose"
+    )
+    lose_some(fleet, names)
+    assert fleet.redis.exists("pagetrail:marker")
+    fleet.messages.clear()
+    fleet.live()
+    assert states(fleet) == {}
+    assert fleet.runtime.marks.lost() == ""
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "the next run is due"
+    assert fleet.redis.zscore("pagetrail:daily", SOURCE), "it is looked after"
+    [row] = api.status(fleet.runtime).sights
+    assert row.last
+    assert list(fleet.runtime.sources.sharers([row.source.fingerprint])[0]) == [SOURCE]
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_run_of_a_stopped_source_is_put_back_as_it_was(fleet: Fleet, paused: bool) -> None:
+    """It waits for the person who stopped it, or is sealed as cancelled."""
+    (api.pause if paused else api.disconnect)(fleet.runtime, SOURCE)
+    fleet.messages.clear()
+    lose_some(fleet, [f"{part}:{SOURCE}" for part in ("run", "pages", "ready", "offered")])
+    while not fleet.redis.exists(f"pagetrail:run:{SOURCE}"):
+        fleet.step() if fleet.messages else fleet.idle()
+    if paused:
+        assert fleet.runtime.ledger.progress(SOURCE)["hold"] == "paused"
+        api.resume(fleet.runtime, SOURCE)
+    fleet.live()
+    assert fleet.manifest
+    assert fleet.manifest["state"] == ("complete" if paused else "cancelled")
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_what_a_person_does_to_a_source_while_it_is_restored_holds(
+    fleet: Fleet, opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The restoring worker read the source before: it looks again until nobody changed it meanwhile."""
+    if not opened:
+        fleet.live()
+    api.pause(fleet.runtime, SOURCE)
+    fleet.lose_redis()
+    api.sources(fleet.runtime)
+    schedule, acts = plan.schedule, [api.resume]
+
+    def late(runtime: Runtime, source: Source, after: datetime | None = None) -> None:
+        if acts:
+            acts.pop()(runtime, SOURCE)
+        schedule(runtime, source, after)
+
+    def late_finish(runtime: Runtime, source: str, manifest: Any) -> None:
+        if acts:
+            acts.pop()(runtime, SOURCE)
+        finish(runtime, source, manifest)
+
+    finish = plan.finish
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "schedule", late)
+        patch.setattr(plan, "finish", late_finish)
+        plan.restore(fleet.runtime)
+    assert not acts
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it is due some day"
+    progress = fleet.runtime.ledger.progress(SOURCE)
+    assert ("run" in progress) is opened
+    assert "hold" not in progress

@@ -138,3 +138,16 @@ def test_what_needs_a_person_is_told_beside_what_a_source_is_doing() -> None:
     view = seen(census([found]), NOW, 90)
     assert view.rows == [Row(found, (Concern.ROTATION,))]
     assert "reading, rotation due" in shown(view, (80, 24))
+
+
+def test_an_emptied_redis_is_not_taken_for_a_fleet_without_sources() -> None:
+    """Who looks at the wrong moment must not think that nothing was ever connected."""
+    assert "There is no source yet" in shown(View(census([]), NOW, []))
+    lost = shown(View(census([], lost="it evicted pagetrail:sources"), NOW, []))
+    assert "There is no source yet" not in lost
+    assert "may lack sources and runs (it evicted pagetrail:sources)" in lost
+    assert "`pagetrail recover`" in lost
+
+
+def test_what_to_change_in_redis_is_shown() -> None:
+    assert "Set it so." in shown(View(census([], warning="Set it so."), NOW, []))
