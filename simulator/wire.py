@@ -188,6 +188,8 @@ async def _parts(reply: Reply, request: Request) -> AsyncIterator[bytes]:
         yield head
     if reply.stream is not None:
         async for part in reply.stream:
+            if not part:
+                continue  # an empty chunk would be the last
             yield part if reply.delivery == "bare" else b"%x\r\n%b\r\n" % (len(part), part)
         yield b"0\r\n\r\n"
         return

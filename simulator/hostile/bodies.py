@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import cache
+from itertools import chain, repeat
 
 from simulator.hostile.kind import (
     Body,
     Exchange,
     Hostile,
     Spoil,
-    is_list,
     pages,
     set_header,
     wrapper_of,
@@ -22,7 +22,9 @@ from simulator.wire import Reply
 
 MEGABYTE = 2**20
 BODY_MEGABYTES, RECORD_MEGABYTES, BOMB_MEGABYTES = 60, 50, 256
-TINY_RECORDS = 1_000_000
+TINY_RECORDS, TINY_AT_ONCE = 1_000_000, 2_000
+SLICE = b"x" * 2**14
+HERE = "@here@"
 DEPTH, BRACKETS = 10_000, 1_000_000
 GZIP_HEAD = b"\x1f\x8b\x08" + bytes(7)
 GARBAGE = bytes(range(256)) * 8
@@ -45,31 +47,52 @@ def _is(body: bytes, content_type: str = "application/json") -> Spoil:
     return spoil
 
 
-def _body_wide(body: Body, _: Exchange) -> None:
-    """Spread the size over all records of the page, or over one if there aren't any."""
+def _large(change: Callable[[Body], None], pieces: Callable[[int], Iterable[bytes]]) -> Spoil:
+    """Return what sends a page with *pieces* in each of the places *change* leaves; nobody holds them all."""
+
+    def spoil(exchange: Exchange) -> None:
+        pages(lambda body, _: change(body))(exchange)
+        first, *others = exchange.reply.body.split(json.dumps(HERE).encode())
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield first
+            for part in others:
+                for piece in pieces(len(others)):
+                    yield piece
+                yield part
+
+        if others:
+            exchange.reply.stream = stream()
+
+    return spoil
+
+
+def _in_each(body: Body) -> None:
     found = [r for r in body[wrapper_of(body) or ""] if isinstance(r, dict)] or [body]
     for record in found:
-        record["padding"] = "x" * (BODY_MEGABYTES * MEGABYTE // len(found))
+        record["padding"] = HERE
 
 
-def _record_large(body: Body, _: Exchange) -> None:
+def _in_first(body: Body) -> None:
     for record in body[wrapper_of(body) or ""][:1]:
-        record["padding"] = "x" * (RECORD_MEGABYTES * MEGABYTE)
+        record["padding"] = HERE
 
 
-def _tiny_records(exchange: Exchange) -> None:
-    reply = exchange.reply
-    if reply.status == 200 and is_list(body := json.loads(reply.body)):
-        name = wrapper_of(body) or ""
-        body[name] = []
-        tiny = json.dumps(body).encode()
-        held = json.dumps(name).encode() + b": ["
-        reply.body = tiny.replace(held, held + _many_tiny(), 1)
+def _instead(body: Body) -> None:
+    body[wrapper_of(body) or ""] = [HERE]
 
 
-@cache
-def _many_tiny() -> bytes:
-    return b",".join(b'{"id":"T%X"}' % number for number in range(TINY_RECORDS))
+def _text(megabytes: int) -> Callable[[int], Iterable[bytes]]:
+    """Return a text of so many megabytes, shared by all places."""
+    return lambda places: chain(
+        [b'"'], repeat(SLICE, megabytes * MEGABYTE // len(SLICE) // places), [b'"']
+    )
+
+
+def _many_tiny(_: int) -> Iterator[bytes]:
+    for start in range(0, TINY_RECORDS, TINY_AT_ONCE):
+        ids = range(start, start + TINY_AT_ONCE)
+        yield (b"," if start else b"") + b",".join(b'{"id":"T%X"}' % number for number in ids)
 
 
 def _endless(exchange: Exchange) -> None:
@@ -155,9 +178,9 @@ KINDS: dict[str, Hostile] = {
     "body_deep": Hostile("200 with 10,000 objects within each other.",
                          _is(b'{"a":' * DEPTH + b"1" + b"}" * DEPTH)),
     "body_brackets": Hostile("200 with a million opening brackets.", _is(b"[" * BRACKETS)),
-    "body_60_mb": Hostile("Pages of 60 MB, spread over their records.", pages(_body_wide)),
-    "record_50_mb": Hostile("Pages with one record of 50 MB.", pages(_record_large)),
-    "records_tiny": Hostile("Pages of a million records with nothing but an id.", _tiny_records),
+    "body_60_mb": Hostile("Pages of 60 MB, spread over their records.", _large(_in_each, _text(BODY_MEGABYTES))),
+    "record_50_mb": Hostile("Pages with one record of 50 MB.", _large(_in_first, _text(RECORD_MEGABYTES))),
+    "records_tiny": Hostile("Pages of a million records with nothing but an id.", _large(_instead, _many_tiny)),
     "body_endless": Hostile("200 with a body that never ends.", _endless),
     "gzip_bomb": Hostile("256 MB of JSON in a quarter of a MB of gzip.",
                          lambda exchange: _encoded(exchange.reply, _bomb(), "gzip")),

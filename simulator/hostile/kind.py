@@ -45,12 +45,12 @@ class Hostile(NamedTuple):
 
     sentence: str
     spoil: Spoil
-    first_page: bool = False  # the answer is made of the first page, whatever page was asked for
+    without: tuple[str, ...] = ()  # parameters that the honest answer is made without
 
 
 def asked(kind: Hostile, query: Pairs) -> Pairs:
     """Return the query that the honest answer is made for."""
-    return [pair for pair in query if pair[0] not in PAGING] if kind.first_page else query
+    return [pair for pair in query if pair[0] not in kind.without]
 
 
 def is_list(body: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from simulator.hostile.kind import Body, Exchange, Hostile, Spoil, pages, wrapper_of
+from simulator.hostile.kind import PAGING, Body, Exchange, Hostile, Spoil, pages, wrapper_of
 
 OVERSIZED = 5_000
 CURSOR_LENGTH = 2**20
@@ -87,14 +87,16 @@ KINDS: dict[str, Hostile] = {
     "total_lower": Hostile("A total of half the records.", _total_of(lambda real: real // 2)),
     "total_higher": Hostile("A total of 1,000 too many.", _total_of(lambda real: real + 1_000)),
     "total_wavers": Hostile("A total that is another one on each page.", pages(_total_wavers)),
+    "page_again": Hostile(
+        "The first page again, whatever page was asked for.", lambda _: None, without=PAGING),
     "more_forever": Hostile(
         "The first page again, whatever page was asked for, and always more.",
-        pages(_more_again), first_page=True),
+        pages(_more_again), without=PAGING),
     "more_invented": Hostile(
         "Records with new ids on each page, and always more.",
-        pages(_more_invented), first_page=True),
+        pages(_more_invented), without=PAGING),
     "more_empty": Hostile(
-        "Pages without records that say there is more.", pages(_more_empty), first_page=True),
+        "Pages without records that say there is more.", pages(_more_empty), without=PAGING),
     "more_text": Hostile('`more` is `"yes"`.', _says(more="yes")),
     "more_null": Hostile("`more` is null.", _says(more=None)),
     "paging_missing": Hostile("Pages say nothing of what follows.", pages(_paging_missing)),
@@ -102,9 +104,9 @@ KINDS: dict[str, Hostile] = {
     "offset_elsewhere": Hostile("A page that says it starts at 9,999.", _says(offset=9_999)),
     "page_oversized": Hostile("5,000 records on a page of 100.", pages(_oversized)),
     "cursor_new": Hostile(
-        "The first page again, each time with a new cursor.", pages(_cursor_new), first_page=True),
+        "The first page again, each time with a new cursor.", pages(_cursor_new), without=("cursor",)),
     "cursor_circle": Hostile(
-        "Three cursors in a circle.", pages(_cursor_circle), first_page=True),
+        "Three cursors in a circle.", pages(_cursor_circle), without=("cursor",)),
     "cursor_huge": Hostile("A cursor of 1 MB.", _says(next_cursor="c" * CURSOR_LENGTH)),
     "cursor_number": Hostile("A cursor that is a number.", _says(next_cursor=42)),
     "cursor_object": Hostile("A cursor that is an object.", _says(next_cursor={"at": 1})),
