@@ -9,8 +9,8 @@ import redis
 from celery.beat import Scheduler, SchedulingError
 
 from workers import health, metrics
-from workers.errors import as_fault
 from workers.logs import log
+from workers.observability import log_failure
 from workers.redis_client import impatient
 
 PLAN_QUEUE = "plan"
@@ -74,7 +74,7 @@ class Ticker(Scheduler):
     def _missed(self, error: BaseException) -> None:
         """Say so once until Redis takes an entry again."""
         if self._answers:
-            log.warning("no ticks: %s", as_fault(error))
+            log_failure(log, "no ticks", error, {})
         self._answers = False
 
     def _list_of(self, entry: Any) -> str:

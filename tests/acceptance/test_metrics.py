@@ -33,7 +33,8 @@ def test_the_workers_count_each_request_page_and_call_to_storage(
     assert more("pagetrail_permit_wait_seconds_count") >= sent
     assert more("pagetrail_pages_total", outcome="pagerduty") >= 1
     pages = more("pagetrail_pages_total", outcome="closed")
-    assert pages >= more("pagetrail_requests_total", region="eu", status="200")
+    probes = 1  # after the 502, one request asked whether the account answers at all
+    assert pages + probes >= more("pagetrail_requests_total", region="eu", status="200")
     assert more("pagetrail_storage_seconds_count", operation="put") >= pages
     assert more("pagetrail_task_seconds_count", task="tasks.seal.seal_run") >= 1
     assert more("pagetrail_beat_ticks_total") > 0
@@ -41,10 +42,10 @@ def test_the_workers_count_each_request_page_and_call_to_storage(
 
 
 def test_every_series_that_dashboard_and_alerts_read_is_shown(fleet: Fleet) -> None:
-    shown = seen(fleet).names
     read = set().union(*map(series_in, queries()))
     assert len(read) > 30
-    assert read <= shown
+    # The age of the last tick is shown from the first tick on.
+    fleet.until(lambda: read <= seen(fleet).names, 30, f"show all of {sorted(read)}")
 
 
 def test_beat_shows_redis_the_queues_and_who_takes_from_them(fleet: Fleet) -> None:
