@@ -306,7 +306,8 @@ function operations.progress()
   local function oldest(key)
     local since
     for _, page in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-      local at = entry_of(page).i
+      local entry = entry_of(page)
+      local at = entry and entry.i  -- a part of the run may have been evicted
       if at and (not since or at < since) then since = at end
     end
     return since

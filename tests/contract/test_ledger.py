@@ -871,6 +871,7 @@ def test_a_run_of_which_redis_evicted_any_part_is_due_again_and_is_not_sealed(
         )
         assert all(redis.exists(f"p:{part}:acme/a") for part in PARTS), "each part is there"
         redis.delete(*(f"p:{part}:acme/a" for part in lost))
+        assert ("run" in ledger.progress("acme/a")) is ("run" not in lost)
         assert not ledger.seal("acme/a", "00000001", "sealer")
         assert ledger.close(claim, [], resource="x", settle=True).status == "stale"
         assert ledger.tend("acme/a").task == "plan"
