@@ -63,6 +63,10 @@ bench: $(VENV)/.dev ## Measure: each file of tests/bench prints one table
 	  name=$${file%.py}; $(bin)/python -m "$$(echo "$$name" | tr / .)" || exit 1; \
 	done
 
+.PHONY: hostile
+hostile: $(VENV)/.dev ## Read healthy accounts beside every kind of hostile answer (takes longer than the suite)
+	$(bin)/pytest -n0 -s tests/bench/hostile.py
+
 # Tools that nothing of ours imports: no part of the lock, and each in an environment of its own.
 .venv-checkov/.done: tool := checkov==3.3.30
 .venv-sbom/.done: tool := cyclonedx-bom==7.5.0

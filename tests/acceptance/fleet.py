@@ -214,7 +214,7 @@ class Fleet(CommandLine):
         try:
             code = self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._kill_all()
+            self.kill_all()
             raise AssertionError(f"`up` did not end in {END_SECONDS} s: {self.tail()}") from None
         self.process = None
         return code
@@ -272,9 +272,9 @@ class Fleet(CommandLine):
                 self.process.wait(END_SECONDS)
                 self.process = None
         if self.process is not None:
-            self._kill_all()
+            self.kill_all()
 
-    def _kill_all(self) -> None:
+    def kill_all(self) -> None:
         assert self.process is not None
         with suppress(psutil.Error):
             for child in self.children():
