@@ -259,8 +259,8 @@ def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
     Repeatable, and harmless while the fleet works: what Redis knows better stays. *beat* is called
     once per document of the registry and once per source.
     """
+    fleet.switch.restore()  # first: a storage that does not answer leaves Redis as it is
     token = fleet.marks.begin()
-    fleet.switch.restore()
     if unreadable := fleet.sources.restore(beat).unreadable:
         log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
     with ThreadPoolExecutor(8) as readers:
