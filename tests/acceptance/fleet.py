@@ -81,6 +81,7 @@ class CommandLine:
 
     settings: dict[str, str]
     said: list[str] = field(default_factory=list)
+    begun: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def run(self, *arguments: str, key: str = "", timeout: float = 60, **settings: str) -> Ran:
         """Run one command to its end, *key* on its stdin."""
@@ -90,6 +91,7 @@ class CommandLine:
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
+            self.begun.remove(process)
             raise AssertionError(
                 f"{arguments} did not end in {timeout:.0f} s.\n{out[-1000:]}\n{err[-1000:]}"
                 f"{self.tail()}"
@@ -97,7 +99,7 @@ class CommandLine:
 
     def begin(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
         """Start a command and return its process."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*PAGETRAIL, *arguments],
             cwd=ROOT,
             env=environment(self.settings | settings),
@@ -106,10 +108,13 @@ class CommandLine:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.begun.append(process)
+        return process
 
     def end(self, process: subprocess.Popen[str], key: str = "", *, timeout: float = 60) -> Ran:
         """Wait for a command that was begun."""
         out, err = process.communicate(key, timeout=timeout)
+        self.begun.remove(process)
         self.said += (out, err)
         assert "Traceback" not in err, err
         return Ran(process.returncode, out, err)
@@ -265,7 +270,10 @@ class Fleet(CommandLine):
         return self.process is None or self.process.poll() is not None
 
     def close(self) -> None:
-        """End everything, come what may."""
+        """End everything, come what may; a test that failed has left its commands behind."""
+        for command in self.begun:
+            command.kill()
+            command.communicate()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):

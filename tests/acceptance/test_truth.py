@@ -101,16 +101,16 @@ def test_records_that_crowd_into_an_hour_cost_hardly_more_than_others(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
     """30,000 incidents, 20,000 of them in one hour: at most 4 % more requests than pages they fit on."""
-    key = "crowd-Key-0000000006"
-    dense = {"dense_days": 1 / 24, "dense_share": 2 / 3}
-    add(pagerduty, "crowd", key, incidents=30_000, days=149, log_entries_per_incident=0.1, **dense)
-    fleet.connect("crowd/main", key, "--resources", "incidents")
-    summary = fleet.collect("crowd/main")
+    key = "dense-Key-0000000006"
+    packed = {"dense_days": 1 / 24, "dense_share": 2 / 3}
+    add(pagerduty, "dense", key, incidents=30_000, days=149, log_entries_per_incident=0.1, **packed)
+    fleet.connect("dense/main", key, "--resources", "incidents")
+    summary = fleet.collect("dense/main")
     assert summary["state"] == "complete"
     assert summary["resources"]["incidents"]["records"] == 30_000
-    print(f"crowd: {sent(summary)} requests, 300 pages")
+    print(f"dense: {sent(summary)} requests, 300 pages")
     assert sent(summary) <= 1.04 * 300
-    assert_all_true(fleet, pagerduty, fleet.runs, "crowd/main", "crowd", resources=["incidents"])
+    assert_all_true(fleet, pagerduty, fleet.runs, "dense/main", "dense", resources=["incidents"])
 
 
 @pytest.mark.timeout(240)
