@@ -4,6 +4,8 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -226,6 +228,22 @@ def test_the_words_for_a_refused_key_are_the_programs() -> None:
         start = re.sub(r"\b(us|eu)\b", "…", start)
         assert start.rstrip(":;") in said or start.partition(";")[0] in said, sentence
         assert "can't be a PagerDuty API key" not in start or f'"{complaint}"' in complaints
+
+
+def test_each_bound_of_the_guarantees_is_the_programs_and_is_held_by_a_test() -> None:
+    """docs/guarantees.md names constants with their values, settings that exist, and tests that exist."""
+    page = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
+    bounds = re.findall(r"`([a-z.]+)\.((?:Cost\.)?[A-Z_]+)` \(([\d, ]+)\)", page)
+    assert len(bounds) > 10
+    for module, name, value in bounds:
+        found = attrgetter(name)(import_module(module))
+        assert found == ast.literal_eval(f"({value})"), f"{module}.{name}"
+    assert set(re.findall(rf"`({PREFIX}[A-Z_]+)`", page)) <= set(variables())
+    rows = [row for row in page.splitlines() if row.startswith("| ") and "::" in row]
+    assert len(rows) > 25
+    for row in rows:
+        file, _, test = CODE.findall(row)[-1].partition("::")
+        assert f"def {test}(" in (ROOT / file).read_text("utf-8"), row
 
 
 def test_every_resource_of_the_catalog_is_explained() -> None:
