@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from tasks.activity import Activity, Doing, Forecast, Progress, doing, forecast
-from workers.errors import redis_faults
 from workers.limiter import BudgetState, budget_name
 from workers.redis_client import warning
+from workers.redis_faults import redis_faults
 from workers.roster import Roster
 from workers.runtime import Runtime
 from workers.sources import Source, State

@@ -24,12 +24,13 @@ from tasks.purge import sweep
 from tasks.runs import Plan
 from workers import metrics
 from workers.app import celery
-from workers.errors import Fault, RedisUnreachable, StorageConflict, as_fault
+from workers.errors import Fault, RedisUnreachable, StorageConflict
 from workers.events import DAY_SECONDS
 from workers.ledger import Claim, Outcome
 from workers.observability import log_failure
 from workers.pagerduty import Outcome as Came
 from workers.pagerduty import Reply
+from workers.redis_faults import as_fault
 from workers.room import NoRoom, Share
 from workers.runtime import Runtime, runtime
 from workers.sources import Source, State
@@ -70,6 +71,7 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
     fleet = runtime()
     claim = fleet.ledger.claim(source, run, page, number, queue)
     if claim is None:
+        metrics.pages("dropped").inc()
         return "dropped"
     try:
         outcome = _visited(fleet, claim)
@@ -79,6 +81,8 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
         # The page goes back, whatever went wrong; who looks after the fleet hears of it.
         log_failure(log, "page failed", error, {"source": source, "run": run, "page": page})
         outcome = _returned(fleet, claim)
+    if outcome.became:
+        metrics.pages(outcome.became).inc()
     messages.publish(source, run, outcome)
     log.debug("page %s", outcome.status, extra={"source": source, "run": run, "page": page})
     return outcome.became or outcome.status

@@ -33,10 +33,11 @@ from tasks.vitals import (
 )
 from workers import metrics
 from workers.app import QUEUES, celery
-from workers.errors import Fault, as_fault
+from workers.errors import Fault
 from workers.ledger import Ledger
 from workers.limiter import BudgetState, Limiter
 from workers.redis_client import impatient, memory
+from workers.redis_faults import as_fault
 from workers.roster import Roster
 from workers.settings import Settings, load_settings
 from workers.sources import every_source

@@ -7,8 +7,8 @@ from typing import Any
 
 from redis import Redis
 
-from workers.errors import redis_faults
 from workers.redis_client import now_ms
+from workers.redis_faults import redis_faults
 
 DAY_MS = 86_400_000
 

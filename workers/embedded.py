@@ -1,7 +1,6 @@
 """The Redis server of one machine: a real one, on a loopback port of its own, its data in the data directory."""
 
 import json
-import os
 import secrets
 import socket
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ import redis
 
 from workers.errors import Fault, SettingsFault
 from workers.redis_client import impatient
+from workers.secret_files import replace_private
 from workers.settings import Settings
 from workers.supervisor import Child, Supervisor
 
@@ -38,7 +38,7 @@ def start_redis(supervisor: Supervisor, settings: Settings) -> str:
             supervisor.remove(NAME)  # somebody took the port first
             port = None
         else:
-            write_private(settings.redis_url_path, url + "\n")
+            replace_private(settings.redis_url_path, url + "\n")
             return url
     raise AssertionError
 
@@ -64,7 +64,7 @@ def _child(supervisor: Supervisor, settings: Settings, url: str) -> Child:
     directory.mkdir(mode=0o700, exist_ok=True)
     parts = urlsplit(url)
     # The password goes into a file, since everybody can read a command line.
-    write_private(directory / "redis.conf", _configuration(directory, parts.port, parts.password))
+    replace_private(directory / "redis.conf", _configuration(directory, parts.port, parts.password))
     return Child(
         NAME,
         [str(server_program(settings)), str(directory / "redis.conf")],
@@ -133,13 +133,3 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace *path* whole, readable by this user alone."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    draft.replace(path)

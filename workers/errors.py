@@ -1,10 +1,5 @@
 """Our own faults: one plain sentence each, saying what is wrong, where, and what to do next."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 
 class Fault(Exception):
     """A failure meant to be read by a person; never holds a key, a password or a stored body."""
@@ -60,32 +55,3 @@ class ClockFault(Fault):
 
 class Busy(Fault):
     """Somebody else is at it; trying again later helps."""
-
-
-@contextmanager
-def redis_faults() -> Iterator[None]:
-    """Turn a failure of Redis into a `RedisUnreachable`, whose sentence has no password in it."""
-    try:
-        yield
-    except Exception as error:
-        fault = as_fault(error)
-        if fault is error:
-            raise
-        raise fault from None
-
-
-def as_fault(error: BaseException) -> BaseException:
-    """Return the fault that a failure of Redis is; any other error as it is."""
-    # Not imported for that: it takes longer than all that the help of a command needs.
-    redis: Any = sys.modules.get("redis")
-    if redis is None or not isinstance(error, redis.RedisError):
-        return error
-    from workers.redis_faults import fault_of
-
-    return fault_of(error) or error
-
-
-def is_outage(error: BaseException | None) -> bool:
-    """Say whether *error* is only that Redis was away, which time mends."""
-    fault = error and as_fault(error)
-    return isinstance(fault, RedisUnreachable) and not isinstance(fault, RedisRefuses)

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from workers.errors import redis_faults
 from workers.redis_client import now_ms
+from workers.redis_faults import redis_faults
 
 DAY_SECONDS = 86_400
 MOST = 50_000

@@ -12,9 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from workers import redis_client
-from workers.embedded import free_port, free_ports, start_redis, write_private
+from workers.embedded import free_port, free_ports, start_redis
 from workers.flower import password_of
-from workers.secret_files import SECRETS_DIR
+from workers.secret_files import SECRETS_DIR, replace_private
 from workers.settings import PREFIX, Settings
 from workers.supervisor import Child, Supervisor
 
@@ -50,7 +50,7 @@ def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) 
         children = [Child("beat", _celery("beat"), env)]
         children += [_worker(number, workers, env) for number in range(1, workers + 1)]
         children, metrics = _measured(children, settings)
-        write_private(data_dir / "metrics.json", _targets(metrics))
+        replace_private(data_dir / "metrics.json", _targets(metrics))
         flower = password = None
         if flower_port is not None:
             password = password_of(settings)

@@ -10,8 +10,8 @@ from click import get_current_context
 
 from workers.errors import Fault, SettingsFault
 from workers.logs import configure_logging
+from workers.secret_files import create_private
 from workers.settings import Settings, load_settings
-from workers.storage.local import LocalStorage
 
 USER = "pagetrail"
 _OPTIONS = {
@@ -48,8 +48,7 @@ def password_of(settings: Settings) -> str:
     path = settings.make_data_dir() / "flower.password"
     try:
         if not path.exists():
-            new = secrets.token_urlsafe(12).encode()
-            LocalStorage(path.parent, mode=0o600).put_new(path.name, new)
+            create_private(path, secrets.token_urlsafe(12))
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         raise SettingsFault(

@@ -17,8 +17,6 @@ import msgspec
 import orjson
 from redis import Redis
 
-from workers import metrics
-
 QUEUES = ("fetch", "backfill")
 _LISTS = (*QUEUES, "plan", "seal")
 _STILL_HELD = ("last", "exhausted", "lonely")
@@ -172,7 +170,6 @@ class Ledger:
         given = {"number": number, "queue": queue, "lease": self._lease}
         reply = self._call("claim", source, run=run, page=page, token=token, **given)
         if reply.pop("status") != "claimed":
-            metrics.pages("dropped").inc()
             return None
         return Claim(source, run, page, token, **reply)
 
@@ -333,9 +330,7 @@ class Ledger:
         outcome = self._do(operation, claim.source, **_fence(claim), **arguments)
         if outcome.status in _STILL_HELD:
             return outcome
-        became = _became(operation, outcome.status, arguments)
-        metrics.pages(became).inc()
-        return replace(outcome, became=became)
+        return replace(outcome, became=_became(operation, outcome.status, arguments))
 
     def _do(self, operation: str, source: str, **arguments: Any) -> Outcome:
         return msgspec.json.decode(self._send(operation, source, **arguments), type=Outcome)

@@ -10,8 +10,9 @@ from typing import Any
 
 from celery import current_task
 
-from workers.errors import Fault, as_fault
+from workers.errors import Fault
 from workers.redaction import redact
+from workers.redis_faults import as_fault
 from workers.settings import Settings
 
 log = logging.getLogger("pagetrail")

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from workers.errors import redis_faults
+from workers.redis_faults import redis_faults
 
 MARK = "."
 """A member of each key that all sources share, and the name of no source: it goes when the key goes."""

@@ -11,9 +11,10 @@ from celery.app.log import Logging
 from celery.worker import state
 
 from workers import health, metrics, sentry
-from workers.errors import Fault, as_fault, is_outage
+from workers.errors import Fault
 from workers.logs import configure_logging, log
 from workers.redis_client import impatient, warning
+from workers.redis_faults import as_fault, is_outage
 from workers.settings import Settings, load_settings
 
 _ANSWER_SECONDS = 2.0

@@ -9,7 +9,8 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import DefaultParser
 from redis.retry import Retry
 
-from workers.errors import RedisRefuses, redis_faults
+from workers.errors import RedisRefuses
+from workers.redis_faults import redis_faults
 
 CONNECTIONS = 64
 SOCKET_SECONDS = 5.0

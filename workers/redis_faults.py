@@ -6,9 +6,8 @@ that of `workers.redis_client.NotServing`.
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
-
-import redis
 
 from workers.errors import RedisRefuses, RedisUnreachable
 
@@ -128,15 +127,39 @@ _TABLE = (
 )
 
 
-def fault_of(error: redis.RedisError) -> RedisUnreachable | None:
-    """Return the sentence for *error*; None for what only a mistake of ours can cause.
+@contextmanager
+def redis_faults() -> Iterator[None]:
+    """Turn a failure of Redis into a `RedisUnreachable`, whose sentence has no password in it."""
+    try:
+        yield
+    except Exception as error:
+        fault = as_fault(error)
+        if fault is error:
+            raise
+        raise fault from None
 
-    Nothing of the error's own words gets into it but the names of commands: they can hold a password.
+
+def as_fault(error: BaseException) -> BaseException:
+    """Return the fault that a failure of Redis is; any other error as it is."""
+    return fault_of(error) or error
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Say whether *error* is only that Redis was away, which time mends."""
+    fault = error and as_fault(error)
+    return isinstance(fault, RedisUnreachable) and not isinstance(fault, RedisRefuses)
+
+
+def fault_of(error: BaseException) -> RedisUnreachable | None:
+    """Return the sentence for an error of redis-py; None for others, and for what only a mistake of ours can cause.
+
+    Of the error's own words it repeats only names of commands: the rest can hold a password.
     """
-    kinds = [kind.__name__ for kind in type(error).__mro__ if issubclass(kind, redis.RedisError)]
-    words = f"{' '.join(kinds)}: {error}"
-    if isinstance(error, redis.MaxConnectionsError):  # our own pool is too small
+    # By name: to import redis takes longer than the help of a command does.
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    if "RedisError" not in kinds or "MaxConnectionsError" in kinds:  # our own pool is too small
         return None
+    words = f"{' '.join(kinds)}: {error}"
     for row in _TABLE:
         if found := re.search(row.pattern, words):
             what = found.groupdict().get("what") or type(error).__name__

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 
 BODY_BYTES = 64 * 2**20
 """Longest body of an answer, unpacked: a page of 100 records with events of 500 KB has 50 MB."""
-LARGE_PAGE_MB = 300
-"""What such a body takes at most while it is read, cleaned and stored, in MB (tests/bench/bench_memory.py measures)."""
 SHARE = 32
 """A page that takes more than one part in so many of the room is large."""
 

@@ -1,7 +1,13 @@
-"""The secrets directory: a file for each variable that is a secret, one of our settings or a key of the cloud's."""
+"""Files that hold secrets: the secrets directory, with a file for each variable, and files for this user alone.
+
+A variable of the directory is one of our settings, or a key of the cloud's.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkstemp
 
 from workers.errors import SettingsFault
 
@@ -31,3 +37,36 @@ def secret_file(variable: str) -> str | None:
         return None
     except (OSError, UnicodeDecodeError):
         raise SettingsFault(f"{directory / variable} can't be read as text.") from None
+
+
+def replace_private(path: Path, text: str) -> None:
+    """Replace *path* whole, readable by this user alone."""
+    with _draft(path, text) as draft:
+        draft.replace(path)
+
+
+def create_private(path: Path, text: str) -> None:
+    """Write *path*, readable by this user alone, unless it is there; of several processes one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _draft(path, text) as draft, suppress(FileExistsError):
+        os.link(draft, path)
+
+
+@contextmanager
+def _draft(path: Path, text: str) -> Iterator[Path]:
+    """Write *text* beside *path*, to be given its name; what that changes is durable at the end."""
+    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        yield draft
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    finally:
+        draft.unlink(missing_ok=True)

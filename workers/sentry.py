@@ -14,9 +14,9 @@ from importlib.metadata import version
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
-from workers.errors import is_outage
 from workers.logs import ids_of
 from workers.redaction import redacted
+from workers.redis_faults import is_outage
 from workers.settings import Settings
 
 if TYPE_CHECKING:

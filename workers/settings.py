@@ -20,11 +20,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from workers import urls
 from workers.errors import RedisUnreachable, SettingsFault, VaultFault
 from workers.misspelt import misspelt
-from workers.room import LARGE_PAGE_MB
 from workers.secret_files import SECRETS_DIR, secrets_dir
 from workers.vault import Vault, key_in_file
 
 PREFIX = "PAGETRAIL_"
+LARGE_PAGE_MB = 300
+"""What a large page takes at most while it is read, cleaned and stored (tests/bench/bench_memory.py measures it)."""
 
 
 def _share(text: object) -> object:

@@ -17,17 +17,10 @@ import orjson
 from redis import Redis
 from redis.exceptions import LockError
 
-from workers.errors import (
-    Busy,
-    Exists,
-    NotFound,
-    StorageConflict,
-    UsageFault,
-    VaultFault,
-    redis_faults,
-)
+from workers.errors import Busy, Exists, NotFound, StorageConflict, UsageFault, VaultFault
 from workers.marks import MARK
 from workers.recent import Recent
+from workers.redis_faults import redis_faults
 from workers.renamings import Renaming
 from workers.storage import Storage, Version
 from workers.vault import Vault

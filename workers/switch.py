@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 from redis import Redis, RedisError, WatchError
 
-from workers.errors import StorageUnreachable, redis_faults
+from workers.errors import StorageUnreachable
 from workers.recent import Recent
+from workers.redis_faults import redis_faults
 from workers.storage import Storage
 
 PAUSED = ".fleet/paused.json"

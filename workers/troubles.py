@@ -12,8 +12,9 @@ from typing import Any
 
 from redis import Redis, RedisError
 
-from workers.errors import Busy, Fault, RedisUnreachable, StorageUnreachable, redis_faults
+from workers.errors import Busy, Fault, RedisUnreachable, StorageUnreachable
 from workers.redaction import redact
+from workers.redis_faults import redis_faults
 
 _HEALS = (RedisError, RedisUnreachable, StorageUnreachable, Busy)
 """What time alone mends."""

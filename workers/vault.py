@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from workers.errors import VaultFault
-from workers.storage.local import LocalStorage
+from workers.secret_files import create_private
 
 _VERSION = "v1"
 _KEY_BYTES = 32
@@ -31,7 +31,7 @@ def key_in_file(path: Path) -> str:
     """
     try:
         if not path.exists():
-            LocalStorage(path.parent, mode=0o600).put_new(path.name, generate_key().encode())
+            create_private(path, generate_key())
         if path.stat().st_mode & 0o077:
             raise VaultFault(f"{path} is open to other users: make it private, `chmod 600 {path}`.")
         return path.read_text(encoding="ascii").strip()

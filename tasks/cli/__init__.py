@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from tasks.cli.interrupts import unswallowed
-from workers.errors import Fault, redis_faults
+from workers.errors import Fault
+from workers.redis_faults import redis_faults
 
 _COMMANDS = {
     "demo": "Everything on this machine, against a simulated PagerDuty.",

@@ -11,7 +11,8 @@ from tasks.census import Sight, census
 from tasks.cli import sights
 from tasks.manifests import read_manifest
 from tasks.purges import Purged
-from workers.errors import Fault, RedisUnreachable, is_outage
+from workers.errors import Fault, RedisUnreachable
+from workers.redis_faults import is_outage
 from workers.runtime import Runtime, build
 from workers.settings import load_settings
 from workers.sources import Source, State

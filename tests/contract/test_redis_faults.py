@@ -11,8 +11,9 @@ import redis
 from tasks.cli import perform
 from tests.redis_process import redis_server
 from tests.tls_process import tls_relay
-from workers.errors import RedisRefuses, RedisUnreachable, is_outage, redis_faults
+from workers.errors import RedisRefuses, RedisUnreachable
 from workers.redis_client import check, connect
+from workers.redis_faults import is_outage, redis_faults
 from workers.runtime import runtime
 
 PREFIX = "fleet"

@@ -25,9 +25,8 @@ from tests.deployment import (
 from tests.processes import ROOT
 from workers.app import QUEUES, VISIBILITY_SECONDS
 from workers.fleet import queues_of
-from workers.room import LARGE_PAGE_MB
 from workers.secret_files import SECRETS_DIR
-from workers.settings import Settings, variables
+from workers.settings import LARGE_PAGE_MB, Settings, variables
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 WORKERS = ("worker", "worker-due")
