@@ -90,6 +90,23 @@ def members(text: bytes | memoryview, names: Iterable[str] | None = None) -> Map
     return {name: dumps(member) for name, member in value.items() if kind is None or name in kind}
 
 
+def check_once(text: bytes, names: Iterable[str]) -> None:
+    """Raise ValueError where the object *text* has a member of *names* twice: one value would hide the other."""
+    if all(text.count(f'"{name}"'.encode()) < 2 for name in names):
+        return
+    last: list[str] = []  # the outermost object ends last
+
+    def keep_names(pairs: list[tuple[str, Any]]) -> None:
+        last[:] = [name for name, _ in pairs]
+
+    try:
+        json.loads(text.decode("utf-8-sig", "replace"), strict=False, object_pairs_hook=keep_names)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    if any(last.count(name) > 1 for name in names):
+        raise ValueError("a member comes twice")
+
+
 @cache
 def _members_decoder(names: tuple[str, ...] | None) -> msgspec.json.Decoder[Any]:
     """Return what finds members; it passes over those that aren't named and keeps nothing of them."""

@@ -303,6 +303,7 @@ def _line(text: str, length: int) -> str:
 
 def _members(body: bytes, names: Sequence[str]) -> Mapping[str, exact.Written] | None:
     try:
+        exact.check_once(body, names)
         return exact.members(body, names)
     except ValueError:
         return None

@@ -55,7 +55,7 @@ FEW = dict.fromkeys(("limit_is_1", "limit_reset_huge"), "teams")
 HARMLESS = frozenset(
     (
         # Odd, and yet each record came as it is.
-        *("smaller", "duplicate", "drip", "status_299", "answer_twice", "members_twice"),
+        *("smaller", "duplicate", "drip", "status_299", "answer_twice"),
         # Read in smaller pages, or one at a time.
         *("page_too_large", "body_60_mb", "record_50_mb"),
         "page_again",  # read in periods of one page

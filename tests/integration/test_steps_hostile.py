@@ -63,6 +63,7 @@ def account_of(fleet: Fleet, resource: str) -> dict[str, Any]:
         ("total_beyond_64_bits", "/services", "services"),
         ("page_oversized", "/services", "services"),
         ("cursor_huge", "/audit/records", "audit_records"),
+        ("members_twice", "/services", "services"),
     ],
 )
 def test_a_list_that_is_never_answered_in_earnest_is_given_up_within_five_minutes(

@@ -111,6 +111,26 @@ def test_what_is_no_json_is_refused_in_one_way(text: bytes) -> None:
         exact.loads(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "twice"),
+    [
+        (b'{"records": [{"id": 1}], "records": []}', True),
+        (b'{"records":[],"more":true, "more" :false}', True),
+        (b'\xef\xbb\xbf{"records":["caf\xe9"],"records":[]}', True),
+        (b'{"records": [{"records": [], "more": 1, "more": 2}], "more": false}', False),
+        (b'{"records": ["\\"more\\"", "more"], "more": false}', False),
+        (b'{"records": [], "other": 1, "other": 2}', False),
+        (b'{"records": [' + b'{"more": 1},' * 20_000 + b"0]}", False),
+    ],
+)
+def test_a_member_that_comes_twice_hides_no_other_one(text: bytes, twice: bool) -> None:
+    if not twice:
+        exact.check_once(text, ("records", "more"))
+        return
+    with pytest.raises(ValueError, match="twice"):
+        exact.check_once(text, ("records", "more"))
+
+
 @pytest.mark.parametrize("inner", [b"1", b"123456789012345678901234567890", rb'"\ud83d"'])
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 def test_anything_as_deep_as_people_nest_is_read_and_written(
