@@ -4,8 +4,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Test processes; "logical" is one per core.
-JOBS ?= logical
+# Test processes, two per core: half of what a test does is to wait for processes.
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 TESTS ?= tests
 
 bin := $(VENV)/bin
