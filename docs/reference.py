@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import click
 
 from tasks.cli import pagetrail
-from workers.secret_files import DEFAULT_DIR, SECRETS_DIR
-from workers.settings import Settings, variable_of
+from workers.settings.environment import Settings, variable_of
+from workers.settings.secret_files import DEFAULT_DIR, SECRETS_DIR
 
 HERE = Path(__file__).parent
 
 SETTINGS = """\
 # Settings
 
-<!-- Written by docs/reference.py: change the text there, and the settings in workers/settings.py. -->
+<!-- Written by docs/reference.py: change the text there, and the settings in workers/settings/environment.py. -->
 
 Settings are environment variables, or files of the same name in a secrets directory. A wrong value stops the start
 with one sentence that names the variable and what it may be. A name that is nearly one of these is refused as well,

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import logging
-import time
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from itertools import islice
+from datetime import datetime
 
-import msgspec
-
-from tasks import purges
-from tasks.artifacts import plan_key, run_prefix
-from tasks.erasures import (
-    Account,
-    ErasedRun,
-    Erasure,
-    Finished,
-    Purge,
-    Why,
-    done_key,
-    record_key,
-    summary,
-)
-from tasks.manifests import read_manifest, read_plan, runs_of
-from tasks.purges import Purged, newest_run
-from tasks.windows import moment, rfc3339
+from tasks.evidence.erasures import newest_run
+from tasks.runs.erasing import expire, is_open, wants_look
 from workers.app import celery
-from workers.errors import Busy, Fault, StorageConflict
-from workers.events import DAY_SECONDS
+from workers.errors import Busy
 from workers.runtime import Runtime, runtime
-from workers.sources import Source, State, changed
-from workers.storage import Storage
+from workers.state.events import DAY_SECONDS
+from workers.storage.registry import Source
 
 log = logging.getLogger("pagetrail.purge")
 
 STEP_SECONDS = 15.0
 """A look ends well before its message would be delivered to another worker too."""
-MOST_RUNS = 50
-"""Runs that one look takes: each is read and listed before any is erased."""
-MOST_LOST = 10_000
-"""Runs that may be lost, at most, among those that an erasure names: each is named too."""
 LATER_SECONDS = 600.0
 """When to look again at a source that is being changed, or whose run is open."""
-FLEET = "fleet"
-_ERASERS, _BATCH = 8, 400
 
 
 @celery.task(name="tasks.purge.look_after")
@@ -60,7 +34,7 @@ def look_after(source: str) -> None:
                 fleet.daily.within(source, LATER_SECONDS)
             elif not expire(fleet, found, now, STEP_SECONDS):
                 fleet.daily.within(source, 0)
-            elif not purges.wants_look(found):
+            elif not wants_look(found):
                 fleet.daily.end(source)
     except Busy:  # it was changed at this very moment
         fleet.daily.within(source, LATER_SECONDS)
@@ -81,191 +55,3 @@ def _remind(fleet: Runtime, source: Source, now: datetime) -> None:
             about=f"{now:%Y-%m-%d}",
             quiet_seconds=DAY_SECONDS,
         )
-
-
-def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
-    """Erase all evidence of a source; return the record of it, None if there never was any.
-
-    See `tasks.api.purge`.
-    """
-    source, found = erasable(fleet, source_id)
-    if found:
-        _record(fleet, source, found, "purge", by)
-    _erase(fleet, source_id)
-    record = Purged(fleet.storage, source_id).last
-    return summary(record) if record else None
-
-
-def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> bool:
-    """Erase runs of *source* that have outlived its retention; False if more are left, or *seconds* weren't enough.
-
-    Safe to repeat. A legal hold stops it, `Busy` one that came at this very moment.
-    """
-    if source.held_since:
-        return True
-    found = outlived(fleet.storage, source, now)
-    if found:
-        _record(fleet, source, found, "retention", FLEET)
-    return _erase(fleet, source.id, seconds) and len(found) < MOST_RUNS
-
-
-def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
-    """Return the oldest runs, some at a time, that were all sealed longer ago than the source's retention.
-
-    The newest sealed run stays while the source is connected: the next one goes on from it.
-    """
-    if source.retention_months is None:
-        return []
-    edge = purges.months_before(now, source.retention_months)
-    found: list[str] = []
-    for run in Purged(storage, source.id).oldest_kept():
-        manifest = read_manifest(storage, source.id, run)
-        if manifest is None:
-            break
-        if moment(manifest["sealed_at"]) >= edge or len(found) == MOST_RUNS:
-            return found
-        found.append(run)
-    return found if source.state is State.DISCONNECTED else found[:-1]
-
-
-def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
-    """Whether *run* was erased: what a worker that was late has stored of it since goes at a look, which is due now."""
-    erased = Purged(fleet.storage, source_id).erased(run)
-    if erased:
-        fleet.daily.within(source_id, 0)
-    return erased
-
-
-def is_open(fleet: Runtime, source_id: str, newest: str) -> bool:
-    """Whether a run of the source is open, by the ledger or, where it lost that, by what is stored of the *newest*."""
-    if fleet.ledger.progress(source_id).get("run"):
-        return True
-    try:
-        return bool(
-            newest
-            and read_manifest(fleet.storage, source_id, newest) is None
-            and read_plan(fleet.storage, source_id, newest)
-        )
-    except StorageConflict:
-        return False  # nobody can go on with it
-
-
-def erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
-    """Return a source and all its runs; a `Fault` says why they may not be erased now."""
-    source = fleet.sources.fresh(name)
-    runs = runs_of(fleet.storage, name)  # what opens from now on is none of them
-    if source.state is State.ACTIVE:
-        raise Fault(
-            f"{name} is active: `pagetrail source pause {name}` or `pagetrail source disconnect "
-            f"{name}` first."
-        )
-    if source.held_since:
-        raise Fault(
-            f"{name} is under legal hold since {rfc3339(source.held_since)}: nothing was erased. "
-            f"`pagetrail source release {name}` ends the hold."
-        )
-    if is_open(fleet, name, runs[-1] if runs else ""):
-        raise Busy(
-            f"The last run of {name} is not sealed yet: `pagetrail run cancel {name}` ends it; "
-            "once the fleet has sealed it, purge again."
-        )
-    return source, runs
-
-
-def _record(fleet: Runtime, source: Source, runs: list[str], why: Why, by: str) -> None:
-    """Store what is about to be erased and why; from then on these runs are no evidence any more."""
-    record = _account(fleet.storage, source, runs, why, by)
-    with fleet.sources.alone(source.id):
-        fleet.sources.save(source)  # `Busy` if it changed: it may be under legal hold by now
-        key = record_key(source.id, record.through)
-        text = record.to_json()
-        ours = fleet.storage.put_new(key, text) or fleet.storage.get(key) == text
-        if ours and fleet.sources.fresh(source.id).held_since:
-            # We were so slow that the lock ended: who was told that the hold holds shall find all of it.
-            fleet.storage.delete(key)
-            raise changed(source.id)
-    if not Purged(fleet.storage, source.id).erased(record.through):
-        raise StorageConflict(
-            f"{key} is in the way, so nothing was erased: `pagetrail verify {source.id}` says what is "
-            "wrong with it; move it away and try again."
-        )
-
-
-def _account(storage: Storage, source: Source, runs: list[str], why: Why, by: str) -> Erasure:
-    """Return the record of an erasure of *runs*, and of those between them that nothing is stored of any more."""
-    before = Purged(storage, source.id).last
-    first, last = int(before.through) + 1 if before else 1, int(runs[-1])
-    if last - first > MOST_LOST + len(runs):
-        raise StorageConflict(
-            f"Too many runs of {source.id} before run {runs[-1]} are lost, so nothing was erased: "
-            f"restore them from a copy of the storage, or move {run_prefix(source.id, runs[-1])} "
-            "away if nobody collected it."
-        )
-    entries = tuple(_entry(storage, source.id, f"{n:08d}") for n in range(first, last + 1))
-    return Erasure(
-        source=source.id,
-        previous=before.link if before else None,
-        through=runs[-1],
-        why=why,
-        retention_months=source.retention_months if why == "retention" else None,
-        by=by,
-        at=_now(),
-        account=Account(region=source.region, subdomain=source.subdomain),
-        runs=entries,
-        objects=sum(each.objects for each in entries),
-        bytes=sum(each.bytes for each in entries),
-    )
-
-
-def _entry(storage: Storage, source: str, run: str) -> ErasedRun:
-    sizes = [stored.size for stored in storage.list(run_prefix(source, run))]
-    entry = {"run": run, "objects": len(sizes), "bytes": sum(sizes)}
-    try:
-        manifest = (read_manifest(storage, source, run) if sizes else None) or {}
-        entry["manifest_sha256"] = manifest.get("sha256")
-        named = {name: manifest.get(name) for name in ("state", "period", "opened_at", "sealed_at")}
-        return msgspec.convert(entry | named, ErasedRun)
-    except (StorageConflict, msgspec.ValidationError):
-        log.warning("erased although it can't be read", extra={"source": source, "run": run})
-        return msgspec.convert(entry, ErasedRun)
-
-
-def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
-    """Delete whatever is stored of runs that were erased; False if *seconds* weren't enough."""
-    deadline, storage = time.monotonic() + seconds, fleet.storage
-    purged = Purged(storage, source)
-    with ThreadPoolExecutor(_ERASERS) as erasers:
-        for run in purged.left:
-            keys = (stored.key for stored in storage.list(run_prefix(source, run)))
-            while batch := list(islice(keys, _BATCH)):
-                if time.monotonic() >= deadline:
-                    return False
-                # The plan goes first: without it, what is left is no longer a run.
-                storage.delete(plan_key(source, run))
-                list(erasers.map(storage.delete, batch))
-    for record in purged.unfinished():
-        _finish(fleet, record)
-    return True
-
-
-def _finish(fleet: Runtime, record: Erasure) -> None:
-    """Tell, and store, that all is gone that the record names."""
-    source = record.source
-    if next(Purged(fleet.storage, source).oldest_kept(), None) is None:
-        fleet.ledger.forget(source)
-        fleet.troubles.forget(source, "run", "retention")
-    told = {name: getattr(record, name) for name in ("why", "by", "through", "objects", "bytes")}
-    told["runs"] = [each.run for each in record.runs]
-    fleet.events.emit("evidence.erased", source, None, told, about=record.through)
-    key = done_key(source, record.through)
-    fleet.storage.put_new(key, Finished.of(record, _now()).to_json())
-    if record in Purged(fleet.storage, source).unfinished():
-        raise StorageConflict(
-            f"{key} is in the way of what says that an erasure ended: move it away; the next look "
-            "stores the right one."
-        )
-    log.info("erased", extra={"source": source, "run": record.through})
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)

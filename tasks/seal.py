@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import logging
-import secrets
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import orjson
-import zstandard
-
-from tasks import vitals
-from tasks.artifacts import account_of, artifact_key, manifest_key, plan_key, sha256, write_parts
-from tasks.evidence import Evidence, gather
-from tasks.manifests import collected, make_manifest, read_manifest, read_plan, resources_of
-from tasks.purge import sweep
-from tasks.runs import next_due
-from tasks.windows import moment
+from tasks.evidence.manifests import (
+    read_manifest,
+)
+from tasks.runs.ending import finish
+from tasks.runs.erasing import sweep
+from tasks.runs.sealing import Lease, LostLease, seal
+from tasks.watching import vitals
 from workers.app import celery
-from workers.errors import Busy, NotFound, StorageConflict
-from workers.room import Share
-from workers.runtime import Runtime, runtime
-from workers.sources import Source, State
-from workers.storage import deleted_meanwhile
+from workers.runtime import runtime
 
 log = logging.getLogger("pagetrail.seal")
-
-RENEW_SECONDS = 10.0
-MOST_ORPHANS = 20
-"""Parts with other content that a sealer passes over: earlier sealers leave one each, if any."""
-_LINE_COPIES = 3  # as it is read, waits and is compressed
-
-
-class LostLease(Busy):
-    """Another sealer has the run: whatever it stores is the same."""
 
 
 @celery.task(name="tasks.seal.seal_run")
@@ -67,175 +46,3 @@ def _log(source: str, run: str, manifest: Mapping[str, Any]) -> None:
         counts = each["records"], each["requests"]
         log.info("%s records=%d requests=%d", state, *counts, extra={**ids, "resource": name})
     log.info("sealed %s", manifest["state"], extra=ids)
-
-
-class Lease:
-    """The right to seal a run, renewed while there is work to do."""
-
-    def __init__(self, fleet: Runtime, source: str, run: str) -> None:
-        token = secrets.token_hex(8)
-        self._take: Callable[[], bool] = lambda: fleet.ledger.seal(source, run, token)
-        self._renewed_at = time.monotonic()
-
-    def renew(self) -> bool:
-        self._renewed_at = time.monotonic()
-        return self._take()
-
-    def beat(self) -> None:
-        """Renew the lease when it is time to; raises `LostLease`."""
-        if time.monotonic() - self._renewed_at > RENEW_SECONDS and not self.renew():
-            raise LostLease
-
-
-def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
-    """Store artifacts, then the manifest; return the manifest that is there in the end."""
-    plan = read_plan(fleet.storage, source, run)
-    plan_text = fleet.storage.get(plan_key(source, run))
-    assert plan_text is not None, "it was just read"
-    progress = fleet.ledger.progress(source)
-    requests = {
-        name.partition(":")[2]: int(count)
-        for name, count in progress.items()
-        if name.startswith("requests:")
-    }
-    with gather(plan, fleet.storage, lease.beat, room=fleet.room) as evidence:
-        verdict = str(progress.get("verdict", ""))
-        resources = resources_of(evidence, requests, verdict)
-        writer = Writer(fleet, evidence, lease)
-        for name in collected(resources):
-            resources[name]["artifacts"] = writer.write(name)
-        manifest = make_manifest(
-            evidence,
-            resources,
-            verdict=verdict,
-            plan_sha256=sha256(plan_text),
-            sealed_at=fleet.ledger.time().now,
-            orphans=writer.orphans,
-        )
-    fleet.storage.put_new(manifest_key(source, run), manifest)
-    stored = read_manifest(fleet.storage, source, run)
-    if stored is None:
-        raise deleted_meanwhile(manifest_key(source, run))
-    return stored
-
-
-class Writer:
-    """Puts a run's artifacts into storage, adopting the ones an earlier sealer left."""
-
-    def __init__(self, fleet: Runtime, evidence: Evidence, lease: Lease) -> None:
-        self._storage = fleet.storage
-        self._room = fleet.room
-        self._evidence = evidence
-        self._plan = evidence.plan
-        self._lease = lease
-        self.orphans: list[str] = []  # artifacts of an earlier sealer with other content
-
-    def write(self, resource: str) -> list[Mapping[str, Any]]:
-        """Return the accounts of the parts of *resource*, all of them stored."""
-        stored, number = [], 0
-        with tempfile.TemporaryDirectory() as directory, self._room.share() as share:
-            lines = self._beating(
-                _measured(self._evidence.resources[resource].collation.lines(), share)
-            )
-            path = Path(directory) / "part"
-            for account in write_parts(lines, path):
-                number, entry = self._put(resource, number, path, account)
-                stored.append(entry)
-                number += 1
-        return stored
-
-    def _put(
-        self, resource: str, first: int, path: Path, account: Mapping[str, Any]
-    ) -> tuple[int, Mapping[str, Any]]:
-        """Store a part under the first number that is free, or holds this very content.
-
-        What was found under the numbers before it is an orphan.
-        """
-        plan = self._plan
-        for number in range(first, first + MOST_ORPHANS + 1):
-            self._lease.beat()
-            key = artifact_key(plan.source, plan.run, resource, number)
-            if self._storage.put_new_file(key, path):
-                return number, {"key": key, **account}
-            if adopted := self._adopt(key, account):
-                return number, {"key": key, **adopted}
-            self.orphans.append(key)
-        raise StorageConflict(
-            f"{artifact_key(plan.source, plan.run, resource, first)} and the parts after it hold other "
-            f"records, so run {plan.run} can't be sealed: move them away."
-        )
-
-    def _adopt(self, key: str, account: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        chunks = self._storage.open(key)
-        if chunks is None:
-            raise deleted_meanwhile(key)
-        try:
-            found = account_of(self._beating(chunks))
-        except (ValueError, zstandard.ZstdError):
-            return None
-        return found if found["content_sha256"] == account["content_sha256"] else None
-
-    def _beating(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._lease.beat()
-            yield piece
-
-
-def _measured(lines: Iterator[bytes], share: Share) -> Iterator[bytes]:
-    """Yield *lines*, each while *share* has what it takes to hash and compress it."""
-    for line in lines:
-        share.give_back()
-        share.take(_LINE_COPIES * len(line))
-        yield line
-    share.give_back()
-
-
-def finish(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:
-    """Tell the ledger, and who follows events, that a run ended with *manifest*, and when the source is due next."""
-    [before] = fleet.ledger.lasts([source])
-    if not before or orjson.loads(before)["run"] < manifest["run"]:
-        _tell(fleet, source, manifest)
-    names = ("run", "state", "ended", "opened_at", "sealed_at", "continues")
-    summary = {name: manifest[name] for name in names}
-    summary["subdomains"] = manifest["account"]["seen"]
-    fleet.ledger.finish(
-        source,
-        manifest["run"],
-        _next_ms(fleet, source, manifest),
-        orjson.dumps(summary | {"backlog": bool(manifest["backlog"])}).decode(),
-    )
-
-
-def _tell(fleet: Runtime, source: str, manifest: Mapping[str, Any]) -> None:
-    resources = manifest["resources"]
-    fleet.events.emit(
-        "run.sealed",
-        source,
-        manifest["run"],
-        {
-            **{name: manifest[name] for name in ("sealed_at", "state", "ended", "period")},
-            "backlog": bool(manifest["backlog"]),
-            "records": sum(entry["records"] for entry in resources.values()),
-            "requests": sum(entry["requests"] for entry in resources.values()),
-            "resources": {
-                name: {"state": entry["state"], "reason": entry["reason"]}
-                for name, entry in resources.items()
-            },
-        },
-    )
-
-
-def _next_ms(fleet: Runtime, source_id: str, manifest: Mapping[str, Any]) -> int | None:
-    try:
-        source = fleet.sources.get(source_id)
-    except NotFound:
-        return None
-    if source.state is State.ACTIVE and manifest["continues"]:
-        return fleet.ledger.time().now_ms
-    return due_ms(source, moment(manifest["scheduled_at"]))
-
-
-def due_ms(source: Source, after: datetime) -> int | None:
-    """Return when *source* is due next after *after*, in ms; None: never, or not while it is stopped."""
-    due = next_due(source.id, source.connected_at, source.every_seconds, after)
-    return int(due.timestamp() * 1000) if due and source.state is State.ACTIVE else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from tasks.erasures import Account, ErasedRun, Erasure
+from tasks.evidence.erasure_records import Account, ErasedRun, Erasure
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.ledger import Offer, Opening, Outcome
+from workers.state.ledger import Effect, Offer, Opening
 
 OFFER_LIFE, PROBE_FIRST, PROBE_MOST = 30_000, 60_000, 900_000
 GIVE_UP, SEAL_LEASE, PAGE_LEASE = 86_400_000, 60_000, 40_000
@@ -15,7 +15,7 @@ WAIT_MOST, AWAY = 120_000, 600_000
 CROWD = 100
 CHECK_AGAIN, REPEAT, SEAL_GRACE, CLOCK_SLACK = 10_000, 30_000, 5_000, 2_000
 
-STALE = Outcome("stale")
+STALE = Effect("stale")
 
 
 @dataclass
@@ -153,13 +153,13 @@ class Model:
             offers.append(Offer(name, page.number))
         return tuple(offers)
 
-    def reply(self, source: str, status: str, offers: tuple[Offer, ...] = ()) -> Outcome:
+    def reply(self, source: str, status: str, offers: tuple[Offer, ...] = ()) -> Effect:
         run = self.runs.get(source)
         sealable = run is not None and not run.pages
         if run and sealable and run.seal_at <= self.now:
             run.seal_at = self.now + SEAL_GRACE
         self.look(source)
-        return Outcome(
+        return Effect(
             status, offers, run.queue if run else "", sealable and not self.crowded("seal")
         )
 
@@ -183,11 +183,11 @@ class Model:
         lanes: tuple[int, int],
         reopened: bool,
         hold: str,
-    ) -> Outcome:
+    ) -> Effect:
         if run := self.runs.get(source):
             run.reopened = run.reopened or (reopened and run.id == run_id)
             self.look(source)
-            return Outcome("joined", run=run.id)
+            return Effect("joined", run=run.id)
         run = Run(run_id, queue, "us", *lanes, self.now, self.now, hold, reopened=reopened)
         self.runs[source] = run
         for page in pages:
@@ -245,7 +245,7 @@ class Model:
         most: int,
         probed: bool,
         alone: bool,
-    ) -> Outcome:
+    ) -> Effect:
         held = self.in_hands(source, run_id, name, token)
         if held is None:
             return STALE
@@ -285,7 +285,7 @@ class Model:
         supersede: bool,
         failed: bool,
         date: int | None,
-    ) -> Outcome:
+    ) -> Effect:
         held = self.in_hands(source, run_id, name, token)
         if held is None:
             return STALE
@@ -293,7 +293,7 @@ class Model:
         alone = run.members(page.group) == [page]
         goes_on = any(follower.group == page.group for follower in followers)
         if alone and not goes_on and not settle and not supersede:
-            return Outcome("last")
+            return Effect("last")
         del run.pages[name]
         if supersede:
             run.pages = {n: p for n, p in run.pages.items() if p.group != page.group}
@@ -314,7 +314,7 @@ class Model:
                     self.clocks[source] = ahead
         return self.reply(source, "closed", self.fill(run))
 
-    def refuse(self, source: str, run_id: str, name: str, token: str) -> Outcome:
+    def refuse(self, source: str, run_id: str, name: str, token: str) -> Effect:
         held = self.in_hands(source, run_id, name, token)
         if held is None:
             return STALE
@@ -331,7 +331,7 @@ class Model:
             run.probe_at = self.now + PROBE_FIRST
         return self.reply(source, "refused")
 
-    def probed(self, source: str, run_id: str, *, ok: bool) -> Outcome:
+    def probed(self, source: str, run_id: str, *, ok: bool) -> Effect:
         run = self.runs.get(source)
         if run is None or run.id != run_id:
             return STALE
@@ -344,19 +344,19 @@ class Model:
             run.probe_at = self.now + run.probe_wait
         return self.reply(source, "probed", self.fill(run))
 
-    def hold(self, source: str, why: str) -> Outcome:
+    def hold(self, source: str, why: str) -> Effect:
         if not (run := self.runs.get(source)):
             return self.reply(source, "idle")
         run.hold = why
         return self.reply(source, "held")
 
-    def resume(self, source: str) -> Outcome:
+    def resume(self, source: str) -> Effect:
         if not (run := self.runs.get(source)):
             return self.reply(source, "idle")
         run.hold, run.success_at, run.why, run.why_at = "", self.now, "", 0
         return self.reply(source, "resumed", self.fill(run))
 
-    def cancel(self, source: str, run_id: str) -> Outcome:
+    def cancel(self, source: str, run_id: str) -> Effect:
         run = self.runs.get(source)
         if run is None or run.id != run_id:
             return STALE
@@ -364,7 +364,7 @@ class Model:
             run.conclude("cancelled", self.now)
         return self.reply(source, "cancelled")
 
-    def schedule(self, source: str, at: int | None) -> Outcome:
+    def schedule(self, source: str, at: int | None) -> Effect:
         self.schedules.pop(source, None)
         if at is not None:
             self.schedules[source] = at
@@ -379,16 +379,16 @@ class Model:
             self.due[source] = self.now + CHECK_AGAIN
         return [source for _, source in due[:most]]
 
-    def tend(self, source: str) -> Outcome:
+    def tend(self, source: str) -> Effect:
         run = self.runs.get(source)
         if run is None:
             if self.schedules.get(source, self.now + 1) > self.now:
                 return self.reply(source, "idle")
             if self.crowded("plan"):
                 self.due[source] = self.now + CHECK_AGAIN
-                return Outcome("due")
+                return Effect("due")
             self.due[source] = self.now + REPEAT
-            return Outcome("due", task="plan")
+            return Effect("due", task="plan")
         if run.pages and self.give_up_at(run) <= self.now:
             run.conclude("silent", self.now)
         for _, page in run.of("claimed"):
@@ -411,7 +411,7 @@ class Model:
             task = None if self.crowded("plan") else "probe"
             run.probe_at = self.now + (REPEAT if task else CHECK_AGAIN)
         outcome = self.reply(source, "open", self.fill(run))
-        return Outcome(outcome.status, outcome.offers, outcome.queue, False, task, run.id)
+        return Effect(outcome.status, outcome.offers, outcome.queue, False, task, run.id)
 
     def seal(self, source: str, run_id: str, token: str) -> bool:
         run = self.runs.get(source)
@@ -424,7 +424,7 @@ class Model:
         self.reply(source, "sealing")
         return True
 
-    def finish(self, source: str, run_id: str, at: int | None, summary: str) -> Outcome:
+    def finish(self, source: str, run_id: str, at: int | None, summary: str) -> Effect:
         if source in self.runs and self.runs[source].id == run_id:
             del self.runs[source]
         self.last[source] = summary

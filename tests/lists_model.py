@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.answers import Answer
-from tasks.envelopes import stamp
-from tasks.pages import Page, Request, gave_way, request_of
-from tasks.paging import decide, first_pages, too_slow
-from tasks.proofs import Reading, State, read_pass, walk
-from tasks.runs import Plan, make_plan
-from tasks.windows import rfc3339
+from tasks.evidence.envelopes import stamp
+from tasks.reading.answers import Answer
+from tasks.reading.pages import Page, Request, gave_way, request_of
+from tasks.reading.paging import decide, first_pages, too_slow
+from tasks.reading.plans import Plan, make_plan
+from tasks.reading.proofs import ProofState, Reading, read_pass, walk
+from tasks.reading.windows import rfc3339
 
 Record = dict[str, Any]
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -156,7 +156,7 @@ class Fleet:
 
     @property
     def settled(self) -> list[Reading]:
-        return [r for r in self.readings if r.verdict.state is not State.SUPERSEDED]
+        return [r for r in self.readings if r.verdict.state is not ProofState.SUPERSEDED]
 
     def records(self, reading: Reading) -> list[str]:
         """The ids of all records of a reading, as often as they were served."""

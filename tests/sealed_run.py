@@ -8,18 +8,18 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from tasks.answers import Answer
-from tasks.artifacts import page_key, plan_key
-from tasks.envelopes import decode_page, encode_page
-from tasks.pages import Page, Request, request_of
-from tasks.runs import Plan
-from tasks.seal import seal
-from tasks.verify import Report, verify
+from tasks.evidence.envelopes import decode_page, encode_page
+from tasks.evidence.layout import page_key, plan_key
+from tasks.evidence.verify import Report, verify
+from tasks.reading.answers import Answer
+from tasks.reading.pages import Page, Request, request_of
+from tasks.reading.plans import Plan
+from tasks.runs.sealing import seal
 from tests.lists_model import NOW, Fleet
 from workers import exact
-from workers.ledger import Clock
-from workers.pagerduty import Outcome, Reply
+from workers.pagerduty.client import Outcome, Reply
 from workers.room import Room
+from workers.state.ledger import Clock
 from workers.storage import Storage, open_storage
 
 FINGERPRINT = "0123456789abcdef"

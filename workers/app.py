@@ -11,13 +11,13 @@ from kombu.connection import ConnectionPool, PooledConnection
 from kombu.transport.redis import Channel, Transport
 from kombu.utils.url import parse_url
 
-from workers import flower, observability
-from workers.consumer import EventBatches
 from workers.errors import Fault
-from workers.heartbeat import Heartbeat
-from workers.redis_client import Parser
-from workers.schedule import PLAN_QUEUE, schedule
-from workers.settings import load_settings
+from workers.process import flower, signals
+from workers.process.beat import PLAN_QUEUE, beat_entries
+from workers.process.consumer import EventBatches
+from workers.process.heartbeat import Heartbeat
+from workers.settings.environment import load_settings
+from workers.state.client import Parser
 
 QUEUES = (PLAN_QUEUE, "fetch", "backfill", "seal")
 VISIBILITY_SECONDS = 30
@@ -137,8 +137,8 @@ def configuration() -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "worker_send_task_events": True,  # Flower shows pages ...
         "task_annotations": {"tasks.plan.tick": {"send_events": False}},  # ... but no ticks
-        "beat_schedule": schedule(),
-        "beat_scheduler": "workers.schedule:Ticker",
+        "beat_schedule": beat_entries(),
+        "beat_scheduler": "workers.process.beat:Ticker",
         "beat_max_loop_interval": 1,
         "enable_utc": True,
     }
@@ -156,13 +156,13 @@ def _tls(url: str) -> dict[str, Any]:
 
 celery = Celery(
     "pagetrail",
-    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.purge", "tasks.scrape"],
+    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.purge", "tasks.watching.scrape"],
     amqp=GuardedAMQP,
-    log=observability.OwnLogging,
-    task_cls=observability.TimedTask,
+    log=signals.OwnLogging,
+    task_cls=signals.TimedTask,
     set_as_current=False,  # a backend that imports us may have an app of its own
 )
 celery.add_defaults(configuration)
 celery.steps["consumer"] |= {EventBatches, Heartbeat}
-observability.watch(celery)
+signals.watch(celery)
 flower.close(celery)

@@ -7,22 +7,22 @@ from functools import cache
 
 from redis import Redis
 
-from workers.daily import Daily
-from workers.events import Events
-from workers.ledger import Ledger, Times
-from workers.limiter import Limiter
-from workers.marks import Marks
-from workers.pagerduty import PagerDuty
-from workers.redis_client import connect
-from workers.regions import RegionGate
+from workers.pagerduty.client import PagerDuty
+from workers.pagerduty.regions import RegionGate
+from workers.process.measured import MeasuredStorage
 from workers.room import Room
-from workers.settings import Settings, load_settings
-from workers.sources import Sources
+from workers.settings.environment import Settings, load_settings
+from workers.settings.vault import Vault
+from workers.state.client import connect
+from workers.state.daily import Daily
+from workers.state.events import Events
+from workers.state.ledger import Ledger, Times
+from workers.state.limiter import Limiter
+from workers.state.marks import Marks
+from workers.state.sources import Sources
+from workers.state.switch import Switch
+from workers.state.troubles import Troubles
 from workers.storage import Storage, open_storage
-from workers.storage.measured import MeasuredStorage
-from workers.switch import Switch
-from workers.troubles import Troubles
-from workers.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)

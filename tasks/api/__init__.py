@@ -50,7 +50,7 @@ from tasks.api.wishes import (
     check_wishes,
 )
 from tasks.api.work import cancel, collect, estimate, events, run, runs, status
-from tasks.asking import budget
+from tasks.runs.asking import budget
 
 __all__ = [
     "DAY_SECONDS",

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.api.wishes import check_resources
-from tasks.exports import Choice, choose, sealed
-from tasks.exports import records as exported
-from tasks.manifests import nothing_sealed
-from tasks.outcomes import Artifact, RunOutcome, artifacts_of, sealed_outcome
-from tasks.verify import Report
-from tasks.verify import verify as verified
-from workers.sources import parse_source_id
+from tasks.evidence.exports import Choice, choose, sealed
+from tasks.evidence.exports import records as exported
+from tasks.evidence.manifests import nothing_sealed
+from tasks.evidence.outcomes import Artifact, RunOutcome, artifacts_of, sealed_outcome
+from tasks.evidence.verify import Report
+from tasks.evidence.verify import verify as verified
 from workers.storage import Storage
+from workers.storage.registry import parse_source_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Unpack
 
-from tasks import renaming
 from tasks.api.wishes import Changes, Wishes, check_settings, check_wishes
-from tasks.erasures import Purge
-from tasks.probe import Identity, Verdict, probe
-from tasks.purges import wants_look
+from tasks.evidence.erasure_records import Purge
+from tasks.runs import renaming
+from tasks.runs.access import Identity, KeyReport, examine_key
+from tasks.runs.erasing import wants_look
 from workers.errors import Exists, Fault, KeyRefused, NotFound
-from workers.ledger import Outcome
 from workers.runtime import Runtime
-from workers.sources import Source, State, parse_source_id
+from workers.state.ledger import Effect
+from workers.storage.registry import Source, SourceState, parse_source_id
 
-Agree = Callable[[Verdict], object]
+Agree = Callable[[KeyReport], object]
 """Is shown whose key it is and what it can read, before anything is kept; raises a `Fault` to stop."""
 
 
@@ -46,7 +46,7 @@ def connect(
     check_wishes(fleet, wishes)
     refuse_taken(fleet, source_id)
     reserve = fleet.settings.reserve if wishes.reserve is None else wishes.reserve
-    verdict = probe(fleet, wishes.region, key, reserve=reserve, resources=wishes.resources)
+    verdict = examine_key(fleet, wishes.region, key, reserve=reserve, resources=wishes.resources)
     identity = verdict.identity
     now = _now(fleet)
     renamings = renaming.confirmed(
@@ -85,7 +85,7 @@ def refuse_taken(fleet: Runtime, source_id: str) -> None:
     """Raise `Exists` if *source_id* is connected, or a `Fault` if it couldn't be kept anyway; sends nothing."""
     fleet.storage.check()
     found = _registered(fleet, source_id)
-    if found and found.state is not State.DISCONNECTED:
+    if found and found.state is not SourceState.DISCONNECTED:
         raise Exists(
             f"{source_id} is connected already: `pagetrail source rotate {source_id}` changes its "
             f"key, `pagetrail source disconnect {source_id}` ends it."
@@ -100,7 +100,7 @@ def get(fleet: Runtime, source_id: str) -> Source:
 def get_connected(fleet: Runtime, source_id: str) -> Source:
     """Return a source that has a key; `Fault` if it is disconnected, `NotFound` if it isn't there."""
     source = get(fleet, source_id)
-    if source.state is State.DISCONNECTED:
+    if source.state is SourceState.DISCONNECTED:
         raise Fault(f"{source.id} is disconnected: `pagetrail source connect {source.id}` first.")
     return source
 
@@ -112,7 +112,7 @@ def sources(fleet: Runtime) -> list[Source]:
 
 def check(
     fleet: Runtime, source_id: str, *, renamed_by: str | None = None
-) -> tuple[Source, Verdict]:
+) -> tuple[Source, KeyReport]:
     """Try the key of a source again, and keep what it can read now.
 
     *renamed_by* is who confirms, if anybody, that the account was renamed: that is kept, with what was compared.
@@ -153,7 +153,7 @@ def rotate(
             allow_user_key=source.allow_user_key or verdict.identity.credential == "user",
         )
     )
-    if saved.state is State.ACTIVE:
+    if saved.state is SourceState.ACTIVE:
         publish(fleet, saved, fleet.ledger.resume(saved.id))
     return saved
 
@@ -196,15 +196,15 @@ def release(fleet: Runtime, source_id: str) -> tuple[Source, datetime | None]:
 
 def pause(fleet: Runtime, source_id: str) -> Source:
     """Send nothing for a source until it is resumed: its open run waits. Repeatable."""
-    saved = _in_state(fleet, get_connected(fleet, source_id), State.PAUSED)
+    saved = _in_state(fleet, get_connected(fleet, source_id), SourceState.PAUSED)
     fleet.ledger.schedule(saved.id, None)
-    fleet.ledger.hold(saved.id, State.PAUSED)
+    fleet.ledger.hold(saved.id, SourceState.PAUSED)
     return saved
 
 
 def resume(fleet: Runtime, source_id: str) -> Source:
     """Let a paused or suspended source go on: its open run at once, its next one when due. Repeatable."""
-    saved = _in_state(fleet, get_connected(fleet, source_id), State.ACTIVE)
+    saved = _in_state(fleet, get_connected(fleet, source_id), SourceState.ACTIVE)
     _schedule(fleet, saved, _now(fleet))
     publish(fleet, saved, fleet.ledger.resume(saved.id))
     return saved
@@ -227,8 +227,8 @@ def resume_all(fleet: Runtime) -> None:
 def disconnect(fleet: Runtime, source_id: str) -> Source:
     """Destroy the key and the schedule of a source, cancel its open run, keep its evidence. Repeatable."""
     saved = get(fleet, source_id)
-    if saved.state is not State.DISCONNECTED:
-        saved = fleet.sources.save(replace(saved, state=State.DISCONNECTED, sealed_key=None))
+    if saved.state is not SourceState.DISCONNECTED:
+        saved = fleet.sources.save(replace(saved, state=SourceState.DISCONNECTED, sealed_key=None))
     fleet.ledger.schedule(saved.id, None)
     if not wants_look(saved):
         fleet.daily.end(saved.id)
@@ -239,7 +239,7 @@ def disconnect(fleet: Runtime, source_id: str) -> Source:
 
 def check_purge(fleet: Runtime, source_id: str) -> None:
     """Raise what `purge` would, of a source that is active, under legal hold or has an open run; erases nothing."""
-    from tasks.purge import erasable
+    from tasks.runs.erasing import erasable
 
     erasable(fleet, parse_source_id(source_id))
 
@@ -251,7 +251,7 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
     from then on nothing of those runs counts as evidence. Interrupted, it is safe to repeat, and goes on. None if there
     never was any evidence. Raises `Fault` for an active source or one under legal hold, `Busy` while a run is open.
     """
-    from tasks.purge import purge as erase
+    from tasks.runs.erasing import purge as erase
 
     return erase(fleet, parse_source_id(source_id), by)
 
@@ -273,12 +273,14 @@ def reseal_all(fleet: Runtime) -> Resealed:
 
 def _tried(
     fleet: Runtime, source: Source, key: str, renamed_by: str | None
-) -> tuple[Source, Verdict]:
+) -> tuple[Source, KeyReport]:
     """Return *source* with what *key* can read and the account's present name, unsaved, and what was found.
 
     `KeyRefused` unless the key is of the account whose evidence the source holds.
     """
-    verdict = probe(fleet, source.region, key, reserve=source.reserve, resources=source.resources)
+    verdict = examine_key(
+        fleet, source.region, key, reserve=source.reserve, resources=source.resources
+    )
     identity, now = verdict.identity, _now(fleet)
     renamings = renaming.confirmed(fleet, source.id, key, identity, source, at=now, by=renamed_by)
     tried = replace(
@@ -303,7 +305,7 @@ def _refuse_user_key(identity: Identity, *, allowed: bool) -> None:
         )
 
 
-def _in_state(fleet: Runtime, source: Source, state: State) -> Source:
+def _in_state(fleet: Runtime, source: Source, state: SourceState) -> Source:
     return source if source.state is state else fleet.sources.save(replace(source, state=state))
 
 
@@ -313,14 +315,16 @@ def _now(fleet: Runtime) -> datetime:
 
 
 def _schedule(fleet: Runtime, source: Source, after: datetime) -> None:
-    from tasks.plan import schedule  # brings Celery, which whoever only looks does without
+    from tasks.runs.opening import (
+        schedule_next,  # brings Celery, which whoever only looks does without
+    )
 
-    schedule(fleet, source, after)
+    schedule_next(fleet, source, after)
 
 
-def publish(fleet: Runtime, source: Source, outcome: Outcome) -> None:
+def publish(fleet: Runtime, source: Source, outcome: Effect) -> None:
     """Send what a step of the ledger asked for; the beat would do it half a minute later."""
-    from tasks import messages
+    from tasks.runs import messages
 
     if run := fleet.ledger.progress(source.id).get("run"):
         messages.publish(source.id, run, outcome)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypedDict
 
-from tasks.catalog import CATALOG
+from tasks.reading.catalog import CATALOG
 from workers.errors import UsageFault
 from workers.runtime import Runtime
 

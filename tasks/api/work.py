@@ -7,25 +7,25 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tasks.answers import Answer, members_of, read_answer, well_formed
 from tasks.api.lives import get
-from tasks.census import Census, census
-from tasks.estimates import Estimate
-from tasks.estimates import estimate as estimated
-from tasks.exports import sealed
-from tasks.manifests import chosen_runs, read_manifest, read_plan, runs_of
-from tasks.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_outcome
-from tasks.pages import Page, Request
-from tasks.probe import answered, asker, still_known
-from tasks.purges import newest_run
+from tasks.evidence.erasures import newest_run
+from tasks.evidence.exports import sealed
+from tasks.evidence.manifests import chosen_runs, read_manifest, read_plan, runs_of
+from tasks.evidence.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_outcome
+from tasks.reading.answers import Answer, members_of, read_answer, well_formed
+from tasks.reading.estimates import Estimate
+from tasks.reading.estimates import estimate as estimated
+from tasks.reading.pages import Page, Request
+from tasks.runs.access import answered, asker, still_known
+from tasks.watching.census import Census, census
 from workers import exact
 from workers.errors import Fault, NotFound, StorageConflict
-from workers.events import START, Event
 from workers.runtime import Runtime
-from workers.sources import Source
+from workers.state.events import START, Event
+from workers.storage.registry import Source
 
 if TYPE_CHECKING:
-    from tasks.plan import Opened
+    from tasks.runs.opening import Opened
 
 _READERS = 8
 _LOOK_BACK = 10
@@ -48,7 +48,7 @@ def events(fleet: Runtime, after: str = START, *, follow: bool = False) -> Itera
 
 def collect(fleet: Runtime, source_id: str) -> Opened:
     """Start a run now, or join the open one; the fleet carries it out. `Busy` unless the source is active."""
-    from tasks.plan import collect_now
+    from tasks.runs.opening import collect_now
 
     return collect_now(fleet, get(fleet, source_id))
 
@@ -58,7 +58,7 @@ def estimate(fleet: Runtime, source_id: str) -> Estimate:
 
     Sends a GET per list and window, under the limiter. `Busy` where `collect` would open no run; `KeyRefused`.
     """
-    from tasks.plan import next_plan
+    from tasks.runs.opening import next_plan
 
     source = get(fleet, source_id)
     plan = next_plan(fleet, source)
@@ -86,8 +86,8 @@ def estimate(fleet: Runtime, source_id: str) -> Estimate:
 
 def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:
     """End the open run, whose id is returned: what it has read is sealed as cancelled. Repeatable until then."""
-    from tasks import messages
-    from tasks.plan import reopen
+    from tasks.runs import messages
+    from tasks.runs.opening import reopen
 
     source = get(fleet, source_id)
     chosen = _chosen(fleet, source_id, run)

@@ -15,7 +15,7 @@ import click
 
 from tasks.cli.interrupts import unswallowed
 from workers.errors import Fault
-from workers.redis_faults import redis_faults
+from workers.state.faults import redis_faults
 
 _COMMANDS = {
     "demo": "Everything on this machine, against a simulated PagerDuty.",
@@ -133,7 +133,7 @@ def _unexpected(error: Exception) -> str:
 
     name = type(error).__name__
     try:
-        from workers.settings import load_settings
+        from workers.settings.environment import load_settings
 
         log = load_settings().make_data_dir() / "logs" / "cli.log"
         log.parent.mkdir(mode=0o700, exist_ok=True)

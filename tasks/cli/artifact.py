@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from tasks import api
-from tasks.artifacts import run_prefix
 from tasks.cli import output, parse
 from tasks.cli.formats import FORMATS, opened
-from tasks.exports import Choice, Reading
+from tasks.evidence.exports import Choice, SealedResource
+from tasks.evidence.layout import run_prefix
 from workers.errors import UsageFault
-from workers.settings import load_settings
+from workers.settings.environment import load_settings
 from workers.storage import Storage, open_storage
 
 
@@ -123,7 +123,7 @@ def _why(choice: Choice) -> str:
     return f"in run {newest.run} they are {_described(newest)}"
 
 
-def _described(reading: Reading) -> str:
+def _described(reading: SealedResource) -> str:
     return f"{reading.state} ({reading.reason}) {reading.words}".rstrip(". ")
 
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from tasks.census import Sight
 from tasks.cli import output, sights
+from tasks.watching.census import Sight
 
 Show = Callable[[Sight], None]
 """Shows how far the open run of one source is."""

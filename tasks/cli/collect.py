@@ -9,7 +9,7 @@ from tasks.cli import output, parse, summaries
 from tasks.cli.bars import bars
 from tasks.cli.following import Follower
 from tasks.cli.run import show_summary
-from tasks.outcomes import sealed_outcome
+from tasks.evidence.outcomes import sealed_outcome
 from workers.errors import Fault, UsageFault
 from workers.runtime import Runtime, runtime
 

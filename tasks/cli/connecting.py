@@ -13,7 +13,7 @@ from tasks import api
 from tasks.cli import output, parse, portraits
 from tasks.cli.keys import key_file_option, read_key
 from tasks.cli.person import typist
-from tasks.probe import Verdict
+from tasks.runs.access import KeyReport
 from workers.runtime import runtime
 
 user_key_option = click.option(
@@ -74,7 +74,7 @@ def connect(
     api.refuse_taken(fleet, source)
     key = read_key(key_file)
 
-    def agree(verdict: Verdict) -> None:
+    def agree(verdict: KeyReport) -> None:
         waiting.close()
         if not as_json:
             portraits.show_access(verdict)
@@ -138,7 +138,7 @@ def rotate(
     region = api.get_connected(fleet, source).region
     key = read_key(key_file)
 
-    def agree(verdict: Verdict) -> None:
+    def agree(verdict: KeyReport) -> None:
         waiting.close()
         if not as_json:
             portraits.show_access(verdict)

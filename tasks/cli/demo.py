@@ -20,17 +20,17 @@ from typing import Any
 import click
 
 from tasks import api
-from tasks.artifacts import manifest_key
-from tasks.census import Sight
 from tasks.cli import output, summaries
 from tasks.cli.bars import bars
 from tasks.cli.interrupts import until_signalled
-from tasks.outcomes import sealed_outcome
-from workers.embedded import free_port
+from tasks.evidence.layout import manifest_key
+from tasks.evidence.outcomes import sealed_outcome
+from tasks.watching.census import Sight
 from workers.errors import Fault
-from workers.fleet import Fleet, fleet
-from workers.settings import PREFIX, load_settings
-from workers.supervisor import Child
+from workers.machine.embedded import free_port
+from workers.machine.fleet import Fleet, fleet
+from workers.machine.supervisor import Child
+from workers.settings.environment import PREFIX, load_settings
 
 _KEPT = {f"{PREFIX}REDIS_SERVER"}
 """The only setting the demo takes over: all else is its own, so that it touches nobody's fleet."""

@@ -6,8 +6,8 @@ import click
 
 from tasks import api
 from tasks.cli import output, parse
-from workers.events import START, Event
 from workers.runtime import runtime
+from workers.state.events import START, Event
 
 
 @click.command()

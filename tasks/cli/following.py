@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tasks.activity import Activity
-from tasks.census import Sight, census
 from tasks.cli import sights
-from tasks.manifests import read_manifest
-from tasks.purges import Purged
+from tasks.evidence.erasures import Purged
+from tasks.evidence.manifests import read_manifest
+from tasks.watching.activity import Activity
+from tasks.watching.census import Sight, census
 from workers.errors import Fault, RedisUnreachable
-from workers.redis_faults import is_outage
 from workers.runtime import Runtime, build
-from workers.settings import load_settings
-from workers.sources import Source, State
+from workers.settings.environment import load_settings
+from workers.state.faults import is_outage
+from workers.storage.registry import Source, SourceState
 
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 60.0
+SILENCE_SECONDS = 60.0
 """How long Redis or the fleet may be away: both may be being restarted."""
 
 
@@ -74,7 +74,7 @@ class Follower:
             if newest > run:
                 return newest
             sight = self._look()
-            if sight and self._fleet.sources.get(self._source.id).state is not State.ACTIVE:
+            if sight and self._fleet.sources.get(self._source.id).state is not SourceState.ACTIVE:
                 return None
             if sight and self._away_since is None:
                 self._explain(self._sentence(sight))
@@ -104,7 +104,7 @@ class Follower:
     def _wait_for(self, words: str, fault: Fault) -> None:
         now = time.monotonic()
         self._away_since = self._away_since or now
-        if now - self._away_since > PATIENCE_SECONDS:
+        if now - self._away_since > SILENCE_SECONDS:
             raise fault
         self._explain(words)
         if isinstance(fault, RedisUnreachable):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.cli import output
-from tasks.windows import moment
+from tasks.reading.windows import moment
 
 _SHOWN = 5
 _WHY = {

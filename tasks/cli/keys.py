@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from workers.errors import UsageFault
-from workers.pagerduty import plausible_key
+from workers.pagerduty.client import plausible_key
 
 _MOST_BYTES = 4_096
 """More is no key but a wrong file, and is not read."""

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import click
 from click.decorators import FC
 
-from tasks.catalog import CATALOG
+from tasks.reading.catalog import CATALOG
 from workers.errors import UsageFault
-from workers.sources import parse_source_id
+from workers.storage.registry import parse_source_id
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RFC3339 = re.compile(
@@ -138,9 +138,9 @@ def _known_ids() -> list[str]:
     from redis import RedisError
 
     from workers.errors import Fault
-    from workers.redis_client import impatient
-    from workers.settings import load_settings
-    from workers.sources import source_ids
+    from workers.settings.environment import load_settings
+    from workers.state.client import impatient
+    from workers.state.sources import source_ids
 
     try:
         settings = load_settings()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.census import Sight, census
 from tasks.cli import output, sights
-from tasks.concerns import renamed_to
-from tasks.probe import Verdict
+from tasks.runs.access import KeyReport
+from tasks.watching.census import Sight, census
+from tasks.watching.concerns import renamed_to
 from workers.runtime import Runtime
-from workers.sources import Source, State
+from workers.storage.registry import Source, SourceState
 
 
 def document(source: Source) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
         ("collects", ", ".join(source.resources or ("everything",))),
         ("since", output.moment(source.since)),
         ("every", output.span(source.every_seconds)),
-        ("next run", output.moment(due if source.state is State.ACTIVE else None)),
+        ("next run", output.moment(due if source.state is SourceState.ACTIVE else None)),
         ("reserve", output.percent(source.reserve)),
         ("erased after", output.months(source.retention_months)),
         ("legal hold", output.moment(source.held_since)),
@@ -87,7 +87,7 @@ def access_rows(source: Source) -> list[tuple[str, str, str]]:
     return [(name, "no" if reason else "yes", reason) for name, reason in source.access.items()]
 
 
-def show_access(verdict: Verdict) -> None:
+def show_access(verdict: KeyReport) -> None:
     """Print whose key it is and what it can read."""
     who = verdict.identity
     kind = "General Access key" if who.credential == "account" else "user key"

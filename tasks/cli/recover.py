@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tasks.cli import output
-from tasks.plan import restore
+from tasks.runs.restoring import restore
 from workers.runtime import runtime
 
 

@@ -8,7 +8,7 @@ import click
 
 from tasks import api
 from tasks.cli import gaps, output, parse, sights, summaries
-from tasks.outcomes import RunOutcome
+from tasks.evidence.outcomes import RunOutcome
 from workers.runtime import runtime
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tasks.activity import Activity
-from tasks.census import Census, Sight
 from tasks.cli import output, sights
-from tasks.concerns import Concern, concerns, urgency
-from tasks.windows import moment
+from tasks.reading.windows import moment
+from tasks.watching.activity import Activity
+from tasks.watching.census import Census, Sight
+from tasks.watching.concerns import Concern, concerns, urgency
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.activity import Activity, Doing, Forecast, waits
-from tasks.census import Sight
 from tasks.cli import output
+from tasks.watching.activity import Activity, Doing, Forecast, waits
+from tasks.watching.census import Sight
 
 WORDS = {each: str(each) for each in Activity} | {
     Activity.SUSPENDED: "suspended: key refused",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.estimates import Estimate
-from tasks.outcomes import ResourceOutcome, RunOutcome
-from workers.limiter import BudgetState
+from tasks.evidence.outcomes import ResourceOutcome, RunOutcome
+from tasks.reading.estimates import Estimate
+from workers.state.limiter import BudgetState
 
 _WORST = ("complete", "unavailable", "partial", "failed", "cancelled", "open")
 """States from best to worst; of several runs the worst counts."""

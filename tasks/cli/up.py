@@ -6,11 +6,11 @@ import click
 
 from tasks.cli import output
 from tasks.cli.interrupts import until_signalled
-from workers import metrics
-from workers.fleet import Fleet, fleet
-from workers.flower import USER
-from workers.logs import configure_logging
-from workers.settings import Settings, load_settings
+from workers.machine.fleet import Fleet, fleet
+from workers.process import metrics
+from workers.process.flower import USER
+from workers.process.logs import configure_logging
+from workers.settings.environment import Settings, load_settings
 
 
 @click.command()

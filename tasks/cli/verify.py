@@ -8,8 +8,8 @@ import click
 
 from tasks import api
 from tasks.cli import output, parse
-from tasks.verify import Report
-from workers.settings import load_settings
+from tasks.evidence.verify import Report
+from workers.settings.environment import load_settings
 from workers.storage import open_storage
 
 

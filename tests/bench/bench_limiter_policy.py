@@ -20,7 +20,7 @@ from pathlib import Path
 from redis import Redis
 
 from tests.redis_process import redis_server
-from workers.limiter import SEED_POLL_SECONDS, Limiter, Permit
+from workers.state.limiter import SEED_POLL_SECONDS, Limiter, Permit
 
 LIMIT = 960
 WINDOW_MS = 60_000

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, cast
 
-from workers import metrics, observability
-from workers.limiter import Permit
-from workers.pagerduty import Outcome, Reply
+from workers.pagerduty.client import Outcome, Reply
+from workers.process import metrics, signals
+from workers.process.measured import MeasuredStorage
+from workers.state.limiter import Permit
 from workers.storage import Storage
-from workers.storage.measured import MeasuredStorage
 
 CALLS, ROUNDS = 20_000, 7
 PERMIT = Permit("us-0123456789abcdef", True, 0.0, 0, 1, "")
 REPLY = Reply(Outcome.OK, 200)
 
 
-class Page(observability.TimedTask):
+class Page(signals.TimedTask):
     name = "tasks.fetch.fetch_page"
 
     def run(self, *_: Any) -> None:

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import orjson
 from redis import Redis
 
-from tasks.catalog import CATALOG
-from tasks.scrape import Vitals
+from tasks.reading.catalog import CATALOG
+from tasks.watching.scrape import Vitals
 from tests.redis_process import redis_server
-from workers.ledger import Ledger, Opening
-from workers.limiter import Limiter, budget_name
-from workers.settings import Settings
-from workers.sources import Source
+from workers.settings.environment import Settings
+from workers.state.ledger import Ledger, Opening
+from workers.state.limiter import Limiter, budget_name
+from workers.storage.registry import Source
 
 SOURCES, DAY_MS, PAGES = 10_000, 86_400_000, 20
 PREFIX = "pagetrail"

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 from tasks import api
 from tests.acceptance.fleet import ROOT, Fleet, environment
-from workers.pagerduty import fingerprint
+from workers.pagerduty.client import fingerprint
 from workers.runtime import Runtime, build
-from workers.settings import load_settings
-from workers.sources import Source
+from workers.settings.environment import load_settings
+from workers.storage.registry import Source
 
 
 def parts_of(fleet: Fleet) -> Runtime:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from tests.ledger_model import GIVE_UP, OFFER_LIFE, PAGE_LEASE, SEAL_LEASE, Model
-from workers.ledger import QUEUES, Claim, Ledger, Offer, Opening, Outcome
+from workers.state.ledger import PAGE_QUEUES, Claim, Effect, Ledger, Offer, Opening
 
 START_MS = 1_800_000_000_000
 SOURCES = ("acme/a", "acme/b")
@@ -60,7 +60,7 @@ class Both:
             after = {source: self.dump(source) for source in SOURCES}
             assert after == before, "a token that isn't current changes nothing"
 
-    def same(self, source: str, run: str, found: Outcome, expected: Outcome) -> Outcome:
+    def same(self, source: str, run: str, found: Effect, expected: Effect) -> Effect:
         assert replace(found, became="") == expected  # the metrics' word
         for offer in found.offers:
             self.messages.append(Message(source, run, offer.page, offer.number, found.queue))
@@ -110,7 +110,7 @@ class Both:
 
     def compare(self) -> None:
         queues = {k.decode(): int(v) for k, v in self.redis.hgetall("p:queues").items()}
-        for queue in QUEUES:
+        for queue in PAGE_QUEUES:
             assert queues.get(f"{queue}:offered", 0) == self.model.offered[queue]
             assert queues.get(f"{queue}:seen", 0) == self.model.seen[queue]
         for source in SOURCES:
@@ -192,7 +192,7 @@ def opens(source: str, lists: int, lanes: int, *, reopened: bool, hold: str) -> 
         both.made += 1
         run = f"{both.made:08d}"
         given: dict[str, Any] = {
-            "queue": QUEUES[both.made % 2],
+            "queue": PAGE_QUEUES[both.made % 2],
             "lanes": (min(lanes, 4), max(lanes, 4)),
             "reopened": reopened,
         }
@@ -472,7 +472,7 @@ def test_nothing_is_ever_stuck(redis: Redis, steps: list[Step], seed: int) -> No
     for step in steps:
         both.one(step)
     both.messages.clear()
-    for queue in (*QUEUES, "plan", "seal"):
+    for queue in (*PAGE_QUEUES, "plan", "seal"):
         redis.delete(f"p:{queue}")
     both.model.length.clear()
     both.claims.clear()
@@ -514,7 +514,7 @@ def lists(*groups: str) -> list[Opening]:
     return [Opening(f"{group}/000000", "", group) for group in groups]
 
 
-def begin(ledger: Ledger, *groups: str, lanes: int = 4) -> Outcome:
+def begin(ledger: Ledger, *groups: str, lanes: int = 4) -> Effect:
     return ledger.open(
         "acme/a", "00000001", lists(*groups), queue="fetch", region="us", lanes=(lanes, 8)
     )
@@ -642,7 +642,7 @@ def test_the_held_page_is_offered_when_the_rest_of_its_pass_is_closed(ledger: Le
     assert ledger.close(take(ledger, held), [], resource="x", sent=1).status == "last"
 
 
-def fail(ledger: Ledger, claim: Claim, *, alive: bool, slow: bool = False) -> Outcome:
+def fail(ledger: Ledger, claim: Claim, *, alive: bool, slow: bool = False) -> Effect:
     """Give a failed page back as the fetch task does: where nobody knows whether the source is alive, it is probed."""
     how: Any = {"why": "pagerduty", "delay_seconds": 0, "resource": "x", "sent": 1}
     how |= {"failed": True, "slow": slow, "most": 3 if slow else 8}

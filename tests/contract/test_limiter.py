@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from workers.limiter import Limiter, Permit
+from workers.state.limiter import Limiter, Permit
 
 START_MS = 1_800_000_000_000
 WINDOW = 60_000

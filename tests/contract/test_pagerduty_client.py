@@ -25,10 +25,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from workers import bodies, pagerduty, transport
-from workers.pagerduty import Outcome, PagerDuty, Reply
+from workers.pagerduty import bodies, transport
+from workers.pagerduty import client as pagerduty_client
+from workers.pagerduty.client import Outcome, PagerDuty, Reply
 from workers.room import Room
-from workers.settings import Settings
+from workers.settings.environment import Settings
 
 KEY = "u+Abcdefgh-123456_xy"
 
@@ -430,7 +431,7 @@ def test_many_threads_share_the_connections_there_may_be(
         time.sleep(0.01)
         connection.send(200, b"{}")
 
-    monkeypatch.setattr(pagerduty, "CONNECTIONS", 8)
+    monkeypatch.setattr(pagerduty_client, "CONNECTIONS", 8)
     server.script = slowly
     client = PagerDuty({"us": server.origin})
     with ThreadPoolExecutor(24) as threads:
@@ -468,8 +469,8 @@ def test_a_handshake_that_fails_behind_a_proxy_keeps_no_connection_from_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once there were as many as a process may have, no request would be sent any more."""
-    monkeypatch.setattr(pagerduty, "CONNECTIONS", 2)
-    monkeypatch.setattr(pagerduty, "_proxy", lambda _: server.origin)
+    monkeypatch.setattr(pagerduty_client, "CONNECTIONS", 2)
+    monkeypatch.setattr(pagerduty_client, "_proxy", lambda _: server.origin)
     server.script = lambda to: to.send(200) or "close"  # type: ignore[func-returns-value]
     client = PagerDuty({"us": "https://api.pagerduty.example"})
     assert {get(client).words for _ in range(5)} == {"No whole answer: ConnectError."}

@@ -12,9 +12,9 @@ from tasks.cli import perform
 from tests.redis_process import redis_server
 from tests.tls_process import tls_relay
 from workers.errors import RedisRefuses, RedisUnreachable
-from workers.redis_client import check, connect
-from workers.redis_faults import is_outage, redis_faults
 from workers.runtime import runtime
+from workers.state.client import check, connect
+from workers.state.faults import is_outage, redis_faults
 
 PREFIX = "fleet"
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tasks.activity import doing
+from tasks.watching.activity import doing
 from tests.processes import ROOT, environment
-from workers.ledger import Claim, Ledger, Opening
-from workers.redis_client import now_ms
-from workers.roster import Roster
-from workers.sources import State
+from workers.state.client import now_ms
+from workers.state.ledger import Claim, Ledger, Opening
+from workers.state.roster import Roster
+from workers.storage.registry import SourceState
 
 Message = tuple[str, str, tuple[Any, ...]]
 SOURCE, RUN, PAGE = "acme/main", "00000007", "incidents/all.1/000100"
@@ -38,18 +38,18 @@ MESSAGES: dict[str, set[Message]] = {
     }
 }
 SEND = f"""
-from tasks import messages
+from tasks.runs import messages
 from workers.app import celery
-from workers.ledger import Offer, Outcome
+from workers.state.ledger import Effect, Offer
 entry = celery.conf.beat_schedule["tick"]
 celery.send_task(entry["task"], **entry["options"])
 messages.recover()
 messages.look_after("{SOURCE}")
 for task in ("plan", "probe", "seal"):
-    messages.publish("{SOURCE}", "{RUN}", Outcome("open", task=task))
+    messages.publish("{SOURCE}", "{RUN}", Effect("open", task=task))
 pages = ("{PAGE}", "users/all.1/000000")
-messages.publish("{SOURCE}", "{RUN}", Outcome("open", tuple(Offer(p, 12) for p in pages), "fetch"))
-messages.publish("{SOURCE}", "{RUN}", Outcome("open", (Offer(pages[0], 12),), "backfill"))
+messages.publish("{SOURCE}", "{RUN}", Effect("open", tuple(Offer(p, 12) for p in pages), "fetch"))
+messages.publish("{SOURCE}", "{RUN}", Effect("open", (Offer(pages[0], 12),), "backfill"))
 """
 TAKE = """
 import inspect, json, sys
@@ -89,7 +89,7 @@ def test_messages_of_every_release_are_understood(redis_url: str, tmp_path: Path
 
 
 def ledger_in(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.setattr("workers.ledger.secrets.token_hex", lambda _: "0123456789abcdef")
+    monkeypatch.setattr("workers.state.ledger.secrets.token_hex", lambda _: "0123456789abcdef")
     return Ledger(redis, "up", now_ms=NOW_MS)
 
 
@@ -192,7 +192,7 @@ def test_what_a_newer_version_says_of_a_run_stops_no_older_one(
     progress = ledger.progress(SOURCE)
     for each in (10_000, 90_000):
         late = progress | {"now": progress["now"] + each, "claimed": 0}
-        assert doing(State.ACTIVE, late, {"fetch": 9}, 40.0)
+        assert doing(SourceState.ACTIVE, late, {"fetch": 9}, 40.0)
     pages = f"up:pages:{SOURCE}"
     for page, text in redis.hgetall(pages).items():
         redis.hset(pages, page, json.dumps(json.loads(text) | {"later": [1]}))

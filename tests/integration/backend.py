@@ -16,7 +16,7 @@ from pytest import raises  # noqa: PT013 - nothing else of pytest is used, this 
 from tasks import api
 from workers.errors import Busy, Exists, Fault, KeyRefused, NotFound, UsageFault
 from workers.runtime import Runtime, runtime
-from workers.sources import State
+from workers.storage.registry import SourceState
 
 SOURCE = "backend/main"
 WRONG: list[dict[str, Any]] = [{"region": "mars"}, {"resources": ("nothing",)}, {"reserve": 2.0}]
@@ -66,10 +66,10 @@ def look_after(fleet: Runtime, keys: dict[str, str]) -> None:
     for expected in (held_since, None):
         released, was_held = api.release(fleet, SOURCE)
         assert (released.held_since, was_held) == (None, expected)
-    assert api.pause(fleet, SOURCE).state is State.PAUSED
+    assert api.pause(fleet, SOURCE).state is SourceState.PAUSED
     with raises(Busy):
         api.collect(fleet, SOURCE)
-    assert api.resume(fleet, SOURCE).state is State.ACTIVE
+    assert api.resume(fleet, SOURCE).state is SourceState.ACTIVE
 
 
 def collect(fleet: Runtime) -> None:
@@ -92,7 +92,7 @@ def collect(fleet: Runtime) -> None:
 
 def leave(fleet: Runtime) -> None:
     gone = api.disconnect(fleet, SOURCE)
-    assert (gone.state, gone.sealed_key) == (State.DISCONNECTED, None)
+    assert (gone.state, gone.sealed_key) == (SourceState.DISCONNECTED, None)
     assert api.verify(fleet.storage, SOURCE).ok
     purged = api.purge(fleet, SOURCE, "the backend's own user")
     assert purged

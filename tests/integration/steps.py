@@ -21,15 +21,15 @@ from pydantic import Secret
 from redis import Redis
 
 from tasks import fetch, plan, purge, seal
-from tasks.artifacts import manifest_key
+from tasks.evidence.layout import manifest_key
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.app import celery
-from workers.ledger import Ledger
-from workers.pagerduty import PagerDuty, Reply, fingerprint
+from workers.pagerduty.client import PagerDuty, Reply, fingerprint
 from workers.runtime import Runtime, build
-from workers.settings import Settings
-from workers.sources import Source
+from workers.settings.environment import Settings
+from workers.state.ledger import Ledger
 from workers.storage import Storage
+from workers.storage.registry import Source
 
 SOURCE, RUN, KEY = "acme/main", "00000001", "k" * 20
 ACCOUNT = {

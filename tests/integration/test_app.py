@@ -15,7 +15,7 @@ from tests.processes import ROOT, celery, end, environment, running, wait_for
 from tests.redis_process import redis_server
 from tests.tls_process import tls_relay
 from workers.app import QUEUES
-from workers.roster import Roster
+from workers.state.roster import Roster
 
 WORKER = ["worker", "--without-gossip", "--without-mingle", "-I", "tests.integration.chores"]
 PUBLISH = """
@@ -207,5 +207,5 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(role: list[str], tmp_
 
 
 def test_a_tool_of_the_workshop_is_imported_without_celery() -> None:
-    code = "import sys, workers.limiter, workers.health; sys.exit('celery' in sys.modules)"
+    code = "import sys, workers.state.limiter, workers.health; sys.exit('celery' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

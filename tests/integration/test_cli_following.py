@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from tasks.artifacts import manifest_key
 from tasks.cli import following
 from tasks.cli.following import Follower
-from tasks.documents import with_digest
+from tasks.evidence.documents import with_digest
+from tasks.evidence.layout import manifest_key
 from tests.redis_process import redis_server
-from tests.unit.test_sources import SOURCE as A_SOURCE
+from tests.unit.state.test_sources import SOURCE as A_SOURCE
 from workers.errors import Fault, RedisUnreachable
 from workers.runtime import Runtime, build
-from workers.settings import load_settings
+from workers.settings.environment import load_settings
 
 SOURCE, FIRST, SECOND = "acme/main", "00000001", "00000002"
 

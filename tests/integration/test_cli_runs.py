@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.catalog import CATALOG
+from tasks.reading.catalog import CATALOG
 from tests.cli_process import Pagetrail
 from tests.redis_process import redis_server
 from tests.simulator_process import SimulatorProcess, running_simulator

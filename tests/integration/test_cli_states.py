@@ -12,14 +12,14 @@ import pytest
 from pydantic import Secret
 
 from tasks import api
-from tasks.activity import Activity
-from tasks.census import Sight
+from tasks.watching.activity import Activity
+from tasks.watching.census import Sight
 from tests.cli_process import Pagetrail
 from tests.processes import celery, running, wait_for
 from tests.redis_process import redis_server
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.runtime import Runtime, build
-from workers.settings import Settings
+from workers.settings.environment import Settings
 
 NAMES = ("budget", "down", "slow", "broken", "whole")
 SMALL = {"incidents": 30, "days": 40, "users": 12, "teams": 2}

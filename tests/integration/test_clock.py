@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tasks import api
-from tasks.manifests import read_plan
+from tasks.evidence.manifests import read_plan
 from tests.integration.steps import KEY, RUN, SOURCE, Fleet
 from tests.integration.test_purge import collect, connect
 from tests.simulator_process import SimulatorProcess
 from workers.errors import ClockFault
-from workers.pagerduty import fingerprint
+from workers.pagerduty.client import fingerprint
 
 OTHER, OTHER_KEY = "beta/main", "o" * 20
 NEXT = "00000002"

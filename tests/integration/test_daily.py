@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from workers.daily import DAY_MS, Daily
+from workers.state.daily import DAY_MS, Daily
 
 SOURCES = [f"tenant-{number}/main" for number in range(200)]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tasks import plan
-from tasks.proofs import State
-from tasks.verify import verify
+from tasks.evidence.verify import verify
+from tasks.reading.proofs import ProofState
 from tests.integration.steps import RUN, SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
-from workers.pagerduty import Reply
+from workers.pagerduty.client import Reply
 
 MINUTE_MS = 60_000
 VANISHED = {"schedules", "schedule_coverage", "team_members"}
@@ -75,7 +75,7 @@ def test_what_is_listed_and_denied_twice_is_named_and_the_rest_is_there(
     resources = fleet.manifest["resources"]
     for name in VANISHED:
         account = resources[name]
-        assert (account["state"], account["reason"]) == (State.PARTIAL, "vanished")
+        assert (account["state"], account["reason"]) == (ProofState.PARTIAL, "vanished")
         assert len(account["vanished"]) == 5
         assert all(any(record_id in path for path in seen) for record_id in account["vanished"])
     assert {n for n, r in resources.items() if r["state"] != "complete"} == VANISHED

@@ -12,10 +12,10 @@ from redis import AuthenticationError, Redis, RedisError
 
 from tests.ports import free_port
 from tests.processes import wait_for
-from workers.embedded import server_program, start_redis
 from workers.errors import Busy, Fault
-from workers.settings import Settings
-from workers.supervisor import Supervisor
+from workers.machine.embedded import server_program, start_redis
+from workers.machine.supervisor import Supervisor
+from workers.settings.environment import Settings
 
 
 @pytest.fixture

@@ -18,16 +18,16 @@ from jsonschema import Draft202012Validator
 from redis import Redis
 
 from tasks import api, plan, purge
-from tasks.artifacts import manifest_key
-from tasks.catalog import CATALOG
-from tasks.windows import rfc3339
+from tasks.evidence.layout import manifest_key
+from tasks.reading.catalog import CATALOG
+from tasks.reading.windows import rfc3339
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.integration.test_purge import collect, connect, end
 from tests.processes import ROOT
 from tests.simulator_process import SimulatorProcess
-from workers import events
-from workers.events import Event, Events
-from workers.pagerduty import fingerprint
+from workers.pagerduty.client import fingerprint
+from workers.state import events
+from workers.state.events import Event, Events
 
 SCHEMA = json.loads((ROOT / "docs" / "events.schema.json").read_text("utf-8"))
 KINDS = set(SCHEMA["properties"]["kind"]["enum"])

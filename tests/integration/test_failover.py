@@ -19,10 +19,10 @@ from tests.processes import celery, end, running, wait_for
 from tests.redis_process import redis_server
 from workers.app import GuardedConnection
 from workers.errors import RedisUnreachable
-from workers.redis_client import NotServing, connect
-from workers.redis_faults import as_fault, redis_faults
+from workers.state.client import NotServing, connect
+from workers.state.faults import as_fault, redis_faults
+from workers.state.switch import Switch
 from workers.storage import open_storage
-from workers.switch import Switch
 
 Admin = redis.Redis
 

@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks import messages, plan
+from tasks import plan
+from tasks.runs import messages
 from tests.integration.steps import RUN, Fleet
 from workers.app import QUEUES, celery
-from workers.ledger import Opening
+from workers.state.ledger import Opening
 
 HANDFUL = 100
 PAGES = 6

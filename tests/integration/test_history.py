@@ -12,12 +12,12 @@ import orjson
 import pytest
 
 from tasks import api, plan, purge
-from tasks.artifacts import manifest_key, plan_key
-from tasks.documents import with_digest
-from tasks.purges import Purged
+from tasks.evidence.documents import with_digest
+from tasks.evidence.erasures import Purged
+from tasks.evidence.layout import manifest_key, plan_key
 from tests.integration.steps import SOURCE, Fleet
-from workers.sources import Source
 from workers.storage import open_storage
+from workers.storage.registry import Source
 
 
 class Counted:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks import api, plan
-from tasks.envelopes import decode_page
-from tasks.verify import verify
+from tasks.evidence.envelopes import decode_page
+from tasks.evidence.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from workers.limiter import Limiter
+from workers.state.limiter import Limiter
 
 LIMIT = 640
 WINDOW_SECONDS = 4.0  # a minute, fifteen times as fast

@@ -10,8 +10,8 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from tests.redis_process import redis_server
-from workers.marks import Marks
-from workers.redis_client import connect, warning
+from workers.state.client import connect, warning
+from workers.state.marks import Marks
 
 SHARED = ("sources", "credentials", "last", "open", "due", "schedule", "daily")
 

@@ -18,10 +18,10 @@ from tasks import api, plan
 from tests.integration.steps import KEY, SOURCE, Fleet
 from tests.sentry_receiver import Receiver, sentry
 from tests.simulator_process import SimulatorProcess
-from workers import sentry as reports
-from workers.logs import Lines
-from workers.pagerduty import Reply, reply_to
-from workers.settings import Settings
+from workers.pagerduty.client import Reply, reply_to
+from workers.process import sentry as reports
+from workers.process.logs import Lines
+from workers.settings.environment import Settings
 
 PERSON = "Zebulon Quartermain"
 RECORD = {"id": "PZEB1", "name": PERSON, "summary": PERSON, "teams": [{"summary": PERSON}]}

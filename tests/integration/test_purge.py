@@ -13,18 +13,20 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks import api, plan, purge, purges, seal
-from tasks.artifacts import manifest_key
-from tasks.documents import digest
-from tasks.erasures import done_key, record_key, summary
-from tasks.manifests import account_of, read_manifest, read_plan, runs_of
-from tasks.purges import Purged
+from tasks import api, plan, purge, seal
+from tasks.evidence.documents import digest
+from tasks.evidence.erasure_records import done_key, record_key, summary
+from tasks.evidence.erasures import Purged
+from tasks.evidence.layout import manifest_key
+from tasks.evidence.manifests import account_of, read_manifest, read_plan, runs_of
+from tasks.runs import erasing
 from tests.erased import erasure
 from tests.integration.steps import SOURCE, Died, Fleet
-from workers import sources
 from workers.errors import Busy, Fault, NotFound, StorageConflict
-from workers.pagerduty import Reply
-from workers.sources import Source, Sources, State
+from workers.pagerduty.client import Reply
+from workers.state import sources
+from workers.state.sources import Sources
+from workers.storage.registry import Source, SourceState
 
 RUNS = ("00000001", "00000002", "00000003")
 LATER = datetime.now(UTC) + timedelta(days=800)  # 24 months are over
@@ -439,7 +441,7 @@ def test_the_open_run_of_a_disconnected_source_ends_although_redis_lost_it(fleet
     connect(fleet)
     opened = api.collect(fleet.runtime, SOURCE)
     source = fleet.runtime.sources.fresh(SOURCE)
-    fleet.runtime.sources.save(replace(source, state=State.DISCONNECTED, sealed_key=None))
+    fleet.runtime.sources.save(replace(source, state=SourceState.DISCONNECTED, sealed_key=None))
     fleet.lose_redis()
     plan.restore(fleet.runtime)
     end(fleet, opened.run)
@@ -647,7 +649,7 @@ def test_a_hold_asks_storage_whether_there_is_one(fleet: Fleet) -> None:
 def test_a_look_that_comes_at_the_moment_of_a_change_comes_again(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(purges, "months_before", lambda _now, _months: LATER)
+    monkeypatch.setattr(erasing, "months_before", lambda _now, _months: LATER)
     connect(fleet, retention_months=24)
     collect(fleet, 2)
     storage = Meanwhile(

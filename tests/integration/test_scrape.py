@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis import Redis
 
-from tasks.scrape import Vitals
-from tasks.vitals import Reading
+from tasks.watching.scrape import Vitals
+from tasks.watching.vitals import Reading
 from tests.ports import free_port
-from workers.ledger import Ledger, Opening
-from workers.limiter import Limiter, budget_name
-from workers.settings import Settings
-from workers.sources import Source
+from workers.settings.environment import Settings
+from workers.state.ledger import Ledger, Opening
+from workers.state.limiter import Limiter, budget_name
+from workers.storage.registry import Source
 
 NOW = datetime.now(UTC)
 

@@ -9,11 +9,12 @@ import orjson
 import pytest
 from redis import Redis
 
-from tests.unit.test_sources import SOURCE
+from tests.unit.state.test_sources import SOURCE
 from workers.errors import Busy, Exists, Fault, NotFound, StorageConflict, VaultFault
-from workers.sources import Source, Sources, State, every_source
+from workers.settings.vault import Vault, generate_key
+from workers.state.sources import Sources, every_source
 from workers.storage import Storage, open_storage
-from workers.vault import Vault, generate_key
+from workers.storage.registry import Source, SourceState
 
 Make = Callable[..., Source]
 
@@ -40,7 +41,7 @@ def make(sources: Sources) -> Make:
 
 
 def disconnected(source: Source) -> Source:
-    return replace(source, state=State.DISCONNECTED, sealed_key=None)
+    return replace(source, state=SourceState.DISCONNECTED, sealed_key=None)
 
 
 def test_an_added_source_is_found_again(sources: Sources, make: Make) -> None:
@@ -98,7 +99,7 @@ def test_of_many_adds_at_once_one_wins(sources: Sources, make: Make) -> None:
 
 def test_a_save_of_an_outdated_source_is_refused(sources: Sources, make: Make) -> None:
     outdated = sources.add(make())
-    newer = sources.save(replace(outdated, state=State.PAUSED))
+    newer = sources.save(replace(outdated, state=SourceState.PAUSED))
     with pytest.raises(Busy):
         sources.save(replace(outdated, reserve=0.5))
     assert sources.get("acme/main") == newer

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tasks import api, plan
-from tasks.artifacts import plan_key
-from tasks.verify import verify
+from tasks.evidence.layout import plan_key
+from tasks.evidence.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.errors import UsageFault

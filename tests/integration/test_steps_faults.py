@@ -16,22 +16,23 @@ import orjson
 import pytest
 from celery.exceptions import QueueNotFound
 
-from tasks import api, asking, fetch, messages, plan
-from tasks.activity import Activity, waits
-from tasks.artifacts import manifest_key, page_key, plan_key
-from tasks.catalog import CATALOG, FEEDS
-from tasks.envelopes import decode_page
-from tasks.fetch import MAX_ATTEMPTS
-from tasks.verify import verify
-from tasks.windows import moment
+from tasks import api, fetch, plan
+from tasks.evidence.envelopes import decode_page
+from tasks.evidence.layout import manifest_key, page_key, plan_key
+from tasks.evidence.verify import verify
+from tasks.reading.catalog import CATALOG, FEEDS
+from tasks.reading.windows import moment
+from tasks.runs import asking, messages
+from tasks.runs.visits import MAX_ATTEMPTS
+from tasks.watching.activity import Activity, waits
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.app import celery
 from workers.errors import VaultFault
-from workers.pagerduty import Outcome, Reply
+from workers.pagerduty.client import Outcome, Reply
 from workers.room import Room
 from workers.runtime import Runtime
-from workers.sources import Source, State
+from workers.storage.registry import Source, SourceState
 
 OTHER = "acme/other"
 HOUR_MS = 3_600_000
@@ -305,20 +306,20 @@ def test_a_source_paused_by_somebody_who_died_sends_nothing_until_it_is_resumed(
 ) -> None:
     """Only the registry says that it is paused: the ledger was never told."""
     sources = fleet.runtime.sources
-    sources.save(replace(sources.get(SOURCE), state=State.PAUSED))
+    sources.save(replace(sources.get(SOURCE), state=SourceState.PAUSED))
     simulator.reset_stats()
     until = fleet.now_ms + HOUR_MS
     while fleet.now_ms < until:
         fleet.step() if fleet.messages else fleet.idle()
     assert simulator.stats()["keys"] == {}
-    sources.save(replace(sources.get(SOURCE), state=State.ACTIVE))
+    sources.save(replace(sources.get(SOURCE), state=SourceState.ACTIVE))
     fleet.live()
     assert states(fleet) == {}
 
 
 def test_the_run_of_a_source_disconnected_by_somebody_who_died_is_sealed(fleet: Fleet) -> None:
     sources = fleet.runtime.sources
-    gone = replace(sources.get(SOURCE), state=State.DISCONNECTED, sealed_key=None)
+    gone = replace(sources.get(SOURCE), state=SourceState.DISCONNECTED, sealed_key=None)
     sources.save(gone)
     assert ended_within(fleet, 1)
     assert fleet.manifest
@@ -578,7 +579,7 @@ def test_what_a_person_does_to_a_source_while_it_is_restored_holds(
     api.pause(fleet.runtime, SOURCE)
     fleet.lose_redis()
     api.sources(fleet.runtime)
-    schedule, acts = plan.schedule, [api.resume]
+    schedule, acts = plan.schedule_next, [api.resume]
 
     def late(runtime: Runtime, source: Source, after: datetime | None = None) -> None:
         if acts:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tasks import plan
-from tasks.artifacts import manifest_key
-from tasks.verify import verify
+from tasks.evidence.layout import manifest_key
+from tasks.evidence.verify import verify
 from tests.integration.steps import SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
-from workers.pagerduty import Outcome, Reply
+from workers.pagerduty.client import Outcome, Reply
 
 WITHIN_MS = 300_000
 MOST_OPEN = 600

@@ -10,16 +10,16 @@ import psutil
 import pytest
 
 from tests.processes import ROOT, environment, wait_for
-from workers import supervisor
 from workers.errors import Fault
-from workers.supervisor import Child, Supervisor
+from workers.machine import supervisor
+from workers.machine.supervisor import Child, Supervisor
 
 SLEEP = ["/bin/sleep", "600"]
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
 ORPHANAGE = """
 import os, sys, time
 from pathlib import Path
-from workers.supervisor import Child, Supervisor
+from workers.machine.supervisor import Child, Supervisor
 directory = Path(sys.argv[1])
 supervisor = Supervisor(directory)
 supervisor.start(Child("first", ["/bin/sleep", "600"], last=True), Child("second", sys.argv[2:]))

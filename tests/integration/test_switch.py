@@ -7,10 +7,10 @@ import pytest
 from redis import Redis
 
 from tests.interleaving import Actor, every, interleave, some
-from workers import switch
 from workers.errors import RedisUnreachable, StorageUnreachable
+from workers.state import switch
+from workers.state.switch import PAUSED, Switch
 from workers.storage import Storage, open_storage
-from workers.switch import PAUSED, Switch
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import pytest
 from redis import Redis
 
 from tasks import api, plan, purge, seal
-from tasks.artifacts import manifest_key, plan_key
 from tasks.cli.screen import seen
-from tasks.concerns import Concern
-from tasks.manifests import read_plan
+from tasks.evidence.layout import manifest_key, plan_key
+from tasks.evidence.manifests import read_plan
+from tasks.watching.concerns import Concern
 from tests.integration.steps import RUN, SOURCE, Fleet
 from tests.integration.test_purge import collect, connect, end
 from workers.errors import Busy, Fault, RedisUnreachable, StorageConflict, StorageUnreachable
-from workers.troubles import Troubles
+from workers.state.troubles import Troubles
 
 NEXT = "00000002"
 

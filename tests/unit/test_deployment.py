@@ -24,9 +24,9 @@ from tests.deployment import (
 )
 from tests.processes import ROOT
 from workers.app import QUEUES, VISIBILITY_SECONDS
-from workers.fleet import queues_of
-from workers.secret_files import SECRETS_DIR
-from workers.settings import LARGE_PAGE_MB, Settings, variables
+from workers.machine.fleet import queues_of
+from workers.settings.environment import LARGE_PAGE_MB, Settings, variables
+from workers.settings.secret_files import SECRETS_DIR
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 WORKERS = ("worker", "worker-due")

@@ -14,14 +14,14 @@ import pytest
 from markdown.extensions.toc import slugify
 
 from docs import reference
-from tasks.catalog import CATALOG
 from tasks.cli import pagetrail
+from tasks.reading.catalog import CATALOG
 from tests.lists_model import answer_to, make
 from tests.processes import ROOT
 from tests.sealed_run import SealedRun
 from workers.errors import Fault
-from workers.redis_faults import sentences
-from workers.settings import PREFIX, variables
+from workers.settings.environment import PREFIX, variables
+from workers.state.faults import sentences
 from workers.storage.faults import reasons
 
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
@@ -110,7 +110,7 @@ def test_the_map_names_what_exists() -> None:
     """Every module the map names is one of tasks/ or workers/, or a folder of them."""
     svg = ElementTree.parse(PICTURES / "rooms.svg")  # noqa: S314 - our own file
     lists = [str(each.text) for each in svg.iterfind(".//*[@class='note modules']")]
-    modules = {path.stem for room in ("tasks", "workers") for path in (ROOT / room).iterdir()}
+    modules = {path.stem for room in ("tasks", "workers") for path in (ROOT / room).rglob("*")}
     assert lists
     assert {name.rstrip("/") for name in " ".join(lists).split()} <= modules
 
@@ -221,7 +221,7 @@ def test_the_words_for_a_refused_key_are_the_programs() -> None:
     table = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## When")[2]
     quoted = re.findall(r"^\| `([^`]+)`", table.partition("###")[0], re.M)
     said = "\n".join(messages())
-    complaints = (ROOT / "workers" / "pagerduty.py").read_text("utf-8")
+    complaints = (ROOT / "workers" / "pagerduty" / "client.py").read_text("utf-8")
     assert len(quoted) > 10
     for sentence in quoted:
         start, _, complaint = sentence.partition(" it ")

@@ -8,7 +8,7 @@ import redis
 
 from workers import errors
 from workers.errors import Fault, RedisUnreachable
-from workers.redis_faults import is_outage, redis_faults
+from workers.state.faults import is_outage, redis_faults
 
 ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Fault)]
 

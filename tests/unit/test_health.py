@@ -12,7 +12,8 @@ import pytest
 
 from workers import health
 from workers.errors import SettingsFault
-from workers.settings import load_settings
+from workers.process import liveness
+from workers.settings.environment import load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -44,43 +45,43 @@ def test_a_process_is_alive_as_long_as_its_heart_beats(
     directory: Path, seconds: float, why: str
 ) -> None:
     """Also where the clock was set back in between."""
-    health.touch("fetch@a")
+    liveness.touch("fetch@a")
     age(directory, "fetch@a", seconds)
     for said in (health.live(), health.live("fetch@a")):
         assert (why in said) if why else (said == "")
-    health.touch("fetch@a")
+    liveness.touch("fetch@a")
     assert health.live() == ""
 
 
 def test_one_process_is_not_taken_for_another(directory: Path) -> None:
     """A node's name is no pattern."""
-    health.touch("fetch@a")
-    health.touch("plan@a")
+    liveness.touch("fetch@a")
+    liveness.touch("plan@a")
     age(directory, "fetch@a", 500)
     assert health.live("fetch@a")
     assert health.live("plan@a") == ""
     assert health.live("seal@a")
     assert health.live("*@a")
     assert health.live("pla[n]@a")
-    health.touch("odd[1]@a")
+    liveness.touch("odd[1]@a")
     assert health.live("odd[1]@a") == ""
 
 
 def test_a_worker_is_ready_between_its_start_and_its_end() -> None:
     not_yet = "The worker does not take work yet."
     assert health.ready("fetch@a") == not_yet
-    health.set_ready("fetch@a", ready=True)
+    liveness.set_ready("fetch@a", ready=True)
     said = health.ready("fetch@a")
     assert said not in ("", not_yet), "without a Redis it is not ready either"
     assert "Redis" in said
     assert health.ready("plan@a") == not_yet
-    health.set_ready("fetch@a", ready=False)
-    health.set_ready("fetch@a", ready=False)
+    liveness.set_ready("fetch@a", ready=False)
+    liveness.set_ready("fetch@a", ready=False)
     assert health.ready("fetch@a") == not_yet
 
 
 def test_heartbeats_are_nobody_elses_to_write(directory: Path) -> None:
-    health.touch("beat")
+    liveness.touch("beat")
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
@@ -114,8 +115,8 @@ def test_a_directory_that_somebody_made_first_is_not_used(
     """Its name can be guessed, so the data directory takes its place: for who writes and for who asks."""
     taken(directory)
     before = set(tmp_path.rglob("*"))
-    health.touch("fetch@a")
-    health.set_ready("fetch@a", ready=True)
+    liveness.touch("fetch@a")
+    liveness.set_ready("fetch@a", ready=True)
     made = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - before}
     assert made == {
         ".pagetrail",
@@ -124,7 +125,7 @@ def test_a_directory_that_somebody_made_first_is_not_used(
         ".pagetrail/heartbeats/fetch@a.ready",
     }
     assert health.live("fetch@a") == ""
-    health.set_ready("fetch@a", ready=False)
+    liveness.set_ready("fetch@a", ready=False)
     assert health.ready("fetch@a") == "The worker does not take work yet."
 
 
@@ -142,7 +143,7 @@ def test_where_nothing_is_ours_alone_the_sentence_says_so(directory: Path, tmp_p
         place.parent.mkdir(exist_ok=True)
         open_to_others(place)
     with pytest.raises(SettingsFault, match="belong to another user or are open to others"):
-        health.touch("beat")
+        liveness.touch("beat")
 
 
 @pytest.mark.parametrize("data_dir", [None, "~/data", "data"])
@@ -152,7 +153,7 @@ def test_the_second_place_is_in_the_data_directory(
     """Told without the settings, which take too long to load, and yet the same."""
     if data_dir:
         monkeypatch.setenv("PAGETRAIL_DATA_DIR", data_dir)
-    assert health._places()[1] == load_settings().data_dir / "heartbeats"
+    assert liveness._places()[1] == load_settings().data_dir / "heartbeats"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_the_second_place_is_in_the_data_directory(
 def test_the_command_answers_with_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, said: str
 ) -> None:
-    health.touch("fetch@a")
+    liveness.touch("fetch@a")
     monkeypatch.setattr(sys, "argv", ["health", *arguments])
     with pytest.raises(SystemExit) as ended:
         health.main()

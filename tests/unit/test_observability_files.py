@@ -12,7 +12,7 @@ import pytest
 
 from tests.promql import OBSERVABILITY, ROOT, alerts, labels_in, panels, queries, series_in
 from tests.scrape import SUFFIXES
-from tests.unit.test_metrics import documented
+from tests.unit.process.test_metrics import documented
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 TARGET_LABELS = {"job", "instance"}  # Prometheus's own, of whatever it scrapes

@@ -46,7 +46,7 @@ def test_what_has_the_shape_of_a_secret_is_not_shown(text: str, shown: str) -> N
         "run 00000001 of acme/main sealed complete",
         "incidents/20260801T000000Z_20260901T000000Z.1/000100",
         "tasks.fetch.fetch_resource[3fa85f64-5717-4562-b3fc-2c963f66afa6]",
-        "workers.pagerduty.ReadOnlyTransport",
+        "workers.pagerduty.client.ReadOnlyTransport",
         "0123456789abcdef0123456789abcdef01234567",
         "redis://127.0.0.1:6379/0",
         "https://api.pagerduty.com/incidents?limit=100&offset=0",

@@ -16,10 +16,10 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import MemoryStore, from_url
 
 from workers.errors import StorageUnreachable
-from workers.secret_files import secret_file
+from workers.settings.secret_files import secret_file
+from workers.settings.urls import is_loopback, is_web_address
 from workers.storage import HIDDEN, Names, Stored, Version, below, checked
 from workers.storage.faults import is_conflict, is_missing_bucket, malformed_fault, store_fault
-from workers.urls import is_loopback, is_web_address
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig

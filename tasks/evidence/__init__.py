@@ -1,0 +1,1 @@
+"""What lies in storage: its layout, how it is read back, and what it proves."""

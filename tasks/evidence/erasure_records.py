@@ -1,0 +1,171 @@
+"""The record of an erasure: what it says, how it is written, and what makes it one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from tasks.evidence.artifacts import RUN
+from tasks.evidence.documents import digest, opened, with_digest
+
+RECORDS = ".purged"
+"""Storage prefix of the records; outside the evidence, whose runs they outlive."""
+
+RunId = Annotated[str, Meta(pattern=rf"\A{RUN.pattern}\Z")]
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Count = Annotated[int, Meta(ge=0)]
+Moment = Annotated[datetime, Meta(tz=True)]
+Why = Literal["purge", "retention"]
+Text = bytes  # spelt out here because a member named bytes hides the type
+
+
+class Account(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose evidence it was."""
+
+    region: str
+    subdomain: str
+
+
+class ErasedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run of an erasure. All but `run` is empty where nothing was stored of it, or its manifest was damaged."""
+
+    run: RunId
+    state: str | None = None
+    period: tuple[Moment, Moment] | None = None
+    opened_at: Moment | None = None
+    sealed_at: Moment | None = None
+    manifest_sha256: Digest | None = None
+    objects: Count
+    bytes: Count
+
+
+class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The record before this one."""
+
+    through: RunId
+    sha256: Digest
+
+
+class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The record of one erasure, stored before anything is deleted.
+
+    It names every run from the one after the record before, or the first, up to `through`.
+    """
+
+    format: Literal[1] = 1
+    source: str
+    previous: Link | None
+    through: RunId
+    why: Why
+    retention_months: Count | None
+    by: str
+    at: Moment
+    account: Account
+    runs: tuple[ErasedRun, ...]
+    objects: Count
+    bytes: Count
+
+    @property
+    def link(self) -> Link:
+        """What the next record names as the one before it."""
+        return Link(through=self.through, sha256=digest(msgspec.to_builtins(self)))
+
+    def digest_of(self, run: str) -> str | None:
+        """Return the digest of the manifest of one of its runs; None if that had none that could be read."""
+        return self.runs[int(run) - int(self.runs[0].run)].manifest_sha256
+
+    def to_json(self) -> Text:
+        """Return the record's text, with the SHA-256 of its own content."""
+        return with_digest(msgspec.to_builtins(self))
+
+    @classmethod
+    def from_json(cls, text: Text, source: str, through: str) -> Erasure:
+        """Return the record that lies where *source* and *through* say; ValueError says why it can't be believed.
+
+        Whether it follows the record before it, and fits what is stored, is for `Erasures` to say.
+        """
+        document = opened(text, source=source, through=through)
+        del document["sha256"]
+        record = msgspec.convert(document, cls)
+        if record.to_json() != text:
+            raise ValueError("it isn't written as records are")
+        record.check()
+        return record
+
+    def check(self) -> None:
+        """Raise ValueError unless each run follows the one before, from the record before on, and the sums fit."""
+        before = int(self.previous.through) if self.previous else 0
+        numbers = (int(each.run) for each in self.runs)
+        if len(self.runs) != int(self.through) - before or any(
+            number != expected for number, expected in zip(numbers, count(before + 1))
+        ):
+            raise ValueError("its runs don't follow the record before it one by one")
+        if not self.runs or (self.objects, self.bytes) != (
+            sum(each.objects for each in self.runs),
+            sum(each.bytes for each in self.runs),
+        ):
+            raise ValueError("its sums aren't those of its runs")
+
+
+class Finished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is stored beside a record once everything it names is gone."""
+
+    format: Literal[1] = 1
+    source: str
+    through: RunId
+    record_sha256: Digest
+    finished_at: Moment
+
+    @classmethod
+    def of(cls, record: Erasure, at: datetime) -> Finished:
+        """Return what is to be stored of an erasure that ended at that time."""
+        source, link = record.source, record.link
+        return cls(source=source, through=link.through, record_sha256=link.sha256, finished_at=at)
+
+    def to_json(self) -> Text:
+        return msgspec.json.format(msgspec.json.encode(self))
+
+    @classmethod
+    def check(cls, text: Text, record: Erasure) -> None:
+        """Raise ValueError unless *text* is what `of` and `to_json` make of *record*."""
+        found = msgspec.json.decode(text, type=cls)
+        if cls.of(record, found.finished_at).to_json() != text:
+            raise ValueError("it doesn't name the record beside it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """One erasure, as callers see it: every run of a source up to *through*, and when they were erased."""
+
+    source: str
+    through: str
+    why: str  # purge or retention
+    by: str
+    at: datetime
+    runs: tuple[str, ...]
+    objects: int
+    bytes: int
+
+
+def summary(record: Erasure) -> Purge:
+    """Return what callers see of a record."""
+    names = ("source", "through", "why", "by", "at", "objects", "bytes")
+    return Purge(
+        **{name: getattr(record, name) for name in names},
+        runs=tuple(each.run for each in record.runs),
+    )
+
+
+def record_key(source: str, run: str) -> str:
+    """Return the key of the record that is stored before the runs up to *run* are erased."""
+    return f"{RECORDS}/{source}/{run}.json"
+
+
+def done_key(source: str, run: str) -> str:
+    """Return the key of what is stored once the runs up to *run* are erased."""
+    return f"{RECORDS}/{source}/{run}.done.json"

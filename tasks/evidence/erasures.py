@@ -1,0 +1,249 @@
+"""Which runs of a source were erased: the records that are believed, and what they mean for its runs."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import dropwhile
+from typing import TYPE_CHECKING
+
+import orjson
+
+from tasks.evidence.artifacts import RUN
+from tasks.evidence.documents import digest_in
+from tasks.evidence.erasure_records import RECORDS, Erasure, Finished, done_key, record_key
+from tasks.evidence.layout import manifest_key, plan_key
+from workers.storage import Storage
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+_NAME = re.compile(rf"({RUN.pattern})(\.done)?\.json")
+_READERS = 8
+_LAST = 99_999_999  # runs have eight digits
+
+
+class Purged:
+    """What was erased of a source. Only a record that holds counts, and what else lies beside it is never followed.
+
+    A record holds if it is whole, follows a record that holds, or begins with the first run, and if every manifest
+    that is still stored of its runs is the one it names. Listings and records are read when they are needed, and once:
+    while nothing is stored of an erased run, no record is read at all.
+    """
+
+    def __init__(self, storage: Storage, source: str) -> None:
+        self._storage = storage
+        self._source = source
+
+    @cached_property
+    def stored(self) -> list[str]:
+        """The runs that something is stored of, oldest first."""
+        names = self._storage.children(f"{self._source}/runs")
+        return [name for name in names if RUN.fullmatch(name)]
+
+    @property
+    def kept(self) -> list[str]:
+        """The runs that were not erased, oldest first."""
+        return [run for run in self.stored if not self.erased(run)]
+
+    def oldest_first(self) -> Iterator[str]:
+        """Yield the runs of `stored`, each when it is asked for."""
+        number = self._next_run(0)
+        while number is not None:
+            yield _name(number)
+            number = self._next_run(number)
+
+    def oldest_kept(self) -> Iterator[str]:
+        """Yield the runs of `kept`, each when it is asked for."""
+        return dropwhile(self.erased, self.oldest_first())
+
+    @property
+    def left(self) -> list[str]:
+        """The erased runs that something is stored of, oldest first; listed only if the oldest run is one of them."""
+        oldest = next(self.oldest_first(), None)
+        if oldest is None or not self.erased(oldest):
+            return []
+        return [run for run in self.stored if self.erased(run)]
+
+    def newest(self, known: str = "") -> str:
+        """Return the newest run that was not erased; "" if none is left.
+
+        It costs a few requests if it is *known* or a run soon after that, else about two for each doubling of the
+        number of runs; how many lie before it, and which of those are missing, costs nothing.
+        """
+        number = last_number(self._next_run, int(known or 0))
+        run = _name(number) if number else ""
+        return "" if run and self._is_reached(run) and self.erased(run) else run
+
+    def erased(self, run: str) -> bool:
+        """Whether *run* was erased: so from the moment on at which the record is stored."""
+        return bool(self.names) and run <= self.names[-1] and run <= self.through
+
+    @property
+    def through(self) -> str:
+        """The last run that was erased, and all before it with it; "" if none was."""
+        return next(reversed(self.held), "")
+
+    @property
+    def last(self) -> Erasure | None:
+        """The newest record that holds."""
+        return self.held.get(self.through)
+
+    def naming(self, run: str) -> Erasure | None:
+        """Return the record of the erasure that took *run*; None if it wasn't erased."""
+        if not self.erased(run):
+            return None
+        ends = list(self.held)
+        return self.held[ends[bisect_left(ends, run)]]
+
+    def _next_run(self, number: int) -> int | None:
+        """Return the first run behind *number* that something is stored of."""
+        if number >= _LAST:
+            return None
+        name = self._storage.after(f"{self._source}/runs", _name(number) if number else "")
+        while name is not None and not RUN.fullmatch(name):
+            name = self._storage.after(f"{self._source}/runs", name)
+        return int(name) if name else None
+
+    def _is_reached(self, run: str) -> bool:
+        """Say whether there is a record, whatever it is worth, that names this run or a later one."""
+        before = f"{_name(int(run) - 1)}.json"
+        return self._storage.after(f"{RECORDS}/{self._source}", before) is not None
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The last runs of the records, oldest first, as the names of the records say."""
+        names = map(_NAME.fullmatch, self._storage.children(f"{RECORDS}/{self._source}"))
+        return [name[1] for name in names if name and not name[2]]
+
+    @cached_property
+    def held(self) -> dict[str, Erasure]:
+        """The records that hold, by their last run, oldest first."""
+        held: dict[str, Erasure] = {}
+        with ThreadPoolExecutor(_READERS) as readers:
+            for record in readers.map(self._whole, self.names):
+                if record and _follows(record, held) and self._fits(record):
+                    held[record.through] = record
+        return held
+
+    def unfinished(self) -> list[Erasure]:
+        """Return the erasures that something may be left of, oldest first: they are finished in this order."""
+        if not self.names or self._is_finished(self._whole(self.names[-1])):
+            return []
+        found = []
+        for record in reversed(self.held.values()):
+            if self._is_finished(record):
+                break
+            found.append(record)
+        return found[::-1]
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what lies among the records and isn't believed: its key, and why not."""
+        for stored in self._storage.list(f"{RECORDS}/{self._source}"):
+            name = stored.key.removeprefix(f"{RECORDS}/{self._source}/")
+            if why := self._fault(stored.key, name):
+                yield stored.key, why
+
+    def _fault(self, key: str, name: str) -> str:
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return "the record of an erasure has another name"
+        through, done = match.groups()
+        if done and through not in self.names:
+            return "there isn't a record beside it"
+        try:
+            if not done:
+                self._read(through)
+            elif record := self._whole(through):
+                Finished.check(self._storage.get(key) or b"", record)
+        except ValueError as error:
+            return f"it can't be believed: {error}"
+        if not done and through not in self.held:
+            return (
+                "the record before it, or a manifest that is still stored, isn't the one it names"
+            )
+        return ""
+
+    def _read(self, through: str) -> Erasure:
+        text = self._storage.get(record_key(self._source, through))
+        return Erasure.from_json(text or b"", self._source, through)
+
+    def _whole(self, through: str) -> Erasure | None:
+        try:
+            return self._read(through)
+        except ValueError:
+            return None
+
+    def _fits(self, record: Erasure) -> bool:
+        first = record.runs[0].run
+        return all(
+            self._is_named(run, record.digest_of(run))
+            for run in self.stored
+            if first <= run <= record.through
+        )
+
+    def _is_named(self, run: str, named: str | None) -> bool:
+        """Whether what is stored of *run* is what an erasure named, or left.
+
+        Without its plan, which an erasure deletes first, it is no longer a run: a worker that was late may have stored
+        the rest, even a manifest of its own.
+        """
+        manifest = self._storage.get(manifest_key(self._source, run))
+        return (
+            manifest is None
+            or digest_in(manifest, source=self._source, run=run) == named
+            or self._storage.get(plan_key(self._source, run)) is None
+        )
+
+    def _is_finished(self, record: Erasure | None) -> bool:
+        if record is None:
+            return False
+        text = self._storage.get(done_key(self._source, record.through)) or b""
+        try:
+            Finished.check(text, record)
+        except ValueError:
+            return False
+        return True
+
+
+def _follows(record: Erasure, held: Mapping[str, Erasure]) -> bool:
+    before = record.previous
+    return before is None or (before.through in held and held[before.through].link == before)
+
+
+def newest_run(fleet: Runtime, source: str) -> str:
+    """Return the newest run of *source* that was not erased, "" if none is left, as storage has it.
+
+    What Redis knows of the last run only says where the search begins.
+    """
+    [last] = fleet.ledger.lasts([source])
+    return Purged(fleet.storage, source).newest(orjson.loads(last)["run"] if last else "")
+
+
+def last_number(after: Callable[[int], int | None], known: int = 0) -> int | None:
+    """Return the largest number, of those that *after* finds by the number before them; None without any.
+
+    The search begins at *known*, doubles its steps until nothing lies behind, and halves them again. That is right
+    whatever numbers are missing, since *after* passes over gaps.
+    """
+    low = after(known - 1) if known else None
+    if low is None:
+        low = after(0)
+    if low is None:
+        return None
+    step = 1
+    while (found := after(low + step - 1)) is not None:
+        low, step = found, 2 * step
+    high = low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = after(middle - 1)
+        low, high = (low, middle) if found is None else (found, high)
+    return low
+
+
+def _name(number: int) -> str:
+    return f"{number:08d}"

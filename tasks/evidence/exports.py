@@ -1,0 +1,170 @@
+"""Which records an export gives: a run's artifact, or the newest version of all that was read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+
+from tasks.evidence.artifacts import lines_of
+from tasks.evidence.erasures import Purged
+from tasks.evidence.layout import manifest_key
+from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_manifest
+from tasks.reading.answers import identity_of_line
+from tasks.reading.catalog import CATALOG
+from workers.errors import NotFound, StorageConflict
+from workers.storage import Storage
+
+_READ = ("complete", "partial")
+_KEY_DIGEST_BYTES = 16
+_FOLLOWS_NONE = "follows no run, although older runs are stored"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedResource:
+    """What one sealed run holds of a resource."""
+
+    run: str
+    state: str
+    reason: str
+    words: str
+    backlog: bool  # more of its past is still to be read
+    artifacts: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The readings an export is made of, newest first; a record of a newer one wins."""
+
+    resource: str
+    readings: tuple[SealedResource, ...]
+    newest: SealedResource
+    gone: str = ""  # the last run that isn't there any more, and with it what only such runs held
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is known to be missing: a run reads again what those before missed."""
+        return self.newest.state == "complete" and not self.newest.backlog and not self.gone
+
+
+def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the manifests of *source*, newest first, or the one asked for.
+
+    Each is what was sealed, and the one that the next run follows; the oldest follows no run, or one that was erased.
+    Raises `StorageConflict` where that isn't so, and `NotFound` for a run that is not there or not sealed, and for a
+    source without any.
+    """
+    newer = None
+    for name in reversed(chosen_runs(storage, source, run)):
+        if manifest := read_manifest(storage, source, name):
+            if newer and newer["previous"] != _link(manifest):
+                raise _broken(source, newer)
+            newer = manifest
+            yield manifest
+    if newer is None:
+        raise nothing_sealed(storage, source, run)
+    before = newer["previous"]
+    if run is None and before and not _was_erased(storage, source, before):
+        raise _broken(source, newer)
+
+
+def _link(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {"run": manifest["run"], "sha256": manifest["sha256"]}
+
+
+def _was_erased(storage: Storage, source: str, before: Mapping[str, str]) -> bool:
+    record = Purged(storage, source).naming(before["run"])
+    return record is not None and record.digest_of(before["run"]) == before["sha256"]
+
+
+def _broken(source: str, newer: Mapping[str, Any]) -> StorageConflict:
+    before, run = newer["previous"], newer["run"]
+    key = manifest_key(source, before["run"] if before else run)
+    what = f"is missing or isn't the manifest that run {run} follows" if before else _FOLLOWS_NONE
+    return StorageConflict(
+        f"{key} {what}: `pagetrail verify {source}` says what else is wrong; restore it from a copy "
+        "of the storage."
+    )
+
+
+def choose(
+    manifests: Iterable[Mapping[str, Any]], source: str, resource: str, run: str | None = None
+) -> Choice:
+    """Return the readings of *resource* to export from *manifests* (newest first, or those of *run*).
+
+    A windowed resource needs every run; a snapshot the last complete reading and the partial ones
+    after it. Raises `NotFound` if no run was to read the resource.
+    """
+    readings: list[SealedResource] = []
+    newest, before = None, None
+    for manifest in manifests:
+        before = manifest["previous"]
+        entry = manifest["resources"].get(resource)
+        if entry is None:
+            continue
+        reading = SealedResource(
+            manifest["run"],
+            entry["state"],
+            entry["reason"],
+            entry["words"],
+            any(feed.segment in manifest["backlog"] for feed in CATALOG[resource].feeds),
+            tuple(entry["artifacts"]),
+        )
+        newest = newest or reading
+        if reading.state in _READ:
+            readings.append(reading)
+            if reading.state == "complete" and not CATALOG[resource].windowed:
+                break
+    if newest is None:
+        raise NotFound(
+            f"{source} does not collect {resource}: `pagetrail artifact list {source}` shows what "
+            "it does."
+        )
+    gone = before["run"] if before and not run and CATALOG[resource].windowed else ""
+    return Choice(resource, tuple(readings), newest, gone)
+
+
+def records(storage: Storage, choice: Choice) -> Iterator[bytes]:
+    """Yield the chosen records, one line of JSON each, without repeating one.
+
+    Raises `StorageConflict` when an artifact is missing or is not the one its manifest names.
+    """
+    if len(choice.readings) == 1:
+        yield from _lines(storage, choice.readings[0])
+        return
+    seen: set[bytes] = set()
+    for reading in choice.readings:
+        for line in _lines(storage, reading):
+            key = identity_of_line(choice.resource, line).encode()
+            digest = hashlib.blake2b(key, digest_size=_KEY_DIGEST_BYTES).digest()
+            if digest not in seen:
+                seen.add(digest)
+                yield line
+
+
+def _lines(storage: Storage, reading: SealedResource) -> Iterator[bytes]:
+    for artifact in reading.artifacts:
+        key, digest = artifact["key"], hashlib.sha256()
+        chunks = storage.open(key)
+        if chunks is None:
+            raise _damaged(key, "is missing")
+        try:
+            yield from lines_of(_counted(chunks, digest))
+        except (ValueError, zstandard.ZstdError):
+            raise _damaged(key, "can't be read") from None
+        if digest.hexdigest() != artifact["sha256"]:
+            raise _damaged(key, "is not the object its manifest names")
+
+
+def _counted(chunks: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def _damaged(key: str, what: str) -> StorageConflict:
+    source = "/".join(key.split("/")[:2])
+    return StorageConflict(f"{key} {what}: `pagetrail verify {source}` says what else is wrong.")

@@ -1,0 +1,27 @@
+"""Where each object of a run lies in storage."""
+
+from __future__ import annotations
+
+
+def run_prefix(source: str, run: str) -> str:
+    return f"{source}/runs/{run}"
+
+
+def plan_key(source: str, run: str) -> str:
+    return f"{run_prefix(source, run)}/plan.json"
+
+
+def manifest_key(source: str, run: str) -> str:
+    return f"{run_prefix(source, run)}/manifest.json"
+
+
+def pages_prefix(source: str, run: str) -> str:
+    return f"{run_prefix(source, run)}/pages"
+
+
+def page_key(source: str, run: str, page_id: str) -> str:
+    return f"{pages_prefix(source, run)}/{page_id}.json.zst"
+
+
+def artifact_key(source: str, run: str, resource: str, part: int) -> str:
+    return f"{run_prefix(source, run)}/artifacts/{resource}.{part:03d}.jsonl.zst"

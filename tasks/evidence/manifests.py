@@ -1,0 +1,222 @@
+"""Artifacts of a run -> manifest, the only end of a run; and how manifests are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from tasks.evidence.documents import opened, with_digest
+from tasks.evidence.erasure_records import RECORDS, record_key
+from tasks.evidence.erasures import Purged
+from tasks.evidence.layout import manifest_key, plan_key
+from tasks.evidence.replay import Evidence
+from tasks.evidence.verdicts import describe, outside, states, vanished, withheld
+from tasks.reading.plans import Plan
+from tasks.reading.windows import rfc3339
+from workers.errors import NotFound, StorageConflict
+from workers.storage import Storage
+from workers.storage.registry import is_registered
+
+
+def resources_of(
+    evidence: Evidence, requests: Mapping[str, int], verdict: str
+) -> dict[str, dict[str, Any]]:
+    """Return the manifest's account of every resource, its artifacts still to be filled in."""
+    verdicts = states(evidence, refused=verdict == "refused")
+    return {
+        name: {
+            **describe(verdicts[name]),
+            "withheld": withheld(evidence, name),
+            "vanished": vanished(evidence, name),
+            "period": period.to_json() if (period := evidence.plan.period_of(name)) else None,
+            "outside": [[*gap.period.to_json(), gap.reason] for gap in outside(evidence, name)],
+            "records": gathered.collation.records,
+            "sightings": gathered.collation.sightings,
+            "redacted": gathered.redacted,
+            "requests": max(gathered.requests, requests.get(name, 0)),
+            "artifacts": [],
+            "windows": gathered.windows,
+        }
+        for name, gathered in evidence.resources.items()
+    }
+
+
+def run_state(resources: Mapping[str, Mapping[str, Any]], credential: str, verdict: str) -> str:
+    """Return complete, partial, failed or cancelled. *verdict* is how the run was ended early."""
+    if verdict == "cancelled":
+        return verdict
+    nothing = all(r["state"] in ("failed", "unavailable") for r in resources.values())
+    if nothing and any(r["reason"] != "plan" for r in resources.values()):
+        return "failed"
+    whole = all(
+        r["state"] == "complete" or (r["state"] == "unavailable" and r["reason"] == "plan")
+        for r in resources.values()
+    )
+    return "complete" if whole and credential != "user" else "partial"
+
+
+def make_manifest(
+    evidence: Evidence,
+    resources: Mapping[str, Mapping[str, Any]],
+    *,
+    verdict: str,
+    plan_sha256: str,
+    sealed_at: datetime,
+    orphans: list[str],
+) -> bytes:
+    """Return the manifest of a run, with the SHA-256 of its own canonical rest."""
+    plan = evidence.plan
+    state = run_state(resources, evidence.credential, verdict)
+    reached = plan.period.until if state in ("complete", "partial") else plan.period.since
+    document = {
+        "format": 1,
+        "source": plan.source,
+        "run": plan.run,
+        "previous": plan.previous,
+        "plan_sha256": plan_sha256,
+        "state": state,
+        "ended": verdict or "done",
+        "opened_at": rfc3339(plan.opened_at),
+        "scheduled_at": rfc3339(plan.scheduled_at),
+        "sealed_at": rfc3339(sealed_at),
+        "account": account(evidence),
+        "credential": {"kind": evidence.credential, "fingerprints": sorted(evidence.fingerprints)},
+        "period": plan.period.to_json(),
+        "reached": rfc3339(reached),
+        "backfill": plan.backfill,
+        "resources": resources,
+        **handed_on(evidence),
+        # A backlog is gone on with at once, but not in circles.
+        "continues": state in ("complete", "partial")
+        and bool(evidence.backlog)
+        and evidence.progressed,
+        "unreadable": evidence.unreadable,
+        "orphans": orphans,
+    }
+    return with_digest(document)
+
+
+def handed_on(evidence: Evidence) -> dict[str, Any]:
+    """Return what a run leaves to later ones: what is proved, what is left to read, what they have to read again."""
+    return {
+        "covered": {k: [p.to_json() for p in v] for k, v in evidence.covered.items()},
+        "backlog": {k: [p.to_json() for p in v] for k, v in evidence.backlog.items()},
+        "unsettled": evidence.unsettled,
+        "denied": evidence.denied,
+        "sizes": evidence.sizes,
+    }
+
+
+def account(evidence: Evidence) -> dict[str, Any]:
+    """Return whose records they are: as planned, as their links say, and renamed since the manifest before."""
+    plan = evidence.plan
+    return {
+        "region": plan.region,
+        "subdomain": plan.subdomain,
+        "seen": evidence.subdomains,
+        "renamed": [each.to_json() | {"at": rfc3339(each.at)} for each in plan.renamed],
+    }
+
+
+def runs_of(storage: Storage, source: str) -> list[str]:
+    """Return the ids of the runs of *source* that were not erased, oldest first."""
+    return Purged(storage, source).kept
+
+
+def read_plan(storage: Storage, source: str, run: str) -> Plan:
+    """Return the plan of a run, its first object; `StorageConflict` if it is gone, or something else."""
+    key = plan_key(source, run)
+    text = storage.get(key)
+    if text is None:
+        raise StorageConflict(
+            f"{key} is missing, so run {run} can't go on: restore it from a copy of the storage, or "
+            "move away what else is left of the run."
+        )
+    try:
+        plan = Plan.from_json(text)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise _damaged(source, key, "it isn't a plan") from None
+    if (plan.source, plan.run) != (source, run):
+        raise _damaged(source, key, "it is the plan of another run")
+    return plan
+
+
+def read_manifest(storage: Storage, source: str, run: str) -> dict[str, Any] | None:
+    """Return the manifest of a run, or None while it is open; `StorageConflict` if it isn't what was sealed.
+
+    It is of this run, and its digest is that of its content.
+    """
+    key = manifest_key(source, run)
+    text = storage.get(key)
+    try:
+        return opened(text, source=source, run=run) if text is not None else None
+    except ValueError as error:
+        raise _damaged(source, key, str(error)) from None
+
+
+def _damaged(source: str, key: str, why: str) -> StorageConflict:
+    return StorageConflict(
+        f"{key} is damaged ({why}): `pagetrail verify {source}` says what else is wrong; restore it "
+        "from a copy of the storage."
+    )
+
+
+def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
+    """Return region and subdomain of the account whose evidence *source* holds, or held; None without any."""
+    for run in _newest_first(storage, source):
+        # All runs of a source are of one account: where an object is damaged, another names it too.
+        with suppress(StorageConflict):
+            if manifest := read_manifest(storage, source, run):
+                return manifest["account"]["region"], manifest["account"]["subdomain"]
+        with suppress(StorageConflict):
+            plan = read_plan(storage, source, run)
+            return plan.region, plan.subdomain
+    erased = Purged(storage, source).last
+    return (erased.account.region, erased.account.subdomain) if erased else None
+
+
+def _newest_first(storage: Storage, source: str) -> Iterator[str]:
+    """Yield the runs of *source*; the others are listed only when the newest one was not enough."""
+    if newest := Purged(storage, source).newest():
+        yield newest
+        yield from reversed(runs_of(storage, source)[:-1])
+
+
+def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:
+    """Return the run asked for, or all; `NotFound` where there is none of that name, or no such source."""
+    purged = Purged(storage, source)
+    runs = purged.kept
+    if run is None and runs:
+        return runs
+    if run in runs:
+        return [run]
+    if not (runs or storage.children(f"{RECORDS}/{source}") or is_registered(storage, source)):
+        raise NotFound(
+            f"There is no source {source} in {storage}: correct the name, or the storage with "
+            "PAGETRAIL_STORAGE_URL or PAGETRAIL_DATA_DIR."
+        )
+    if run is None:
+        return []
+    if record := purged.naming(run):
+        raise NotFound(
+            f"Run {run} of {source} was purged at {rfc3339(record.at)}: "
+            f"{record_key(source, record.through)} is the record of it."
+        )
+    raise NotFound(
+        f"{source} has no run {run}: `pagetrail run list {source}` shows those there are."
+    )
+
+
+def nothing_sealed(storage: Storage, source: str, run: str | None) -> NotFound:
+    """Return what is wrong where *source* has no sealed run, or *run* is open."""
+    what = f"Run {run} of {source} is not sealed" if run else f"{source} has no sealed run"
+    purged = "" if run else Purged(storage, source).through
+    gone = f" (all up to {purged} were purged)" if purged else ""
+    return NotFound(f"{what} yet{gone}: `pagetrail collect {source} --wait` waits for one.")
+
+
+def collected(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the resources that have an artifact."""
+    return [name for name, r in resources.items() if r["state"] in ("complete", "partial")]

@@ -1,0 +1,124 @@
+"""What a run came to, or has come to so far: the few numbers that people and programs ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from tasks.reading.plans import Plan
+from tasks.reading.windows import moment
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceOutcome:
+    """One resource of a run."""
+
+    state: str  # complete, partial, unavailable or failed; open while the run is
+    reason: str  # why it is not complete: plan, role, key, unproved, backlog, vanished or error; else ""
+    words: str  # PagerDuty's own about that
+    records: int  # in its artifacts
+    requests: int
+    withheld: Mapping[str, str] = field(
+        default_factory=dict
+    )  # lists the plan lacks -> PagerDuty's words
+    period: tuple[str, str] | None = None  # what was to be read of it, by this run or earlier ones
+    outside: tuple[
+        tuple[str, str, str], ...
+    ] = ()  # of that, what nothing proves: since, until, reason
+    vanished: tuple[str, ...] = ()  # ids that a list names, and whose own address answers 404
+    denied: tuple[str, ...] = ()  # ids known from earlier runs, for which PagerDuty answers 404
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """One run of a source."""
+
+    run: str
+    state: str  # complete, partial, failed or cancelled; open until it is sealed; damaged: its manifest is
+    since: datetime
+    until: datetime
+    opened_at: datetime
+    sealed_at: datetime | None
+    backlog: bool  # later runs read more of its period
+    resources: Mapping[str, ResourceOutcome]
+
+    @property
+    def records(self) -> int:
+        return sum(each.records for each in self.resources.values())
+
+    @property
+    def requests(self) -> int:
+        return sum(each.requests for each in self.resources.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One sealed object of a resource: its place in storage, and what it must be."""
+
+    resource: str
+    key: str
+    bytes: int
+    sha256: str
+    records: int
+
+
+def sealed_outcome(manifest: Mapping[str, Any]) -> RunOutcome:
+    """Return what the run of *manifest* came to."""
+    return RunOutcome(
+        run=manifest["run"],
+        state=manifest["state"],
+        since=moment(manifest["period"][0]),
+        until=moment(manifest["period"][1]),
+        opened_at=moment(manifest["opened_at"]),
+        sealed_at=moment(manifest["sealed_at"]),
+        backlog=bool(manifest["backlog"]),
+        resources={
+            resource: ResourceOutcome(
+                entry["state"],
+                entry["reason"],
+                entry["words"],
+                entry["records"],
+                entry["requests"],
+                entry["withheld"],
+                entry["period"] and tuple(entry["period"]),
+                tuple(map(tuple, entry["outside"])),
+                tuple(entry["vanished"]),
+                tuple(manifest["denied"].get(resource, ())),
+            )
+            for resource, entry in manifest["resources"].items()
+        },
+    )
+
+
+def open_outcome(plan: Plan, progress: Mapping[str, Any]) -> RunOutcome:
+    """Return the same of a run that is not sealed, as far as the ledger's *progress* can tell."""
+    return RunOutcome(
+        run=plan.run,
+        state="open",
+        since=plan.period.since,
+        until=plan.period.until,
+        opened_at=plan.opened_at,
+        sealed_at=None,
+        backlog=False,
+        resources={
+            name: ResourceOutcome("open", "", "", 0, progress.get(f"requests:{name}", 0))
+            for name in plan.resources
+        },
+    )
+
+
+def damaged_outcome(plan: Plan) -> RunOutcome:
+    """Return what is known of a run whose manifest is damaged: what it was to read."""
+    return replace(open_outcome(plan, {}), state="damaged", resources={})
+
+
+def artifacts_of(manifest: Mapping[str, Any]) -> list[Artifact]:
+    """Return every artifact of a run."""
+    names = ("key", "bytes", "sha256", "records")
+    return [
+        Artifact(resource, *(artifact[name] for name in names))
+        for resource, entry in manifest["resources"].items()
+        for artifact in entry["artifacts"]
+    ]

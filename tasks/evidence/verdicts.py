@@ -1,0 +1,169 @@
+"""What each resource of a run came to, from the readings of its feeds: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tasks.evidence.replay import Evidence
+from tasks.reading.catalog import CATALOG, Feed, resource_of
+from tasks.reading.proofs import ProofState, Verdict
+from tasks.reading.windows import Period, common, missing, rfc3339
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Outside:
+    """A part of a resource's period that nothing proves."""
+
+    period: Period
+    reason: str  # retention (PagerDuty no longer has it) | backlog (later runs read it) | unread
+
+
+NOT_KNOWN = "this version of Pagetrail can't read it"
+"""What a manifest says of a resource that whoever sealed the run had no entry for, and so nothing else."""
+
+
+_LAST = ("plan", "vanished")
+"""Any other reason is named before these: the first makes a run incomplete for nobody, and where only the second is
+named, nothing else is missing."""
+_SHOWN = 5
+"""Ids that a sentence names at most; all of them stand in the manifest."""
+
+
+def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
+    """Return what each resource came to: complete, partial, unavailable or failed, and why."""
+    found: dict[str, Verdict] = {}
+    for name in evidence.resources:
+        if name not in CATALOG:
+            found[name] = Verdict(ProofState.FAILED, "error", NOT_KNOWN)
+            continue
+        verdict = _whole([_of_feed(evidence, feed) for feed in CATALOG[name].feeds])
+        if verdict.state is ProofState.PROVED or verdict.reason == "vanished":
+            verdict = _lacks(evidence, name) or Verdict(ProofState.PROVED)
+        if refused and verdict.state is ProofState.FAILED:
+            verdict = Verdict(ProofState.FAILED, "key", "PagerDuty refused the key")
+        found[name] = verdict
+    return found
+
+
+def withheld(evidence: Evidence, name: str) -> dict[str, str]:
+    """Return the feeds of a resource that the account's plan lacks, with PagerDuty's words."""
+    feeds = CATALOG[name].feeds if name in CATALOG else ()
+    verdicts = {feed.segment: _of_feed(evidence, feed) for feed in feeds}
+    return {segment: v.words for segment, v in verdicts.items() if _plan_lacks(v)}
+
+
+def vanished(evidence: Evidence, name: str) -> list[str]:
+    """Return the ids of records that a list of the run names, and whose own address answered 404 twice."""
+    gathered = evidence.resources[name]
+    found = {
+        page.parent["id"]
+        for page, verdict in gathered.verdicts
+        if page.parent
+        and (
+            verdict.reason == "vanished"
+            or (verdict.reason == "denied" and page.parent["id"] in gathered.named)
+        )
+    }
+    return sorted(found)
+
+
+def outside(evidence: Evidence, name: str) -> list[Outside]:
+    """Return what of a resource's period neither this run nor an earlier one has proved, oldest first."""
+    period = evidence.plan.period_of(name)
+    feeds = [f for f in CATALOG[name].feeds if f.window_days] if name in CATALOG else []
+    return sorted(
+        part
+        for feed in feeds
+        if period
+        for gap in missing(period, evidence.covered[feed.segment])
+        for part in _parts(evidence, feed, gap)
+    )
+
+
+def _parts(evidence: Evidence, feed: Feed, gap: Period) -> Iterator[Outside]:
+    """Yield what *gap* consists of: what PagerDuty no longer has, what is left to later runs, and what failed."""
+    edge = gap.since
+    if feed.retention_days:
+        edge = evidence.plan.period.until - timedelta(days=feed.retention_days)
+    lost = common(gap, [Period(gap.since, edge)])
+    left = evidence.backlog.get(feed.segment, ())
+    yield from (Outside(part, "retention") for part in lost)
+    for kept in missing(gap, lost):
+        yield from (Outside(part, "backlog") for part in common(kept, left))
+        yield from (Outside(part, "unread") for part in missing(kept, left))
+
+
+def _lacks(evidence: Evidence, name: str) -> Verdict | None:
+    """Return what is missing of a resource whose every reading is proved; None: nothing."""
+    if evidence.credential == "user":
+        return Verdict(ProofState.PARTIAL, "key", "a user key sees what its user may see")
+    if left := [gap.period for gap in outside(evidence, name) if gap.reason != "retention"]:
+        shown = ", ".join(
+            f"{rfc3339(each.since)} to {rfc3339(each.until)}" for each in left[:_SHOWN]
+        )
+        return Verdict(ProofState.PARTIAL, "backlog", f"left to later runs: {shown}{_more(left)}")
+    if ids := vanished(evidence, name):
+        words = f"PagerDuty lists {', '.join(ids[:_SHOWN])}{_more(ids)}, and twice answered 404 for each"
+        return Verdict(ProofState.PARTIAL, "vanished", words)
+    return None
+
+
+def _more(found: Sequence[object]) -> str:
+    return f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
+
+
+def _plan_lacks(verdict: Verdict) -> bool:
+    return verdict.state is ProofState.UNAVAILABLE and verdict.reason == "plan"
+
+
+def _whole(feeds: list[Verdict]) -> Verdict:
+    """Return what the feeds of a resource come to: one that the plan lacks takes nothing from the others."""
+    return _overall([v for v in feeds if not _plan_lacks(v)] or feeds, [])
+
+
+def _of_feed(evidence: Evidence, feed: Feed) -> Verdict:
+    """Return what a feed came to: no better than the list that names the records it is read for."""
+    names = feed.segment if feed.details else feed.parent
+    parents = _verdicts(evidence, names, lists=True) if names else []
+    own = _verdicts(evidence, feed.segment, lists=not feed.details, each=True)
+    return _overall(own, parents)
+
+
+def _verdicts(
+    evidence: Evidence, segment: str, *, lists: bool, each: bool = False
+) -> list[Verdict]:
+    """Return the verdicts on a feed's lists, or on what was read for each record, or both."""
+    gathered = evidence.resources.get(resource_of(segment).name)
+    return [
+        verdict
+        for page, verdict in (gathered.verdicts if gathered else ())
+        if page.segment == segment and (each if page.of_record else lists)
+    ]
+
+
+def _overall(verdicts: list[Verdict], parents: list[Verdict]) -> Verdict:
+    doubts = [v for v in [*parents, *verdicts] if v.state is not ProofState.PROVED]
+    if not doubts:
+        return Verdict(ProofState.PROVED)
+    worst = min(doubts, key=_rank)
+    if any(v.state in (ProofState.PROVED, ProofState.PARTIAL) for v in verdicts or parents):
+        state = ProofState.PARTIAL
+    elif all(v.state is ProofState.UNAVAILABLE for v in doubts):
+        state = ProofState.UNAVAILABLE
+    else:
+        state = ProofState.FAILED
+    return Verdict(state, worst.reason or "error", worst.words)
+
+
+def _rank(verdict: Verdict) -> tuple[bool, int]:
+    """Return by what the worst of several verdicts is found: it has the least."""
+    reason = verdict.reason
+    return verdict.state is not ProofState.FAILED, _LAST.index(reason) + 1 if reason in _LAST else 0
+
+
+def describe(verdict: Verdict) -> Mapping[str, str]:
+    """Return a resource's verdict in the manifest's words: what is proved is `complete`."""
+    state = "complete" if verdict.state is ProofState.PROVED else str(verdict.state)
+    return {"state": state, "reason": verdict.reason, "words": verdict.words}

@@ -1,0 +1,310 @@
+"""Recompute everything a manifest says from storage alone, and name every difference."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import zstandard
+
+from tasks.evidence.artifacts import RUN, describe_part
+from tasks.evidence.compression import sha256
+from tasks.evidence.documents import digest_in, opened
+from tasks.evidence.envelopes import decode_page
+from tasks.evidence.erasure_records import Erasure, Purge, record_key, summary
+from tasks.evidence.erasures import Purged
+from tasks.evidence.layout import manifest_key, page_key, plan_key, run_prefix
+from tasks.evidence.manifests import account, chosen_runs, handed_on, resources_of, run_state
+from tasks.evidence.replay import Evidence, gather
+from tasks.evidence.verdicts import NOT_KNOWN
+from tasks.reading.catalog import CATALOG, PAGE_LIMIT
+from tasks.reading.pages import group_name
+from tasks.reading.plans import Plan
+from workers.storage import Storage
+from workers.storage.renamings import Renaming, leads
+
+_COMPARED = (
+    "state",
+    "reason",
+    "period",
+    "outside",
+    "withheld",
+    "vanished",
+    "records",
+    "sightings",
+    "redacted",
+    "windows",
+)
+_UNREAD = {"state": "failed", "words": NOT_KNOWN, "records": 0, "windows": [], "artifacts": []}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that isn't as it was sealed.
+
+    `kind`: missing, changed, extra, manifest (it isn't what was sealed), chain (it doesn't follow the one before),
+    count or record (an object among the records of erasures isn't one, or doesn't hold). Not a difference: late (a
+    page stored too late to count) and left (what is stored of a purged run).
+    """
+
+    run: str
+    key: str
+    kind: str
+    detail: str
+
+    @property
+    def counts(self) -> bool:
+        return self.kind not in ("late", "left")
+
+
+@dataclass(slots=True)
+class Report:
+    runs: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)  # runs without a manifest: nothing to verify yet
+    objects: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    renamed: list[tuple[str, Renaming]] = field(default_factory=list)  # run that followed it
+    purged: list[Purge] = field(default_factory=list)  # by record, before the oldest run there is
+
+    @property
+    def ok(self) -> bool:
+        return not any(difference.counts for difference in self.differences)
+
+
+def verify(storage: Storage, source: str, run: str | None = None) -> Iterator[Report]:
+    """Verify one run of *source*, or all; yield the growing report after each run.
+
+    Raises `NotFound` for a run there isn't.
+    """
+    report = Report()
+    for each in chosen_runs(storage, source, run):
+        RunCheck(storage, source, each, report).check()
+        yield report
+    if run is None:
+        report.differences += _beside(storage, source)
+        yield report
+
+
+def _beside(storage: Storage, source: str) -> Iterator[Difference]:
+    """Yield what lies beside the runs that were verified."""
+    purged = Purged(storage, source)
+    for key, why in purged.faults():
+        yield Difference("", key, "record", why)
+    for run in purged.left:
+        detail = "the run was purged, and something of it is still stored"
+        yield Difference(run, run_prefix(source, run), "left", detail)
+    for name in storage.children(f"{source}/runs"):
+        if not RUN.fullmatch(name):
+            yield Difference("", run_prefix(source, name), "extra", "no run is called so")
+
+
+class RunCheck:
+    """The verification of one run."""
+
+    def __init__(self, storage: Storage, source: str, run: str, report: Report) -> None:
+        self._storage = storage
+        self._source = source
+        self._run = run
+        self._report = report
+        self._sizes = {o.key: o.size for o in storage.list(run_prefix(source, run))}
+
+    def check(self) -> None:
+        """Add what is found to the report."""
+        key = manifest_key(self._source, self._run)
+        text = self._storage.get(key)
+        if text is None:
+            self._report.open.append(self._run)
+            return
+        self._report.runs.append(self._run)
+        self._report.objects += len(self._sizes)
+        if manifest := self._manifest(key, text):
+            try:
+                self._recompute(manifest)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                # Its digest fits, and yet no seal wrote it.
+                self._differs(key, "manifest", "it hasn't the shape of a manifest")
+
+    def _recompute(self, manifest: Mapping[str, Any]) -> None:
+        plan = self._plan(manifest)
+        if plan is None:
+            return
+        self._chain(manifest, plan)
+        self._report.renamed += ((self._run, each) for each in plan.renamed)
+        before = len(self._report.differences)
+        for resource in manifest["resources"].values():
+            for entry in resource["artifacts"]:
+                self._artifact(entry)
+        with gather(plan, self._storage, only=listed_pages(manifest)) as evidence:
+            self._pages(manifest, evidence)
+            if len(self._report.differences) == before:
+                self._counts(manifest, evidence)
+        self._unlisted(manifest)
+
+    def _differs(self, key: str, kind: str, detail: str) -> None:
+        self._report.differences.append(Difference(self._run, key, kind, detail))
+
+    def _manifest(self, key: str, text: bytes) -> dict[str, Any] | None:
+        try:
+            return opened(text, source=self._source, run=self._run)
+        except ValueError as error:
+            self._differs(key, "manifest", str(error))
+            return None
+
+    def _plan(self, manifest: Mapping[str, Any]) -> Plan | None:
+        key = plan_key(self._source, self._run)
+        text = self._storage.get(key)
+        if text is None:
+            self._differs(key, "missing", "the plan is gone")
+        elif sha256(text) != manifest["plan_sha256"]:
+            self._differs(key, "changed", "the plan isn't the one this run followed")
+        else:
+            return Plan.from_json(text)
+        return None
+
+    def _chain(self, manifest: Mapping[str, Any], plan: Plan) -> None:
+        previous = manifest["previous"]
+        if not previous:
+            return
+        if record := Purged(self._storage, self._source).naming(previous["run"]):
+            self._purged(previous, record)
+            return
+        key = manifest_key(self._source, previous["run"])
+        text = self._storage.get(key)
+        if text is None:
+            self._differs(key, "chain", f"run {self._run} follows it, and it is gone")
+        elif digest_in(text, source=self._source, run=previous["run"]) != previous["sha256"]:
+            self._differs(key, "chain", f"it isn't the manifest that run {self._run} follows")
+        else:
+            self._account(key, opened(text), plan)
+
+    def _account(self, key: str, previous: Mapping[str, Any], plan: Plan) -> None:
+        """Name another account than that of the manifest before, unless a person confirmed that it was renamed."""
+        region, subdomain = previous["account"]["region"], previous["account"]["subdomain"]
+        if region != plan.region or not leads(plan.renamed, subdomain, plan.subdomain):
+            self._differs(
+                key,
+                "chain",
+                f"it is of the account {subdomain} in region {region}, and run {self._run} of "
+                f"{plan.subdomain} in region {plan.region}",
+            )
+
+    def _purged(self, previous: Mapping[str, Any], record: Erasure) -> None:
+        """Take the record of a purge in place of the manifest this run follows."""
+        if record.digest_of(previous["run"]) == previous["sha256"]:
+            self._report.purged.append(summary(record))
+            return
+        key = record_key(self._source, record.through)
+        self._differs(key, "chain", f"it doesn't name the manifest that run {self._run} follows")
+
+    def _artifact(self, entry: Mapping[str, Any]) -> None:
+        chunks = self._storage.open(entry["key"])
+        if chunks is None:
+            self._differs(entry["key"], "missing", "the artifact is gone")
+            return
+        try:
+            found = describe_part(chunks)
+        except (ValueError, zstandard.ZstdError):
+            self._differs(entry["key"], "changed", "the artifact can't be read")
+            return
+        if any(entry[name] != value for name, value in found.items()):
+            self._differs(entry["key"], "changed", "the artifact isn't the one that was sealed")
+
+    def _pages(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
+        """Compare every page the manifest lists with what storage holds."""
+        for page_id, (sealed, _) in listed_pages(manifest).items():
+            key = page_key(self._source, self._run, page_id)
+            now, _ = evidence.objects.get(page_id, (None, 0))
+            if now is None and (blob := self._storage.get(key)) is not None:
+                now = sha256(blob)  # nothing led to it when the run was read again
+            if now is None:
+                self._differs(key, "missing", "the page is gone")
+            elif now != sealed:
+                self._differs(key, "changed", "the page isn't the one that was sealed")
+
+    def _counts(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
+        """Compare what the pages amount to with what the manifest says."""
+        again, resources = resources_of(evidence, {}, manifest["ended"]), manifest["resources"]
+        key = manifest_key(self._source, self._run)
+        for name in sorted(again.keys() - resources.keys()):
+            self._differs(key, "count", f"{name}: nothing says what it came to")
+        if run_state(resources, evidence.credential, manifest["ended"]) != manifest["state"]:
+            self._differs(key, "count", "its state is not what its resources amount to")
+        for name, sealed in resources.items():
+            self._resource(name, sealed, again, evidence)
+        if all(_counted(name, sealed) for name, sealed in resources.items()):
+            told = handed_on(evidence) | {"account": account(evidence)}
+            for name, members in told.items():
+                if members != manifest[name]:
+                    self._differs(key, "count", f"{name} is not what its pages amount to")
+
+    def _resource(
+        self,
+        name: str,
+        sealed: dict[str, Any],
+        again: Mapping[str, Mapping[str, Any]],
+        evidence: Evidence,
+    ) -> None:
+        key = manifest_key(self._source, self._run)
+        if not _counted(name, sealed):
+            if sealed["windows"]:
+                detail = f"{name}: this version of Pagetrail can't count it again"
+                self._differs(key, "count", detail)
+            return
+        for field_name in _COMPARED:
+            if again[name][field_name] != sealed[field_name]:
+                detail = f"{name}: {field_name} is not what its pages amount to"
+                self._differs(key, "count", detail)
+        lines = evidence.resources[name].collation.lines()
+        for entry in sealed["artifacts"]:
+            if entry["content_sha256"] != _digest_of(islice(lines, entry["records"])):
+                detail = "its records aren't those of its pages"
+                self._differs(entry["key"], "count", detail)
+
+    def _unlisted(self, manifest: Mapping[str, Any]) -> None:
+        known = {page_key(self._source, self._run, page) for page in listed_pages(manifest)}
+        known |= {e["key"] for r in manifest["resources"].values() for e in r["artifacts"]}
+        known |= {*manifest["orphans"], *manifest["unreadable"]}
+        known |= {plan_key(self._source, self._run), manifest_key(self._source, self._run)}
+        for key in self._sizes:
+            if key not in known:
+                late = self._is_own_page(key)
+                detail = "stored too late to count" if late else "no manifest lists it"
+                self._differs(key, "late" if late else "extra", detail)
+
+    def _is_own_page(self, key: str) -> bool:
+        """Whether the object under *key* is a page of this run, under its own name."""
+        try:
+            envelope = decode_page(self._storage.get(key) or b"").envelope
+        except (ValueError, zstandard.ZstdError):
+            return False
+        named = page_key(str(envelope.get("source")), str(envelope.get("run")), envelope["page"])
+        return named == key
+
+
+def _counted(name: str, sealed: dict[str, Any]) -> bool:
+    """Whether this version can count a resource again; what a release without its entry sealed claims nothing."""
+    return name in CATALOG and sealed | _UNREAD != sealed
+
+
+def listed_pages(manifest: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """Return every page that a manifest lists: id -> digest and size."""
+    return {
+        f"{window['feed']}/{_group(window)}/{number}": (sealed, size)
+        for resource in manifest["resources"].values()
+        for window in resource["windows"]
+        for number, sealed, size, _ in window["pages"]
+    }
+
+
+def _digest_of(lines: Iterable[bytes]) -> str:
+    content = hashlib.sha256()
+    for line in lines:
+        content.update(line)
+    return content.hexdigest()
+
+
+def _group(window: Mapping[str, Any]) -> str:
+    return group_name(window["window"], window["pass"], window.get("size", PAGE_LIMIT))

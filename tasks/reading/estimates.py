@@ -1,0 +1,141 @@
+"""How many requests a run will send, from its plan and one look at each list: pure but for that look."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tasks.reading.answers import Answer, served
+from tasks.reading.catalog import Paging, children_of, resource_of
+from tasks.reading.pages import Page, Request, request_of
+from tasks.reading.paging import decide, first_pages, next_planned, requests_for
+from tasks.reading.plans import Plan
+from tasks.reading.windows import Period, period_in
+
+Look = Callable[[Page, Request], Answer]
+"""Asks for the first page of a list, or for what tells how long it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a list, or all of a resource, will ask for and hold; where *unsure*, at least."""
+
+    requests: int = 0
+    records: int = 0
+    unsure: bool = False
+
+    def __add__(self, other: Expected) -> Expected:
+        return Expected(
+            self.requests + other.requests,
+            self.records + other.records,
+            self.unsure or other.unsure,
+        )
+
+
+@dataclass(slots=True)
+class Estimate:
+    """What a run will send to PagerDuty."""
+
+    plan: Plan
+    resources: dict[str, Expected] = field(default_factory=dict)
+    looks: int = 0  # requests that the estimate itself took
+    backlog: bool = False  # windows are left to further runs
+
+    @property
+    def requests(self) -> int:
+        return sum(each.requests for each in self.resources.values())
+
+    @property
+    def unsure(self) -> tuple[str, ...]:
+        """The resources whose lists are of unknown length."""
+        return tuple(name for name, each in self.resources.items() if each.unsure)
+
+    def add(self, segment: str, more: Expected) -> None:
+        name = resource_of(segment).name
+        self.resources[name] = self.resources.get(name, Expected()) + more
+
+
+def estimate(plan: Plan, before: Iterable[Mapping[str, Any]], look: Look) -> Estimate:
+    """Return what the run of *plan* will send; *before* are manifests, the newest first.
+
+    It is what `decide` makes of each list's total. Lists without one are looked up in *before*. A parent is
+    expected to have one page of records, and a list to stay as it is while it is read.
+    """
+    manifests, pages = list(before), deque(first_pages(plan))
+    found = Estimate(plan, {name: Expected() for name in plan.resources})
+    while pages:
+        page = pages.popleft()
+        if page.of_record:
+            found.add(page.segment, Expected(1, 1))
+            pages += next_planned(page, None, plan)
+            continue
+        found.looks += 1
+        answer = look(page, _question(page, plan))
+        total = answer.data.get("total") if answer.ok else None
+        if page.call.paging is Paging.CLASSIC and total is not None:
+            answer = _full(page, total)
+        onward = next_planned(page, answer, plan)
+        if page.chain and answer.ok and not onward:
+            found.backlog |= page.chain[0] + 1 < len(plan.windows[page.segment])
+        pages += onward
+        expected = _expected(page, answer, plan, manifests)
+        found.add(page.segment, expected)
+        for child in children_of(page.segment, plan.feeds):
+            found.add(child.segment, replace(expected, requests=expected.records))
+    return found
+
+
+def _question(page: Page, plan: Plan) -> Request:
+    """Return the page's own request; of a list that tells its total, for one record."""
+    request = request_of(page, plan)
+    if page.call.paging is not Paging.CLASSIC:
+        return request
+    one = tuple((name, "1" if name == "limit" else value) for name, value in request.params)
+    return replace(request, params=one)
+
+
+def _full(page: Page, total: int) -> Answer:
+    """Return the answer to the page's own request, as far as it decides what follows."""
+    count = min(total, page.size)
+    data = {page.call.wrapper: [{}] * count, "more": total > count, "total": total}
+    return Answer(200, None, data, {})
+
+
+def _expected(page: Page, answer: Answer, plan: Plan, before: list[Mapping[str, Any]]) -> Expected:
+    """Return what the list, or window, that begins with *page* will ask for and give."""
+    if not answer.ok:
+        return Expected(1)
+    total, records = answer.data.get("total"), len(served(page, answer))
+    if page.call.paging is Paging.CLASSIC and total is not None:
+        return Expected(requests_for(page, total), total)
+    if not decide(page, answer, plan).followers:
+        return Expected(1, records)
+    # Of a list that was to tell its total, and didn't, one record was asked for: all may be on one page.
+    least = 1 if page.call.paging is Paging.CLASSIC else 2
+    return _as_before(page, before) or Expected(least, records, unsure=True)
+
+
+def _as_before(page: Page, before: list[Mapping[str, Any]]) -> Expected | None:
+    """Return what the list took before; of a window, in proportion to its length."""
+    for manifest in before:
+        account = manifest["resources"].get(resource_of(page.segment).name, {})
+        rows = [
+            row
+            for row in account.get("windows", ())
+            if row["feed"] == page.segment and row["state"] == "proved"
+            and not row["window"].startswith("of-")
+        ]  # fmt: skip
+        length = sum(_seconds(period_in(row["window"])) for row in rows)
+        if length:
+            share = _seconds(period_in(page.window)) / length
+            pages = sum(len(row["pages"]) for row in rows)
+            records = sum(row.get("unique", 0) for row in rows)
+            return Expected(max(1, round(pages * share)), round(records * share))
+    return None
+
+
+def _seconds(period: Period | None) -> float:
+    """Return the length of a window; that of a snapshot is its own measure."""
+    return 1.0 if period is None else (period.until - period.since).total_seconds()

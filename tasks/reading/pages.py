@@ -1,0 +1,215 @@
+"""A page: its identity, and the request that asks for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from tasks.reading.catalog import FEEDS, PAGE_LIMIT, PAGE_SIZES, Call, Feed, Paging
+from tasks.reading.plans import Plan
+from tasks.reading.windows import Rest, is_part, is_plain, period_in, rfc3339
+
+
+class NewerPage(Exception):
+    """A newer version says something of a page that this one can't heed: only a newer worker can ask for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One request's worth of results. Its identity (all but the payload) fixes its storage key."""
+
+    segment: str
+    window: str
+    pass_: int = 1
+    number: int = 0  # the offset; behind a cursor, the ordinal
+    end: int = PAGE_LIMIT  # the page owns [number, end)
+    size: int = PAGE_LIMIT  # records asked for at most
+    held: bool = False  # the last of its pass: asked when no other is open
+    cuts: bool = False  # asked to see where to cut a window with more records than can be asked for
+    cursor: str | None = None
+    mark: str | None = None  # digest of what an earlier page said (see `_repeats`, `_chained`)
+    nth: int = 0  # pages of its pass before it, where each follows from the one before
+    parent: Mapping[str, Any] | None = None  # reference to the record it is read for
+    chain: tuple[int, int] | None = None  # index in the plan, pages planned before
+    rest: Rest = ()  # what is left of its planned window, to be read after it
+    splits: int = 0  # what the splits of its planned window have cost so far
+    denied_at: str | None = None  # when a 404 was the answer to an earlier request for its window
+
+    @property
+    def group(self) -> str:
+        return f"{self.segment}/{group_name(self.window, self.pass_, self.size)}"
+
+    @property
+    def id(self) -> str:
+        return f"{self.group}/{self.number:06d}"
+
+    @property
+    def first(self) -> bool:
+        return self.number == 0
+
+    @property
+    def limit(self) -> int:
+        """Records to ask for: what the page owns, but never more than its size."""
+        return min(self.size, self.end - self.number)
+
+    @property
+    def opener(self) -> Page:
+        """The first page of its pass, from which the pass can be read back, without what comes after its window."""
+        return Page(
+            self.segment,
+            self.window,
+            self.pass_,
+            size=self.size,
+            parent=self.parent,
+            splits=self.splits,
+            denied_at=self.denied_at,
+        )
+
+    @property
+    def feed(self) -> Feed:
+        return FEEDS[self.segment]
+
+    @property
+    def call(self) -> Call:
+        call = self.feed.each if self.of_record else self.feed.list
+        if call is None:
+            raise KeyError(f"{self.segment} has no call for {self.window}")
+        return call
+
+    @property
+    def askable(self) -> bool:
+        """Whether its request can be written: the id of its parent, if it has one, has to be plain."""
+        return self.parent is None or is_plain(str(self.parent.get("id", "")))
+
+    @property
+    def of_record(self) -> bool:
+        """Whether it is asked for at a record's own address: its details, or a list of its children."""
+        return self.window.startswith("of-")
+
+    @property
+    def unsure(self) -> bool:
+        """Whether nobody can say yet how many pages of its list follow this one."""
+        if self.of_record:
+            return False  # one page, as good as always
+        return self.first or self.cuts or self.call.paging in (Paging.CHAIN, Paging.CURSOR)
+
+    def payload(self) -> str:
+        """Return what the identity doesn't say, as JSON: empty for most pages.
+
+        Redis keeps it while the page is open. Of a parent it has the id alone: names stay in storage.
+        """
+        blank = _BLANK
+        extra = {
+            name: value
+            for name in _PAYLOAD
+            if (value := getattr(self, name)) != getattr(blank, name)
+        }
+        if self.parent:
+            extra["parent"] = {"id": self.parent["id"]}
+        return orjson.dumps(extra).decode() if extra else ""
+
+    @classmethod
+    def parse(cls, page_id: str, payload: str = "") -> Page:
+        """Return the page that a group and number, and what `payload` returned, stand for.
+
+        Raises `NewerPage` for a payload with something that this version doesn't know.
+        """
+        segment, group, number = page_id.split("/")
+        window, pass_, size = parse_group(group)
+        extra = orjson.loads(payload) if payload else {}
+        if strange := extra.keys() - set(_PAYLOAD):
+            raise NewerPage(f"{page_id}: {', '.join(sorted(strange))}")
+        if chain := extra.get("chain"):
+            extra["chain"] = tuple(chain)
+        if rest := extra.get("rest"):
+            extra["rest"] = tuple(map(tuple, rest))
+        return cls(segment, window, pass_, int(number), size=size, **extra)
+
+
+_BLANK = Page("", "")
+
+
+def group_name(window: str, pass_: int, size: int = PAGE_LIMIT) -> str:
+    """Return what names a pass in page ids and storage keys: `<window>.<pass>`, or `<window>.<pass>s<size>`."""
+    return f"{window}.{pass_}" if size == PAGE_LIMIT else f"{window}.{pass_}s{size}"
+
+
+def parse_group(name: str) -> tuple[str, int, int]:
+    """Return window, pass and page size of what `group_name` returned; ValueError for anything else."""
+    window, _, pass_ = name.rpartition(".")
+    pass_, _, size = pass_.partition("s")
+    return window, int(pass_), int(size or PAGE_LIMIT)
+
+
+def gave_way(page: Page, groups: Iterable[str]) -> bool:
+    """Whether one of *groups* (names, all of one feed) replaced the pass of *page*, which nobody could wait for.
+
+    That is its window in smaller pages, or, in the smallest, a part of it. Slowness itself leaves no answer.
+    """
+    for name in groups:
+        try:
+            window, pass_, size = parse_group(name)
+        except ValueError:  # nothing of ours is called so
+            continue
+        if size < page.size and (window, pass_) == (page.window, page.pass_):
+            return True
+        if size == PAGE_SIZES[-1] and is_part(window, page.window):
+            return True
+    return False
+
+
+def in_words(page_id: str) -> str:
+    """Return a page's id for a person: "incidents 20260801..20260901 pass 1 offset 300"."""
+    page = Page.parse(page_id)
+    window = _PERIOD.sub(r"\1..\2", page.window).replace("of-", "of ", 1)
+    cursor = page.segment in FEEDS and page.call.paging is Paging.CURSOR
+    place = "page" if cursor else "offset"
+    size = "" if page.size == PAGE_LIMIT else f" by {page.size}"
+    return f"{page.segment} {window} pass {page.pass_}{size} {place} {page.number}"
+
+
+_PERIOD = re.compile(r"^(\d{8})T\d{6}Z_(\d{8})T\d{6}Z$")
+_PAYLOAD = (
+    *("end", "held", "cuts", "cursor", "mark", "nth", "parent"),
+    *("chain", "rest", "splits", "denied_at"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    path: str
+    params: tuple[tuple[str, str], ...]
+    endpoint_class: str = ""
+
+
+def request_of(page: Page, plan: Plan) -> Request:
+    """Return the GET that asks for *page*; ValueError if it isn't askable."""
+    call = page.call
+    params = list(call.params)
+    if period := period_in(page.window):
+        params += [("since", rfc3339(period.since)), ("until", rfc3339(period.until))]
+    elif call.rendered:
+        params += [("since", rfc3339(plan.period.since)), ("until", rfc3339(plan.period.until))]
+    elif call.instant:
+        params += [(bound, rfc3339(plan.period.until)) for bound in ("since", "until")]
+    if call.paging in (Paging.CLASSIC, Paging.CHAIN):
+        params += [("limit", str(page.limit)), ("offset", str(page.number))]
+        if call.paging is Paging.CLASSIC and (page.first or page.held):
+            params.append(("total", "true"))
+    elif call.paging is Paging.CURSOR:
+        params.append(("limit", str(page.size)))
+        if page.cursor:
+            params.append(("cursor", page.cursor))
+    path = path_of(call, str((page.parent or {}).get("id", "")))
+    return Request(path, tuple(params), call.endpoint_class)
+
+
+def path_of(call: Call, parent_id: str = "") -> str:
+    """Return the path of *call* for the record *parent_id*; ValueError for an id that isn't plain."""
+    if "{id}" in call.path and not is_plain(parent_id):
+        raise ValueError(f"{call.path} can't be asked for: the id isn't plain")
+    return call.path.replace("{id}", parent_id)

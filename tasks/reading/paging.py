@@ -1,0 +1,377 @@
+"""What follows a page's answer: pure functions of plan, page and body."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tasks.reading import splits
+from tasks.reading.answers import Answer, key_of, served
+from tasks.reading.catalog import FEEDS, OFFSET_CAP, PAGE_SIZES, Feed, Paging, children_of
+from tasks.reading.pages import Page
+from tasks.reading.plans import Plan
+from tasks.reading.splits import MOST_SPLITS, Cost
+from tasks.reading.windows import ALL, Period, of, period_in
+
+MAX_PASSES = 3
+MOST_OPENED = 128
+"""Pages that one answer opens at most; the last of them, or a later one of the plan, opens what is left."""
+_MOST_TIMES = 5
+"""So many times the pages that its size asks for are read of a list that serves smaller ones."""
+_MOST_SCRAPS = 12
+"""So many pages more are asked for the range of one that was served short."""
+_MOST_RECORDS = 120_000
+"""Behind cursors, where nothing tells how long a list is, so many records are asked for in one pass."""
+_SPLIT_UP = "the list goes on where this run stops to split its window"
+_MOVED = "the list moved while it was read"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows an answer. `ended`: the pass is superseded and the followers replace it.
+
+    Without followers the pass is the last one, and `words` say why.
+    """
+
+    followers: tuple[Page, ...] = ()
+    ended: str = ""  # "" | "split" | "again" | "smaller"
+    words: str = ""
+    onward: tuple[
+        Page, ...
+    ] = ()  # the rest of its window, or the plan's next page, whatever becomes of this one
+
+
+def first_pages(plan: Plan) -> list[Page]:
+    """Return what a run opens with: one page per list, and those of the first records to be read again."""
+    pages = []
+    for feed in plan.feeds:
+        if windows := plan.windows.get(feed.segment):
+            size = plan.size_of(feed.segment)
+            pages.append(Page(feed.segment, str(windows[0]), size=size, chain=(0, 0)))
+        elif feed.list:
+            pages.append(Page(feed.segment, ALL, size=plan.size_of(feed.segment)))
+    for segment in plan.unsettled:
+        indexes = range(min(MOST_OPENED, len(_read_again(plan, segment))))
+        pages += [_again_by_id(plan, segment, index) for index in indexes]
+    return pages
+
+
+def _read_again(plan: Plan, segment: str) -> tuple[str, ...]:
+    known = segment in plan.windows and segment in FEEDS
+    return plan.unsettled.get(segment, ()) if known and not plan.backfill else ()
+
+
+def _again_by_id(plan: Plan, segment: str, index: int) -> Page:
+    record_id = plan.unsettled[segment][index]
+    denied_at = plan.denied.get(segment, {}).get(record_id)
+    return Page(
+        segment, of(record_id), parent={"id": record_id}, chain=(index, 0), denied_at=denied_at
+    )
+
+
+def decide(page: Page, answer: Answer | None, plan: Plan) -> Step:
+    """Return what follows *page*; None stands for a page that kept failing."""
+    return _onward(page, answer, plan, _decide(page, answer))
+
+
+def too_slow(page: Page, plan: Plan) -> Step | None:
+    """Return what replaces the pass of a page nobody can wait for: smaller pages, then halves of its window."""
+    if page.call.paging is Paging.SINGLE:
+        return None
+    smaller = [size for size in PAGE_SIZES if size < page.size]
+    if smaller:
+        first = replace(page.opener, size=smaller[0], chain=page.chain, rest=page.rest)
+        return _onward(page, None, plan, Step((first,), "smaller"))
+    period = period_in(page.window)
+    if period is None or not _may_split(page, period, Cost.SLOW):
+        return None
+    near, far = splits.halves(period)
+    return _onward(page, None, plan, _parted(page, near, far, Cost.SLOW, splits.seconds(near)))
+
+
+def _decide(page: Page, answer: Answer | None) -> Step:
+    if answer is None:
+        return Step()
+    if page.cuts:
+        return _after_cut(page, answer)
+    if _to_be_asked_again(page, answer):
+        (first,) = again(page).followers
+        return Step((replace(first, denied_at=answer.envelope["fetched_at"]),), "again")
+    if not answer.ok:
+        return Step() if page.first else again(page)
+    match page.call.paging:
+        case Paging.SINGLE:
+            return Step()
+        case Paging.CURSOR:
+            return _after_cursor(page, answer)
+    return _after_first(page, answer) if page.first else _after_offset(page, answer)
+
+
+def _to_be_asked_again(page: Page, answer: Answer) -> bool:
+    """Whether a 404 is not believed yet: PagerDuty may list a record before it shows it everywhere."""
+    denied = answer.status == 404 and page.of_record
+    return denied and page.denied_at is None and page.pass_ < MAX_PASSES
+
+
+def again(page: Page, words: str = "") -> Step:
+    """Supersede the pass of *page* by another, unless it was the last one allowed."""
+    if page.pass_ >= MAX_PASSES:
+        return Step((), "again", words)
+    following = replace(page.opener, pass_=page.pass_ + 1, denied_at=None)
+    return Step((following,), "again")
+
+
+def _within(page: Page, number: int, **more: Any) -> Page:
+    """Return another page of *page*'s pass."""
+    return replace(page.opener, number=number, **more)
+
+
+def _may_split(page: Page, period: Period, cost: Cost) -> bool:
+    return period.splittable and page.splits + cost <= MOST_SPLITS
+
+
+def _parted(page: Page, near: Period, far: Period, cost: Cost, most_seconds: int = 0) -> Step:
+    """Supersede the pass of *page* by its window's part *near*, which *far* follows."""
+    rest = splits.put(page.rest, far, most_seconds)
+    part = replace(page.opener, window=str(near), pass_=1, splits=page.splits + cost)
+    return Step((replace(part, chain=page.chain, rest=rest),), "split")
+
+
+def _parted_by_time(page: Page, answer: Answer, cost: Cost) -> Step:
+    """Supersede the pass of *page* by two parts of its window, cut where its answer stands; else end it."""
+    period = period_in(page.window)
+    if period is None or not _may_split(page, period, cost):
+        return Step((), "split", _SPLIT_UP)
+    records, field = served(page, answer), page.feed.sort_field
+    cut = splits.by_time(period, [each.get(field) for each in records])
+    if cut is None:
+        return again(page, "the list has records from outside of its period")
+    return _parted(page, *cut, cost)
+
+
+def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: bool) -> int | None:
+    """Return how many pages the records of a list are still to open; None: nothing new is known."""
+    feeds = children_of(page.segment, plan.feeds) if page.window == ALL else ()
+    total = answer.data.get("total") if page.first and answer and answer.ok else None
+    if feeds and opened:
+        return 0
+    return min(total, OFFSET_CAP) * len(feeds) if feeds and total is not None else None
+
+
+def requests_for(page: Page, total: int) -> int:
+    """Return how many requests the list that begins with *page* takes, if it has *total* records.
+
+    A split costs the first page, the one that tells where to cut, and a page that isn't full.
+    """
+    period = period_in(page.window)
+    parts = -(-total // OFFSET_CAP) if period and period.splittable else 1
+    if parts > 1:
+        return -(-total // page.size) + 3 * (parts - 1)
+    stride = page.size - page.feed.changing
+    return 1 + -(-max(0, min(total, OFFSET_CAP) - page.size) // stride)
+
+
+def _onward(page: Page, answer: Answer | None, plan: Plan, step: Step) -> Step:
+    """Add to *step* what comes after the window of *page*, unless a follower takes that along."""
+    if any(each.chain or each.rest for each in step.followers):
+        return step
+    there = answer is not None and (answer.ok or answer.status == 400)
+    if page.rest and there:
+        return replace(step, onward=(_next_part(page, answer),))
+    return replace(step, onward=next_planned(page, answer, plan))
+
+
+def _next_part(page: Page, answer: Answer | None) -> Page:
+    window, rest = splits.take(page.rest)
+    index, planned = page.chain or (0, 0)
+    chain = page.chain and (index, planned + _pages_in(page, answer))
+    return replace(page.opener, window=window, pass_=1, chain=chain, rest=rest)
+
+
+def next_planned(page: Page, answer: Answer | None, plan: Plan) -> tuple[Page, ...]:
+    """Return the page of the plan that follows the window of *page*, if there is one and the budget allows it."""
+    if page.chain is None:
+        return ()
+    index, planned = page.chain
+    if page.of_record:
+        index += MOST_OPENED
+        left = index < len(_read_again(plan, page.segment))
+        return (_again_by_id(plan, page.segment, index),) if left else ()
+    windows = plan.windows[page.segment]
+    if answer is not None and not answer.ok and answer.status != 400:
+        return ()  # the resource isn't there for this key: neither are its other windows
+    # A window given up took as long as many pages: two of them end the feed's part in this run.
+    planned += _pages_in(page, answer) if answer else -(-plan.page_share // 2)
+    if index + 1 >= len(windows) or planned >= plan.page_share:
+        return ()
+    window, chain = str(windows[index + 1]), (index + 1, planned)
+    return (Page(page.segment, window, size=page.size, chain=chain),)
+
+
+def _pages_in(page: Page, answer: Answer | None) -> int:
+    total = answer.data.get("total") if answer and answer.ok else None
+    return max(1, -(-(total or 0) // page.size))
+
+
+def _after_first(page: Page, answer: Answer) -> Step:
+    data, count = answer.data, len(served(page, answer))
+    if not data.get("more"):
+        return Step()
+    if count == 0:
+        return again(page)
+    total = data.get("total") if page.call.paging is Paging.CLASSIC else None
+    if total is None:
+        return _chained(page, answer)
+    period = period_in(page.window)
+    if total <= OFFSET_CAP or period is None or not period.splittable:
+        return _spread(page, count, total)
+    if not _may_split(page, period, Cost.CAP):
+        return Step((), "split", _SPLIT_UP)
+    return Step((replace(page, number=OFFSET_CAP - page.size, end=OFFSET_CAP, cuts=True),))
+
+
+def _after_cut(page: Page, answer: Answer) -> Step:
+    """Cut a window over the cap where the last records stand that can be asked for."""
+    if served(page, answer):
+        return _parted_by_time(page, answer, Cost.CAP)
+    period = period_in(page.window)
+    if answer.ok or period is None or not _may_split(page, period, Cost.CAP):
+        return again(
+            page, f"total is over {OFFSET_CAP}, and yet nothing is served at {page.number}"
+        )
+    return _parted(page, *splits.halves(period), Cost.CAP)
+
+
+def _spread(page: Page, count: int, total: int) -> Step:
+    """Open the pages behind the *count* records served, side by side: the last is held, and goes on from there."""
+    stride = max(1, count - 1) if page.feed.changing else count
+    reach, room = min(total, OFFSET_CAP), _room(page)
+    offsets: list[int] = []
+    while (not offsets or offsets[-1] + count < reach) and len(offsets) < min(room, MOST_OPENED):
+        offsets.append(page.number + stride * (len(offsets) + 1))
+    pages = [_within(page, each, end=min(each + count, OFFSET_CAP)) for each in offsets]
+    held = [replace(each, held=True, nth=page.nth + len(pages)) for each in pages[-1:]]
+    return Step((*pages[:-1], *held))
+
+
+def _room(page: Page) -> int:
+    """Return how many pages more may be asked for in the pass of *page*."""
+    return _MOST_TIMES * OFFSET_CAP // page.size - page.nth
+
+
+def _chained(page: Page, answer: Answer) -> Step:
+    """Go on behind the records served, the last of them again; `total` is asked for each time."""
+    records = served(page, answer)
+    if page.number + len(records) >= OFFSET_CAP:
+        return _past_the_cap(page, answer)
+    if _room(page) < 1:
+        return Step()
+    start = page.number + max(1, len(records) - 1)
+    following = _within(
+        page,
+        start,
+        end=min(start + page.size, OFFSET_CAP),
+        held=page.call.paging is Paging.CLASSIC,
+        mark=_MOVED if page.mark == _MOVED else _edge(page, records[-1]),
+        nth=page.nth + 1,
+    )
+    return Step((following,))
+
+
+def _past_the_cap(page: Page, answer: Answer) -> Step:
+    """Cut the window of a list that goes on where no offset goes; a list without windows ends there."""
+    period = period_in(page.window)
+    if period is None or not period.splittable or page.mark == _MOVED:
+        return Step()
+    return _parted_by_time(page, answer, Cost.BLIND)
+
+
+def _after_offset(page: Page, answer: Answer) -> Step:
+    records, more = served(page, answer), bool(answer.data.get("more"))
+    if page.mark and not (records and _edge(page, records[0]) == page.mark):
+        if page.pass_ < MAX_PASSES:
+            return again(page)
+        page = replace(page, mark=_MOVED)  # what can be read is read to its end
+    if not more:
+        return Step()
+    count, total = len(records), answer.data.get("total")
+    if count == 0:
+        return again(page)
+    if page.call.paging is Paging.CHAIN or (page.held and total is None):
+        return _chained(page, answer)
+    if page.held and count >= page.end - page.number:
+        at_the_cap = page.number + count >= OFFSET_CAP
+        return _past_the_cap(page, answer) if at_the_cap else _spread(page, count, total)
+    return _rest_of_range(page, count)
+
+
+def _rest_of_range(page: Page, count: int) -> Step:
+    """Ask for the rest of a short page's own range: where pages overlap, its last record is the next page's."""
+    overlap = int(page.feed.changing)
+    start, end = page.number + max(1, count - overlap), page.end - overlap
+    room = _room(page) if page.held else _MOST_SCRAPS - page.nth
+    if (page.held or start < end) and room > 0:
+        return Step((_within(page, start, end=page.end, held=page.held, nth=page.nth + 1),))
+    return Step()
+
+
+def _edge(page: Page, record: Mapping[str, Any]) -> str:
+    """Return a digest of what a page that overlaps with another has to repeat of *record*."""
+    return _digest(f"{key_of(page.segment, record)}\x00{record.get(page.feed.sort_field)}")
+
+
+def _after_cursor(page: Page, answer: Answer) -> Step:
+    cursor = answer.data.get("next_cursor")
+    if cursor is None:
+        return Step()
+    keys = [key_of(page.segment, each) for each in served(page, answer)]
+    marks = _digest(cursor), _digest("\x00".join(keys))
+    if _repeats(page, cursor, marks):
+        return again(page, f"page {page.number} brought nothing new, and yet the list goes on")
+    number = page.number + 1
+    if keys and number * page.size >= _MOST_RECORDS:
+        return _parted_by_time(page, answer, Cost.CURSOR)
+    mark = " ".join(marks) if number & (number - 1) == 0 else page.mark
+    return Step((_within(page, number, cursor=cursor, mark=mark),))
+
+
+def _repeats(page: Page, cursor: str, marks: Iterable[str]) -> bool:
+    """Whether the cursors, or the records behind them, go in a circle.
+
+    Brent's algorithm: the digests of cursor and records at each power of two are carried along, so a
+    circle of any length is met without remembering every page.
+    """
+    return cursor == page.cursor or not set(marks).isdisjoint((page.mark or "").split())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def child_pages(
+    feeds: Iterable[Feed], records: Iterable[Mapping[str, Any]], plan: Plan
+) -> tuple[Page, ...]:
+    """Return the first page of each child list (or detail) of *records*."""
+    pages = (
+        Page(feed.segment, of(str(record["id"])), parent=_reference(feed, record))
+        for record in records
+        for feed in feeds
+    )
+    return tuple(
+        page
+        if page.call.paging is Paging.SINGLE
+        else replace(page, size=plan.size_of(page.segment))
+        for page in pages
+    )
+
+
+def _reference(feed: Feed, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return PagerDuty's five-field reference to *record*; the id alone where none is kept."""
+    if not feed.parent_field:
+        return {"id": record["id"]}
+    kind = str(record.get("type", feed.parent_field)).removesuffix("_reference")
+    return {"id": record["id"], "type": f"{kind}_reference"} | {
+        name: record.get(name) for name in ("summary", "self", "html_url")
+    }

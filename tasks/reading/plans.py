@@ -1,0 +1,221 @@
+"""A run's plan: what it will read, decided once from the source and its last manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from tasks.reading.catalog import CATALOG, CATALOG_VERSION, PAGE_LIMIT, Feed, larger, with_parents
+from tasks.reading.windows import OVERLAP, SECOND, Period, cut, merged, missing, moment, rfc3339
+from workers.storage.renamings import Renaming, away_from
+
+SIZE_KEPT = timedelta(days=7)
+"""After so long a list that was read in smaller pages is tried with larger ones: each try may cost three time-outs."""
+AGING = timedelta(days=62)
+"""Windows this close to PagerDuty's retention edge are read before other history."""
+_WRITTEN = (
+    orjson.OPT_INDENT_2
+    | orjson.OPT_UTC_Z
+    | orjson.OPT_OMIT_MICROSECONDS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The content of `plan.json`: every setting that shapes a run's requests."""
+
+    source: str
+    run: str
+    opened_at: datetime
+    scheduled_at: datetime  # when the last run that wasn't a backfill opened
+    period: Period
+    since: datetime  # how far back the source is to be read in all, by this run or another
+    resources: tuple[str, ...]
+    windows: Mapping[str, tuple[Period, ...]]  # per feed, in the order they are opened
+    page_budget: int
+    region: str
+    subdomain: str
+    credential: str
+    backfill: bool = False
+    previous: Mapping[str, str] | None = None  # run and sha256 of the last manifest
+    covered: Mapping[str, tuple[Period, ...]] = field(default_factory=dict)  # proved before
+    unsettled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # known before
+    denied: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # of those: id -> last 404
+    sizes: Mapping[str, tuple[int, str]] = field(
+        default_factory=dict
+    )  # per feed read in smaller pages: records a page at the start, since when
+    ask_again_seconds: float = 60.0  # a 404 at a record's own address is asked again no sooner
+    renamed: tuple[Renaming, ...] = ()  # what the account of the last manifest went through since
+    catalog: int = CATALOG_VERSION
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """The ways into the resources that this version's catalog has: others can't be read."""
+        return _feeds(self.resources)
+
+    @property
+    def page_share(self) -> int:
+        """Pages each windowed feed may plan before its further windows wait for the next run."""
+        return max(1, self.page_budget // max(1, len(self.windows)))
+
+    def period_of(self, resource: str) -> Period | None:
+        """Return what is to be read of *resource*, by this run or earlier ones; None: as it is when it is read."""
+        feeds = CATALOG[resource].feeds if resource in CATALOG else ()
+        until = self.period.until
+        if any(feed.window_days for feed in feeds):
+            return Period(min(self.since, until - SECOND), until)
+        calls = [call for feed in feeds for call in (feed.list, feed.each) if call]
+        if any(call.rendered for call in calls):
+            return self.period
+        return Period(until, until) if any(call.instant for call in calls) else None
+
+    def size_of(self, segment: str) -> int:
+        """Return how many records a page of a feed's list is asked for at the start."""
+        return self.sizes.get(segment, (PAGE_LIMIT, ""))[0]
+
+    def to_json(self) -> bytes:
+        members = {each.name: getattr(self, each.name) for each in fields(self)}
+        return orjson.dumps({"format": 1} | members, lambda each: each.to_json(), _WRITTEN)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Plan:
+        """Return the plan that `to_json` wrote, without what a newer version added to it."""
+        document: dict[str, Any] = orjson.loads(text)
+        return cls(
+            **{each.name: document[each.name] for each in fields(cls) if each.name in document}
+            | {
+                "opened_at": moment(document["opened_at"]),
+                "scheduled_at": moment(document["scheduled_at"]),
+                "period": Period.from_json(document["period"]),
+                "since": moment(document["since"]),
+                "resources": tuple(document["resources"]),
+                "windows": _periods(document["windows"]),
+                "covered": _periods(document["covered"]),
+                "unsettled": {k: tuple(v) for k, v in document["unsettled"].items()},
+                "renamed": tuple(map(Renaming.from_json, document.get("renamed", ()))),
+                "sizes": {k: (size, since) for k, (size, since) in document["sizes"].items()},
+            }
+        )
+
+
+def _feeds(resources: Iterable[str]) -> list[Feed]:
+    return [feed for name in resources if name in CATALOG for feed in CATALOG[name].feeds]
+
+
+def _periods(document: Mapping[str, list[list[str]]]) -> dict[str, tuple[Period, ...]]:
+    return {k: tuple(Period.from_json(pair) for pair in v) for k, v in document.items()}
+
+
+def next_due(
+    source: str, connected_at: datetime, every_seconds: int | None, after: datetime
+) -> datetime | None:
+    """Return when *source* is due next after *after*; None: never.
+
+    Due times lie `every` apart, counted from the connection, plus a delay of up to a twentieth of
+    it (ten minutes at most) that is the source's own: sources connected together spread.
+    """
+    if every_seconds is None:
+        return None
+    spread = min(every_seconds / 20, 600.0)
+    share = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) / 2**32
+    first = connected_at + timedelta(seconds=every_seconds + share * spread)
+    if after < first:
+        return first
+    every = timedelta(seconds=every_seconds)
+    return first + ((after - first) // every + 1) * every
+
+
+def run_number(run: str | None) -> str:
+    """Return the run id that follows *run*: eight digits, one sequence per source."""
+    return f"{int(run or 0) + 1:08d}"
+
+
+def make_plan(
+    *,
+    source: str,
+    resources: tuple[str, ...] | None,
+    since: datetime,
+    until: datetime,
+    opened_at: datetime,
+    page_budget: int,
+    region: str,
+    subdomain: str,
+    credential: str,
+    renamings: tuple[Renaming, ...] = (),
+    backfill: bool,
+    last: Mapping[str, Any] | None,
+    newest: str | None,
+    ask_again_seconds: float = 60.0,
+) -> Plan:
+    """Return the plan of the run after *newest*, going on from the manifest *last* (None: none)."""
+    names = with_parents(resources or CATALOG)
+    # What the source wants and the catalog no longer has is planned too, to be named as missing.
+    names += tuple(name for name in resources or () if name not in CATALOG)
+    feeds = _feeds(names)
+    # What a user's key read is read again with the account's: that user may not have seen it all.
+    anew = last is not None and last["credential"]["kind"] == "user" and credential == "account"
+    covered = _periods(last["covered"] if last and not anew else {})
+    start = max(since, moment(last["reached"]) - OVERLAP) if last and not anew else since
+    return Plan(
+        source=source,
+        run=run_number(newest),
+        opened_at=opened_at,
+        scheduled_at=moment(last["scheduled_at"]) if last and backfill else opened_at,
+        period=Period(min(start, until - SECOND), until),
+        since=since,
+        resources=names,
+        windows={
+            feed.segment: _windows(feed, Period(since, until), covered.get(feed.segment, ()))
+            for feed in feeds
+            if feed.window_days
+        },
+        page_budget=page_budget,
+        region=region,
+        subdomain=subdomain,
+        credential=credential,
+        backfill=backfill,
+        previous={"run": last["run"], "sha256": last["sha256"]} if last else None,
+        covered=covered,
+        unsettled={k: tuple(v) for k, v in last["unsettled"].items()} if last else {},
+        denied=last["denied"] if last else {},
+        sizes=_sizes(last["sizes"] if last else {}, opened_at),
+        ask_again_seconds=ask_again_seconds,
+        renamed=away_from(renamings, last["account"]["subdomain"]) if last else (),
+    )
+
+
+def _sizes(known: Mapping[str, Any], at: datetime) -> dict[str, tuple[int, str]]:
+    """Return the page sizes to start with: those that worked last, and after a week the next larger ones."""
+    sizes = {
+        segment: (size, since) if at - moment(since) < SIZE_KEPT else (larger(size), rfc3339(at))
+        for segment, (size, since) in known.items()
+    }
+    return {segment: pair for segment, pair in sizes.items() if pair[0] < PAGE_LIMIT}
+
+
+def _windows(feed: Feed, target: Period, covered: tuple[Period, ...]) -> tuple[Period, ...]:
+    """Return what of *target* is to be read: new, then aging, then newest to oldest."""
+    assert feed.window_days
+    since = target.since
+    if feed.retention_days:
+        since = max(since, target.until - timedelta(days=feed.retention_days))
+    if since >= target.until:
+        since = target.until - SECOND
+    gaps = missing(Period(since, target.until), covered)
+    if covered and (not gaps or gaps[-1].until == target.until):
+        back = max(p.until for p in merged(covered)) - OVERLAP
+        gaps = [g for g in gaps if g.until != target.until] + [
+            Period(max(since, min(back, target.until - SECOND)), target.until)
+        ]
+    ordered = [window for gap in reversed(gaps) for window in cut(gap, feed.window_days)]
+    edge = target.until - timedelta(days=feed.retention_days or 0) + AGING
+    aging = {w for w in ordered[1:] if feed.retention_days and w.since < edge}
+    return tuple(sorted(ordered, key=lambda w: (w != ordered[0], w not in aging)))

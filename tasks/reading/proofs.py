@@ -1,0 +1,279 @@
+"""Whether a reading of a window is the whole window: pure functions of its stored answers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any
+
+from tasks.reading.answers import Answer, key_of, served
+from tasks.reading.catalog import Paging, children_of
+from tasks.reading.pages import Page
+from tasks.reading.paging import Step, again, child_pages, decide, first_pages, too_slow
+from tasks.reading.plans import Plan
+from tasks.reading.windows import period_in
+
+Read = Callable[[Page], Answer | None]
+"""Gives the stored answer of a page, or None where there is none."""
+Parts = Callable[[Page], bool]
+"""Says whether answers are stored of what replaced a page that nobody could wait for: see `gave_way`."""
+Use = Callable[[Page, Answer], None]
+"""Takes an answer while it is in memory."""
+
+
+class ProofState(StrEnum):
+    """What a reading of a window came to."""
+
+    PROVED = "proved"
+    PARTIAL = "partial"  # read, but not provably all of it
+    FAILED = "failed"  # nothing read
+    UNAVAILABLE = "unavailable"  # PagerDuty says this key can't have it
+    SUPERSEDED = "superseded"  # read again: by a further pass or in smaller windows
+
+
+_GOES_ON = "the list goes on past record "
+_NO_END = "the last page doesn't say whether more records follow"
+_UNASKABLE = "PagerDuty gave a record an id that can't stand in a request, so it was not asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    state: ProofState
+    reason: str = ""  # plan | role | unproved | vanished | denied | error
+    words: str = ""  # PagerDuty's own, or ours with the numbers
+    total: int | None = None
+    unique: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a proof needs of an answer: a few strings per record, not the records."""
+
+    status: int
+    words: str
+    date: datetime | None
+    total: int | None
+    more: bool
+    ends: bool  # it says plainly that nothing follows; to say nothing of it proves nothing
+    keys: tuple[str, ...]
+    edges: tuple[object, object] | None  # first and last record: id and sort field
+    records: tuple[Mapping[str, Any], ...]  # their heads, where children are read for them
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+
+def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
+    """Return what proofs need of *answer*; with *parents* its records can have children."""
+    records = served(page, answer)
+    data = answer.data if answer.ok else {}
+    keys = tuple(key_of(page.segment, record) for record in records)
+    sort_field = page.feed.sort_field
+    return Glance(
+        status=answer.status,
+        words=str(answer.envelope.get("words") or "") or _unsaid(answer),
+        date=answer.date,
+        total=data.get("total"),
+        more=bool(data.get("more")),
+        ends=data.get("more") is False or data.get("next_cursor", "") is None,
+        keys=keys,
+        edges=((keys[0], records[0].get(sort_field)), (keys[-1], records[-1].get(sort_field)))
+        if records
+        else None,
+        records=tuple(records) if parents else (),
+    )
+
+
+def _unsaid(answer: Answer) -> str:
+    return "" if answer.ok else f"PagerDuty answered {answer.status} and did not say why"
+
+
+@dataclass(slots=True)
+class Reading:
+    """One pass of a window: its pages with their answers, what it came to, and what follows."""
+
+    first: Page
+    pages: list[tuple[Page, Glance | None]] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=lambda: Verdict(ProofState.FAILED, "error"))
+    followers: list[Page] = field(default_factory=list)  # first pages that replace or detail it
+    onward: list[Page] = field(default_factory=list)  # the plan's next window
+
+    @property
+    def keys(self) -> set[str]:
+        return {key for _, seen in self.pages if seen for key in seen.keys}
+
+
+def read_pass(
+    first: Page,
+    plan: Plan,
+    read: Read,
+    use: Use = lambda _page, _answer: None,
+    parts: Parts = lambda _page: False,
+) -> Reading:
+    """Return the reading that begins with *first*, as its stored answers tell it.
+
+    *use* is given every answer of the pass once, in order.
+    """
+    reading, queue = Reading(first), deque([first])
+    parents = bool(children_of(first.segment, plan.feeds))
+    while queue:
+        page = queue.popleft()
+        answer = read(page)
+        seen = None
+        if answer is not None:
+            use(page, answer)
+            seen = glance(page, answer, parents=parents)
+        reading.pages.append((page, seen))
+        step = _step(page, answer, plan, parts)
+        reading.onward += step.onward
+        if step.ended:
+            _end(reading, step, plan)
+            return reading
+        queue += step.followers
+    _settle(reading, plan)
+    return reading
+
+
+def _step(page: Page, answer: Answer | None, plan: Plan, parts: Parts) -> Step:
+    """Decide; a window given up as too slow shows by its parts, for slowness isn't stored."""
+    halves = too_slow(page, plan) if answer is None and parts(page) else None
+    return halves or decide(page, answer, plan)
+
+
+def _end(reading: Reading, step: Step, plan: Plan) -> None:
+    reading.followers += step.followers
+    if step.followers:
+        reading.verdict = Verdict(ProofState.SUPERSEDED, words=step.ended)
+    else:
+        words = step.words or f"read {reading.first.pass_} times, different each time"
+        unique = len(reading.keys)
+        reading.verdict = Verdict(ProofState.PARTIAL, "unproved", words, unique=unique)
+        _open_children(reading, plan)
+
+
+def _settle(reading: Reading, plan: Plan) -> None:
+    """Set the verdict of a pass whose pages are all closed, and add what follows from it."""
+    reading.verdict = verdict = prove(reading)
+    if verdict.state is ProofState.PARTIAL and _worth_another(reading):
+        reading.followers += again(reading.first).followers
+    if reading.followers:
+        reading.verdict = replace(verdict, state=ProofState.SUPERSEDED, reason="")
+    else:
+        _open_children(reading, plan)
+
+
+def _open_children(reading: Reading, plan: Plan) -> None:
+    children = children_of(reading.first.segment, plan.feeds)
+    if children and not reading.first.of_record:
+        records = {r["id"]: r for _, seen in reading.pages if seen for r in seen.records}
+        reading.followers += child_pages(children, records.values(), plan)
+
+
+def _worth_another(reading: Reading) -> bool:
+    """Whether reading again may prove more: past the last page nothing can be asked for."""
+    verdict = reading.verdict
+    return verdict.reason == "unproved" and not verdict.words.startswith(_GOES_ON)
+
+
+def prove(reading: Reading) -> Verdict:
+    """Return what the closed pages of a pass prove."""
+    answers = [seen for _, seen in reading.pages]
+    first, paging = answers[0], reading.first.call.paging
+    if first is not None and not first.ok:
+        return _refused(reading.first, first)
+    if not reading.first.askable:
+        return Verdict(ProofState.FAILED, "error", _UNASKABLE)
+    if missing := answers.count(None):
+        state = ProofState.FAILED if missing == len(answers) else ProofState.PARTIAL
+        return Verdict(state, "error", f"{missing} of {len(answers)} pages could not be read")
+    pages = [(page, seen) for page, seen in reading.pages if seen]
+    unique = len(reading.keys)
+    if paging is Paging.SINGLE:
+        words, total = "", 1
+    elif paging is Paging.CURSOR:
+        words, total = _doubt_cursor(pages), unique
+    else:
+        pages.sort(key=lambda pair: pair[0].number)
+        words, total = _doubt_offsets(pages, unique), pages[0][1].total or unique
+    if words:
+        return Verdict(ProofState.PARTIAL, "unproved", words, total, unique)
+    return Verdict(ProofState.PROVED, total=total, unique=unique)
+
+
+def _refused(page: Page, answer: Glance) -> Verdict:
+    match answer.status:
+        case 402:
+            return Verdict(ProofState.UNAVAILABLE, "plan", answer.words)
+        case 403:
+            return Verdict(ProofState.UNAVAILABLE, "role", answer.words)
+        case 404 if page.of_record:
+            # A list of this run names the record, but where it is read again since an earlier run knew it.
+            state, reason = (
+                (ProofState.PROVED, "denied")
+                if page.feed.settled
+                else (ProofState.PARTIAL, "vanished")
+            )
+            return Verdict(state, reason, answer.words, total=0, unique=0)
+        case 404 if page.feed.missing_means_plan:
+            return Verdict(ProofState.UNAVAILABLE, "plan", answer.words)
+    return Verdict(ProofState.FAILED, "error", answer.words)
+
+
+def _doubt_offsets(pages: list[tuple[Page, Glance]], unique: int) -> str:
+    """Return why offset pages don't prove their window, "" if they do."""
+    page, first = pages[0]
+    end, last = pages[-1]
+    if last.more:
+        return f"{_GOES_ON}{end.number + len(last.keys)}, the last that is asked for"
+    chained = page.call.paging is Paging.CHAIN or first.total is None
+    if chained and not last.ends:
+        return _NO_END
+    if (page.feed.changing or chained) and not _overlapping([seen for _, seen in pages]):
+        return "the list moved while it was read"
+    if not chained and not first.total == last.total == unique:
+        return f"total was {first.total}, then {last.total}; {unique} different records were served"
+    return ""
+
+
+def _overlapping(pages: list[Glance]) -> bool:
+    """Whether each page's last record is the next one's first, in id and sort field."""
+    return all(
+        before.edges and after.edges and before.edges[1] == after.edges[0]
+        for before, after in pairwise(pages)
+    )
+
+
+def _doubt_cursor(pages: list[tuple[Page, Glance]]) -> str:
+    """Return why cursor pages don't prove their window, "" if they do."""
+    seen: set[str] = set()
+    for page, answer in pages:
+        fresh = set(answer.keys) - seen
+        if not fresh and (answer.keys or page is not pages[-1][0]):
+            return f"page {page.number} brought nothing new"
+        seen |= fresh
+    if not pages[-1][1].ends:
+        return _NO_END
+    page, first = pages[0]
+    period = period_in(page.window)
+    if period and (first.date is None or first.date < period.until):
+        when = f"at {first.date:%FT%TZ}" if first.date else "nobody knows when"
+        return f"read {when}, not after its end"
+    return ""
+
+
+def walk(plan: Plan, read: Read, use: Use, parts: Parts) -> Iterator[Reading]:
+    """Yield every reading of a run, each before those that follow from it.
+
+    Holds one pass at a time, plus the first pages still to be read. The order depends on plan
+    and stored answers alone, so a run rebuilt from storage gives the same evidence.
+    """
+    pending = deque(first_pages(plan))
+    while pending:
+        reading = read_pass(pending.popleft(), plan, read, use, parts)
+        pending += reading.onward + reading.followers
+        yield reading

@@ -1,0 +1,275 @@
+"""What an API key is and can read: a few GETs of one record each, through the shared limiter."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tasks.reading.answers import subdomain_of
+from tasks.reading.catalog import CATALOG, Call, Feed, with_parents
+from tasks.reading.pages import path_of
+from tasks.reading.windows import is_plain, rfc3339
+from workers import exact
+from workers.errors import Busy, Fault, KeyRefused
+from workers.pagerduty.client import Outcome, Reply, fingerprint
+from workers.state.limiter import Permit, budget_name
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+
+class Ask(Protocol):
+    """Sends one GET."""
+
+    def __call__(
+        self,
+        region: str,
+        path: str,
+        params: Sequence[tuple[str, str]],
+        endpoint_class: str = "",
+        /,
+    ) -> Reply: ...
+
+
+ATTEMPTS = 4
+BUDGET_WAIT_SECONDS = 120.0
+"""How long a probe waits for budget in all: two windows of PagerDuty's limit."""
+_ONE = ("limit", "1")
+_RECENT = timedelta(days=1)
+_NAMED_LISTS = ("users", "services", "teams", "escalation_policies", "schedules", "incidents")
+"""Lists whose records link to the account's own host, the likeliest to be readable first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whether a key can read a resource; else `plan`, `role` or `error`, and PagerDuty's words."""
+
+    reason: str = ""
+    words: str = ""
+
+    @property
+    def readable(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a key speaks for."""
+
+    region: str
+    subdomain: str
+    credential: str  # "account" or "user"
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """What a probe found: the account, and every resource with its access."""
+
+    identity: Identity
+    resources: dict[str, Access] = field(default_factory=dict)
+
+    @property
+    def access(self) -> dict[str, str]:
+        return {name: access.reason for name, access in self.resources.items()}
+
+
+def asker(fleet: Runtime, key: str, reserve: float) -> Ask:
+    """Return a function that sends GETs with *key*, each under the limiter; repeats what may heal.
+
+    It raises `Busy` when the key's budget stays used up, `Fault` when PagerDuty stays away.
+    """
+    deadline = time.monotonic() + BUDGET_WAIT_SECONDS
+
+    def ask(
+        region: str, path: str, params: Sequence[tuple[str, str]], endpoint_class: str = "", /
+    ) -> Reply:
+        mark = fingerprint(region, key)
+        share = max(reserve, fleet.sources.reserve_for(mark))
+        for attempt in range(1, ATTEMPTS + 1):
+            refuse_paused(fleet)
+            permit = _permit(fleet, budget_name(region, mark), share, endpoint_class, deadline)
+            reply = fleet.pagerduty.get(
+                region, path, params, key, deadline_seconds=fleet.settings.request_timeout_seconds
+            )
+            fleet.limiter.observe(permit, reply)
+            if reply.outcome not in (Outcome.RETRY, Outcome.WAIT):
+                return reply
+            if reply.outcome is Outcome.RETRY:
+                time.sleep(random.uniform(0.5, 1.0) * attempt)  # noqa: S311 - spreads load only
+        return reply
+
+    return ask
+
+
+def refuse_paused(fleet: Runtime) -> None:
+    """Raise `Busy` while all requests are paused."""
+    if fleet.switch.paused():
+        raise Busy("All requests are paused: `pagetrail source resume --all` lets them go on.")
+
+
+def _permit(
+    fleet: Runtime, budget: str, share: float, endpoint_class: str, deadline: float
+) -> Permit:
+    while True:
+        permit = fleet.limiter.acquire(budget, reserve_share=share, endpoint_class=endpoint_class)
+        if permit.granted:
+            return permit
+        if time.monotonic() + permit.retry_after_seconds > deadline:
+            raise Busy(
+                "This key's request limit at PagerDuty is used up by others: try again in "
+                f"{permit.retry_after_seconds:.0f} s."
+            )
+        time.sleep(permit.retry_after_seconds)
+
+
+def identify(ask: Ask, region: str, regions: Iterable[str], key: str) -> Identity:
+    """Return whom *key* speaks for in *region*; `KeyRefused` says why it can't be used there."""
+    me = ask(region, "/users/me", ())
+    if me.status == 401:
+        raise _unknown_key(ask, region, [other for other in regions if other != region])
+    answered(me, region)
+    # PagerDuty answers 400 to an account's key: it has no "me".
+    credential = "user" if me.status == 200 else "account"
+    return Identity(region, _subdomain(ask, region, me), credential, fingerprint(region, key))
+
+
+def _unknown_key(ask: Ask, region: str, others: Sequence[str]) -> KeyRefused:
+    for other in others:
+        if ask(other, "/users/me", ()).status in (200, 400):
+            return KeyRefused(
+                f"401: PagerDuty does not know this key in region {region}; it answers in region "
+                f"{other}: connect with --region {other}."
+            )
+    tried = ", ".join([region, *others])
+    return KeyRefused(
+        f"401: PagerDuty knows this key in no region ({tried}): copy it again whole, or look "
+        "whether it was disabled or deleted under Integrations > API Access Keys."
+    )
+
+
+def still_known(reply: Reply) -> Reply:
+    """Return *reply*; `KeyRefused` if it is a 401 to a key that was known before."""
+    if reply.status == 401:
+        raise KeyRefused("401: PagerDuty took the key at first and then no more: was it disabled?")
+    return reply
+
+
+def answered(reply: Reply, region: str) -> None:
+    """Raise `Fault` if PagerDuty did not answer in the end."""
+    if reply.outcome in (Outcome.RETRY, Outcome.WAIT):
+        came = f"status {reply.status}" if reply.status else "no answer"
+        raise Fault(
+            f"PagerDuty in region {region} gave {came} {ATTEMPTS} times: look at the network and "
+            "at status.pagerduty.com, then try again."
+        )
+
+
+def _subdomain(ask: Ask, region: str, me: Reply) -> str:
+    if name := subdomain_of(_record(me, "user")):
+        return name
+    refusals = []
+    for wrapper in _NAMED_LISTS:
+        reply = still_known(ask(region, f"/{wrapper}", (_ONE,)))
+        answered(reply, region)
+        if name := subdomain_of(_record(reply, wrapper)):
+            return name
+        if reply.status != 200:
+            refusals.append(f"{wrapper}: {reply.status}")
+    raise KeyRefused(
+        "The key is valid, but nothing it can read tells whose account it is "
+        f"({'; '.join(refusals) or 'every list is empty'}): use a General Access key."
+    )
+
+
+def records_in(reply: Reply, wrapper: str) -> Iterator[dict[str, Any]]:
+    """Yield the records that an answer holds in the member *wrapper*: those of a list, or one."""
+    if reply.status != 200:
+        return
+    try:
+        text = exact.members(reply.body, (wrapper,)).get(wrapper, b"null")
+        listed = bytes(memoryview(text)[:1]) == b"["
+        for each in exact.elements(text) if listed else [text]:
+            if isinstance(record := exact.loads(bytes(each)), dict):
+                yield record
+    except ValueError:
+        return
+
+
+def _record(reply: Reply, wrapper: str) -> dict[str, Any]:
+    """Return the one record, or the first of the list, that an answer holds; else nothing."""
+    return next(records_in(reply, wrapper), {})
+
+
+def survey(ask: Ask, region: str, names: Iterable[str], now: datetime) -> dict[str, Access]:
+    """Return the access to each of *names* and to what they are read for."""
+    seen: dict[str, tuple[Access, dict[str, Any]]] = {}  # feed -> access and its first record
+    found = {}
+    for name in sorted(with_parents(names), key=lambda name: bool(CATALOG[name].needs)):
+        resource = CATALOG[name]
+        for feed in resource.feeds:
+            seen[feed.segment] = _try(ask, region, feed, seen, now)
+        found[name] = _whole([seen[feed.segment][0] for feed in resource.feeds])
+    return {name: found[name] for name in CATALOG if name in found}
+
+
+def _whole(feeds: list[Access]) -> Access:
+    """Return the access to a resource: a feed that the plan lacks takes nothing from the others."""
+    given = [access for access in feeds if access.reason != "plan"] or feeds
+    return next((access for access in given if not access.readable), Access())
+
+
+def _try(
+    ask: Ask,
+    region: str,
+    feed: Feed,
+    seen: dict[str, tuple[Access, dict[str, Any]]],
+    now: datetime,
+) -> tuple[Access, dict[str, Any]]:
+    parent_id, call = "", feed.list
+    if feed.parent:
+        access, record = seen[feed.parent]
+        if not record:  # unreadable, or there is none whose records could be asked for
+            return access, {}
+        call, parent_id = feed.each, str(record.get("id", ""))
+        if not is_plain(parent_id):
+            return Access(
+                "error", f"the first of {feed.parent} has an id that can't stand in a request"
+            ), {}
+    assert call, f"{feed.segment} has neither list nor parent"
+    reply = still_known(
+        ask(region, path_of(call, parent_id), _params(call, feed, now), call.endpoint_class)
+    )
+    return _access(reply, feed), _record(reply, call.wrapper)
+
+
+def _params(call: Call, feed: Feed, now: datetime) -> list[tuple[str, str]]:
+    bounds = [("since", rfc3339(now - _RECENT)), ("until", rfc3339(now))]
+    return [*call.params, *(bounds if feed.window_days else []), _ONE]
+
+
+def _access(reply: Reply, feed: Feed) -> Access:
+    if reply.outcome is Outcome.OK:
+        return Access()
+    if reply.status is None:
+        return Access("error", f"no answer, asked {ATTEMPTS} times")
+    reason = reply.reason or "error"
+    if reason == "gone":
+        reason = "plan" if feed.missing_means_plan else "error"
+    return Access(reason, reply.words or f"status {reply.status}")
+
+
+def examine_key(
+    fleet: Runtime, region: str, key: str, *, reserve: float, resources: Iterable[str] | None
+) -> KeyReport:
+    """Return whose *key* it is and what it can read, `None` meaning all of the catalog.
+
+    Raises `KeyRefused` in plain words, `Busy` or `Fault` when PagerDuty can't be asked now.
+    """
+    ask = asker(fleet, key, reserve)
+    identity = identify(ask, region, fleet.settings.regions, key)
+    return KeyReport(identity, survey(ask, region, resources or CATALOG, datetime.now(UTC)))

@@ -1,0 +1,97 @@
+"""One request to PagerDuty on behalf of a source: permit, call, and what the limiter learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from time import perf_counter
+
+from workers.pagerduty.client import Outcome, Reply
+from workers.process import metrics
+from workers.room import NoRoom, Share
+from workers.runtime import Runtime
+from workers.state.limiter import BudgetState, budget_name
+from workers.storage.registry import Source
+
+CROWDED_SECONDS = 5.0
+"""When to come back to a region whose share of this process's slots is taken, or where pages take all the memory."""
+_ROOM_BYTES = 2**16
+_ROOM_SECONDS = 2.0
+PAUSED_SECONDS = 2.0
+"""When to come back while all requests are paused."""
+PROBE_PATH = "/users"
+PROBE_PARAMS = (("limit", "1"),)
+_ALIVE = {Outcome.OK, Outcome.UNAVAILABLE, Outcome.BAD_REQUEST}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A reply, or (None) how long to wait before asking at all, and for what."""
+
+    reply: Reply | None
+    wait_seconds: float = 0.0
+    why: str = ""  # "budget" | "pagerduty" | "paused" | "worker"
+
+
+def budget(fleet: Runtime, source: Source) -> BudgetState:
+    """Return how many requests the key of a source may send, and what others send with it."""
+    reserve = fleet.sources.reserve_for(source.fingerprint)
+    name = budget_name(source.region, source.fingerprint)
+    return fleet.limiter.state(name, reserve_share=reserve)
+
+
+def ask(
+    fleet: Runtime,
+    source: Source,
+    path: str,
+    params: Sequence[tuple[str, str]],
+    endpoint_class: str = "",
+    members: Sequence[str] = (),
+    share: Share | None = None,
+) -> Asked:
+    """Send one GET with the source's key if its budget allows it within the limiter's patience.
+
+    The reply has *members* of the body, whose bytes are taken from *share*; where there is no room, nothing is sent.
+    Of an *endpoint_class*, the budget of that class has to allow it too. A key that can't be opened (`VaultFault`)
+    takes nothing of it, or the source's other pages would seem to wait for what this one never sends.
+    """
+    if fleet.switch.paused():
+        return Asked(None, PAUSED_SECONDS, "paused")
+    key = fleet.sources.key_of(source)
+    with fleet.regions.slot(source.region) as allowed, ExitStack() as room:
+        if not allowed:
+            return Asked(None, CROWDED_SECONDS, "pagerduty")
+        share = share or room.enter_context(fleet.room.share())
+        try:
+            share.take(_ROOM_BYTES, _ROOM_SECONDS)
+        except NoRoom:
+            return Asked(None, CROWDED_SECONDS, "worker")
+        permit = fleet.limiter.acquire(
+            budget_name(source.region, source.fingerprint),
+            reserve_share=fleet.sources.reserve_for(source.fingerprint),
+            endpoint_class=endpoint_class,
+        )
+        metrics.count_permit(permit)
+        if not permit.granted:
+            return Asked(None, permit.retry_after_seconds, "budget")
+        begun = perf_counter()
+        reply = fleet.pagerduty.get(
+            source.region,
+            path,
+            params,
+            key,
+            deadline_seconds=fleet.settings.request_timeout_seconds,
+            members=members,
+            share=share,
+        )
+        metrics.count_reply(source.region, reply, perf_counter() - begun)
+        fleet.limiter.observe(permit, reply)
+        fleet.regions.answered(source.region, timed_out=reply.timed_out)
+        return Asked(reply)
+
+
+def is_answering(fleet: Runtime, source: Source) -> bool | None:
+    """Return whether *source* answers at all; None: not asked, for want of budget."""
+    reply = ask(fleet, source, PROBE_PATH, PROBE_PARAMS).reply
+    return None if reply is None else reply.outcome in _ALIVE

@@ -1,0 +1,85 @@
+"""What is put on Redis: small messages that carry identity, never keys or bodies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from kombu.exceptions import OperationalError
+
+from tasks.reading.pages import Page, in_words
+from tasks.reading.windows import moment
+from workers.app import celery
+from workers.errors import RedisUnreachable
+from workers.state.ledger import Effect, Opening
+
+_FIRST = re.compile(r"\.1(s\d+)?/000000$")
+"""What the first page of a window ends with, which tells what else there is."""
+_PASS_DELAYS = {2: 1.0, 3: 5.0}
+"""Seconds before a window is read again: whoever is changing the list may be done by then."""
+
+
+def openings(pages: Iterable[Page], ask_again_seconds: float, now: datetime) -> list[Opening]:
+    """Return *pages* as the ledger takes them; after a 404 a window is read again no sooner than so many seconds.
+
+    *now* is by the clock by which answers say when they were fetched.
+    """
+    return [
+        Opening(
+            page.id,
+            page.payload(),
+            page.group,
+            page.held,
+            _delay_seconds(page, ask_again_seconds, now) if page.first else 0.0,
+            page.unsure,
+        )
+        for page in pages
+    ]
+
+
+def _delay_seconds(page: Page, ask_again_seconds: float, now: datetime) -> float:
+    """Return how long the first page of a pass waits; the page alone does, neither its run nor a lane."""
+    if page.denied_at is None:
+        return _PASS_DELAYS.get(page.pass_, 0.0)
+    passed = (now - moment(page.denied_at)).total_seconds()
+    return ask_again_seconds - max(0.0, min(passed, ask_again_seconds))
+
+
+def publish(source: str, run: str, outcome: Effect) -> None:
+    """Send what a step of the ledger asked for; the tick repeats what gets lost here.
+
+    Raises `RedisUnreachable`.
+    """
+    for offer in outcome.offers:
+        first = _FIRST.search(offer.page)
+        task = "tasks.fetch.fetch_resource" if first else "tasks.fetch.fetch_page"
+        _send(task, outcome.queue, source, run, offer.page, offer.number, outcome.queue)
+    if outcome.seal or outcome.task == "seal":
+        _send("tasks.seal.seal_run", "seal", source, run)
+    elif outcome.task == "plan":
+        _send("tasks.plan.plan_run", "plan", source)
+    elif outcome.task == "probe":
+        _send("tasks.plan.probe_source", "plan", source, run)
+
+
+def look_after(source: str) -> None:
+    """Send the task that gives *source* its daily look."""
+    _send("tasks.purge.look_after", "seal", source)
+
+
+def recover() -> None:
+    """Send the one task that puts back what Redis lost."""
+    _send("tasks.plan.recover", "plan")
+
+
+def _send(task: str, queue: str, *args: str | int) -> None:
+    source, run, page, *_ = map(str, (*args, "", "", ""))
+    words = " ".join(filter(None, (source, page and in_words(page), run and f"run {run}")))
+    try:
+        # Flower shows both: what the task does, and the page's own id for whoever searches for it.
+        celery.send_task(task, args, queue=queue, argsrepr=words, kwargsrepr=page)
+    except OperationalError:
+        raise RedisUnreachable(
+            "Redis went away before the fleet could be told: it looks by itself once Redis is back."
+        ) from None

@@ -1,0 +1,206 @@
+"""Open a run from its plan, or join the one that is open."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tasks.evidence.erasures import Purged, newest_run
+from tasks.evidence.layout import plan_key
+from tasks.evidence.manifests import read_manifest, read_plan
+from tasks.reading.paging import first_pages
+from tasks.reading.plans import Plan, make_plan
+from tasks.reading.windows import moment, rfc3339
+from tasks.runs import messages
+from tasks.runs.access import refuse_paused
+from tasks.runs.asking import PROBE_PARAMS, PROBE_PATH, ask, budget
+from tasks.runs.ending import due_ms, finish
+from workers.errors import (
+    Busy,
+    ClockFault,
+    StorageConflict,
+)
+from workers.runtime import Runtime
+from workers.storage.registry import Source, SourceState
+
+log = logging.getLogger("pagetrail.plan")
+_ROUNDS = 10
+"""Runs that others may open and end while one is opened; a store may not keep an opener for longer."""
+LOOK_AGAIN_MS = 30_000
+"""When the tick looks whether a run that was about to be opened is open."""
+CLOCKS_APART = timedelta(days=1)
+"""Further apart, one of two clocks is wrong beyond drift, and nobody can say which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    run: str
+    joined: bool
+
+
+def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
+    """Open the next run of *source*, or join the one that is open."""
+    with fleet.troubles.noted(source.id, "run") as note:
+        opened = _open_or_join(fleet, source, due=due)
+        note.done = not opened.joined  # what keeps an open run from being sealed may last
+    return opened
+
+
+def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
+    key = ""
+    for _ in range(_ROUNDS):
+        run, last = newest(fleet, source)
+        if run and last is None:
+            if fleet.ledger.progress(source.id).get("run") != run:
+                reopen(fleet, source, run)
+            return Opened(run, joined=True)
+        if last:
+            finish(fleet, source.id, last)
+        plan = _planned(fleet, source, last, due=due)
+        # Whoever dies behind the next lines leaves a run only storage knows of: let the tick look.
+        fleet.ledger.schedule(source.id, fleet.ledger.time().now_ms + LOOK_AGAIN_MS)
+        # Only one opener gets this key; the others find the run open in their next round.
+        key = plan_key(source.id, plan.run)
+        if fleet.storage.put_new(key, plan.to_json()):
+            log.info("opened", extra={"source": source.id, "run": plan.run})
+            _enter(fleet, source, plan, reopened=False)
+            schedule_next(fleet, source, plan.scheduled_at)
+            return Opened(plan.run, joined=False)
+    raise StorageConflict(
+        f"{key} is taken, but the list of runs does not show it: look at the health of {fleet.storage}, "
+        "and try again."
+    )
+
+
+def next_plan(fleet: Runtime, source: Source) -> Plan:
+    """Return the plan that `collect_now` would open a run with; raises `Busy` where it wouldn't."""
+    _refuse_stopped(fleet, source)
+    run, last = newest(fleet, source)
+    if run and last is None:
+        raise Busy(
+            f"Run {run} of {source.id} is open: `pagetrail run show {source.id}` says how long "
+            "it will take."
+        )
+    return _planned(fleet, source, last, due=False)
+
+
+def newest(fleet: Runtime, source: Source) -> tuple[str, dict[str, Any] | None]:
+    """Return the newest run of *source* ("": none) and its manifest (None: it is open)."""
+    run = newest_run(fleet, source.id)
+    return run, read_manifest(fleet.storage, source.id, run) if run else None
+
+
+def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due: bool) -> Plan:
+    backfill = bool(due and last and last["continues"] and not _regular_due(fleet, source, last))
+    return make_plan(
+        source=source.id,
+        resources=source.resources,
+        since=source.since,
+        until=_until(fleet, source),
+        opened_at=fleet.ledger.time().now,
+        page_budget=_page_budget(fleet, source),
+        region=source.region,
+        subdomain=source.subdomain,
+        credential=source.credential,
+        renamings=source.renamings,
+        backfill=backfill,
+        last=last,
+        newest=last["run"] if last else Purged(fleet.storage, source.id).through or None,
+        ask_again_seconds=fleet.settings.ask_again_seconds,
+    )
+
+
+def collect_now(fleet: Runtime, source: Source) -> Opened:
+    """Open a run because somebody asked, or join the open one; raises `Busy` where none may run."""
+    _refuse_stopped(fleet, source)
+    return open_run(fleet, source)
+
+
+def _refuse_stopped(fleet: Runtime, source: Source) -> None:
+    if source.state is not SourceState.ACTIVE:
+        remedy = "resume" if source.state is SourceState.PAUSED else "connect"
+        raise Busy(f"{source.id} is {source.state}: `pagetrail source {remedy} {source.id}` first.")
+    refuse_paused(fleet)
+
+
+def reopen(fleet: Runtime, source: Source, run: str) -> None:
+    """Bring an open run back under its id: pages are found in storage, the rest is asked for.
+
+    That of a disconnected source ends with what it has.
+    """
+    plan = read_plan(fleet.storage, source.id, run)
+    _enter(fleet, source, plan, reopened=True)
+    schedule_next(fleet, source, plan.scheduled_at)
+    if sealed := read_manifest(fleet.storage, source.id, run):  # while we were at it
+        finish(fleet, source.id, sealed)
+    if source.state is SourceState.DISCONNECTED:
+        messages.publish(source.id, run, fleet.ledger.cancel(source.id, run))
+
+
+def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> None:
+    """Put a run into the ledger; a sealed one found there is from before Redis lost something."""
+    settings = fleet.settings
+    fleet.events.emit(
+        "run.opened",
+        source.id,
+        plan.run,
+        {
+            "opened_at": rfc3339(plan.opened_at),
+            "period": plan.period.to_json(),
+            "resources": plan.resources,
+            "backfill": plan.backfill,
+        },
+    )
+    outcome = fleet.ledger.open(
+        source.id,
+        plan.run,
+        messages.openings(first_pages(plan), plan.ask_again_seconds, fleet.ledger.time().now),
+        queue="backfill" if plan.backfill else "fetch",
+        region=plan.region,
+        lanes=(min(settings.lanes_start, settings.lanes_max), settings.lanes_max),
+        reopened=reopened,
+        hold=None if source.state is SourceState.ACTIVE else str(source.state),
+    )
+    if outcome.run not in ("", plan.run):
+        if sealed := read_manifest(fleet.storage, source.id, outcome.run):
+            finish(fleet, source.id, sealed)
+            _enter(fleet, source, plan, reopened=reopened)
+        return
+    messages.publish(source.id, plan.run, outcome)
+
+
+def schedule_next(fleet: Runtime, source: Source, after: datetime | None = None) -> None:
+    """Set when *source* is due next, counted after *after* (default: its connection)."""
+    fleet.ledger.schedule(source.id, due_ms(source, after or source.connected_at))
+
+
+def _regular_due(fleet: Runtime, source: Source, last: dict[str, Any]) -> bool:
+    due = due_ms(source, moment(last["scheduled_at"]))
+    return due is not None and due <= fleet.ledger.time().now_ms
+
+
+def _until(fleet: Runtime, source: Source) -> datetime:
+    """Return PagerDuty's present: until when a run can prove anything.
+
+    Raises `ClockFault` where PagerDuty and Redis name days that differ: a period would be wrong either way.
+    """
+    clock = fleet.ledger.time(source.id)
+    ours, ahead = clock.now, timedelta(milliseconds=clock.ahead_ms or 0)
+    if clock.ahead_ms is None or abs(ahead) > CLOCKS_APART:
+        reply = ask(fleet, source, PROBE_PATH, PROBE_PARAMS).reply
+        if reply is None or reply.date is None:
+            return ours
+        ahead = reply.date - ours
+    if abs(ahead) > CLOCKS_APART:
+        raise ClockFault(
+            f"PagerDuty's answers to {source.id} are dated {ours + ahead:%Y-%m-%d %H:%M} UTC, and the clock of "
+            f"Redis says {ours:%Y-%m-%d %H:%M}: correct the clock of its machine, or what stands between "
+            "the workers and PagerDuty."
+        )
+    return (ours + ahead).replace(microsecond=0)
+
+
+def _page_budget(fleet: Runtime, source: Source) -> int:
+    return max(1, int(budget(fleet, source).ceiling * fleet.settings.page_budget_minutes))

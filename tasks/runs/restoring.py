@@ -1,0 +1,114 @@
+"""Bring back into Redis what it lost, from storage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from redis import RedisError
+
+from tasks.evidence.erasures import Purged
+from tasks.evidence.manifests import read_manifest
+from tasks.runs import messages
+from tasks.runs.ending import finish
+from tasks.runs.erasing import wants_look
+from tasks.runs.opening import newest, reopen, schedule_next
+from workers.errors import (
+    RedisUnreachable,
+    StorageUnreachable,
+)
+from workers.runtime import Runtime
+from workers.storage.registry import Source, SourceState
+
+log = logging.getLogger("pagetrail.plan")
+RECOVERY_SECONDS = 120
+
+
+def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
+    """Put sources, schedules and open runs from storage back into Redis; return how many runs.
+
+    Repeatable, and harmless while the fleet works: what Redis knows better stays. *beat* is called
+    once per document of the registry and once per source.
+    """
+    fleet.switch.restore()  # first: a storage that does not answer leaves Redis as it is
+    token = fleet.marks.begin()
+    if unreadable := fleet.sources.restore(beat).unreadable:
+        log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
+    with ThreadPoolExecutor(8) as readers:
+        reopened = 0
+        for found in readers.map(lambda source: _tried(fleet, source), fleet.sources.list()):
+            reopened += found
+            beat()
+    if not fleet.marks.settle(token):
+        log.warning("Redis evicted keys while they were put back: the fleet begins again")
+    log.info("recovered %d open runs", reopened)
+    return reopened
+
+
+def _tried(fleet: Runtime, source: Source) -> bool:
+    """Restore one source; what is wrong with it alone is logged, tried again when a run is due, and stops no other."""
+    try:
+        with fleet.troubles.noted(source.id, "run") as note:
+            reopened = restored(fleet, source)
+            note.done = not reopened  # the same
+        return reopened
+    except (StorageUnreachable, RedisUnreachable, RedisError):
+        raise
+    except Exception:
+        log.exception("can't be restored", extra={"source": source.id})
+        schedule_next(fleet, source)
+        return False
+
+
+def restored(fleet: Runtime, source: Source) -> bool:
+    """Restore one source, again for as long as somebody changes it meanwhile; return whether its run was open."""
+    reopened = _restore(fleet, source)
+    while (now := fleet.sources.get(source.id)).version != source.version:
+        source = now
+        reopened = _restore(fleet, source)
+        # What they told an open run may have come before it was there again.
+        if source.state is SourceState.ACTIVE:
+            outcome = fleet.ledger.resume(source.id)
+            messages.publish(source.id, fleet.ledger.progress(source.id).get("run", ""), outcome)
+        else:
+            fleet.ledger.hold(source.id, str(source.state))
+    return reopened
+
+
+def _restore(fleet: Runtime, source: Source) -> bool:
+    if wants_look(source):
+        fleet.daily.begin(source.id)
+    else:
+        fleet.daily.end(source.id)
+    run, last = newest(fleet, source)
+    if run and last is None:
+        # A source is as late as the run before, while the next one is open.
+        if before := _manifest_before(fleet, source, run):
+            finish(fleet, source.id, before)
+        reopen(fleet, source, run)
+        return True
+    if last:
+        finish(fleet, source.id, last)
+    else:
+        schedule_next(fleet, source)
+    return False
+
+
+def _manifest_before(fleet: Runtime, source: Source, run: str) -> dict[str, Any] | None:
+    """Return the manifest of the run before *run*; None if it isn't there, or was erased."""
+    before = f"{int(run) - 1:08d}"
+    if Purged(fleet.storage, source.id).erased(before):
+        return None
+    return read_manifest(fleet.storage, source.id, before)  # the first run has none before
+
+
+def notice_loss(fleet: Runtime) -> None:
+    """Have what Redis lost put back; a second message for that is sent after two minutes."""
+    recovering = f"{fleet.settings.key_prefix}:recovering"
+    if (lost := fleet.marks.lost()) and fleet.redis.set(
+        recovering, b"1", nx=True, ex=RECOVERY_SECONDS
+    ):
+        log.warning("Redis may have lost something (%s): restoring from storage", lost)
+        messages.recover()

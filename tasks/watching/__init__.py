@@ -1,0 +1,1 @@
+"""What the fleet is doing: it reads and changes nothing."""

@@ -1,0 +1,186 @@
+"""What a source is doing or waiting for, since when, and how long its run will take: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from workers.storage.registry import SourceState
+
+PROMPT_SECONDS = 5.0
+"""A message is taken and a request answered within this; what takes longer is a wait."""
+STUCK_LEASES = 3
+"""What happens by itself is overdue by so many page leases: it is stuck, and needs a person."""
+SEALERS = 3
+"""A run that has no page left and so many sealers, one after another, is stuck."""
+
+Progress = Mapping[str, Any]
+"""What `Ledger.progress` returns."""
+
+
+class Activity(StrEnum):
+    """What a source is doing now, the most urgent first; five where it gets nowhere."""
+
+    SUSPENDED = "suspended"  # PagerDuty refuses the key
+    STUCK = "stuck"  # what should happen by itself doesn't: `why` says what
+    WORKER = "worker"  # messages are out, nobody takes them
+    PAGERDUTY = "pagerduty"  # requests fail, or their answers take long
+    BUDGET = "budget"  # its credential's limit is used up
+    READING = "reading"
+    SEALING = "sealing"
+    PAUSED = "paused"
+    IDLE = "idle"  # no run is open
+    DISCONNECTED = "disconnected"
+
+
+WAITS = (Activity.BUDGET, Activity.WORKER, Activity.PAGERDUTY)
+"""Where its pages wait for something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a source is doing, for how long (None: not known), and if it is stuck, in what."""
+
+    activity: Activity
+    seconds: float | None = None
+    why: str = ""  # of a stuck source: look | plan | offer | error | seal
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The pages that wait for one thing, and for how long the oldest has."""
+
+    pages: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is left of an open run, at its budget's pace."""
+
+    pages: int  # open, or foreseen
+    unsure: tuple[str, ...]  # feeds whose length nobody knows yet
+    least_minutes: float | None  # for the pages known; None: the run isn't moving
+
+    @property
+    def minutes(self) -> float | None:
+        """Minutes until all is read; None where it can't be known."""
+        return None if self.unsure else self.least_minutes
+
+
+def waits(progress: Progress) -> dict[Activity, Wait]:
+    """Return what the open pages wait for: budget, a worker, PagerDuty."""
+    why = progress.get("why", "")
+    blamed = {why: progress.get("why_at")}
+    apart = progress.get("apart", 0)  # they wait for a limit of their endpoints alone
+    budget = apart + (progress["ready"] if why == Activity.BUDGET else 0)
+    later = max(0, progress["later"] - apart)  # they failed, or nobody knows their resource yet
+    unknown = later if why == Activity.WORKER else 0
+    taken = [at for at in (progress["offered_at"], blamed.get(Activity.WORKER)) if at]
+    asked = [at for at in (progress["claimed_at"], blamed.get(Activity.PAGERDUTY)) if at]
+    found = {
+        Activity.BUDGET: (budget, blamed.get(Activity.BUDGET)),
+        Activity.WORKER: (progress["offered"] + unknown, min(taken, default=None)),
+        Activity.PAGERDUTY: (progress["claimed"] + later - unknown, min(asked, default=None)),
+    }
+    return {each: Wait(n, _age(progress, at)) for each, (n, at) in found.items()}
+
+
+def doing(
+    state: SourceState, progress: Progress, queues: Mapping[str, int], lease_seconds: float
+) -> Doing:
+    """Return what a source in *state* is doing; *queues* says how many messages wait in each."""
+    overdue = STUCK_LEASES * lease_seconds
+    if "run" not in progress:
+        return _between_runs(state, progress, queues, overdue)
+    if not progress["pages"]:
+        return _sealing(progress, queues, overdue)
+    hold = progress.get("hold")
+    if state is SourceState.PAUSED or hold not in (None, "key"):
+        return Doing(Activity.PAUSED)
+    if hold:
+        return Doing(Activity.SUSPENDED, _blamed(progress, "key"))
+    return _stuck(progress, queues, overdue) or _waiting(progress) or Doing(Activity.READING)
+
+
+def _between_runs(
+    state: SourceState, progress: Progress, queues: Mapping[str, int], overdue: float
+) -> Doing:
+    if state is not SourceState.ACTIVE:
+        return Doing(Activity(state))
+    late = _age(progress, progress["due_at"])
+    if late is None or late < PROMPT_SECONDS:
+        return Doing(Activity.IDLE)
+    if queues["plan"]:
+        return Doing(Activity.WORKER, late)
+    return Doing(Activity.STUCK, late, "plan") if late > overdue else Doing(Activity.IDLE)
+
+
+def _sealing(progress: Progress, queues: Mapping[str, int], overdue: float) -> Doing:
+    age = _age(progress, progress.get("empty_at")) or 0.0
+    leased = progress.get("seal_lease", 0) > progress["now"]
+    if not leased and queues["seal"] and age > PROMPT_SECONDS:
+        return Doing(Activity.WORKER, age)
+    if age > overdue and (not leased or progress.get("seals", 0) >= SEALERS):
+        return Doing(Activity.STUCK, age, "seal")
+    return Doing(Activity.SEALING, age)
+
+
+def _stuck(progress: Progress, queues: Mapping[str, int], overdue: float) -> Doing | None:
+    """Return what is overdue, or that messages wait for a worker: then nothing else is to blame."""
+    offered = _age(progress, progress["offered_at"]) or 0.0
+    if offered > PROMPT_SECONDS and queues.get(progress["queue"], 0) and not progress["claimed"]:
+        return Doing(Activity.WORKER, offered)
+    late = {
+        "look": _age(progress, progress["look_at"]),
+        "offer": offered,
+        "error": _blamed(progress, "error"),
+    }
+    for why, seconds in late.items():
+        if seconds is not None and seconds > overdue:
+            return Doing(Activity.STUCK, seconds, why)
+    return None
+
+
+def _waiting(progress: Progress) -> Doing | None:
+    claimed = _age(progress, progress["claimed_at"]) or 0.0
+    failing = _blamed(progress, Activity.PAGERDUTY)
+    if failing is not None or claimed > PROMPT_SECONDS:
+        return Doing(Activity.PAGERDUTY, max(failing or 0.0, claimed))
+    for each in (Activity.BUDGET, Activity.WORKER):  # a newer one, which knows the resource
+        if (seconds := _blamed(progress, each)) is not None:
+            return Doing(each, seconds)
+    return None
+
+
+def _blamed(progress: Progress, why: str) -> float | None:
+    """Return for how long pages have come back for this reason, with no success since."""
+    return _age(progress, progress["why_at"]) if progress.get("why") == why else None
+
+
+def _age(progress: Progress, at_ms: int | None) -> float | None:
+    return None if at_ms is None else max(0.0, (progress["now"] - at_ms) / 1000)
+
+
+_MOVING = {Activity.READING, Activity.BUDGET}
+
+
+def forecast(
+    now: Doing, progress: Progress, *, ceiling: int, others: Iterable[Progress] = ()
+) -> Forecast:
+    """Return what is left of the open run of a source that may send *ceiling* requests a minute.
+
+    *others* are the sources that share its credential: their runs, unless held, take their part.
+    """
+    pages = _pages_left(progress)
+    theirs = sum(_pages_left(each) for each in others if not each.get("hold"))
+    unsure = (name for name, count in progress.items() if name.startswith("unsure:") and count > 0)
+    minutes = (pages + theirs) / max(1, ceiling) if now.activity in _MOVING else None
+    return Forecast(pages, tuple(sorted(name.removeprefix("unsure:") for name in unsure)), minutes)
+
+
+def _pages_left(progress: Progress) -> int:
+    foreseen = sum(n for name, n in progress.items() if name.startswith("ahead:"))
+    return int(progress["pages"] + foreseen)

@@ -1,0 +1,113 @@
+"""What the fleet and every source are doing now, in a few round trips to Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tasks.watching.activity import Activity, Doing, Forecast, Progress, doing, forecast
+from workers.runtime import Runtime
+from workers.state.client import warning
+from workers.state.faults import redis_faults
+from workers.state.limiter import BudgetState, budget_name
+from workers.state.roster import Roster
+from workers.storage.registry import Source, SourceState
+
+QUEUES = ("plan", "fetch", "backfill", "seal")
+ASLEEP_SECONDS = 10.0
+"""A fleet ticks every second; silence for this long is worth a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One source as it was a moment ago."""
+
+    source: Source
+    progress: Progress = field(repr=False)
+    last: dict[str, Any] | None  # what `seal.finish` kept of its last run
+    doing: Doing
+    budget: BudgetState | None = None  # with an open run only, like the forecast
+    forecast: Forecast | None = None
+    troubles: Mapping[str, str] = field(default_factory=dict)  # "run", "retention" -> a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The fleet as it was a moment ago."""
+
+    now_ms: int
+    tick_seconds: float | None  # since the last tick was done
+    paused: bool  # all requests are, whatever the source
+    queues: dict[str, int]  # messages waiting
+    workers: dict[str, tuple[str, ...]]  # node -> the queues it takes from
+    sights: list[Sight]
+    lost: str = ""  # how it shows that Redis lost something, which is then put back
+    warning: str = ""  # what to change in Redis's configuration
+
+    @property
+    def taken(self) -> set[str]:
+        """The queues that some worker takes from."""
+        return {queue for queues in self.workers.values() for queue in queues}
+
+    @property
+    def working(self) -> bool:
+        """Whether somebody looks after the sources."""
+        return self.tick_seconds is not None and self.tick_seconds < ASLEEP_SECONDS
+
+
+def census(fleet: Runtime, sources: Iterable[Source]) -> Census:
+    """Return how *sources*, and the fleet, are. Raises `RedisUnreachable`."""
+    listed = list(sources)
+    with redis_faults():
+        clock = fleet.ledger.time()
+        queues = _queues(fleet)
+        workers = Roster(fleet.redis, fleet.settings.key_prefix).workers()
+        paused = fleet.switch.known()
+        lost, advice = fleet.marks.lost(), warning(fleet.redis)
+        sights = _sights(fleet, listed, queues, paused=paused)
+    tick = None if clock.tick_ms is None else max(0.0, (clock.now_ms - clock.tick_ms) / 1000)
+    return Census(clock.now_ms, tick, paused, queues, workers, sights, lost, advice)
+
+
+def _queues(fleet: Runtime) -> dict[str, int]:
+    with fleet.redis.pipeline(transaction=False) as pipe:
+        for name in QUEUES:
+            pipe.llen(f"{fleet.settings.key_prefix}:{name}")
+        return dict(zip(QUEUES, pipe.execute(), strict=True))
+
+
+def _sights(
+    fleet: Runtime, sources: Sequence[Source], queues: dict[str, int], *, paused: bool
+) -> list[Sight]:
+    sharers = dict(
+        zip(
+            (source.id for source in sources),
+            fleet.sources.sharers([source.fingerprint for source in sources]),
+            strict=True,
+        )
+    )
+    ids = list(dict.fromkeys([*sharers, *(name for of in sharers.values() for name in of)]))
+    progress = dict(zip(ids, fleet.ledger.progresses(ids), strict=True))
+    lasts = fleet.ledger.lasts(list(sharers))
+    reading = [source for source in sources if progress[source.id]["pages"]]
+    troubles = fleet.troubles.all()
+    states = fleet.limiter.states(
+        (budget_name(each.region, each.fingerprint), max(sharers[each.id].values(), default=0.0))
+        for each in reading
+    )
+    budgets = {source.id: state for source, state in zip(reading, states, strict=True)}
+
+    def sight(source: Source, last: str | None) -> Sight:
+        found, budget = progress[source.id], budgets.get(source.id)
+        now = doing(source.state, found, queues, fleet.settings.page_lease_seconds)
+        if paused and source.state is SourceState.ACTIVE:
+            now = Doing(Activity.PAUSED)  # nobody looks after it, and that is meant so
+        others = [progress[name] for name in sharers[source.id] if name != source.id]
+        ahead = forecast(now, found, ceiling=budget.ceiling, others=others) if budget else None
+        summary = orjson.loads(last) if last else None
+        return Sight(source, found, summary, now, budget, ahead, troubles.get(source.id, {}))
+
+    return list(map(sight, sources, lasts))

@@ -1,0 +1,101 @@
+"""What of a source needs a person, and which source first: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from tasks.reading.windows import moment
+from tasks.watching.activity import WAITS, Activity, Doing
+from workers.storage.registry import Source, SourceState
+
+LONG_WAIT_SECONDS = 600.0
+"""A wait this long doesn't end by itself soon enough."""
+STALE_SHARE, STALE_SECONDS = 0.25, 900.0
+"""A source is stale when it is late by a quarter of its interval and a quarter of an hour."""
+
+
+class Concern(StrEnum):
+    """What needs a person, worst first."""
+
+    KEY = "key refused"
+    STUCK = "stuck"
+    TROUBLE = "trouble"
+    RENAMED = "account renamed"
+    FAILED = "failed"
+    STALE = "stale"
+    WAITS = "waits long"
+    PARTIAL = "partial"
+    ROTATION = "rotation due"
+
+
+def concerns(
+    source: Source,
+    now: Doing,
+    last: Mapping[str, Any] | None,
+    at: datetime,
+    key_max_age_days: int,
+    *,
+    troubled: bool = False,
+) -> tuple[Concern, ...]:
+    """Return what of *source* needs a person at the time *at*, worst first.
+
+    *last* is what `seal.finish` kept of its last run; *troubled*: something the fleet does for it keeps failing.
+    Nothing else is expected of a disconnected source.
+    """
+    if source.state is SourceState.DISCONNECTED:
+        return (Concern.TROUBLE,) if troubled else ()
+    ended = last["state"] if last else ""
+    refused = last is not None and is_refused(source, last)
+    found = {
+        Concern.KEY: now.activity is Activity.SUSPENDED or refused,
+        Concern.STUCK: now.activity is Activity.STUCK,
+        Concern.TROUBLE: troubled,
+        Concern.RENAMED: bool(renamed_to(source, last)),
+        Concern.FAILED: ended == "failed" and not refused,
+        Concern.STALE: _stale(source, last, at),
+        Concern.WAITS: now.activity in WAITS and (now.seconds or 0.0) > LONG_WAIT_SECONDS,
+        Concern.PARTIAL: last is not None and _lacks_something(last),
+        Concern.ROTATION: at - source.keyed_at >= timedelta(days=key_max_age_days),
+    }
+    return tuple(concern for concern, holds in found.items() if holds)
+
+
+def _lacks_something(last: Mapping[str, Any]) -> bool:
+    """Whether a run ended partial, and no run follows at once that reads what it left."""
+    return last["state"] == "partial" and not last.get("continues")
+
+
+def is_refused(source: Source, last: Mapping[str, Any]) -> bool:
+    """Whether the key that ended the last run is still the source's."""
+    return last.get("ended") == "refused" and source.keyed_at < moment(last["sealed_at"])
+
+
+def renamed_to(source: Source, last: Mapping[str, Any] | None) -> str:
+    """Return the subdomain that the records of the last run link to; "" if the source is known by one of them."""
+    seen: list[str] = last.get("subdomains", []) if last else []
+    return seen[0] if seen and not source.subdomains & set(seen) else ""
+
+
+def is_stale(late_seconds: float, every_seconds: float) -> bool:
+    """Whether a last manifest older than its interval, by *late_seconds*, is too old."""
+    return late_seconds > every_seconds * STALE_SHARE + STALE_SECONDS
+
+
+def _stale(source: Source, last: Mapping[str, Any] | None, at: datetime) -> bool:
+    if source.state is not SourceState.ACTIVE or source.every_seconds is None:
+        return False
+    sealed_at = moment(last["sealed_at"]) if last else source.connected_at
+    late = (at - sealed_at).total_seconds() - source.every_seconds
+    return is_stale(late, source.every_seconds)
+
+
+_CONCERNS, _ACTIVITIES = list(Concern), list(Activity)
+
+
+def urgency(source: Source, now: Doing, found: tuple[Concern, ...]) -> tuple[Any, ...]:
+    """Return what sources are sorted by: concerns, then what they are doing, the longest first."""
+    worst = [_CONCERNS.index(each) for each in found] or [len(_CONCERNS)]
+    return worst, _ACTIVITIES.index(now.activity), -(now.seconds or 0.0), source.id

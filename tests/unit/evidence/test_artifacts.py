@@ -1,0 +1,134 @@
+"""Where all of a run lies in storage, and how records become artifacts and are read back."""
+
+from __future__ import annotations
+
+import io
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.evidence.artifacts import Collation, lines_of, write_parts
+from tasks.evidence.compression import sha256
+from tasks.evidence.layout import artifact_key, manifest_key, page_key, pages_prefix, plan_key
+from workers import exact
+
+
+def test_objects_lie_where_the_storage_layout_says() -> None:
+    run = ("acme/main", "00000007")
+    page = "incidents/20260801T000000Z_20260901T000000Z.1/000100"
+    assert plan_key(*run) == "acme/main/runs/00000007/plan.json"
+    assert manifest_key(*run) == "acme/main/runs/00000007/manifest.json"
+    assert page_key(*run, page) == f"acme/main/runs/00000007/pages/{page}.json.zst"
+    assert page_key(*run, page).startswith(f"{pages_prefix(*run)}/")
+    assert (
+        artifact_key(*run, "users", 12) == "acme/main/runs/00000007/artifacts/users.012.jsonl.zst"
+    )
+
+
+def parts(found: list[bytes], most_bytes: int = 1 << 30) -> list[tuple[dict[str, Any], bytes]]:
+    """Return each part's account and content."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "part"
+        return [
+            (dict(each), path.read_bytes()) for each in write_parts(iter(found), path, most_bytes)
+        ]
+
+
+def check_part(account: dict[str, Any], blob: bytes) -> list[bytes]:
+    found = [line + b"\n" for line in lines_of(iter([blob]))]
+    assert account == {
+        "bytes": len(blob),
+        "sha256": sha256(blob),
+        "content_sha256": sha256(b"".join(found)),
+        "records": len(found),
+    }
+    return found
+
+
+LINES = st.lists(st.text(max_size=30).map(lambda text: exact.dumps(text) + b"\n"), max_size=30)
+
+
+@given(LINES)
+def test_lines_written_are_read_back(found: list[bytes]) -> None:
+    ((account, blob),) = parts(found)
+    assert check_part(account, blob) == found
+    assert parts(found) == parts(found), "the same lines give the same object"
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_a_part_that_is_full_is_followed_by_another_only_if_there_is_more(count: int) -> None:
+    dice = random.Random(1)
+    found = [exact.dumps(dice.randbytes(300_000).hex()) + b"\n" for _ in range(count)]
+    written = parts(found, most_bytes=200_000)
+    assert [line for account, blob in written for line in check_part(account, blob)] == found
+    assert [account["records"] for account, _ in written] == ([1] * count or [0])
+
+
+@given(LINES, st.integers(1, 7))
+def test_lines_are_read_from_chunks_of_any_size(found: list[bytes], size: int) -> None:
+    ((_, blob),) = parts(found)
+    chunks = (blob[i : i + size] for i in range(0, len(blob), size))
+    assert [line + b"\n" for line in lines_of(chunks)] == found
+
+
+def test_an_artifact_that_is_cut_or_goes_on_is_refused() -> None:
+    ((_, blob),) = parts([b'{"id":"A"}\n', b'{"id":"B"}\n'])
+    for damaged in (*(blob[:n] for n in range(len(blob))), blob + b"x", blob + blob):
+        with pytest.raises(ValueError, match="cut"):
+            list(lines_of(iter([damaged])))
+
+
+def test_an_artifact_that_ends_in_the_middle_of_a_line_is_refused() -> None:
+    with pytest.raises(ValueError, match="middle"):
+        list(lines_of(iter([zstandard.compress(b"whole\nhalf")])))
+    with pytest.raises(zstandard.ZstdError):
+        list(lines_of(iter([b"no artifact"])))
+    with pytest.raises(zstandard.ZstdError):
+        list(lines_of(iter([zstandard.compress(b"a\n"), zstandard.compress(b"b\n")])))
+
+
+SIGHTINGS = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.sampled_from("ABCDEF"), st.integers(0, 5)), max_size=8), st.booleans()
+    ),
+    max_size=8,
+)
+
+
+@given(SIGHTINGS)
+@settings(max_examples=200)
+def test_of_every_record_the_sighting_fetched_last_is_kept_of_passes_that_count(
+    passes: list[tuple[list[tuple[str, int]], bool]],
+) -> None:
+    collation, number, counted = Collation(io.BytesIO()), 0, 0
+    kept: dict[str, tuple[int, int, bytes]] = {}
+    for sightings, counts in passes:
+        for key, at_ in sightings:
+            number += 1
+            line = f'{{"id":"{key}","n":{number}}}\n'.encode()
+            collation.add(key, str(at_), line)
+            if counts and (key not in kept or kept[key][0] <= at_):
+                kept[key] = (at_, number, line)
+        collation.end_pass(counts=counts)
+        counted += len(sightings) if counts else 0
+    in_order = [line for _, _, line in sorted(kept.values(), key=lambda each: each[1])]
+    assert list(collation.lines()) == in_order
+    assert (collation.records, collation.sightings) == (len(kept), counted)
+    assert list(collation.lines()) == in_order, "it can be read again"
+
+
+def test_a_superseded_pass_takes_no_room() -> None:
+    spool = io.BytesIO()
+    collation = Collation(spool)
+    collation.add("A", "1", b"first\n")
+    collation.end_pass(counts=True)
+    for _ in range(3):
+        collation.add("A", "2", b"again\n" * 1000)
+        collation.end_pass(counts=False)
+    assert spool.getvalue() == b"first\n"

@@ -1,0 +1,326 @@
+"""How pages look in storage, and that nothing else passes for one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.evidence.compression import sha256
+from tasks.evidence.envelopes import (
+    MOST_BYTES,
+    REDACTED,
+    decode_page,
+    decompress,
+    encode_page,
+    same_recipe,
+)
+from tasks.reading.answers import lines as records
+from tasks.reading.catalog import SECRETS
+from tasks.reading.pages import Page, request_of
+from tasks.reading.windows import ALL, of
+from tests.lists_model import NOW, make
+from workers import exact
+from workers.pagerduty.client import Outcome, Reply
+
+PLAN = make()
+TEAMS = Page("teams", ALL)
+DETAIL = Page("schedules", of("P1"), parent={"id": "P1"})
+CANARY = "canary-5fb2"
+
+
+def stored(body: bytes, status: int = 200, page: Page = TEAMS, **more: Any) -> bytes:
+    """Return the object of an answer with this body."""
+    source: Any = SimpleNamespace(
+        id="acme/main", region="us", credential="account", fingerprint="f" * 16
+    )
+    fetched_at = more.pop("fetched_at", NOW + timedelta(milliseconds=5))
+    reply = Reply(Outcome.OK, status, body, **{"date": NOW, "request_id": "r-1", **more})
+    request = request_of(page, PLAN)
+    return encode_page(source, "00000001", page, request, reply, sent=2, fetched_at=fetched_at)
+
+
+def lines(blob: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return recipe and body line, read without our code."""
+    head, body, rest = zstandard.ZstdDecompressor().decompressobj().decompress(blob).split(b"\n")
+    assert rest == b""
+    return json.loads(head), body
+
+
+def whole(blob: bytes) -> Any:
+    """Return the whole body of a page of teams, as it is read back."""
+    answer = decode_page(blob)
+    return answer.data | {"teams": [exact.loads(line) for _, line in records(TEAMS, answer)]}
+
+
+def test_a_page_holds_its_whole_recipe_and_the_body_as_received() -> None:
+    body = b'{"teams": [{"id":"T1"}], "more" : false}'
+    head, line = lines(stored(body, date=NOW.astimezone(timezone(timedelta(hours=5)))))
+    assert line == body
+    assert head == {
+        "format": 1,
+        "source": "acme/main",
+        "run": "00000001",
+        "page": "teams/all.1/000000",
+        "method": "GET",
+        "path": "/teams",
+        "params": [["limit", "100"], ["offset", "0"], ["total", "true"]],
+        "status": 200,
+        "words": "",
+        "request_id": "r-1",
+        "date": "2026-03-01T05:00:00+05:00",
+        "fetched_at": "2026-03-01T00:00:00.005000Z",
+        "region": "us",
+        "credential": "account",
+        "fingerprint": "ffffffffffffffff",
+        "requests": 2,
+        "received_sha256": sha256(body),
+        "stored_sha256": sha256(body),
+        "redacted": [],
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"teams":[]}',
+        b' {"teams" : [ ] } ',
+        b'{"teams":[{"id":"T1","n":[1,2.5,null,true,"\xc3\xa9"]}]}',
+        b'{"teams":[{"id":"T1","line":"a\xe2\x80\xa8b\xe2\x80\xa9c\xc2\x85d"}]}',
+        rb'{"teams":[{"id":"T1","escaped":"a\nb\r\u0000\u2028"}]}',
+        rb'{"teams":[{"id":"T1","half":"\ud83d","whole":"\ud83d\ude00"}]}',
+        b'{"teams":[{"id":"T1","latin":"caf\xe9"}]}',
+        b'{"teams":[{"id":"T1","trace":123456789012345678901234567890}]}',
+        b'{"teams":[{"id":"T1","id":"T2"}],"teams":[{"id":"T3"}]}',
+        b'{"teams":[{"id":"T1","deep":' + b'{"a":[' * 100 + b"]}" * 100 + b"}]}",
+        b'{"teams":[{"id":"T1","tab":"a\tb"}]}',
+        b'{"teams":[],"more":false,"total":null}',
+    ],
+)
+def test_a_body_of_one_line_is_kept_byte_by_byte_and_read_back(body: bytes) -> None:
+    blob = stored(body)
+    assert lines(blob)[1] == body
+    answer = decode_page(blob)
+    assert whole(blob) == exact.loads(body)
+    assert (answer.status, answer.date, answer.ok) == (200, NOW, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{\n  "teams": [\r\n {"id": "T1"}\n]\n}\n',
+        b'{"teams":[{"id":"T1","raw":"a\nb"}]}',
+        b'{"teams":[{"id":"T1","raw":"a\rb","n":123456789012345678901234567890}]}',
+        b'{"teams":\n[{"id":"T1","half":"\\ud83d"}]}',
+    ],
+)
+def test_a_body_of_several_lines_becomes_one_that_says_the_same(body: bytes) -> None:
+    blob = stored(body)
+    head, line = lines(blob)
+    assert b"\n" not in line
+    assert b"\r" not in line
+    assert whole(blob) == exact.loads(body) == exact.loads(line)
+    assert (head["received_sha256"], head["stored_sha256"]) == (sha256(body), sha256(line))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "data"),
+    [
+        (b"<html>\n<p>Not Found\r\n</html>", 404, "<html>\n<p>Not Found\r\n</html>"),
+        (b"", 403, ""),
+        (b"caf\xe9 \xff\x00", 400, "caf\ufffd \ufffd\x00"),
+        (b'{"cut":', 400, '{"cut":'),
+        (b"null", 404, None),
+        (b"[" * 400 + b"]" * 400, 400, "[" * 400 + "]" * 400),
+        (b'{"error":{"code":2100}}', 404, {"error": {"code": 2100}}),
+        (b'"plain words"', 402, "plain words"),
+    ],
+)
+def test_an_error_is_kept_whatever_its_body_is(body: bytes, status: int, data: Any) -> None:
+    blob = stored(body, status, words="Not Found")
+    assert json.loads(lines(blob)[1]) == data
+    answer = decode_page(blob)
+    assert (answer.status, answer.ok) == (status, False)
+    assert answer.envelope["words"] == "Not Found"
+    assert answer.envelope["received_sha256"] == sha256(body)
+
+
+def test_a_page_without_a_date_has_none() -> None:
+    assert decode_page(stored(b'{"teams":[]}', date=None)).date is None
+
+
+def test_a_stored_answer_answers_its_own_request_alone() -> None:
+    answer = decode_page(stored(b'{"teams":[]}'))
+    request = request_of(TEAMS, PLAN)
+    assert same_recipe(answer, "00000001", TEAMS, request)
+    other = Page("teams", ALL, number=99)
+    assert not same_recipe(answer, "00000002", TEAMS, request)
+    assert not same_recipe(answer, "00000001", other, request)
+    assert not same_recipe(answer, "00000001", TEAMS, request_of(other, PLAN))
+    assert not same_recipe(answer, "00000001", TEAMS, request_of(Page("users", ALL), PLAN))
+
+
+secrets = st.sampled_from(sorted(SECRETS))
+names = st.sampled_from(["id", "a/b", "m~n", "", "é", "~1", "integration_keys"]) | secrets
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just(CANARY),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+def at(data: Any, pointer: str) -> Any:
+    """Return what an RFC 6901 pointer points to."""
+    for token in pointer.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        data = data[int(name)] if isinstance(data, list) else data[name]
+    return data
+
+
+def bare(data: Any) -> Any:
+    """Return *data* without the values of secrets, which are in there at any depth."""
+    if isinstance(data, list):
+        return [bare(each) for each in data]
+    if isinstance(data, dict):
+        return {n: (bare(v) if n not in SECRETS or not v else "") for n, v in data.items()}
+    return data
+
+
+@given(values, st.sampled_from([None, 1]))
+@settings(max_examples=150)
+def test_secrets_are_redacted_at_any_depth_and_every_place_is_noted(
+    value: Any, indent: int | None
+) -> None:
+    data = {"teams": [{"id": "T1", "details": value}], "integration_key": None}
+    head, line = lines(stored(json.dumps(data, indent=indent).encode()))
+    kept = json.loads(line)
+    for pointer in head["redacted"]:
+        assert at(kept, pointer) == REDACTED
+        assert at(data, pointer)
+        assert pointer.rpartition("/")[2] in SECRETS
+    assert len(set(head["redacted"])) == len(head["redacted"])
+    assert line.count(REDACTED.encode()) == len(head["redacted"])
+    assert json.loads(line.replace(REDACTED.encode(), b"")) == bare(data)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"teams":[{"id":"T","integration_key":"%s"}]}',
+        '{"teams":[{"id":"T","x":{"y":[{"routing_keys":["%s"]}]}}]}',
+        '{"teams":[{"id":"T","http_cal_url":{"a":"%s"}}]}',
+        '{"teams":[{"id":"T","integration_key":"%s","integration_key":""}]}',
+        '{"teams":[{"id":"T","integration_key":"%s","integration_key":null}]}',
+        '{"integration_key":"%s","teams":[]}',
+        '{"teams":[{"id":"T","integration\\u005fkey":"%s"}]}',
+        '{"teams":[{"id":"T","\\u0072outing_key":"%s"}]}',
+        '{"teams":[{"id":"T","integration_key":"%s","trace":123456789012345678901234567890}]}',
+        '{"teams":[{"id":"T","integration_key":"%s","half":"\\ud83d"}]}',
+    ],
+)
+def test_no_secret_gets_into_storage_however_it_is_written(body: str) -> None:
+    blob = stored((body % CANARY).encode())
+    assert CANARY.encode() not in decompress(blob, MOST_BYTES)
+    assert decode_page(blob).data["teams"] is not None
+
+
+def test_what_only_looks_like_a_secret_is_kept_as_it_is() -> None:
+    body = rb'{"teams":[{"id":"T","integration_key_id":"a","title":"a \u003c b \u0026 c"}]}'
+    head, line = lines(stored(body))
+    assert (line, head["redacted"]) == (body, [])
+
+
+SMALL = stored(b'{"teams":[{"id":"T1","name":"Ops"}],"more":false}')
+
+
+def test_a_flipped_bit_anywhere_never_gives_another_answer() -> None:
+    """Nearly always there is none; a bit that zstd does not care for still shows in the digest."""
+    whole, silent = decode_page(SMALL), 0
+    for place in range(len(SMALL)):
+        for bit in range(8):
+            damaged = bytearray(SMALL)
+            damaged[place] ^= 1 << bit
+            assert sha256(bytes(damaged)) != sha256(SMALL)
+            try:
+                assert decode_page(bytes(damaged)) == whole
+            except ValueError:
+                continue
+            silent += 1
+    assert silent < len(SMALL) // 10
+
+
+def test_a_cut_object_is_none() -> None:
+    for length in range(len(SMALL)):
+        with pytest.raises(ValueError, match=r".+"):
+            decode_page(SMALL[:length])
+
+
+def compressed(text: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(text)
+
+
+@given(st.binary(max_size=60))
+def test_nothing_else_passes_for_a_page(junk: bytes) -> None:
+    for blob in (
+        junk,
+        compressed(junk),
+        SMALL + junk if junk else b"",
+        compressed(junk + b"\n{}\n"),
+    ):
+        with pytest.raises(ValueError, match=r".+"):
+            decode_page(blob)
+
+
+HEAD, BODY = decompress(SMALL, MOST_BYTES).split(b"\n")[:2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: ...} for name in orjson.loads(HEAD) if name in
+          {"run", "page", "status", "date", "fetched_at", "fingerprint", "requests", "redacted",
+           "stored_sha256"}),
+        {"run": 1}, {"page": None}, {"page": "teams"}, {"page": "a/b/c"}, {"page": "nothing/all.1/000000"},
+        {"page": "team_members/all.1/000000"}, {"page": "users/all.1/000000"}, {"status": "200"},
+        {"status": None}, {"date": 5}, {"date": "yesterday"}, {"date": "2026-03-01T00:00:00"},
+        {"requests": "1"}, {"redacted": "x"}, {"fingerprint": ["x"]}, {"fetched_at": 0},
+        {"stored_sha256": "0" * 64},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_recipe_of_another_shape_is_none(change: dict[str, Any]) -> None:
+    head = {n: v for n, v in (orjson.loads(HEAD) | change).items() if v is not ...}
+    assert decode_page(compressed(orjson.dumps(orjson.loads(HEAD)) + b"\n" + BODY + b"\n"))
+    with pytest.raises(ValueError, match=r".+"):
+        decode_page(compressed(orjson.dumps(head) + b"\n" + BODY + b"\n"))
+
+
+@pytest.mark.parametrize("body", [b'{"teams":\n[]}', b'{"teams":[]}\n', b'\n{"teams":[]}'])
+def test_a_body_of_several_lines_is_none(body: bytes) -> None:
+    head = orjson.dumps(orjson.loads(HEAD) | {"stored_sha256": hashlib.sha256(body).hexdigest()})
+    with pytest.raises(ValueError, match="two lines"):
+        decode_page(compressed(head + b"\n" + body + b"\n"))
+
+
+@pytest.mark.parametrize("text", [b"[]", b'"x"', b"7", b"null", b"{}"])
+def test_a_recipe_that_is_no_object_is_none(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        decode_page(compressed(text + b"\n" + BODY + b"\n"))
+
+
+def test_fetched_at_sorts_like_time() -> None:
+    """Which sighting was last is decided by comparing text."""
+    times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=n) for n in (0, 1, 999_999)]
+    texts = [
+        decode_page(stored(b'{"teams":[]}', fetched_at=t)).envelope["fetched_at"] for t in times
+    ]
+    assert texts == sorted(texts)
+    assert len({len(text) for text in texts}) == 1

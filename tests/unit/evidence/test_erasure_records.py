@@ -1,0 +1,93 @@
+"""What makes the record of an erasure one: anything else in its place is refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from tasks.evidence.documents import with_digest
+from tasks.evidence.erasure_records import Erasure, Finished
+from tests.erased import AT, erasure
+
+SOURCE, THROUGH = "acme/main", "00000003"
+RECORD = erasure(SOURCE, 3)
+MEMBERS = [name for name in orjson.loads(RECORD.to_json()) if name != "sha256"]
+FAR = "99999999"
+
+
+def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """Return the record with a change, and a digest that fits it."""
+    document = orjson.loads(RECORD.to_json())
+    change(document)
+    return with_digest(document)
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    following = erasure(SOURCE, 5, RECORD)
+    for record in (RECORD, following):
+        assert Erasure.from_json(record.to_json(), SOURCE, record.through) == record
+    assert following.previous == RECORD.link
+    assert orjson.loads(RECORD.to_json())["sha256"] == RECORD.link.sha256
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"\x00\x01",
+        b"[]",
+        b"{}",
+        b"null",
+        RECORD.to_json()[:-1],
+        RECORD.to_json() + b"\n",
+        RECORD.to_json().replace(b'"tester"', b'"nobody"'),
+        RECORD.to_json().replace(b'"by": "tester"', b'"by": "nobody",\n  "by": "tester"'),
+        orjson.dumps(orjson.loads(RECORD.to_json())),
+        edited(lambda record: record.update(format=2)),
+        edited(lambda record: record.update(more=1)),
+        edited(lambda record: record.update(source="acme/else")),
+        edited(lambda record: record.update(through="00000002")),
+        edited(lambda record: record.update(why="")),
+        edited(lambda record: record.update(at="2026-11-25T12:00:00")),
+        edited(lambda record: record.update(runs=[])),
+        edited(lambda record: record.update(objects=4)),
+        edited(lambda record: record["runs"].pop(1)),
+        edited(lambda record: record["runs"].reverse()),
+        edited(lambda record: record["runs"][0].update(manifest_sha256="x")),
+        edited(lambda record: record["runs"][1].update(run="00000001")),
+        edited(lambda record: record.update(previous={"through": "00000001", "sha256": "0" * 64})),
+        *(edited(lambda record, name=name: record.pop(name)) for name in MEMBERS),
+        *(edited(lambda record, name=name: record.update({name: 7.5})) for name in MEMBERS),
+    ],
+)
+def test_anything_else_in_the_place_of_a_record_is_refused(text: bytes) -> None:
+    """Not one member may be missing, changed, added or written in another way, and the runs have no holes."""
+    with pytest.raises(ValueError, match=r"."):
+        Erasure.from_json(text, SOURCE, THROUGH)
+
+
+def test_a_record_far_ahead_costs_no_more_to_refuse_than_to_read() -> None:
+    """A hundred million runs that it doesn't name are not counted through."""
+    text = edited(lambda record: record.update(through=FAR))
+    with pytest.raises(ValueError, match="one by one"):
+        Erasure.from_json(text, SOURCE, FAR)
+
+
+def test_the_end_of_an_erasure_names_its_record() -> None:
+    finished = Finished.of(RECORD, AT)
+    Finished.check(finished.to_json(), RECORD)
+    other = Finished.of(erasure("acme/else", 3), AT).to_json()
+    for text in (
+        b"",
+        b"{}",
+        b"[]",
+        other,
+        finished.to_json() + b" ",
+        Finished.of(erasure(SOURCE, 2), AT).to_json(),
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            Finished.check(text, RECORD)

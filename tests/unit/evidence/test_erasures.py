@@ -1,0 +1,163 @@
+"""Which records of erasures hold, and what they mean for the runs of a source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks.evidence.documents import digest, with_digest
+from tasks.evidence.erasure_records import Erasure, Finished, done_key, record_key
+from tasks.evidence.erasures import Purged
+from tasks.evidence.layout import manifest_key, plan_key
+from tests.erased import AT, erasure
+from workers.storage import Storage, open_storage
+
+SOURCE = "acme/main"
+RUNS = [f"{number:08d}" for number in range(1, 6)]
+MANIFESTS = {run: {"source": SOURCE, "run": run} for run in RUNS}
+DIGESTS = {run: digest(manifest) for run, manifest in MANIFESTS.items()}
+FIRST = erasure(SOURCE, 2, digests=DIGESTS)
+SECOND = erasure(SOURCE, 4, FIRST, DIGESTS)
+
+
+@pytest.fixture
+def storage() -> Storage:
+    """Five sealed runs."""
+    stored = open_storage("memory://")
+    for run, manifest in MANIFESTS.items():
+        stored.put_new(plan_key(SOURCE, run), b"{}")
+        stored.put_new(manifest_key(SOURCE, run), with_digest(manifest))
+    return stored
+
+
+def put(storage: Storage, *records: Erasure) -> None:
+    for record in records:
+        assert storage.put_new(record_key(SOURCE, record.through), record.to_json())
+
+
+def erase(storage: Storage, *runs: str) -> None:
+    for run in runs:
+        storage.delete(plan_key(SOURCE, run))
+        storage.delete(manifest_key(SOURCE, run))
+
+
+def finish(storage: Storage, record: Erasure) -> None:
+    storage.put_new(done_key(SOURCE, record.through), Finished.of(record, AT).to_json())
+
+
+def test_records_that_hold_hide_every_run_up_to_the_last(storage: Storage) -> None:
+    purged = Purged(storage, SOURCE)
+    assert (purged.kept, purged.left, purged.through, purged.last) == (RUNS, [], "", None)
+    assert purged.unfinished() == []
+    put(storage, FIRST, SECOND)
+    finish(storage, FIRST)
+    purged = Purged(storage, SOURCE)
+    assert (purged.kept, purged.left, purged.last) == (RUNS[4:], RUNS[:4], SECOND)
+    assert purged.unfinished() == [SECOND]
+    assert [purged.naming(run) for run in RUNS] == [FIRST, FIRST, SECOND, SECOND, None]
+    assert list(purged.faults()) == []
+    finish(storage, SECOND)
+    assert Purged(storage, SOURCE).unfinished() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("00000003.json", b""),
+        ("00000003.json", b"\x00{"),
+        ("00000003.json", erasure("acme/else", 3).to_json()),
+        ("00000003.json", erasure(SOURCE, 2, digests=DIGESTS).to_json()),
+        ("00000003.json", erasure(SOURCE, 3).to_json()),
+        ("00000003.json", erasure(SOURCE, 3, digests=DIGESTS | {RUNS[1]: "0" * 64}).to_json()),
+        ("00000004.json", SECOND.to_json()),
+        ("99999999.json", b""),
+        ("3.json", erasure(SOURCE, 3, digests=DIGESTS).to_json()),
+        ("٠٠٠٠٠٠٠٣.json", b""),
+        ("00000000.json", b""),
+        ("zzz.json", b"{}"),
+        ("00000003", erasure(SOURCE, 3, digests=DIGESTS).to_json()),
+        ("00000003.done.json", Finished.of(erasure(SOURCE, 3), AT).to_json()),
+        ("below/00000003.json", erasure(SOURCE, 3, digests=DIGESTS).to_json()),
+    ],
+)
+def test_anything_else_hides_nothing_and_is_named(storage: Storage, name: str, text: bytes) -> None:
+    """As an empty file, a copy, one without the record before it, or one that names other manifests than there are."""
+    key = f".purged/{SOURCE}/{name}"
+    storage.put_new(key, text)
+    purged = Purged(storage, SOURCE)
+    assert (purged.kept, purged.left, purged.through, purged.last) == (RUNS, [], "", None)
+    assert (purged.unfinished(), purged.naming(RUNS[0])) == ([], None)
+    [(found, why)] = purged.faults()
+    assert found == key
+    assert why
+
+
+def test_what_is_forged_after_a_record_that_holds_leaves_that_one_in_force(
+    storage: Storage,
+) -> None:
+    put(storage, FIRST)
+    storage.put_new(record_key(SOURCE, "99999999"), b"")
+    storage.put_new(record_key(SOURCE, RUNS[4]), erasure(SOURCE, 5, FIRST).to_json())
+    purged = Purged(storage, SOURCE)
+    assert (purged.kept, purged.last, purged.unfinished()) == (RUNS[2:], FIRST, [FIRST])
+    assert len(list(purged.faults())) == 2
+
+
+def test_an_end_that_is_forged_ends_no_erasure(storage: Storage) -> None:
+    """An empty object, or that of another erasure, in its place: the erasure stays unfinished."""
+    put(storage, FIRST)
+    for text in (b"", b"{}", Finished.of(SECOND, AT).to_json()):
+        storage.put_new(done_key(SOURCE, FIRST.through), text)
+        purged = Purged(storage, SOURCE)
+        assert purged.unfinished() == [FIRST]
+        assert [key for key, _ in purged.faults()] == [done_key(SOURCE, FIRST.through)]
+        storage.delete(done_key(SOURCE, FIRST.through))
+
+
+def test_what_a_late_worker_stores_of_an_erased_run_brings_nothing_back(storage: Storage) -> None:
+    """An erasure deletes the plan first: a manifest that comes later, and is another one, is not that of a run."""
+    put(storage, FIRST)
+    erase(storage, *RUNS[:2])
+    late = with_digest(MANIFESTS[RUNS[0]] | {"sealed_at": "later"})
+    storage.put_new(manifest_key(SOURCE, RUNS[0]), late)
+    purged = Purged(storage, SOURCE)
+    assert (purged.kept, purged.left, purged.last) == (RUNS[2:], RUNS[:1], FIRST)
+
+
+def test_a_record_that_is_lost_or_damaged_breaks_the_chain_of_those_after_it(
+    storage: Storage,
+) -> None:
+    put(storage, SECOND)
+    assert Purged(storage, SOURCE).kept == RUNS
+    put(storage, FIRST)
+    assert Purged(storage, SOURCE).kept == RUNS[4:]
+
+
+class Counted:
+    """A storage that counts what is read of it."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.read: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get(self, key: str) -> bytes | None:
+        self.read.append(key)
+        return self._storage.get(key)
+
+
+def test_runs_are_found_without_reading_a_record_while_nothing_of_erased_ones_is_left(
+    storage: Storage,
+) -> None:
+    """It is asked at each opening and look: the number of erasures must not count."""
+    put(storage, FIRST, SECOND)
+    erase(storage, *RUNS[:4])
+    counted: Any = Counted(storage)
+    purged = Purged(counted, SOURCE)
+    assert (purged.kept, purged.left, purged.erased(RUNS[4])) == (RUNS[4:], [], False)
+    assert counted.read == []
+    assert purged.erased(RUNS[3])
+    assert len(counted.read) == 2

@@ -1,0 +1,218 @@
+"""Which records an export gives."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tasks.evidence.artifacts import write_parts
+from tasks.evidence.compression import sha256
+from tasks.evidence.documents import digest, with_digest
+from tasks.evidence.exports import choose, records, sealed
+from tasks.evidence.layout import artifact_key, manifest_key
+from workers.errors import NotFound, StorageConflict
+from workers.storage import Storage, open_storage
+
+Record = dict[str, Any]
+SOURCE = "acme/main"
+
+
+class Runs:
+    """Stores sealed runs of one resource each."""
+
+    def __init__(self, resource: str) -> None:
+        self.storage: Storage = open_storage("memory://")
+        self.resource = resource
+        self.count = 0
+        self.last: dict[str, str] | None = None
+
+    def seal(self, state: str, *found: Record, backlog: bool = False) -> None:
+        """Add the next run, in which the resource has *state* and the records *found*."""
+        self.count += 1
+        run = f"{self.count:08d}"
+        key = artifact_key(SOURCE, run, self.resource, 0)
+        artifacts = [self._store(key, found)] if state in ("complete", "partial") else []
+        entry = {"state": state, "reason": "", "words": "", "artifacts": artifacts}
+        left = {self.resource: [["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]]}
+        manifest = {
+            "source": SOURCE,
+            "run": run,
+            "resources": {self.resource: entry},
+            "backlog": left if backlog else {},
+            "previous": self.last,
+        }
+        self.storage.put_new(manifest_key(SOURCE, run), with_digest(manifest))
+        self.last = {"run": run, "sha256": digest(manifest)}
+
+    def _store(self, key: str, found: Sequence[Record]) -> Record:
+        lines = (orjson.dumps(record) + b"\n" for record in found)
+        with tempfile.TemporaryDirectory() as directory:
+            part = Path(directory) / "part"
+            [account] = write_parts(lines, part)
+            blob = part.read_bytes()
+        self.storage.put_new(key, blob)
+        assert account["sha256"] == sha256(blob)
+        return {"key": key, **account}
+
+    def export(self, run: str | None = None) -> dict[str, Any]:
+        """Return the exported records by id."""
+        choice = choose(sealed(self.storage, SOURCE, run), SOURCE, self.resource, run)
+        lines = [orjson.loads(line) for line in records(self.storage, choice)]
+        found = {record["id"]: record.get("v") for record in lines}
+        assert len(found) == len(lines)
+        return found
+
+
+def record(record_id: str, version: int) -> Record:
+    return {"id": record_id, "v": version}
+
+
+def test_a_windowed_resource_gives_the_newest_version_of_every_record_ever_read() -> None:
+    runs = Runs("incidents")
+    runs.seal("complete", record("A", 1), record("B", 1))
+    runs.seal("partial", record("B", 2), record("C", 2))
+    runs.seal("failed")
+    runs.seal("complete", record("C", 4))
+    assert runs.export() == {"A": 1, "B": 2, "C": 4}
+
+
+def test_a_snapshot_gives_the_last_complete_reading_and_what_partial_ones_added() -> None:
+    runs = Runs("services")
+    runs.seal("complete", record("gone", 1), record("A", 1))
+    runs.seal("complete", record("A", 2), record("B", 2))
+    runs.seal("partial", record("B", 3))
+    runs.seal("unavailable")
+    assert runs.export() == {"A": 2, "B": 3}
+
+
+def test_a_snapshot_never_read_whole_gives_what_there_is() -> None:
+    runs = Runs("services")
+    runs.seal("partial", record("A", 1))
+    runs.seal("partial", record("B", 2))
+    choice = choose(sealed(runs.storage, SOURCE), SOURCE, "services")
+    assert not choice.whole
+    assert runs.export() == {"A": 1, "B": 2}
+
+
+def test_one_run_gives_its_own_records_only() -> None:
+    runs = Runs("incidents")
+    runs.seal("complete", record("A", 1))
+    runs.seal("complete", record("A", 2), record("B", 2))
+    assert runs.export("00000001") == {"A": 1}
+
+
+@pytest.mark.parametrize(
+    ("resource", "states", "whole"),
+    [
+        ("services", ["partial", "complete"], True),
+        ("services", ["complete", "partial"], False),
+        ("incidents", ["complete", "complete"], True),
+        ("incidents", ["partial", "complete"], True),
+        ("incidents", ["complete", "failed"], False),
+        ("services", ["complete", "unavailable"], False),
+    ],
+)
+def test_an_export_knows_whether_anything_is_missing(
+    resource: str, states: list[str], whole: bool
+) -> None:
+    runs = Runs(resource)
+    for state in states:
+        runs.seal(state)
+    assert choose(sealed(runs.storage, SOURCE), SOURCE, resource).whole is whole
+
+
+def test_a_backlog_is_known_to_be_missing() -> None:
+    runs = Runs("incidents")
+    runs.seal("complete", backlog=True)
+    assert not choose(sealed(runs.storage, SOURCE), SOURCE, "incidents").whole
+    runs.seal("complete")
+    assert choose(sealed(runs.storage, SOURCE), SOURCE, "incidents").whole
+
+
+def test_a_resource_that_was_never_readable_has_no_records_but_a_reason() -> None:
+    runs = Runs("audit_records")
+    runs.seal("unavailable")
+    choice = choose(sealed(runs.storage, SOURCE), SOURCE, "audit_records")
+    assert (choice.readings, choice.newest.state) == ((), "unavailable")
+
+
+def test_what_is_not_there_is_not_found() -> None:
+    runs = Runs("services")
+    with pytest.raises(NotFound, match="There is no source acme/main"):
+        next(sealed(runs.storage, "acme/main"))
+    runs.storage.put_new(".registry/acme/main.json", b"{}")
+    with pytest.raises(NotFound, match="no sealed run yet"):
+        next(sealed(runs.storage, SOURCE))
+    runs.seal("complete")
+    with pytest.raises(NotFound, match="no run 00000009"):
+        next(sealed(runs.storage, SOURCE, "00000009"))
+    with pytest.raises(NotFound, match="does not collect users"):
+        choose(sealed(runs.storage, SOURCE), SOURCE, "users")
+
+
+def test_a_damaged_artifact_is_never_exported_in_silence() -> None:
+    runs = Runs("services")
+    runs.seal("complete", record("A", 1))
+    key = artifact_key(SOURCE, "00000001", "services", 0)
+    blob = runs.storage.get(key) or b""
+    runs.storage.delete(key)
+    with pytest.raises(StorageConflict, match="is missing"):
+        runs.export()
+    runs.storage.put_new(key, blob[:-3])
+    with pytest.raises(StorageConflict):
+        runs.export()
+    runs.storage.delete(key)
+    other = Runs("services")
+    other.seal("complete", record("X", 1))
+    runs.storage.put_new(key, other.storage.get(key) or b"")
+    with pytest.raises(StorageConflict, match="is not the object"):
+        runs.export()
+
+
+def three_runs() -> Runs:
+    runs = Runs("incidents")
+    for version in (1, 2, 3):
+        runs.seal("complete", record(f"only in {version}", version))
+    return runs
+
+
+@pytest.mark.parametrize("run", ["00000001", "00000002", "00000003"])
+def test_an_export_reads_no_manifest_that_was_changed(run: str) -> None:
+    """A manifest whose digest doesn't fit its content ends an export, of all runs or of this one, with its name."""
+    runs, key = three_runs(), manifest_key(SOURCE, run)
+    changed = (runs.storage.get(key) or b"").replace(b'"complete"', b'"failed"')
+    runs.storage.delete(key)
+    runs.storage.put_new(key, changed)
+    for wanted in (None, run):
+        with pytest.raises(StorageConflict, match=rf"{key} is damaged .*pagetrail verify {SOURCE}"):
+            runs.export(wanted)
+
+
+@pytest.mark.parametrize("run", ["00000001", "00000002"])
+def test_an_export_of_all_runs_misses_none_in_silence(run: str) -> None:
+    """A run that another one follows, and that is gone or another than that, ends an export; no record excuses it."""
+    runs, key = three_runs(), manifest_key(SOURCE, run)
+    whole = runs.storage.get(key) or b""
+    runs.storage.delete(key)
+    with pytest.raises(StorageConflict, match=rf"{key} is missing or isn't .*pagetrail verify"):
+        runs.export()
+    runs.storage.put_new(key, with_digest(orjson.loads(whole) | {"state": "failed"}))
+    with pytest.raises(StorageConflict, match=rf"{key} is missing or isn't .*pagetrail verify"):
+        runs.export()
+    runs.storage.delete(key)
+    runs.storage.put_new(key, whole)
+    assert len(runs.export()) == 3
+
+
+def test_an_export_takes_no_run_that_the_next_one_does_not_follow() -> None:
+    """A run put in front of the first one is never read as if it belonged there."""
+    runs = Runs("incidents")
+    runs.seal("complete", record("forged", 1))
+    runs.last = None
+    runs.seal("complete", record("A", 2))
+    with pytest.raises(StorageConflict, match="follows no run, although older runs are stored"):
+        runs.export()
+    assert runs.export("00000002") == {"A": 2}

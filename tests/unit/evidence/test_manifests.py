@@ -1,0 +1,432 @@
+"""The only end of a run, and how it is read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tasks.evidence.documents import digest, with_digest
+from tasks.evidence.erasure_records import record_key
+from tasks.evidence.layout import manifest_key, plan_key
+from tasks.evidence.manifests import (
+    account_of,
+    chosen_runs,
+    collected,
+    read_manifest,
+    read_plan,
+    run_state,
+    runs_of,
+)
+from tasks.reading.answers import Answer
+from tasks.reading.pages import Page, Request
+from tasks.reading.windows import ALL, Period, rfc3339
+from tests.lists_model import NOW, Lists, answer_to, make, record
+from tests.sealed_run import FINGERPRINT, SealedRun
+from workers.errors import NotFound, StorageConflict
+from workers.storage import open_storage
+
+COMPLETE, PARTIAL, FAILED = ("complete", ""), ("partial", "unproved"), ("failed", "error")
+NO_PLAN, NO_ROLE, NO_KEY = ("unavailable", "plan"), ("unavailable", "role"), ("failed", "key")
+
+
+@pytest.mark.parametrize(
+    ("resources", "state"),
+    [
+        ([COMPLETE], "complete"),
+        ([COMPLETE, COMPLETE], "complete"),
+        ([COMPLETE, NO_PLAN], "complete"),
+        ([NO_PLAN], "complete"),
+        ([NO_PLAN, NO_PLAN], "complete"),
+        ([COMPLETE, NO_ROLE], "partial"),
+        ([COMPLETE, PARTIAL], "partial"),
+        ([COMPLETE, FAILED], "partial"),
+        ([PARTIAL], "partial"),
+        ([PARTIAL, FAILED, NO_PLAN], "partial"),
+        ([("partial", "plan")], "partial"),
+        ([FAILED], "failed"),
+        ([NO_ROLE], "failed"),
+        ([NO_ROLE, NO_PLAN], "failed"),
+        ([FAILED, NO_PLAN], "failed"),
+        ([NO_KEY, NO_KEY], "failed"),
+    ],
+)
+def test_a_run_is_complete_if_only_the_plan_lacks_anything_and_failed_if_nothing_was_read(
+    resources: list[tuple[str, str]], state: str
+) -> None:
+    accounts = {str(n): {"state": s, "reason": r} for n, (s, r) in enumerate(resources)}
+    assert run_state(accounts, "account", "") == state
+    assert run_state(accounts, "user", "") == ("partial" if state == "complete" else state)
+    assert run_state(accounts, "account", "cancelled") == "cancelled"
+    assert run_state(accounts, "account", "silent") == state
+
+
+def account(**counts: int) -> Lists:
+    paths = ("teams", "users", "services", "log_entries")
+    return Lists({f"/{name}": [record(n) for n in range(counts.get(name, 3))] for name in paths})
+
+
+def test_a_manifest_says_what_the_run_came_to() -> None:
+    plan = make("teams", "users", "log_entries", days=20)
+    run = SealedRun(plan, account(users=150).answer)
+    manifest = run.seal(requests={"users": 7, "teams": 0})
+    assert manifest == read_manifest(run.storage, "acme/main", "00000001")
+    assert {name: manifest[name] for name in ("format", "source", "run", "previous", "state", "ended",
+                                              "account", "credential", "period", "reached", "backfill",
+                                              "covered", "backlog", "continues", "unsettled", "denied", "sizes",
+                                              "unreadable", "orphans")} == {
+        "format": 1,
+        "source": "acme/main",
+        "run": "00000001",
+        "previous": None,
+        "state": "complete",
+        "ended": "done",
+        "account": {"region": "us", "subdomain": "acme", "seen": [], "renamed": []},
+        "credential": {"kind": "account", "fingerprints": [FINGERPRINT]},
+        "period": ["2026-02-09T00:00:00Z", "2026-03-01T00:00:00Z"],
+        "reached": "2026-03-01T00:00:00Z",
+        "backfill": False,
+        "covered": {"log_entries": [["2026-02-09T00:00:00Z", "2026-03-01T00:00:00Z"]]},
+        "backlog": {},
+        "continues": False,
+        "unsettled": {},
+        "denied": {},
+        "sizes": {},
+        "unreadable": [],
+        "orphans": [],
+    }  # fmt: skip
+    counts = {
+        n: (r["records"], r["sightings"], r["requests"]) for n, r in manifest["resources"].items()
+    }
+    assert counts == {"log_entries": (3, 3, 1), "teams": (3, 3, 1), "users": (150, 151, 7)}
+    assert [a["records"] for a in manifest["resources"]["users"]["artifacts"]] == [150]
+    plan_text = run.storage.get(plan_key("acme/main", "00000001"))
+    assert plan_text
+    assert manifest["plan_sha256"] == hashlib.sha256(plan_text).hexdigest()
+
+
+def test_what_the_plan_lacks_of_a_resource_leaves_the_run_complete_and_is_named() -> None:
+    """A 402 on the list of shift-based schedules takes nothing from the layer-based ones."""
+    model = Lists({"/schedules": [record(n, type="schedule") for n in range(3)]})
+
+    def ask(page: Page, request: Request) -> Answer:
+        gated = request.path == "/v3/schedules"
+        return answer_to(page, 402) if gated else model.answer(page, request)
+
+    run = SealedRun(make("schedules"), ask)
+    manifest = run.seal()
+    schedules = manifest["resources"]["schedules"]
+    assert (manifest["state"], schedules["state"], schedules["records"]) == (
+        "complete", "complete", 3,
+    )  # fmt: skip
+    assert schedules["withheld"] == {"schedules.shift": "said 402"}
+    assert run.verify().differences == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_404_is_believed_the_second_time_and_then_named(times: int) -> None:
+    """A list names the schedule: one passing 404 costs a request, a lasting one makes the run partial."""
+    model = Lists(
+        {"/schedules": [record(n, type="schedule") for n in range(3)], "/v3/schedules": []}
+    )
+    refusals = [404] * times
+
+    def ask(page: Page, request: Request) -> Answer:
+        denied = request.path == "/schedules/P1" and refusals
+        return answer_to(page, refusals.pop()) if denied else model.answer(page, request)
+
+    run = SealedRun(make("schedules"), ask)
+    manifest = run.seal()
+    assert refusals == []
+    schedules = manifest["resources"]["schedules"]
+    rows = [(w["pass"], w["state"], w.get("reason")) for w in schedules["windows"]
+            if w["window"] == "of-P1"]  # fmt: skip
+    if times == 1:
+        assert (manifest["state"], schedules["state"]) == ("complete", "complete")
+        assert (schedules["records"], schedules["vanished"]) == (3, [])
+        assert rows == [(1, "superseded", None), (2, "proved", None)]
+    else:
+        assert (manifest["state"], schedules["state"]) == ("partial", "partial")
+        assert (schedules["records"], schedules["vanished"]) == (2, ["P1"])
+        assert (schedules["reason"], "P1" in schedules["words"]) == ("vanished", True)
+        assert rows == [(1, "superseded", None), (2, "partial", "vanished")]
+    assert run.verify().differences == []
+
+
+def test_the_digest_is_of_the_canonical_rest() -> None:
+    """Anybody can recompute it: sorted keys, no spaces, UTF-8, without the digest itself."""
+    run = SealedRun(make("teams"), lambda page, _: answer_to(page, 402))
+    manifest = run.seal()
+    manifest["resources"]["teams"]["words"] = "café \u2028 <nobody>"
+    rest = {name: value for name, value in reversed(manifest.items()) if name != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert digest(manifest) == digest(rest) == hashlib.sha256(text.encode()).hexdigest()
+    assert digest(rest | {"state": "complete!"}) != digest(rest)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "ended"),
+    [
+        ("", "partial", "done"),
+        ("cancelled", "cancelled", "cancelled"),
+        ("silent", "partial", "silent"),
+    ],
+)
+def test_how_a_run_was_ended_is_in_its_manifest(verdict: str, state: str, ended: str) -> None:
+    model = account(users=150)
+    run = SealedRun(
+        make("users"), lambda page, request: model.answer(page, request) if page.first else None
+    )
+    manifest = run.seal(verdict)
+    assert (manifest["state"], manifest["ended"]) == (state, ended)
+    assert manifest["resources"]["users"]["state"] == "partial"
+    assert manifest["resources"]["users"]["records"] == 100
+    assert manifest["reached"] == (
+        "2026-03-01T00:00:00Z" if state == "partial" else manifest["period"][0]
+    )
+
+
+def test_a_refused_key_fails_everything_with_that_reason() -> None:
+    run = SealedRun(make("users", "teams"), lambda _page, _request: None)
+    manifest = run.seal("refused")
+    assert manifest["state"] == "failed"
+    assert {r["reason"] for r in manifest["resources"].values()} == {"key"}
+    assert manifest["reached"] == manifest["period"][0], "the next run begins where this one did"
+    assert not any(r["artifacts"] for r in manifest["resources"].values())
+
+
+def test_a_backlog_is_gone_on_with_until_a_run_can_not_shorten_it() -> None:
+    """The second run reads an old window in vain; the next would only do that again, at once."""
+    found = [record(n) | {"made": NOW - timedelta(hours=3 * n + 1)} for n in range(800)]
+    model = Lists({"/log_entries": found})
+    edge = f"{NOW - timedelta(days=31):%Y%m%dT%H%M%SZ}"
+
+    def ask(page: Page, request: Request) -> Answer | None:
+        old = page.window.endswith(edge)
+        return None if old and not page.first else model.answer(page, request)
+
+    storage, last, came = open_storage("memory://"), None, []
+    for _ in range(3):
+        newest = last["run"] if last else None
+        plan = make("log_entries", budget=3, last=last, newest=newest, backfill=bool(last))
+        last = SealedRun(plan, ask, storage).seal()
+        came.append((last["state"], last["continues"]))
+        assert last["backlog"]["log_entries"]
+        assert last["previous"] == (plan.previous if newest else None)
+    assert came == [("partial", True), ("partial", False), ("partial", False)]
+    assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000003"]
+
+
+def test_a_rendering_that_takes_too_long_leaves_the_definition() -> None:
+    """Both are asked for at one address: only the rendering sends the period."""
+    shifts = [record(n, type="schedule_v3") for n in range(3, 5)]
+    model = Lists(
+        {"/schedules": [record(n, type="schedule") for n in range(3)], "/v3/schedules": shifts}
+    )
+
+    def ask(page: Page, request: Request) -> Answer | None:
+        rendered = "since" in dict(request.params)
+        return None if rendered else model.answer(page, request)
+
+    run = SealedRun(make("schedules", "schedule_coverage"), ask)
+    resources = run.seal()["resources"]
+    assert (resources["schedules"]["state"], resources["schedules"]["records"]) == ("complete", 5)
+    coverage = resources["schedule_coverage"]
+    assert (coverage["state"], coverage["reason"]) == ("failed", "error")
+    assert coverage["period"] == run.plan.period.to_json()
+    assert run.verify().differences == []
+
+
+def described(manifest: dict[str, Any], name: str) -> tuple[str, str, Any, Any]:
+    found = manifest["resources"][name]
+    return found["state"], found["reason"], found["period"], found["outside"]
+
+
+def day(days_ago: float) -> str:
+    return rfc3339(NOW - timedelta(days=days_ago))
+
+
+def test_what_pagerduty_no_longer_has_is_named_by_every_run_and_leaves_it_complete() -> None:
+    """Audit records are kept for a year: of three, two are lost for good, and a day more is not."""
+    model, storage, last = Lists({"/audit/records": []}), open_storage("memory://"), None
+    for days_later in (0, 1):
+        plan = make("audit_records", since=NOW - timedelta(days=1095), last=last,
+                    until=NOW + timedelta(days=days_later), newest=last["run"] if last else None)  # fmt: skip
+        later = replace(
+            answer_to(Page("audit_records", ALL)), date=plan.opened_at + timedelta(days=2)
+        )
+
+        def ask(page: Page, request: Request, date: Any = later.date) -> Answer:
+            return replace(model.answer(page, request), date=date)
+
+        run = SealedRun(plan, ask, storage)
+        last = run.seal()
+        assert described(last, "audit_records") == (
+            "complete", "", [day(1095), day(-days_later)], [[day(1095), day(365), "retention"]],
+        )  # fmt: skip
+    assert run.verify().differences == []
+
+
+def test_a_first_run_names_the_hours_that_pagerduty_forgot_since_the_source_was_connected() -> None:
+    """A source begins at midnight a year back; by its first run the year has moved on."""
+    plan = make("audit_records", days=365.4)
+    model = Lists({"/audit/records": []})
+    manifest = SealedRun(plan, model.answer).seal()
+    assert described(manifest, "audit_records")[3] == [[day(365.4), day(365), "retention"]]
+
+
+def test_a_resource_is_partial_until_its_backlog_is_read() -> None:
+    found = [record(n) | {"made": NOW - timedelta(hours=3 * n + 1)} for n in range(800)]
+    model, storage, last, came = Lists({"/log_entries": found}), open_storage("memory://"), None, []
+    while not last or last["continues"]:
+        newest = last["run"] if last else None
+        plan = make("log_entries", budget=3, last=last, newest=newest, backfill=bool(last))
+        run = SealedRun(plan, model.answer, storage)
+        last = run.seal()
+        came.append(described(last, "log_entries"))
+    period = [day(100), day(0)]
+    assert came[0] == ("partial", "backlog", period, [[day(100), day(31), "backlog"]])
+    assert came[-1] == ("complete", "", period, [])
+    assert [state for state, *_ in came[:-1]] == ["partial"] * (len(came) - 1)
+    assert (run.verify().differences, last["state"]) == ([], "complete")
+
+
+def test_what_a_users_key_read_is_read_again_with_the_accounts() -> None:
+    """Until then the account's key proves nothing of the time before it."""
+    model, storage = Lists({"/log_entries": []}), open_storage("memory://")
+    last = SealedRun(make("log_entries", credential="user"), model.answer, storage).seal()
+    assert described(last, "log_entries")[:2] == ("partial", "key")
+    plan = make("log_entries", last=last, newest=last["run"])
+    assert (plan.covered, plan.period.since) == ({}, NOW - timedelta(days=100))
+    manifest = SealedRun(plan, model.answer, storage).seal()
+    assert described(manifest, "log_entries")[:2] == ("complete", "")
+
+
+def test_a_page_that_was_read_with_a_users_key_makes_the_run_one_of_a_user() -> None:
+    """The key was rotated in the middle of it."""
+    run = SealedRun(make("log_entries", "teams"), account().answer)
+    page, answer = Page("teams", ALL), run.fleet.read(Page("teams", ALL))
+    assert answer
+    run.storage.delete(run.key(page))
+    run.plan = replace(run.plan, credential="user")
+    run.store(page, answer)
+    manifest = run.seal()
+    assert (manifest["state"], manifest["credential"]["kind"]) == ("partial", "user")
+    assert {r["reason"] for r in manifest["resources"].values()} == {"key"}
+    assert run.verify().differences == []
+
+
+def test_a_period_is_told_of_what_has_one() -> None:
+    plan = make("incidents", "schedule_coverage", "oncalls", "users", days=20)
+    whole = plan.period
+    assert plan.period_of("incidents") == plan.period_of("schedule_coverage") == whole
+    assert plan.period_of("oncalls") == Period(whole.until, whole.until)
+    assert plan.period_of("users") is plan.period_of("schedules") is None
+
+
+def test_only_what_was_read_has_an_artifact() -> None:
+    states = {"a": "complete", "b": "partial", "c": "failed", "d": "unavailable"}
+    assert collected({name: {"state": state} for name, state in states.items()}) == ["a", "b"]
+
+
+def test_runs_are_found_by_their_numbers_alone() -> None:
+    storage = open_storage("memory://")
+    for run in (
+        "00000002",
+        "00000010",
+        "00000001",
+        "notes",
+        "00000003.old",
+        "3",
+        "00000000",
+        "٠٠٠٠٠٠٠٤",
+    ):
+        storage.put_new(plan_key("acme/main", run), make("users").to_json())
+    storage.put_new(plan_key("acme/other", "00000077"), b"{}")
+    assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000010"]
+    assert chosen_runs(storage, "acme/main") == runs_of(storage, "acme/main")
+    assert chosen_runs(storage, "acme/main", "00000010") == ["00000010"]
+    with pytest.raises(NotFound, match="has no run 00000011"):
+        chosen_runs(storage, "acme/main", "00000011")
+
+
+def test_a_source_is_known_by_its_runs_its_document_or_what_was_purged() -> None:
+    """Evidence without a registry is an auditor's copy; a purged source has nothing but its record."""
+    storage = open_storage("memory://")
+    storage.put_new(plan_key("copied/main", "00000001"), make("users").to_json())
+    storage.put_new(record_key("purged/main", "00000007"), b"{}")
+    storage.put_new(".registry/connected/main.json", b"{}")
+    assert chosen_runs(storage, "copied/main") == ["00000001"]
+    assert chosen_runs(storage, "purged/main") == chosen_runs(storage, "connected/main") == []
+    for source in ("copied/main", "purged/main", "connected/main"):
+        with pytest.raises(NotFound, match="has no run 00000011"):
+            chosen_runs(storage, source, "00000011")
+    for run in (None, "00000001"):
+        with pytest.raises(NotFound, match="There is no source none/main"):
+            chosen_runs(storage, "none/main", run)
+
+
+def test_an_open_run_has_a_plan_and_no_manifest() -> None:
+    storage = open_storage("memory://")
+    plan = make("users")
+    storage.put_new(plan_key("acme/main", "00000001"), plan.to_json())
+    assert read_plan(storage, "acme/main", "00000001") == plan
+    assert read_manifest(storage, "acme/main", "00000001") is None
+    with pytest.raises(StorageConflict, match=r"plan.json is missing.*restore it"):
+        read_plan(storage, "acme/main", "00000002")
+
+
+COPIED = make("users").to_json().replace(b"acme/main", b"acme/else")
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"\x00\x01", b"[]", b"{}", b'{"windows":[]}', COPIED], ids=repr
+)
+def test_what_lies_in_the_place_of_a_plan_is_a_conflict_in_one_sentence(text: bytes) -> None:
+    storage = open_storage("memory://")
+    storage.put_new(plan_key("acme/main", "00000001"), text)
+    with pytest.raises(StorageConflict, match=r"plan.json is damaged .*restore it"):
+        read_plan(storage, "acme/main", "00000001")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"\x00\x01",
+        b"[]",
+        b'{"source":"acme/main","run":"00000001"}',
+        with_digest({"source": "acme/else", "run": "00000001"}),
+        with_digest({"source": "acme/main", "run": "00000002"}),
+        with_digest({"source": "acme/main", "run": "00000001"}).replace(b"run", b"ran"),
+    ],
+    ids=repr,
+)
+def test_what_lies_in_the_place_of_a_manifest_is_a_conflict_too(text: bytes) -> None:
+    """A missing manifest says that a run is open; an empty, changed or copied one never does, nor is it read on."""
+    storage = open_storage("memory://")
+    storage.put_new(manifest_key("acme/main", "00000001"), text)
+    with pytest.raises(StorageConflict, match=r"manifest\.json is damaged .*verify acme/main"):
+        read_manifest(storage, "acme/main", "00000001")
+
+
+def test_times_in_a_manifest_are_utc() -> None:
+    run = SealedRun(make("users"), account().answer)
+    manifest = run.seal()
+    assert manifest["opened_at"] == rfc3339(run.plan.opened_at)
+    assert all(manifest[name].endswith("Z") for name in ("opened_at", "scheduled_at", "sealed_at"))
+
+
+def test_a_damaged_manifest_does_not_hide_whose_evidence_it_is() -> None:
+    """Else a key of another account would be taken for the first one of its name."""
+    run = SealedRun(make("teams"), Lists({"/teams": [record(1)]}).answer)
+    run.seal()
+    key = manifest_key("acme/main", "00000001")
+    run.storage.delete(key)
+    run.storage.put_new(key, b"")
+    assert account_of(run.storage, "acme/main") == ("us", "acme")

@@ -1,0 +1,66 @@
+"""The newest run is found from what lies behind a number, so that history and its gaps cost nothing."""
+
+import random
+
+import pytest
+
+from tasks.evidence.erasures import Purged, last_number
+from workers.storage import open_storage
+
+SOURCE = "acme/main"
+
+
+class Numbers:
+    """Numbers that are asked for by the one before them; counts how often."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._numbers = numbers
+        self.asked = 0
+
+    def after(self, number: int) -> int | None:
+        self.asked += 1
+        return min((each for each in self._numbers if each > number), default=None)
+
+
+@pytest.mark.parametrize("known", [0, 1, 4, 9, 10, 11, 5_000])
+@pytest.mark.parametrize(
+    "numbers", [[], [1], [1, 2], [10], [7, 8, 9, 10], [1, 2, 3, 10], [1, 4_000, 4_001]]
+)
+def test_the_last_number_is_found_wherever_the_search_begins(
+    numbers: list[int], known: int
+) -> None:
+    """Also where the first ones are gone, some are missing, or the one known was never there."""
+    assert last_number(Numbers(numbers).after, known) == max(numbers, default=None)
+
+
+def test_gaps_anywhere_mislead_nobody() -> None:
+    chance = random.Random(8)
+    for _ in range(300):
+        numbers = sorted(chance.sample(range(1, 2_000), chance.randrange(1, 60)))
+        known = chance.choice([0, chance.randrange(1, 2_500), numbers[-1]])
+        assert last_number(Numbers(numbers).after, known) == numbers[-1]
+
+
+@pytest.mark.parametrize(("known", "most"), [(0, 30), (9_999, 4), (10_000, 2)])
+def test_ten_thousand_numbers_are_no_reason_to_ask_often(known: int, most: int) -> None:
+    numbers = Numbers(list(range(1, 10_001)))
+    assert last_number(numbers.after, known) == 10_000
+    assert numbers.asked <= most
+
+
+def test_only_what_is_a_run_counts() -> None:
+    """What somebody put beside the runs is passed over, before, between and behind them."""
+    storage = open_storage("memory://")
+    for name in ("00000000", "00000001", "00000001x", "00000002", "000000021", "9", "notes"):
+        storage.put_new(f"{SOURCE}/runs/{name}/plan.json", b"")
+    purged = Purged(storage, SOURCE)
+    assert list(purged.oldest_first()) == purged.stored == ["00000001", "00000002"]
+    assert {purged.newest(known) for known in ("", "00000001", "00000002", "00000007")} == {
+        "00000002"
+    }
+
+
+def test_the_largest_number_ends_the_search() -> None:
+    storage = open_storage("memory://")
+    storage.put_new(f"{SOURCE}/runs/99999999/plan.json", b"")
+    assert Purged(storage, SOURCE).newest() == "99999999"

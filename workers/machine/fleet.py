@@ -1,0 +1,152 @@
+"""The whole fleet on one machine: Redis unless there is one, workers, beat and Flower, under one supervisor."""
+
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from workers.machine.embedded import free_port, free_ports, start_redis
+from workers.machine.supervisor import Child, Supervisor
+from workers.process.flower import password_of
+from workers.settings.environment import PREFIX, Settings
+from workers.settings.secret_files import SECRETS_DIR, replace_private
+from workers.state import client
+
+log = logging.getLogger("pagetrail.fleet")
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A fleet that takes work; only *flower_password* is a secret."""
+
+    supervisor: Supervisor
+    redis: str
+    workers: int
+    flower: str | None
+    flower_password: str | None
+    metrics: Mapping[str, str]
+    """Where each process answers Prometheus; what concerns the whole fleet is at beat's address."""
+
+
+@contextmanager
+def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) -> Iterator[Fleet]:
+    """Run the fleet for the length of the block, which begins when every worker takes work.
+
+    *flower_port* 0 is any free one, None leaves Flower out. Raises `Busy` if a fleet runs in this data directory
+    already, another `Fault` if something can't be started; whatever was started is ended.
+    """
+    data_dir = settings.make_data_dir()
+    with Supervisor(data_dir) as supervisor:
+        if settings.redis_url is None:
+            start_redis(supervisor, settings)
+        _check(settings)
+        env = _environment(settings)
+        children = [Child("beat", _celery("beat"), env)]
+        children += [_worker(number, workers, env) for number in range(1, workers + 1)]
+        children, metrics = _measured(children, settings)
+        replace_private(data_dir / "metrics.json", _targets(metrics))
+        flower = password = None
+        if flower_port is not None:
+            password = password_of(settings)
+            port = flower_port or free_port()
+            flower = f"http://127.0.0.1:{port}"
+            children.append(_flower(port, env))
+        supervisor.start(*children)
+        url = urlsplit(settings.redis_url_or_embedded())
+        shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+        yield Fleet(supervisor, shown, workers, flower, password, metrics)
+
+
+def queues_of(number: int, workers: int) -> str:
+    """Return the queues of worker *number* of *workers*: the first of several never takes backfill."""
+    backfill = "" if number == 1 and workers > 1 else ",backfill"
+    return f"plan,fetch{backfill},seal"
+
+
+def _check(settings: Settings) -> None:
+    """Raise the `Fault` that every worker would meet."""
+    from workers.runtime import build
+
+    parts = build(settings)
+    client.check(parts.redis, settings.key_prefix)
+    if warning := client.warning(parts.redis):
+        log.warning("%s", warning)
+    parts.storage.check()
+    parts.redis.close()
+
+
+def _celery(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *arguments]
+
+
+def _worker(number: int, workers: int, env: Mapping[str, str]) -> Child:
+    name = f"worker{number}"
+    queues = queues_of(number, workers)
+    options = ["--without-gossip", "--without-mingle", "-Q", queues, "-n", f"{name}@%h"]
+    node = f"{name}@{socket.gethostname()}"
+    return Child(name, _celery("worker", *options), env, ready=lambda: _takes_work(node))
+
+
+def _takes_work(node: str) -> bool:
+    """Ask the worker itself: it answers once it consumes."""
+    from kombu.exceptions import OperationalError
+
+    from workers.app import celery
+
+    try:
+        return bool(celery.control.ping([node], timeout=1.0))
+    except OperationalError:
+        return False
+
+
+def _measured(children: list[Child], settings: Settings) -> tuple[list[Child], dict[str, str]]:
+    """Return *children* with a metrics port each, and their addresses by name."""
+    first, host = settings.metrics_port, settings.metrics_host
+    count = len(children)
+    ports = range(first, first + count) if first else free_ports(count)
+    pairs = list(zip(children, ports, strict=True))
+    return (
+        [replace(c, env={**c.env, f"{PREFIX}METRICS_PORT": str(port)}) for c, port in pairs],
+        {c.name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for c, port in pairs},
+    )
+
+
+def _targets(metrics: Mapping[str, str]) -> str:
+    """Return the addresses as a file of Prometheus's file_sd_configs."""
+    return json.dumps(
+        [{"targets": [address], "labels": {"process": name}} for name, address in metrics.items()]
+    )
+
+
+def _flower(port: int, env: Mapping[str, str]) -> Child:
+    return Child(
+        "flower",
+        _celery("flower", "--address=127.0.0.1", f"--port={port}"),
+        env,
+        ready=lambda: _listens(port),
+        grace_seconds=10.0,  # it saves what it knows
+    )
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return what the processes need beside our own environment; they run in another directory."""
+    env = {f"{PREFIX}DATA_DIR": str(settings.data_dir)}
+    if directory := os.environ.get(SECRETS_DIR):
+        env[SECRETS_DIR] = str(Path(directory).absolute())
+    if settings.redis_server is not None:
+        env[f"{PREFIX}REDIS_SERVER"] = str(settings.redis_server)
+    # Many threads in glibc's many arenas keep memory that none of them uses.
+    env["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "2")
+    return env

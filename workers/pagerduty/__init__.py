@@ -1,0 +1,1 @@
+"""One authenticated GET to PagerDuty becomes one reply."""

@@ -1,0 +1,1 @@
+"""What makes a process observable and well-behaved."""

@@ -1,0 +1,86 @@
+"""What beat publishes, as data: one entry, however many tenants there are."""
+
+import time
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import redis
+from celery.beat import Scheduler, SchedulingError
+
+from workers.process import liveness, metrics
+from workers.process.logs import log
+from workers.process.signals import log_failure
+from workers.state.client import impatient
+
+PLAN_QUEUE = "plan"
+TICK_SECONDS = 1.0
+_ANSWER_SECONDS = 2.0
+
+
+def beat_entries() -> dict[str, dict[str, Any]]:
+    """Return beat's entries. None carries `expires`: it would compare the clocks of two machines."""
+    return {
+        "tick": {
+            "task": "tasks.plan.tick",
+            "schedule": timedelta(seconds=TICK_SECONDS),
+            "options": {"queue": PLAN_QUEUE},
+        }
+    }
+
+
+class Ticker(Scheduler):
+    """Publishes an entry when it is due and its queue is empty, so that absent workers find no pile of ticks.
+
+    It keeps nothing on disk, goes by the monotonic clock, and waits through any absence of Redis.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._next: dict[str, float] = {}
+        self._answers = True
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Publish what is due and return the seconds until the next entry is."""
+        liveness.touch(liveness.BEAT)
+        metrics.BEAT_LOOKED.set_to_current_time()
+        now = time.monotonic()
+        entries: dict[str, Any] = self.schedule
+        for name, entry in entries.items():
+            if now >= self._next.get(name, now):
+                self._next[name] = now + entry.schedule.seconds
+                if self._wanted(entry):
+                    self._publish(entry)
+        return max(0.0, min(self._next.values()) - time.monotonic())
+
+    def _wanted(self, entry: Any) -> bool:
+        try:
+            return bool(self._redis.llen(self._list_of(entry)) == 0)
+        except redis.RedisError as error:
+            self._missed(error)
+            return False
+
+    def _publish(self, entry: Any) -> None:
+        """Publish; Celery's own way logs an error with a traceback for each entry that Redis refuses."""
+        try:
+            self.apply_async(entry, advance=False)
+        except SchedulingError as error:
+            failed = error.__context__ or error
+            self._missed(failed.__cause__ or failed)
+        else:
+            self._answers = True
+            metrics.TICKS.inc()
+
+    def _missed(self, error: BaseException) -> None:
+        """Say so once until Redis takes an entry again."""
+        if self._answers:
+            log_failure(log, "no ticks", error, {})
+        self._answers = False
+
+    def _list_of(self, entry: Any) -> str:
+        prefix: str = self.app.conf.broker_transport_options["global_keyprefix"]
+        return f"{prefix}{entry.options['queue']}"
+
+    @cached_property
+    def _redis(self) -> redis.Redis:
+        return impatient(self.app.conf.broker_url, _ANSWER_SECONDS)

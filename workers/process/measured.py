@@ -1,0 +1,69 @@
+"""A storage whose calls are timed and whose failures are counted, for the metrics."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from workers.process import metrics
+from workers.storage import Names, Storage, Stored, Version
+
+for _operation in ("put", "put_file", "get", "children", "delete", "replace"):
+    metrics.storage_errors(_operation)  # shown before the first, so that it is an increase
+
+
+@contextmanager
+def _call(operation: str) -> Iterator[None]:
+    errors, seconds = metrics.storage_errors(operation), metrics.storage_seconds(operation)
+    with errors.count_exceptions(BaseException), seconds.time():
+        yield
+
+
+class MeasuredStorage:
+    """Passes every call on to another storage; a stream is not measured, for its reader sets its pace."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __str__(self) -> str:
+        return str(self._storage)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        with _call("put"):
+            return self._storage.put_new(key, data)
+
+    def put_new_file(self, key: str, path: Path) -> bool:
+        with _call("put_file"):
+            return self._storage.put_new_file(key, path)
+
+    def get(self, key: str) -> bytes | None:
+        with _call("get"):
+            return self._storage.get(key)
+
+    def open(self, key: str) -> Iterator[bytes] | None:
+        return self._storage.open(key)
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        return self._storage.list(prefix)
+
+    def children(self, prefix: str) -> Names:
+        with _call("children"):
+            return self._storage.children(prefix)
+
+    def after(self, prefix: str, name: str) -> str | None:
+        with _call("children"):
+            return self._storage.after(prefix, name)
+
+    def delete(self, key: str) -> None:
+        with _call("delete"):
+            self._storage.delete(key)
+
+    def get_versioned(self, key: str) -> tuple[bytes, Version] | None:
+        with _call("get"):
+            return self._storage.get_versioned(key)
+
+    def replace_if(self, key: str, data: bytes, version: Version | None) -> bool:
+        with _call("replace"):
+            return self._storage.replace_if(key, data, version)
+
+    def check(self) -> None:
+        self._storage.check()

@@ -1,0 +1,141 @@
+"""Errors worth a person's attention go to Sentry, with ids and without secrets; and that the tick runs.
+
+Whatever is logged as an error is reported, and nothing else: no task carries anything for it. Celery's integration
+of the SDK would hold every task and message in scopes and spans of its own, at two thirds of their cost.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
+
+from workers.process.logs import ids_of
+from workers.redaction import redacted
+from workers.settings.environment import Settings
+from workers.state.faults import is_outage
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+OURS = ("workers", "tasks")
+REPEAT_SECONDS = 60.0
+"""A process reports one cause once in this time: thousands of pages can fail for it."""
+CHECK_IN_SECONDS = 60
+_MARGIN_MINUTES = 3
+"""Check-ins may be late by this before Sentry calls the tick missing."""
+_CAUSES = 1000
+_NAMES = ("routing_key", "integration_key", "sealed_key", "vault_keys", "key")
+
+
+def start(settings: Settings, node: str) -> None:
+    """Report what this process logs as an error from now on, if a DSN is set; never waits for Sentry.
+
+    What is not sent when the process ends is, for the two seconds that the SDK allows.
+    """
+    if settings.sentry_dsn is None:
+        return
+    import sentry_sdk
+    from sentry_sdk.integrations.atexit import AtexitIntegration
+    from sentry_sdk.integrations.logging import EventHandler
+    from sentry_sdk.scrubber import DEFAULT_DENYLIST, EventScrubber
+
+    sentry_sdk.init(
+        settings.sentry_dsn.get_secret_value(),
+        environment=settings.environment,
+        release=f"pagetrail@{version('pagetrail')}",
+        server_name=node,
+        # None of them watches Redis, HTTP, threads or tasks: each would cost every page.
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        integrations=[AtexitIntegration(callback=lambda *_: None)],
+        max_breadcrumbs=0,
+        send_default_pii=False,
+        # Scrubbing goes by names, and the frames of Celery hold whole messages under none of them.
+        include_local_variables=False,
+        include_source_context=False,
+        event_scrubber=EventScrubber([*DEFAULT_DENYLIST, *_NAMES], recursive=True),
+        before_send=_finished,  # type: ignore[arg-type]  # events are dictionaries
+    )
+    handler = EventHandler(logging.ERROR)
+    handler.addFilter(Worth())
+    logging.getLogger().addHandler(handler)
+
+
+def check_in(settings: Settings, redis: Redis) -> None:
+    """Tell Sentry that the tick works: once a minute, whichever worker of the fleet ticks."""
+    if settings.sentry_dsn is None:
+        return
+    key = f"{settings.key_prefix}:checked-in"
+    if redis.set(key, b"1", nx=True, ex=CHECK_IN_SECONDS):
+        from sentry_sdk.crons import capture_checkin
+
+        capture_checkin(
+            monitor_slug=re.sub("[^a-z0-9_-]", "-", f"{settings.key_prefix}-tick".lower()),
+            status="ok",
+            monitor_config={
+                "schedule": {"type": "interval", "value": 1, "unit": "minute"},
+                "checkin_margin": _MARGIN_MINUTES,
+            },
+        )
+
+
+class Worth(logging.Filter):
+    """Lets a record pass that a person should hear of: its cause once a minute, and no absence of Redis.
+
+    An absent Redis is seen by the check-ins that stop, once, instead of by every task there is.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._next: dict[tuple[str, ...], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = _error_of(record)
+        if is_outage(error) or not (error or _ours(record.name)):
+            return False  # what libraries say without an exception is about their connections
+        if len(self._next) > _CAUSES:
+            self._next.clear()
+        cause, now = cause_of(record), self._clock()
+        if now < self._next.get(cause, now):
+            return False
+        self._next[cause] = now + REPEAT_SECONDS
+        return True
+
+
+def cause_of(record: logging.LogRecord) -> tuple[str, ...]:
+    """Return what makes two records one problem: the exception's type and where in our code it arose."""
+    error = _error_of(record)
+    if error is None:
+        return record.name, str(record.msg)
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    sites = [f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}" for frame in frames]
+    return type(error).__qualname__, next((site for site in reversed(sites) if _ours(site)), "")
+
+
+def _ours(name: str) -> bool:
+    return name.partition(".")[0] in (*OURS, "pagetrail")
+
+
+def _error_of(record: logging.LogRecord) -> BaseException | None:
+    return record.exc_info[1] if record.exc_info else None
+
+
+def _finished(event: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *event* redacted; that of a record with its ids as tags, and grouped by cause."""
+    if record := hint.get("log_record"):
+        tags = ids_of(record)
+        if source := tags.get("source"):
+            tags["tenant"] = source.partition("/")[0]
+        del event["extra"]
+        request = vars(record).get("request")
+        contexts = {"PagerDuty request": request} if request else {}
+        # The SDK's own contexts are a thread's, not a task's.
+        event |= {"tags": tags, "contexts": contexts, "fingerprint": list(cause_of(record))}
+    found: dict[str, Any] = redacted(event)
+    return found

@@ -1,0 +1,1 @@
+"""The environment becomes one frozen `Settings`; secrets and their vault."""

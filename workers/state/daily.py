@@ -1,0 +1,57 @@
+"""When every source gets its daily look: one sorted set in Redis, filled again from storage where it was lost."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from redis import Redis
+
+from workers.state.client import now_ms
+from workers.state.faults import redis_faults
+
+DAY_MS = 86_400_000
+
+
+class Daily:
+    """Each source has a time of day of its own, so that the looks of many spread. Safe to share between threads."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._key = f"{prefix}:daily"
+
+    def begin(self, source: str) -> None:
+        """Look at *source* once a day from now on. Repeatable: a time that is set stays."""
+        share = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) / 2**32
+        with redis_faults():
+            at = _after(round(share * DAY_MS), now_ms(self._redis))
+            self._redis.zadd(self._key, {source: at}, nx=True)
+
+    def within(self, source: str, seconds: float) -> None:
+        """Look at *source* after *seconds*, and then once a day."""
+        with redis_faults():
+            self._redis.zadd(self._key, {source: now_ms(self._redis) + round(seconds * 1000)})
+
+    def end(self, source: str) -> None:
+        """Look at *source* no more. Repeatable."""
+        with redis_faults():
+            self._redis.zrem(self._key, source)
+
+    def take(self, most: int) -> list[str]:
+        """Return up to *most* sources that are due, each to one caller only; they are due again in a day."""
+        with redis_faults():
+            now = now_ms(self._redis)
+            due = self._redis.zrangebyscore(self._key, 0, now, 0, most, withscores=True)
+            # What comes next follows from the time that was set: of two callers one changes it.
+            return [
+                source.decode()
+                for source, at in due
+                if self._redis.zadd(
+                    self._key, {source: _after(int(at), now)}, xx=True, gt=True, ch=True
+                )
+            ]
+
+
+def _after(at: int, now: int) -> int:
+    """Return the first moment after *now* that lies whole days after *at*."""
+    return at + DAY_MS * max(0, (now - at) // DAY_MS + 1)

@@ -1,0 +1,105 @@
+"""What a backend should hear of: a stream in Redis of bounded length; every event at least once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from workers.state.client import now_ms
+from workers.state.faults import redis_faults
+
+DAY_SECONDS = 86_400
+MOST = 50_000
+"""Events that are kept, give or take a hundred: 32 MB of Redis as runs come, at most 60 MB."""
+START = "0"
+"""The position before the oldest event."""
+_BATCH = 500
+_BLOCK_MS = 2_000  # below the time after which a socket counts as dead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that became true. `id` is the same for every repeat; `position` is its place in the stream."""
+
+    position: str
+    id: str
+    kind: str
+    at: datetime
+    source: str
+    run: str | None
+    data: Mapping[str, Any]
+
+
+class Events:
+    """The stream of one fleet. Safe to share between threads. docs/events.md has every kind."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._stream = f"{prefix}:events"
+        self._told = f"{prefix}:told"
+
+    def emit(
+        self,
+        kind: str,
+        source: str,
+        run: str | None,
+        data: Mapping[str, Any],
+        *,
+        about: str = "",
+        quiet_seconds: int = 0,
+    ) -> None:
+        """Add an event, unless the same was added in the last *quiet_seconds*. Never give it a secret.
+
+        Source, run, kind and *about* make its id. Whoever dies in here leaves it added or not told at all.
+        """
+        event_id = "/".join(part for part in (source, run, kind, about) if part)
+        told = f"{self._told}:{event_id}"
+        with redis_faults():
+            if quiet_seconds and self._redis.exists(told):
+                return
+            at = now_ms(self._redis)
+            event = {
+                "format": 1,
+                "id": event_id,
+                "kind": kind,
+                "at": f"{datetime.fromtimestamp(at // 1000, UTC):%FT%T}.{at % 1000:03d}Z",
+                "source": source,
+                "run": run,
+                "data": dict(data),
+            }
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.xadd(self._stream, {"event": orjson.dumps(event)}, maxlen=MOST)
+                if quiet_seconds:
+                    pipe.set(told, 1, ex=quiet_seconds)
+                pipe.execute()
+
+    def read(self, after: str = START, *, follow: bool = False) -> Iterator[Event]:
+        """Yield the events after a position, oldest first; with *follow* wait for further ones, for ever.
+
+        What was pushed out of the stream meanwhile is not told.
+        """
+        while True:
+            with redis_faults():
+                found = self._redis.xread(
+                    {self._stream: after}, count=_BATCH, block=_BLOCK_MS if follow else None
+                )
+            for position, fields in found[0][1] if found else ():
+                after = position.decode()
+                yield _event(after, fields[b"event"])
+            if not found and not follow:
+                return
+
+
+def _event(position: str, text: bytes) -> Event:
+    event = orjson.loads(text)
+    names = ("id", "kind", "source", "run", "data")
+    return Event(
+        position=position,
+        at=datetime.fromisoformat(event["at"]),
+        **{name: event[name] for name in names},
+    )

@@ -1,0 +1,114 @@
+"""The sources' documents in storage, which are the truth about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from workers.errors import UsageFault
+from workers.storage import Storage
+from workers.storage.renamings import Renaming
+
+REGISTRY = ".registry"
+"""Storage prefix of the documents; outside the evidence, so that copies of it never hold keys."""
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}/[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class SourceState(StrEnum):
+    """What a source is allowed to do."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"  # keeps its key, sends no request
+    DISCONNECTED = "disconnected"  # its key is destroyed, its evidence stays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One PagerDuty connection of a tenant. Its key is sealed; `repr` doesn't show even that."""
+
+    id: str
+    region: str
+    subdomain: str
+    credential: str  # "account" or "user"
+    fingerprint: str
+    sealed_key: str | None = field(repr=False)  # None once disconnected
+    keyed_at: datetime
+    connected_at: datetime
+    since: datetime
+    state: SourceState = SourceState.ACTIVE
+    every_seconds: int | None = None  # None: runs only when asked to
+    resources: tuple[str, ...] | None = None  # None: all of the catalog
+    reserve: float = 0.10
+    allow_user_key: bool = False
+    retention_months: int | None = None  # sealed runs are erased at this age; None: never
+    held_since: datetime | None = None  # legal hold: nothing is erased while it is set
+    access: Mapping[str, str] = field(default_factory=dict)  # resource -> why unreadable, or ""
+    renamings: tuple[Renaming, ...] = ()  # of its account, oldest first
+    version: int = 1  # counts saves
+    newer: Mapping[str, Any] = field(default_factory=dict)  # members of a newer version, kept
+
+    @property
+    def subdomains(self) -> frozenset[str]:
+        """Every subdomain that its account has, or had."""
+        return frozenset({self.subdomain, *(each.old for each in self.renamings)})
+
+    def to_json(self) -> bytes:
+        """Return the registry document."""
+        members = {name: getattr(self, name) for name in _MEMBERS}
+        if self.state is SourceState.PAUSED and "state" in self.newer:
+            del members["state"]  # a newer version's, which we only don't know
+        return orjson.dumps({"format": 1, **self.newer} | members, option=orjson.OPT_UTC_Z)
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Source:
+        """Return the source that `to_json` wrote, in this version or another.
+
+        One in a state that only a newer version knows is paused here.
+        """
+        document: Any = orjson.loads(text)
+        if not isinstance(document, dict):
+            raise TypeError("the document of a source is an object")
+        members = {name: document.pop(name) for name in _MEMBERS if name in document}
+        document.pop("format", None)
+        state = members["state"]
+        if state not in set(SourceState):
+            document["state"], state = state, SourceState.PAUSED
+        members["newer"] = document
+        resources = members["resources"]
+        times = {name: members[name] for name in _TIMES if members.get(name)}
+        members |= {name: datetime.fromisoformat(text) for name, text in times.items()}
+        members |= {
+            "state": SourceState(state),
+            "resources": None if resources is None else tuple(resources),
+            "renamings": tuple(map(Renaming.from_json, members.get("renamings", ()))),
+        }
+        return cls(**members)
+
+
+_MEMBERS = tuple(name for name in Source.__slots__ if name != "newer")
+_TIMES = ("keyed_at", "connected_at", "since", "held_since")
+
+
+def parse_source_id(text: str) -> str:
+    """Return *text* if it is a source id, `tenant/name`; raise `UsageFault` if not."""
+    if not _ID.fullmatch(text) or ".." in text:
+        raise UsageFault(
+            f"{text[:80]!r} is not a source: write TENANT/NAME, each 1 to 63 of a-z, 0-9, dot, "
+            "dash or underscore, starting with a letter or digit, without two dots in a row."
+        )
+    return text
+
+
+def document_key(source_id: str) -> str:
+    return f"{REGISTRY}/{source_id}.json"
+
+
+def is_registered(storage: Storage, source_id: str) -> bool:
+    """Whether *storage* has the document of a source, be it connected or not."""
+    return storage.get(document_key(source_id)) is not None
