@@ -1,4 +1,4 @@
-"""Clients of Redis: one that waits and that threads share, one that asks only once; and what its clock says."""
+"""Two clients of Redis, a patient one that threads share and one that gives up early; its memory and its clock."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,19 +20,20 @@ NOT_NOW = {
     *("READONLY", "UNBLOCKED", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "TRYAGAIN"),
     *("MISCONF", "OOM", "NOREPLICAS", "BUSY"),
 }
-"""Codes with which Redis 7 and Valkey 9 refuse a command for what state the server is in."""
+"""Codes with which Redis 7 and Valkey 9 refuse a command because of the state that the server is in."""
 
 
 class NotServing(redis.ConnectionError):
-    """Redis answers, but the server can't do its part now: it became a replica, is loading, has no memory left.
+    """Redis answers, but can't serve now: it became a replica, is loading, or has no memory left.
 
-    To redis-py most of these are errors of the command. As a lost connection they lead to another one, which finds the
-    server that has taken over, and everybody who waits for Redis waits for this too. The command was not carried out.
+    The command was not carried out. redis-py treats most of these as errors of the command. We treat them as a lost
+    connection: the client then connects again, finds the server that has taken over, and code that waits for an absent
+    Redis waits for this too.
     """
 
 
 class Parser(DefaultParser):  # type: ignore[misc,valid-type]  # a class that redis-py chooses when it is imported
-    """Reads replies as redis-py does, but for those of a server that is not serving now."""
+    """Reads replies as redis-py does, except those of a server that can't serve now."""
 
     @classmethod
     def parse_error(cls, response: str) -> Exception:
@@ -45,7 +46,7 @@ class Parser(DefaultParser):  # type: ignore[misc,valid-type]  # a class that re
 
 
 def connect(url: str) -> Redis:
-    """Return a client that many threads can share: it waits for a free connection, not for ever."""
+    """Return a client that many threads can share: it waits up to SOCKET_SECONDS for a free connection."""
     return Redis.from_pool(  # and closes it
         BlockingConnectionPool.from_url(
             url,
@@ -61,7 +62,7 @@ def connect(url: str) -> Redis:
 
 
 def impatient(url: str, seconds: float) -> Redis:
-    """Return a client that gives up after *seconds*, for who asks again anyway."""
+    """Return a client that gives up after *seconds*, for callers that ask again anyway."""
     return Redis.from_url(
         url,
         socket_timeout=seconds,
@@ -74,14 +75,14 @@ def impatient(url: str, seconds: float) -> Redis:
 def check(redis: Redis, prefix: str) -> None:
     """Raise `RedisUnreachable` unless several of our keys can be written at once, as our scripts do.
 
-    A ping is answered also in cluster mode, by a replica and to a user without rights.
+    A ping would not show this: it is also answered in cluster mode, by a replica, and to a user without rights.
     """
     with redis_faults():
         redis.delete(*(f"{prefix}:check:{name}" for name in "abc"))  # never there
 
 
 def memory(redis: Redis) -> Mapping[str, Any]:
-    """Return what INFO says of the server's memory; nothing to a user without dangerous commands."""
+    """Return INFO's section on memory; empty for a user who may not run dangerous commands."""
     try:
         with redis_faults():
             known: Any = redis.info("memory")
@@ -91,7 +92,7 @@ def memory(redis: Redis) -> Mapping[str, Any]:
 
 
 def warning(redis: Redis) -> str:
-    """Return what to change in the server's configuration, as a sentence; "" if nothing, or if we may not see it."""
+    """Return a sentence that says what to change in the server's configuration; "" if it is fine, or hidden from us."""
     known = memory(redis)
     policy = str(known.get("maxmemory_policy", ""))
     if not policy.startswith("allkeys") or not known.get("maxmemory"):
@@ -104,6 +105,6 @@ def warning(redis: Redis) -> str:
 
 def now_ms(redis: Redis) -> int:
     """Return the time by Redis's clock, which all processes share."""
-    clock: Any = redis.time()  # its stubs don't know that this is no awaitable
+    clock: Any = redis.time()  # the stubs allow an awaitable here
     seconds, micros = clock
     return int(seconds * 1000 + micros // 1000)

@@ -1,4 +1,4 @@
-"""When every source gets its daily look: one sorted set in Redis, filled again from storage where it was lost."""
+"""When every source gets its daily look: one sorted set in Redis, filled again from storage if it was lost."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DAY_MS = 86_400_000
 
 
 class Daily:
-    """Each source has a time of day of its own, so that the looks of many spread. Safe to share between threads."""
+    """The daily looks, spread over the day: each source has its own time. Safe to share between threads."""
 
     def __init__(self, redis: Redis, prefix: str) -> None:
-        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._redis: Any = redis  # the stubs allow awaitables as replies
         self._key = f"{prefix}:daily"
 
     def begin(self, source: str) -> None:
-        """Look at *source* once a day from now on. Repeatable: a time that is set stays."""
+        """Look at *source* once a day from now on. Repeatable: a time that was set before stays."""
         share = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) / 2**32
         with redis_faults():
             at = _after(round(share * DAY_MS), now_ms(self._redis))
@@ -33,7 +33,7 @@ class Daily:
             self._redis.zadd(self._key, {source: now_ms(self._redis) + round(seconds * 1000)})
 
     def end(self, source: str) -> None:
-        """Look at *source* no more. Repeatable."""
+        """Stop looking at *source*. Repeatable."""
         with redis_faults():
             self._redis.zrem(self._key, source)
 
@@ -42,7 +42,7 @@ class Daily:
         with redis_faults():
             now = now_ms(self._redis)
             due = self._redis.zrangebyscore(self._key, 0, now, 0, most, withscores=True)
-            # What comes next follows from the time that was set: of two callers one changes it.
+            # The next time is computed from the stored one, so only one of two callers changes it and takes the source.
             return [
                 source.decode()
                 for source, at in due

@@ -1,4 +1,4 @@
-"""What a backend should hear of: a stream in Redis of bounded length; every event at least once."""
+"""Events for a backend: a stream of bounded length in Redis, with every event at least once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from workers.state.faults import redis_faults
 
 DAY_SECONDS = 86_400
 MOST = 50_000
-"""Events that are kept, give or take a hundred: 32 MB of Redis as runs come, at most 60 MB."""
+"""Number of events kept, give or take a hundred: usually 32 MB of Redis, at most 60 MB."""
 START = "0"
 """The position before the oldest event."""
 _BATCH = 500
-_BLOCK_MS = 2_000  # below the time after which a socket counts as dead
+_BLOCK_MS = 2_000  # below SOCKET_SECONDS, after which a connection counts as dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that became true. `id` is the same for every repeat; `position` is its place in the stream."""
+    """Something that became true. Every repeat has the same `id`; `position` is the event's place in the stream."""
 
     position: str
     id: str
@@ -39,7 +39,7 @@ class Events:
     """The stream of one fleet. Safe to share between threads. docs/events.md has every kind."""
 
     def __init__(self, redis: Redis, prefix: str) -> None:
-        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._redis: Any = redis  # the stubs allow awaitables as replies
         self._stream = f"{prefix}:events"
         self._told = f"{prefix}:told"
 
@@ -53,9 +53,10 @@ class Events:
         about: str = "",
         quiet_seconds: int = 0,
     ) -> None:
-        """Add an event, unless the same was added in the last *quiet_seconds*. Never give it a secret.
+        """Add an event, unless the same one was added in the last *quiet_seconds*. Never give it a secret.
 
-        Source, run, kind and *about* make its id. Whoever dies in here leaves it added or not told at all.
+        Source, run, kind and *about* make its id. A process that dies in here has either added the event whole or
+        left no trace of it.
         """
         event_id = "/".join(part for part in (source, run, kind, about) if part)
         told = f"{self._told}:{event_id}"
@@ -79,9 +80,9 @@ class Events:
                 pipe.execute()
 
     def read(self, after: str = START, *, follow: bool = False) -> Iterator[Event]:
-        """Yield the events after a position, oldest first; with *follow* wait for further ones, for ever.
+        """Yield the events after a position, oldest first; with *follow*, go on forever and wait for new ones.
 
-        What was pushed out of the stream meanwhile is not told.
+        Events that were already pushed out of the stream are skipped.
         """
         while True:
             with redis_faults():

@@ -1,7 +1,7 @@
-"""What each failure of Redis means for a person, and whether time mends it: nothing else reads redis-py's errors.
+"""The sentence for each failure of Redis, and whether it passes by itself: no other module reads redis-py's errors.
 
-The codes are those of Redis 7 and Valkey 9; redis-py turns some into types and cuts them off the message, but not off
-that of `workers.state.client.NotServing`.
+The codes are those of Redis 7 and Valkey 9. redis-py turns some of them into exception types and removes the code from
+the message; `workers.state.client.NotServing` keeps it.
 """
 
 import re
@@ -13,7 +13,7 @@ from workers.errors import RedisRefuses, RedisUnreachable
 
 
 class _Row(NamedTuple):
-    """Errors whose types and message match *pattern*; *sentence* may name what the pattern found as {what}."""
+    """The sentence for errors whose types and message match *pattern*; {what} stands for the pattern's group."""
 
     pattern: str
     sentence: str
@@ -129,7 +129,7 @@ _TABLE = (
 
 @contextmanager
 def redis_faults() -> Iterator[None]:
-    """Turn a failure of Redis into a `RedisUnreachable`, whose sentence has no password in it."""
+    """Turn a failure of Redis into a `RedisUnreachable`, whose sentence holds no password."""
     try:
         yield
     except Exception as error:
@@ -140,22 +140,22 @@ def redis_faults() -> Iterator[None]:
 
 
 def as_fault(error: BaseException) -> BaseException:
-    """Return the fault that a failure of Redis is; any other error as it is."""
+    """Return the `RedisUnreachable` for a failure of Redis; any other error unchanged."""
     return fault_of(error) or error
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Say whether *error* is only that Redis was away, which time mends."""
+    """Say whether *error* means only that Redis was away, which passes by itself."""
     fault = error and as_fault(error)
     return isinstance(fault, RedisUnreachable) and not isinstance(fault, RedisRefuses)
 
 
 def fault_of(error: BaseException) -> RedisUnreachable | None:
-    """Return the sentence for an error of redis-py; None for others, and for what only a mistake of ours can cause.
+    """Return the fault for an error of redis-py; None for other errors, and for those that only our mistake can cause.
 
-    Of the error's own words it repeats only names of commands: the rest can hold a password.
+    It repeats nothing of the error's own words but names of commands: the rest can hold a password.
     """
-    # By name: to import redis takes longer than the help of a command does.
+    # By name, since importing redis takes longer than showing a command's help.
     kinds = [kind.__name__ for kind in type(error).__mro__]
     if "RedisError" not in kinds or "MaxConnectionsError" in kinds:  # our own pool is too small
         return None

@@ -2,22 +2,26 @@
 --
 -- KEYS  1 due       sorted set: source -> ms of the next look          (all sources)
 --       2 schedule  sorted set: source -> ms when its next run is due  (all sources)
---       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number; tick_at, woke_at -> ms of the last
---                   tick, and of the last one before which there was none for long  (all sources)
+--       3 queues    hash: "<queue>:offered", "<queue>:seen" -> number; tick_at -> ms of the last tick;
+--                   woke_at -> ms of the last tick that followed a long silence  (all sources)
 --       4 clocks    hash: source -> ms that the clock of its answers is ahead of Redis's
---       5 last      hash: source -> summary of its last sealed run (opaque, but for its `run`)
---       6 open      hash: source -> id of its open run: what shows that the run was lost, where it is
---       7 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run;
---                   why pages came back since the last success, why_at since when; per feed (what a page's
---                   id begins with) unsure: open pages whose answers tell how many follow, and
---                   ahead: pages foreseen that are not open yet; apart: pages that wait alone, for a budget of their own;
---                   open, held: how many pages there are, and of those held ones, to compare with the other keys
---       8 pages     hash: page -> entry (JSON: d payload, g group, s sequence, h held, n offer number,
---                   o offers, but those after which nothing can be stored, t token, a attempts, f last failure, r requests, u unsure, i since when it
---                   is claimed, or was offered and not claimed, b counted in apart)
+--       5 last      hash: source -> summary of its last sealed run (opaque, except for its `run`)
+--       6 open      hash: source -> id of its open run; shows that the run was lost, if its other keys are gone
+--       7 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run
+--                   why, why_at: why pages came back since the last success, and since when
+--                   unsure:<feed>: open pages whose answers tell how many more follow
+--                   ahead:<feed>: expected pages that are not open yet
+--                   apart: pages that wait alone, for a budget of their own
+--                   open, held: the number of pages, and of held ones, to compare with the other keys
+--                   <feed> is the first part of a page's id
+--       8 pages     hash: page -> entry, JSON of these fields:
+--                   d payload, g group, s sequence, h held, n offer number, t token, a attempts,
+--                   f ms of the last failure, r requests, u unsure, b counted in apart
+--                   o offers, without those after which nothing can be stored
+--                   i ms since when it is claimed; if it isn't claimed, since when it is offered
 --       9 ready     sorted set: waiting page -> sequence
 --      10 later     sorted set: waiting page -> not-before ms
---      11 offered   sorted set: page with a message out -> ms of the offer (or of the last check)
+--      11 offered   sorted set: page with a message in its queue -> ms of the offer (or of the last check)
 --      12 claimed   sorted set: page in a worker's hands -> ms when its lease ends
 --      13 groups    hash: group -> open pages; "held:<group>" -> its held page
 --      14.. the Celery lists of the queues named in ARGV[2], in that order
@@ -32,16 +36,17 @@ local RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS =
 local RUN_KEYS = {RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS}
 local CHECK_AGAIN = 10000    -- a doubtful offer, or a source taken but not tended, is looked at again
 local REPEAT = 30000         -- a seal, probe or plan message is repeated after this
-local CROWD = 100            -- with so many messages in their queue, no more are sent: `due` keeps what waits
-local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; then the tick does
-local AWAY = 600000          -- no tick for so long: the fleet was not at work
-local WAIT_MOST = 120000     -- a run waits no longer without asking again, whatever a header or clock says
+local CROWD = 100            -- a queue with this many messages gets no more; the work stays in `due`
+local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; after this the tick does
+local AWAY = 600000          -- without a tick for this long, the fleet was not running
+local WAIT_MOST = 120000     -- the longest wait before a run asks again, whatever a header or clock says
 local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds
 
 local arg = cjson.decode(ARGV[2])
 local source = arg.source
--- ms: an unclaimed offer this old may be lost; first and longest wait between probes; a run without
--- any success this long is sealed as it stands; how long a sealer may go without renewing
+-- In ms: the age at which an unclaimed offer may be lost; the first and the longest wait between
+-- probes; how long a run may go without any success before it is sealed as it stands; how long a
+-- sealer may go without renewing
 local OFFER_LIFE, PROBE_FIRST, PROBE_MOST, GIVE_UP, SEAL_LEASE = unpack(arg.times)
 local now = tonumber(ARGV[3])
 if not now then
@@ -70,14 +75,14 @@ local function messages(queue)
 end
 local function crowded(queue) return messages(queue) >= CROWD end
 
--- Until when the whole run waits. A time further ahead than it can have been set is cut.
+-- Until when the whole run waits. A time further ahead than WAIT_MOST means that the clock was moved: it is cut.
 local function wait_until()
   if number('wait_until') > now + WAIT_MOST then set('wait_until', now + WAIT_MOST) end
   return number('wait_until')
 end
 
--- Whether all keys of the run are there. Redis evicts keys one by one if it is told to, and what is left
--- of a run then may look as if it had no page left to read.
+-- Whether all keys of the run are there. A Redis that may evict keys does so one by one, and the rest of a
+-- run could then look like a run whose pages were all read.
 local function whole()
   local open, placed = number('open'), number('held')
   for _, key in ipairs({READY, LATER, OFFERED, CLAIMED}) do placed = placed + redis.call('ZCARD', key) end
@@ -90,8 +95,8 @@ local function free_lanes()
   return number('lanes') - redis.call('ZCARD', OFFERED) - redis.call('ZCARD', CLAIMED)
 end
 
--- When a run without any success is given up. A source that is told to rest is not silent, and neither
--- was it while the fleet itself was.
+-- When a run without any success is given up. Time spent paused, or while the fleet was down, does not
+-- count as silence.
 local function give_up_at()
   local hold = get('hold')
   if hold and hold ~= 'key' then return now + GIVE_UP end
@@ -99,7 +104,7 @@ local function give_up_at()
   return math.max(number('success_at'), woke_at) + GIVE_UP
 end
 
--- Put into `due` when this source needs its next look; out of it when never.
+-- Set in `due` when this source needs its next look. Remove it from there if it needs none.
 local function look()
   local next_look
   local function at(ms) if ms and (not next_look or ms < next_look) then next_look = ms end end
@@ -122,19 +127,19 @@ local function look()
   if next_look then redis.call('ZADD', DUE, next_look, source) else redis.call('ZREM', DUE, source) end
 end
 
--- Whether the source answered since the page failed last; the first time, since it was claimed.
+-- Whether the source answered since the page's last failure, or before that, since it was claimed.
 local function answered(entry) return number('success_at') > (entry.f or entry.i or now) end
 
--- Count an attempt against a page, but only if its source answered: an outage costs none.
+-- Count an attempt against a page, but only if its source answered: an outage does not use up attempts.
 local function count_failure(entry)
   if answered(entry) then entry.a = (entry.a or 0) + 1 end
   entry.f = now
 end
 
--- The last offer came to nothing: whoever is offered the page next need not look for an answer.
+-- Forget the last offer: it stored nothing, so the next worker need not look for a stored answer.
 local function came_to_nothing(entry) entry.o = entry.o - 1 end
 
--- Count, or no longer, a page that waits for a budget of its own while the rest of the run goes on.
+-- Count a page in `apart` if it waits for a budget of its own while the rest of the run goes on.
 local function set_apart(entry, apart)
   if apart ~= (entry.b or false) then redis.call('HINCRBY', RUN, 'apart', apart and 1 or -1) end
   entry.b = apart or nil
@@ -153,12 +158,12 @@ local function count_unsure(page, entry, change)
   if entry.u then redis.call('HINCRBY', RUN, 'unsure:' .. feed_of(page), change) end
 end
 
--- What the source waits for until something succeeds, and since when.
+-- Note why the source waits, and since when. The next success clears it.
 local function blame(why, since)
   if get('why') ~= why then set('why', why, 'why_at', since or now) end
 end
 
--- Count a page that is opened (1), or is open no more (-1).
+-- Count a page that was opened (1) or closed (-1).
 local function count_open(entry, change)
   redis.call('HINCRBY', RUN, 'open', change)
   if entry.h then redis.call('HINCRBY', RUN, 'held', change) end
@@ -179,7 +184,7 @@ local function add(page)  -- a page to open: id, payload, group, held, delay_sec
   end
 end
 
--- Free the held page of a group once no other page of it is open.
+-- Free the held page of a group when it is the last open page of the group.
 local function free_held(group)
   local held = redis.call('HGET', GROUPS, 'held:' .. group)
   if held and tonumber(redis.call('HGET', GROUPS, group) or 0) == 1 then
@@ -248,7 +253,7 @@ local function held_by_caller()
 end
 
 local function succeeded()
-  -- What was under way may succeed while the run waits for budget: that wait begins anew and goes on.
+  -- A request that was sent earlier may succeed while the run waits for budget. The run still waits, from now.
   if get('why') == 'budget' and number('wait_until') > now then set('why_at', now)
   else redis.call('HDEL', RUN, 'why', 'why_at') end
   set('success_at', now, 'lanes', math.min(number('lanes') + 1, number('lanes_max')))
@@ -281,8 +286,8 @@ end
 
 local operations = {}
 
--- Take up to `most` sources that are due (0: the fleet is told to rest); each is due again soon unless
--- it is tended. Repeatable.
+-- Take up to `most` sources that are due (0: the fleet is paused). A source that isn't tended is due
+-- again soon. Repeatable.
 function operations.take()
   local sources = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, arg.most)
   for _, name in ipairs(sources) do redis.call('ZADD', DUE, now + CHECK_AGAIN, name) end
@@ -293,15 +298,16 @@ function operations.take()
 end
 
 -- Redis's time, when `take` was called last, and how far the clock of the source's answers is ahead
--- (absent: not known yet). What one account is told must not date the runs of another.
+-- (absent: not known yet). It is kept per source: the answers to one account must not date the runs of another.
 function operations.time()
   local ahead = tonumber(redis.call('HGET', CLOCKS, source) or nil)
   local tick_at = tonumber(redis.call('HGET', QUEUES, 'tick_at') or nil)
   return cjson.encode({status = 'time', now = now, ahead = ahead, tick_at = tick_at})
 end
 
--- The open run's fields and its pages by state; since when the oldest page in flight is offered, and
--- claimed; when a next run is due, and when the source is looked at. Reads no more pages than lanes.
+-- The open run's fields; its number of pages in each state; since when the oldest offered and the oldest
+-- claimed page are so; when the next run is due; when the source is looked at next. Reads only the entries
+-- of pages in flight.
 function operations.progress()
   local function oldest(key)
     local since
@@ -320,7 +326,7 @@ function operations.progress()
     look_at = tonumber(redis.call('ZSCORE', DUE, source) or nil)})
 end
 
--- Open a run with its first pages; joins the one that is open. `reopened`: its pages may be stored
+-- Open a run with its first pages, or join the run that is open. `reopened`: its pages may be stored
 -- already. Repeatable.
 function operations.open()
   local run = get('run')
@@ -330,7 +336,7 @@ function operations.open()
     look()
     return cjson.encode({status = 'joined', run = run})
   end
-  redis.call('DEL', unpack(RUN_KEYS))  -- what Redis did not evict
+  redis.call('DEL', unpack(RUN_KEYS))  -- some may be left of a run that Redis evicted in part
   set('run', arg.run, 'queue', arg.queue, 'region', arg.region, 'lanes', arg.lanes,
       'lanes_max', arg.lanes_max, 'opened_at', now, 'success_at', now, 'seal_at', now)
   if arg.reopened then set('reopened', 1) end
@@ -339,7 +345,7 @@ function operations.open()
   return reply('opened', fill())
 end
 
--- Take an offered page. Raises the queue's `seen`, whatever becomes of the message. Repeatable.
+-- Take an offered page. Raises the queue's `seen` even if the message is dropped. Repeatable.
 function operations.claim()
   local seen = arg.queue .. ':seen'
   if arg.number > tonumber(redis.call('HGET', QUEUES, seen) or 0) then
@@ -371,11 +377,13 @@ function operations.renew()
   return reply('renewed')
 end
 
--- Give a claimed page back. `failed` counts an attempt if the source is alive, and the page waits
--- for `delay`; else the whole run does, for what it waits for (budget) is wanted by all its pages, but
--- where the page is `alone` with it. `stored`: an answer may be stored.
--- A page stays in the caller's hands where it failed `most` times ("exhausted"), and where nobody knows whether the source
--- is alive ("lonely"): the caller sends a probe and calls again (`probed`). A first failure passes, unless it was `slow`.
+-- Give a claimed page back. `stored`: an answer may be stored.
+--   failed     counts an attempt if the source is alive; the page waits for `delay`
+--   alone      only this page waits for `delay`, for a budget of its own
+--   otherwise  the whole run waits for `delay`, because all its pages need the same budget
+-- The page stays in the caller's hands in two cases. "exhausted": it failed `most` times. "lonely": nobody
+-- knows whether the source is alive, so the caller sends a probe and calls again with `probed`. A first
+-- failure is not lonely unless it was `slow`.
 function operations.give_back()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
@@ -407,9 +415,9 @@ function operations.give_back()
   return reply('back', fill())
 end
 
--- Close a claimed page and open what follows. Without `settle`, the last open page of its group is
--- not closed: the caller is told `last`, decides what the group came to, and calls again.
--- `supersede` drops the rest of the group. `ahead`: pages of the feed foreseen besides the open ones.
+-- Close a claimed page and open its followers. Without `settle`, the last open page of its group is
+-- not closed: the caller is told `last`, decides the result of the group, and calls again.
+-- `supersede` drops the rest of the group. `ahead`: expected pages of the feed besides the open ones.
 function operations.close()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
@@ -434,8 +442,8 @@ function operations.close()
   return reply('closed', fill())
 end
 
--- The key was refused (401): end a run that has read nothing, else suspend it and probe. A reopened
--- run may have read before. Repeatable.
+-- Record that the key was refused (401). A run that has read nothing ends; any other is suspended and
+-- probed. A reopened run may have read something before. Repeatable.
 function operations.refuse()
   local entry = held_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
@@ -453,7 +461,7 @@ function operations.refuse()
   return reply('refused')
 end
 
--- Record what a probe came to. Repeatable.
+-- Record the result of a probe. Repeatable.
 function operations.probed()
   if not is_run() then return cjson.encode({status = 'stale'}) end
   count_requests(arg.sent)
@@ -467,7 +475,7 @@ function operations.probed()
   return reply('probed', fill())
 end
 
--- Stop a source's requests (`hold`), or let them go on. Repeatable.
+-- Stop a source's requests (`hold`), or let them continue (`resume`). Repeatable.
 function operations.hold()
   if redis.call('EXISTS', RUN) == 0 then return reply('idle') end
   set('hold', arg.hold)
@@ -487,15 +495,15 @@ function operations.cancel()
   return reply('cancelled')
 end
 
--- When the next run is due; no `at`: never. Repeatable.
+-- Set when the next run is due; without `at`: never. Repeatable.
 function operations.schedule()
   if arg.at then redis.call('ZADD', SCHEDULE, arg.at, source)
   else redis.call('ZREM', SCHEDULE, source) end
   return reply('scheduled')
 end
 
--- Do what is due for a source: take back lost offers and ended leases, fill lanes, and say what
--- else is due (`task`: plan, seal or probe). Repeatable.
+-- Do the work that is due for a source: take back lost offers and ended leases, fill lanes, and name
+-- the task to publish (`task`: plan, seal or probe). Repeatable.
 function operations.tend()
   if redis.call('EXISTS', RUN) == 0 then
     local at = tonumber(redis.call('ZSCORE', SCHEDULE, source) or nil)
@@ -535,7 +543,7 @@ function operations.tend()
   return cjson.encode(answer)
 end
 
--- Take the sealing of a run without open pages; the lease is renewed by the same call. Repeatable.
+-- Become the sealer of a run without open pages, or renew the lease with the same token. Repeatable.
 function operations.seal()
   if not is_run() or open_pages() > 0 then return cjson.encode({status = 'stale'}) end
   if get('seal_token') ~= arg.token and number('seal_lease') > now then
@@ -546,7 +554,7 @@ function operations.seal()
   return reply('sealing')
 end
 
--- Whether a newer run is known to have ended: whoever says this was late.
+-- Whether a newer run is known to have ended: then this call came late.
 local function is_older()
   local known = redis.call('HGET', LAST, source)
   local read, last = pcall(cjson.decode, known or '')
@@ -564,7 +572,7 @@ function operations.finish()
   return reply('finished')
 end
 
--- What is left of a run that is not whole is worth nothing: it is due, and opened again from storage.
+-- Remove the rest of a run that lost some of its keys. It is due at once, and is opened again from storage.
 local READS = {take = true, time = true, progress = true}
 if not READS[ARGV[1]] and redis.call('HEXISTS', OPEN, source) == 1 and not whole() then
   redis.call('DEL', unpack(RUN_KEYS))

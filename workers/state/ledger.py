@@ -1,7 +1,7 @@
-"""Which pages of a run are open or closed, and what must be looked at when (opaque ids).
+"""The open pages of each run, and when each source must be looked at next; page ids are opaque here.
 
-All of it is the script `ledger.lua`, one call per step; this module gives its operations names and
-types. Nothing here outlives Redis: when it is lost, the run is opened again from storage.
+The script `ledger.lua` does the work, one call per step; this module gives its operations names and types. Nothing
+here has to survive: if Redis loses a run, it is opened again from storage.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NUMBERS = {
     ),
 }
 _COUNTS = ("requests:", "unsure:", "ahead:")
-"""What is read of a run: fields of a newer version may be there, and hold anything."""
+"""The only fields of a run that are read: a newer version may add others, which may hold anything."""
 _MANY = 200
 """Sources asked for in one round trip."""
 
@@ -55,7 +55,7 @@ class Times:
     """How long things may take before the tick looks again, in seconds."""
 
     page_lease: float = 40.0  # longer than any page may take
-    # From here in the order in which the script takes them.
+    # From here on in the order that the script expects.
     offer_lost: float = 30.0
     probe_first: float = 60.0
     probe_most: float = 900.0
@@ -65,7 +65,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A page to open: an id that begins with `group/`, and what its worker must be told."""
+    """A page to open: an id that begins with `group/`, and the payload for its worker."""
 
     id: str
     payload: str
@@ -84,7 +84,7 @@ class Offer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an operation came to, and what its caller must publish."""
+    """The result of an operation, and the messages that its caller must publish."""
 
     status: str
     offers: tuple[Offer, ...] = ()
@@ -92,7 +92,7 @@ class Effect:
     seal: bool = False
     task: Literal["plan", "seal", "probe"] | None = None
     run: str = ""
-    became: str = ""  # in a word what a page became that left its worker's hands
+    became: str = ""  # one word for the fate of a page that left its worker's hands
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +105,14 @@ class Claim:
     token: str
     payload: str
     attempts: int
-    requests: int  # sent for this page before
+    requests: int  # number sent for this page before
     stored: bool  # an answer may be stored already
-    at_ms: int = 0  # when, by Redis's clock
+    at_ms: int = 0  # time of the claim, by Redis's clock
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Redis's time in ms; how far PagerDuty's is ahead, and the last tick (None: not known)."""
+    """Redis's time in ms, how far PagerDuty's clock is ahead of it, and the last tick (None: not known)."""
 
     now_ms: int
     ahead_ms: int | None
@@ -136,7 +136,7 @@ class Ledger:
         self._script = redis.register_script(
             files(__package__).joinpath("ledger.lua").read_text("utf-8")
         )
-        self.now_ms = now_ms  # set by tests to settle the clock
+        self.now_ms = now_ms  # only tests set it, to control the clock
 
     def open(
         self,
@@ -150,7 +150,7 @@ class Ledger:
         reopened: bool = False,
         hold: str | None = None,
     ) -> Effect:
-        """Open *run* with its first pages; `joined` and its id if another one is open."""
+        """Open *run* with its first pages: `opened`, or `joined` with the id of the run that is open already."""
         return self._do(
             "open",
             source,
@@ -165,7 +165,7 @@ class Ledger:
         )
 
     def claim(self, source: str, run: str, page: str, number: int, queue: str) -> Claim | None:
-        """Take an offered page until its lease ends; None: drop the message, it is out of date."""
+        """Take an offered page until its lease ends; None means that the message is out of date: drop it."""
         token = secrets.token_hex(8)
         given = {"number": number, "queue": queue, "lease": self._lease}
         reply = self._call("claim", source, run=run, page=page, token=token, **given)
@@ -174,7 +174,7 @@ class Ledger:
         return Claim(source, run, page, token, **reply)
 
     def renew(self, claim: Claim) -> bool:
-        """Keep a claimed page for another lease; False: it is no longer the caller's."""
+        """Keep a claimed page for another lease; False if the caller has lost it."""
         renewed = self._do("renew", claim.source, **_fence(claim), lease=self._lease)
         return renewed.status == "renewed"
 
@@ -194,12 +194,12 @@ class Ledger:
     ) -> Effect:
         """Give a page back: `back`, `stale`, or (still the caller's) `lonely` or `exhausted`.
 
-        Unless it *failed*, or is *alone* in having to wait, its whole run waits. *why* "error", a fault of ours, is the
-        one after which an answer may be stored.
+        The whole run waits, unless the page *failed* or only this page waits (*alone*). An answer may have been stored
+        only if *why* is "error", a fault of ours.
 
-        A failure counts as an attempt only where the source answered since the page's last one. `lonely`: it didn't, so
-        only a probe tells a dead page from a dead source; send one and call again, *probed*. A page's first failure
-        needs none, unless it was *slow*. `exhausted`: *most* attempts are counted.
+        A failure counts as an attempt only if the source answered since the page's last failure. If it didn't, only a
+        probe can tell a dead page from a dead source. The reply is then `lonely`: send a probe and call again with
+        *probed*. A page's first failure needs no probe unless it was *slow*. `exhausted`: *most* attempts are counted.
         """
         return self._held(
             "give_back",
@@ -232,7 +232,7 @@ class Ledger:
     ) -> Effect:
         """Close a page and open its followers: `closed`, `last` (see ledger.lua) or `stale`.
 
-        *ahead* is how many more pages of its feed are foreseen; None: as many as before.
+        *ahead* is the number of further pages expected of its feed; None leaves it as it is.
         """
         return self._held(
             "close",
@@ -255,7 +255,7 @@ class Ledger:
         return self._do("probed", source, run=run, ok=ok, resource=resource, sent=sent)
 
     def hold(self, source: str, why: str) -> Effect:
-        """Stop the requests of *source* until `resume`; requests under way end by themselves."""
+        """Stop the requests of *source* until `resume`; requests that were sent already are left to end."""
         return self._do("hold", source, hold=why)
 
     def resume(self, source: str) -> Effect:
@@ -273,18 +273,21 @@ class Ledger:
         return list(self._call("take", "", most=most).get("sources", ()))
 
     def near(self, within_seconds: float, most: int) -> list[str]:
-        """Return up to *most* sources that are looked at so soon, longest due first: all that have something to do."""
+        """Return up to *most* sources to be looked at within *within_seconds*, longest due first.
+
+        Every source with something to do is among them.
+        """
         until = self.time().now_ms + _ms(within_seconds)
         due = f"{self._prefix}:due"
         names: Any = self._redis.zrangebyscore(due, "-inf", until, start=0, num=most)
         return [name.decode() for name in names]
 
     def tend(self, source: str) -> Effect:
-        """Repair what is due for *source*; returns the offers and the task to publish."""
+        """Do the work that is due for *source*; returns the offers and the task to publish."""
         return self._do("tend", source)
 
     def seal(self, source: str, run: str, token: str) -> bool:
-        """Take or renew the sealing of *run* for a minute; False: not ready, or another's."""
+        """Become the sealer of *run* for a minute, or stay it; False if pages are open or another worker seals."""
         return self._do("seal", source, run=run, token=token).status == "sealing"
 
     def finish(self, source: str, run: str, next_ms: int | None, summary: str) -> Effect:
@@ -292,12 +295,12 @@ class Ledger:
         return self._do("finish", source, run=run, at=next_ms, summary=summary)
 
     def forget(self, source: str) -> None:
-        """Forget the summary of the last run of *source*, and PagerDuty's clock as it was told."""
+        """Forget the summary of the last run of *source*, and the difference of PagerDuty's clock."""
         self._redis.hdel(f"{self._prefix}:last", source)
         self._redis.hdel(f"{self._prefix}:clocks", source)
 
     def time(self, source: str = "") -> Clock:
-        """Return what Redis's clock says, and how that of the answers to *source* differs from it."""
+        """Return Redis's time, and how far the clock of the answers to *source* is ahead of it."""
         reply = self._call("time", source)
         return Clock(int(reply["now"]), reply.get("ahead"), reply.get("tick_at"))
 
@@ -357,12 +360,12 @@ class Ledger:
 
 
 def _fence(claim: Claim) -> dict[str, str]:
-    """Return what tells whether a page is still in the hands of whoever claimed it."""
+    """Return the arguments by which the script sees whether the page is still in this claim's hands."""
     return {"run": claim.run, "page": claim.page, "token": claim.token}
 
 
 def _became(operation: str, status: str, arguments: Mapping[str, Any]) -> str:
-    """Return in a word what became of a page that leaves its worker's hands."""
+    """Return one word for the fate of a page that leaves its worker's hands."""
     if status == "stale":
         return status
     if operation == "close":

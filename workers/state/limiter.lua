@@ -1,11 +1,11 @@
--- One budget shared by every process that uses a credential: who may ask, and when.
+-- One budget shared by every process that uses a credential: which request may be sent, and when.
 --
--- KEYS   1 hash: the budget's state   2 list: what was admitted in the last window
+-- KEYS   1 hash: the budget's state   2 list: requests admitted in the last window
 -- ARGV   1 verb   2 now in ms, "" for this server's clock   3 window in ms   4 limit assumed
 --        reserve   5 reserve share   6 patience in ms
 --        confirm   5 slot
 --        observe   5 ticket   6 status, 0 without an answer
---                  7 limit   8 remaining   9 reset in ms, each -1 where not said   10 jitter in ms
+--                  7 limit   8 remaining   9 reset in ms, each -1 if the answer didn't say   10 jitter in ms
 --        state     5 reserve share
 -- REPLY  reserve   {1 granted | 0, wait in ms, slot, ticket, reason}; debits only if granted
 --        confirm   {1 send | 0 void, wait in ms}
@@ -18,58 +18,59 @@
 --   pause    slot >= pause
 --   paced    slot >= tat - (burst - 1) * T;   then tat = max(tat, slot) + T
 --            T = window / ceiling, burst = limit / 8 but at most ceiling. tat is cut to newest
---            slot + burst * T: a debt made at a low ceiling is not carried into a higher one
---   window   fewer than ceiling slots lie in (slot - window, slot]. They are remembered per 1/240
---            of a window as (newest slot, count), and all of an entry leaves with its newest
+--            slot + burst * T, so that a debt made at a low ceiling is not carried into a higher one
+--   window   fewer than ceiling slots lie in (slot - window, slot]. Slots are remembered per 1/240
+--            of a window as (newest slot, count), and the whole entry leaves with its newest slot
 --
 --   ceiling = min(limit * (1 - reserve), limit * 0.98 - foreign - sqrt(foreign)), at least 1
 --
--- so what others send, give or take chance, is taken from the reserve first. A slot within the
--- caller's patience is debited and numbered (ticket 1, 2, 3 ...); for one further away nothing
--- changes, and the reply says when to ask again: at the slot, or when what is known of foreign use
--- ends if that is in the way.
+-- foreign is the number of requests that other programs send; its square root allows for chance. So
+-- foreign requests are taken from the reserve first. A slot within the caller's patience is debited
+-- and numbered (ticket 1, 2, 3 ...). For a slot further away nothing changes, and the reply says when
+-- to ask again: at the slot, or earlier, when our knowledge of foreign requests expires.
 --
 -- WHAT ANSWERS TEACH. used = limit - remaining counts the server's present window, which turns at
--- now + reset. Tickets put answers in the order of their requests: a late one never overrides a
--- newer one, and one from a window known to be over is ignored. With a window's first answer as
+-- now + reset. Tickets put answers in the order of their requests: a late answer never overrides a
+-- newer one, and an answer from a window known to be over is ignored. With a window's first answer as
 -- base:
 --
---   so far  = used - base used - (ticket - base ticket)        what others sent since the base
+--   so far  = used - base used - (ticket - base ticket)        foreign requests since the base
 --   rate    = min(so far * window / max(time since the base, window / 4), so far + remaining)
 --   before  = min(rate of the window before, limit * 7 / 8)
---   foreign = max(so far, used - what we sent in the last window, before)
+--   foreign = max(so far, used - our requests in the last window, before)
 --
--- All of it ends with the server's window, but rate, which is believed for one window more: as far
--- as the limit left room for it, never so far that we could not see whether they are still there,
--- and from a quarter of a window after the base on no further than what is seen since. A server
--- that counts over a sliding window is covered by the second term of foreign.
+-- All of these end with the server's window, except rate, which is believed for one more window, with
+-- three bounds. It is at most what the limit left room for. It leaves us an eighth of the limit, so
+-- that we can see whether the others are still there. And from a quarter of a window after the base
+-- on, it is at most the new rate. The second term of foreign covers a server that counts over a
+-- sliding window.
 --
 -- A PAUSE holds everybody until its end, and is only ever extended, by at most 120 s per answer:
 --   429 with reset       reset + jitter
 --   429 without          1, 2, 4 ... 60 s + jitter; doubled by a request sent after the last
 --                        refusal, back to 1 s after the success of such a request
 --   remaining <= tickets given since the request's own + theirs + 2 * sqrt(theirs)
---                        until the turn + jitter; theirs = what others will send until the turn
+--                        until the turn + jitter; theirs = foreign requests expected until the turn
 --
--- A SEED. Without an answer for a whole window, or of the server's new window when there was
--- foreign use in the last, too little is known: one request goes first and the others wait until
--- it is answered or has had 3 s.
+-- A SEED. Too little is known without an answer for a whole window, or without an answer of the
+-- server's new window if there were foreign requests in the last one. Then one request goes first,
+-- and the others wait until it is answered or has had 3 s.
 --
--- TIME. All times are this server's. A stored time further ahead than it can have been set is cut,
--- and after a step back the remembered slots move with the clock.
+-- TIME. All times are this server's. A stored time that is impossibly far ahead is cut, and when the
+-- clock is set back the remembered slots move with it.
 
 local STATE, LOG = KEYS[1], KEYS[2]
 local VERB = ARGV[1]
 local WINDOW, ASSUMED = tonumber(ARGV[3]), tonumber(ARGV[4])
-local USE = 0.98         -- of the limit: requests on their way when the server's window turns
+local USE = 0.98         -- of the limit; the rest is for requests on their way when the server's window turns
 local BURSTS = 8         -- a burst is the limit divided by this
 local GRAIN = WINDOW / 240
 local PAUSE_MS = 120000
 local BACKOFF_MS = 60000
 local SEED_MS = 3000
-local AHEAD_MS = 10000   -- no slot is given further ahead
-local VOID_MS = 2000     -- a permit not used by then after its slot is void
--- Resets are whole seconds and answers take a while: turns this near to each other are one.
+local AHEAD_MS = 10000   -- slots are given at most this far ahead
+local VOID_MS = 2000     -- a permit that isn't used this long after its slot is void
+-- Resets are whole seconds and answers take a while, so turns this near to each other are the same.
 local TURN_MS = math.min(2000, WINDOW / 4)
 local IDLE_MS = 3600000
 local COUNTS = 1000      -- a log entry is newest slot * COUNTS + count
@@ -127,12 +128,12 @@ local function save(state, ...)
   redis.call('PEXPIRE', STATE, IDLE_MS)
 end
 
--- How many requests of others are expected because of what they sent in the window before.
+-- How many foreign requests are expected, judged by the window before.
 local function expected(state, limit)
   return now < state.turn + WINDOW and math.min(state.rate, limit - limit / BURSTS) or 0
 end
 
--- What others send, as far as it still counts.
+-- How many foreign requests still count.
 local function foreign(state)
   if now < state.turn then return math.max(state.foreign, state.before) end
   return expected(state, state.limit)
@@ -158,7 +159,7 @@ local function newest(state)
   return now, count
 end
 
--- Return where the window law puts *slot*, the entries that have left by then, and how many stay.
+-- Return where the window law puts *slot*, how many entries have left by then, and how many slots stay.
 local function windowed(state, slot, most)
   local inside, left = state.n - state.gone, 0
   while inside > 0 do
@@ -189,7 +190,7 @@ local function extend_pause(state, until_ms)
   state.pause = math.max(state.pause, math.min(until_ms, now + PAUSE_MS))
 end
 
--- Learn the limit and what others send from one answer's headers.
+-- Learn the limit and the foreign requests from one answer's headers.
 local function learn(state, ticket, limit, remaining, reset, jitter)
   local used, turn = limit - remaining, now + math.min(reset, WINDOW)
   if now >= state.turn or turn > state.turn + TURN_MS or limit ~= state.limit then
@@ -218,7 +219,7 @@ local function refuse(state, ticket, reset, jitter)
   end
   local backoff = math.min(BACKOFF_MS, 1000 * 2 ^ (state.strikes - 1))
   extend_pause(state, now + (reset > 0 and reset or backoff) + jitter)
-  state.longest = math.max(state.longest, math.ceil(state.pause - now)) -- what was refused waits too
+  state.longest = math.max(state.longest, math.ceil(state.pause - now)) -- a refused request waits too
 end
 
 local verbs = {}
@@ -248,7 +249,7 @@ function verbs.reserve(reserve, patience)
 
   local wait = slot - now
   if wait > math.min(patience, AHEAD_MS) then
-    -- Foreign use is counted afresh when the server's window turns, and not expected for ever.
+    -- Foreign requests are counted from zero when the server's window turns, and expected for one window only.
     if foreign(state) > 0 then
       local ends = now < state.turn and state.turn or state.turn + WINDOW
       wait = math.min(wait, math.max(ends, state.pause) - now)
@@ -284,7 +285,7 @@ end
 
 function verbs.observe(ticket, status, limit, remaining, reset, jitter)
   local state = load()
-  local ours = ticket <= state.n -- else it was given out before this state was lost
+  local ours = ticket <= state.n -- a higher ticket was given out before an earlier state was lost
   if ours then
     state.seed = 0
     if status > 0 then state.news = now end
@@ -297,7 +298,7 @@ function verbs.observe(ticket, status, limit, remaining, reset, jitter)
   if limit > 0 and remaining >= 0 and ours and ticket > state.seen then
     learn(state, ticket, limit, remaining, reset < 0 and WINDOW or reset, jitter)
   elseif status > 0 and now >= state.turn then
-    state.foreign = 0 -- the server turned its window and said nothing of the new one
+    state.foreign = 0 -- the server's window turned, and this answer says nothing about the new one
   end
   save(state, 'news', 'seed', 'strikes', 'struck', 'pause', 'longest', 'limit', 'turn', 'seen',
     'base_at', 'base_used', 'base_ticket', 'rate', 'before', 'foreign')

@@ -1,11 +1,11 @@
-"""A permit to send one request under a budget every process shares, or how long to wait for it.
+"""A permit to send one request under a budget that all processes share, or the time to wait for it.
 
-The law is written in plain words at the head of `limiter.lua`, the one script behind each method. A
-budget is one credential's, named by region and fingerprint, or one endpoint class of it that has a
-limit of its own, as PagerDuty marks some operations. A request of such a class needs a permit of
-both, the class's first: nobody holds a slot of the main budget while waiting for the class, nor uses
-the class up while there is none. Its answer shows the headers of one of the two, and teaches that one
-alone. Redis keeps about 3 KB per budget in use and forgets an idle one within an hour.
+The head of `limiter.lua`, the one script behind each method, states the law. A budget belongs to one credential, named
+by region and fingerprint, or to one of the credential's endpoint classes: PagerDuty gives some operations a limit of
+their own. A request of such a class needs a permit of both budgets. It gets the class's permit first, so that nobody
+holds a slot of the main budget while waiting for the class. It doesn't ask for that one while the main budget has no
+slot, so that nobody uses up the class in vain. The answer shows the headers of one of the two budgets, and teaches only
+that one. Redis keeps about 3 KB per budget in use and forgets an idle one within an hour.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ if TYPE_CHECKING:
 LIMIT = 960  # requests a minute, PagerDuty's documented limit; answers correct it
 PATIENCE_SECONDS = 2.0  # a longer wait is not worth a worker's slot
 SEED_POLL_SECONDS = 0.04
-JITTER_MS = 1000  # those who waited for one pause do not all start at its end
+JITTER_MS = 1000  # so that tasks that waited for the same pause don't all start at its end
 
-# An answer that can teach little is not reported more often than this by one process.
 QUIET_SECONDS = 0.25
+"""A process reports an answer that can teach little at most once in this time."""
 QUIET_BUDGETS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to send one request now, or where not granted, when to ask again."""
+    """Leave to send one request now, or if it isn't granted, the time after which to ask again."""
 
     budget: str
     granted: bool
-    wait_seconds: float  # until the slot; where not granted, until asking again is worth it
+    wait_seconds: float  # until the slot; if not granted, until asking again is worth it
     slot_ms: int
     ticket: int  # the budget's requests are numbered in the order of their slots
-    reason: str  # what set the wait: "paced", "window", "pause", "seed" or "" for none
+    reason: (
+        str  # the law that set the wait: "paced", "window", "pause" or "seed"; "" without a wait
+    )
     waited_seconds: float = 0.0
-    further: Permit | None = None  # of the endpoint's class, where that has a limit of its own
+    further: Permit | None = None  # of the endpoint's class, if it has a limit of its own
 
     @property
     def retry_after_seconds(self) -> float:
@@ -53,12 +55,12 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """What a budget looked like a moment ago."""
+    """A budget as it was a moment ago, in requests."""
 
-    limit: int  # requests a window, as the server last said
-    ceiling: int  # what we may send of it
-    used: int  # what we sent in the last window
-    foreign: int  # what others sent in the server's present window, at least
+    limit: int  # per window, as the server last said
+    ceiling: int  # the part of the limit that we may use
+    used: int  # ours in the last window
+    foreign: int  # other programs', at least, in the server's present window
     paused_seconds: float
     waits: int
     longest_wait_seconds: float
@@ -82,7 +84,7 @@ class Limiter:
         sleep: Callable[[float], object] = time.sleep,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        """Use *window_seconds* other than a minute, or a clock *now_ms*, in tests only."""
+        """Only tests set *window_seconds* and the clock *now_ms*."""
         self._script = redis.register_script(files(__package__).joinpath("limiter.lua").read_text())
         self._redis = redis
         self._prefix = prefix
@@ -99,14 +101,14 @@ class Limiter:
         patience_seconds: float = PATIENCE_SECONDS,
         endpoint_class: str = "",
     ) -> Permit:
-        """Return a permit to use at once, having slept for it, or when to ask again.
+        """Return a permit to use at once, after sleeping for it, or the time after which to ask again.
 
-        It is *budget*'s, and `further` is that of its *endpoint_class*; one that is refused is of the budget that
-        refused. Sleeps at most *patience_seconds* in all.
+        The permit is *budget*'s; `further` is the permit of its *endpoint_class*. A permit that isn't granted belongs
+        to the budget that refused. Sleeps at most *patience_seconds* in all.
         """
         if not endpoint_class:
             return self._acquire(budget, reserve_share, patience_seconds)
-        # What would be refused here must not have used up the class: a negative patience takes nothing.
+        # Asked first, so that a refusal here doesn't use up the class. A negative patience takes nothing.
         ahead = self.reserve(budget, reserve_share=reserve_share, patience_seconds=-1.0)
         if ahead.reason != "seed" and ahead.wait_seconds > patience_seconds:
             return ahead
@@ -139,7 +141,7 @@ class Limiter:
     ) -> Permit:
         """Reserve the budget's next slot if it is at most *patience_seconds* away; atomic.
 
-        The caller sleeps `wait_seconds` before it sends. A slot that is not used is lost.
+        The caller sleeps `wait_seconds` before it sends. An unused slot is lost.
         """
         granted, wait_ms, slot_ms, ticket, reason = self._run(
             "reserve", budget, reserve_share, round(patience_seconds * 1000)
@@ -147,15 +149,16 @@ class Limiter:
         return Permit(budget, granted == 1, wait_ms / 1000, slot_ms, ticket, reason.decode())
 
     def confirm(self, permit: Permit) -> bool:
-        """Return whether *permit* stands after its wait: no pause opened, its slot is not long past."""
+        """Return whether *permit* is still good after its wait: no pause began, and its slot is not long past."""
         sendable, _ = self._run("confirm", permit.budget, permit.slot_ms)
         return bool(sendable == 1)
 
     def observe(self, permit: Permit, answer: Reply) -> None:
-        """Teach the budget what the answer to *permit*'s request said; safe to repeat, atomic.
+        """Teach the budget from the answer to *permit*'s request; safe to repeat, atomic.
 
-        Of an endpoint class, the limit in the headers tells whose they are. A refusal without headers is the class's:
-        were it the other's, the requests to other endpoints would be refused as well.
+        If the permit has a `further` one, the limit in the headers tells which of the two budgets they belong to. A
+        refusal without headers is counted as the class's: if it were the main budget's, requests to other endpoints
+        would be refused as well.
         """
         if permit.further is None:
             self._observe(permit, answer)
@@ -186,11 +189,11 @@ class Limiter:
         self._run("observe", permit.budget, permit.ticket, status, *known, jitter)
 
     def state(self, budget: str, *, reserve_share: float) -> BudgetState:
-        """Return what the budget looks like now; changes nothing."""
+        """Return the present state of the budget; changes nothing."""
         return _state(self._run("state", budget, reserve_share))
 
     def states(self, budgets: Iterable[tuple[str, float]]) -> list[BudgetState]:
-        """Return the same of many budgets, each with its reserve share, in one round trip."""
+        """Return the states of many budgets, each given with its reserve share, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
             for budget, reserve_share in budgets:
                 self._run("state", budget, reserve_share, client=pipe)
@@ -203,7 +206,7 @@ class Limiter:
         return self._script(keys=keys, args=given, client=client)
 
     def _teaches_little(self, permit: Permit, answer: Reply) -> bool:
-        """Return whether this process reported the like of *answer* a moment ago."""
+        """Return whether *answer* is a plain success, and this process reported another one a moment ago."""
         plenty = answer.remaining is not None and answer.remaining * 5 > (answer.limit or 0)
         if answer.status != 200 or permit.reason == "seed" or not plenty:
             return False

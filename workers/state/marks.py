@@ -11,29 +11,29 @@ from redis import Redis
 from workers.state.faults import redis_faults
 
 MARK = "."
-"""A member of each key that all sources share, and the name of no source: it goes when the key goes."""
+"""A member of each key that all sources share; it goes when the key goes. No source can have this name."""
 _HASHES = ("sources", "credentials", "last", "open")
 _SORTED_SETS = ("due", "schedule", "daily")
 
 
 class Marks:
-    """Whether Redis still holds what was put back into it last. Safe to share between threads.
+    """Tells whether Redis may have lost something since it was last filled. Safe to share between threads.
 
-    Three things are marked, each against one way to lose something. A `marker` in Redis tells that it was not emptied.
-    A member of each shared key tells that the key was not evicted. A script in the memory of the server process tells
-    that the server was not restarted, and that no other one took over, either of which may have lost the last writes:
-    scripts are neither stored nor replicated (Redis 7.0 and newer, Valkey). The run id of INFO would tell the same, but
-    users without dangerous commands may not ask for it.
+    Three marks show three ways to lose something. A `marker` key shows that Redis was not emptied. A member of each
+    shared key shows that the key was not evicted. A script in the memory of the server shows that it was not restarted
+    and that no other server took over; either could lose the last writes, and scripts are neither stored nor
+    replicated (Redis 7.0 and newer, Valkey). INFO's run id would show the same, but only to users who may run
+    dangerous commands.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
-        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._redis: Any = redis  # the stubs allow awaitables as replies
         self._marker = f"{prefix}:marker"
         self._hashes = [f"{prefix}:{name}" for name in _HASHES]
         self._sorted_sets = [f"{prefix}:{name}" for name in _SORTED_SETS]
 
     def lost(self) -> str:
-        """Return how it shows that something may be lost; "" if nothing is."""
+        """Return in a few words why something may be lost; "" if all marks are there."""
         with redis_faults():
             token, lacking = self._look()
             if token is None:
@@ -44,19 +44,19 @@ class Marks:
         return "" if loaded else "it was restarted, or another server took over"
 
     def begin(self) -> str:
-        """Mark what is about to be put back; return the token for `settle`. What is lost from now on is noticed."""
+        """Set the marks before Redis is filled, and return the token for `settle`. Later losses are noticed."""
         token = secrets.token_hex(8)
         with redis_faults(), self._redis.pipeline() as pipe:
             pipe.script_load(_script(token))
             for key in self._hashes:
                 pipe.hset(key, MARK, "")
             for key in self._sorted_sets:
-                pipe.zadd(key, {MARK: "inf"})  # due at no time
+                pipe.zadd(key, {MARK: "inf"})  # never due
             pipe.execute()
         return token
 
     def settle(self, token: str) -> bool:
-        """Say that all was put back since `begin`; False if keys were evicted meanwhile, so that it is noticed."""
+        """Say that Redis was filled since `begin`; False if keys were evicted meanwhile, and `lost` will say so."""
         with redis_faults():
             _, lacking = self._look()
             if not lacking:
@@ -64,7 +64,7 @@ class Marks:
         return not lacking
 
     def _look(self) -> tuple[bytes | None, list[str]]:
-        """Return the marker, and the keys without their mark."""
+        """Return the marker, and the keys that lack their mark."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.get(self._marker)
             for key in self._hashes:

@@ -1,4 +1,4 @@
-"""Remembers for a moment what is asked for again and again."""
+"""Remembers answers for a moment, for questions that are asked again and again."""
 
 import time
 from collections.abc import Callable
@@ -11,14 +11,14 @@ class Recent(Generic[T]):
     """Answers by key, each at most *seconds* old. Safe to share between threads, who may all ask at once."""
 
     def __init__(self, read: Callable[[str], T], seconds: float, most: int = 4096) -> None:
-        """Ask *read* for what isn't known; keep at most *most* answers."""
+        """Get unknown answers from *read*; keep at most *most* of them."""
         self._read = read
         self._seconds = seconds
         self._most = most
         self._answers: dict[str, tuple[float, T]] = {}
 
     def get(self, key: str) -> T:
-        """Return the answer for *key*; raises what reading raises, and remembers no failure."""
+        """Return the answer for *key*. Errors of *read* are passed on and not remembered."""
         known = self._answers.get(key)
         now = time.monotonic()
         if known is not None and now - known[0] < self._seconds:
@@ -30,5 +30,5 @@ class Recent(Generic[T]):
         return answer
 
     def forget(self) -> None:
-        """Remember nothing."""
+        """Forget all answers."""
         self._answers.clear()

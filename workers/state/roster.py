@@ -1,4 +1,4 @@
-"""Which workers take work, and from which queues: each says so itself every few seconds."""
+"""Which workers take work, and from which queues: each worker says so itself every few seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis import Redis
 from workers.state.client import now_ms
 
 ALIVE_SECONDS = 20.0
-"""A worker says it is there every 5 s: one that was silent for so long is gone, or frozen."""
+"""Workers report every 5 s: a worker that was silent for this long is gone or frozen."""
 _KEPT_SECONDS = 3600.0
 
 
@@ -34,12 +34,12 @@ class Roster:
         self._redis.zrem(self._key, _line(node, queues))
 
     def workers(self) -> dict[str, tuple[str, ...]]:
-        """Return the queues of every worker that is there."""
+        """Return the queues of every worker that is alive."""
         alive: Any = self._redis.zrangebyscore(
             self._key, now_ms(self._redis) - ALIVE_SECONDS * 1000, "+inf"
         )
         lines = (line.decode().split(" ") for line in alive)
-        # A newer version may say more of itself than these two words, but not less.
+        # A newer version may add words, but always has these two.
         return {line[0]: tuple(line[1].split(",")) for line in lines if len(line) > 1}
 
 

@@ -1,4 +1,4 @@
--- Copies one source's document from the registry into Redis, unless Redis holds one as new.
+-- Copies one source's document from the registry into Redis, unless Redis holds the same version or a newer one.
 --
 -- KEYS  1 sources      hash: source -> document (JSON)
 --       2 credentials  hash: fingerprint -> JSON {source: reserve} of the sources that use it

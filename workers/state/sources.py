@@ -1,4 +1,4 @@
-"""Tenants and their sources: a document each in storage, the truth, and a copy in Redis."""
+"""Tenants and their sources: each has a document in storage, which is the truth, and a copy of it in Redis."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from workers.storage.registry import REGISTRY, Source, SourceState, document_key
 
 log = logging.getLogger("pagetrail.sources")
 _RECENT_SECONDS = 1.0
-_READERS = 16  # registry documents read side by side while restoring
+_READERS = 16  # threads that read documents while restoring
 _ALONE_SECONDS, _WAIT_SECONDS = 30.0, 5.0
 _BATCH = 500
 
 
 class Restored(NamedTuple):
-    """How many documents Redis lacked, and the keys of those that can't be read."""
+    """The number of documents that Redis lacked, and the keys of unreadable ones."""
 
     copied: int
     unreadable: tuple[str, ...]
@@ -48,7 +48,7 @@ def source_ids(redis: Redis, prefix: str) -> list[str]:
 
 
 def every_source(redis: Redis, prefix: str) -> Iterator[list[Source]]:
-    """Yield all sources that Redis knows, some hundreds at a time; one that changes meanwhile may come twice."""
+    """Yield all sources that Redis knows, some hundreds at a time; one that changes in between may come twice."""
     cursor = None
     while cursor != 0:
         reply: Any = redis.hscan(f"{prefix}:sources", cursor or 0, count=_BATCH)
@@ -59,8 +59,8 @@ def every_source(redis: Redis, prefix: str) -> Iterator[list[Source]]:
 class Sources:
     """All sources. Safe to share between threads; every write goes to storage first.
 
-    Raises `RedisUnreachable` and `StorageUnreachable` where one of them can't do its part. A write
-    that storage took and Redis didn't is made up for by the next `fresh`, `save` or `restore`.
+    Raises `RedisUnreachable` and `StorageUnreachable` when Redis or storage fails. If storage took a write and Redis
+    didn't, the next `fresh`, `save` or `restore` copies it to Redis.
     """
 
     def __init__(self, redis: Redis, storage: Storage, vault: Vault, prefix: str) -> None:
@@ -78,8 +78,8 @@ class Sources:
     def add(self, source: Source) -> Source:
         """Store a new source; `Exists` if its id is taken.
 
-        A disconnected source may be connected again, to the account it had: its evidence goes on, and so does a
-        legal hold.
+        A disconnected source may be connected again, to the same account only. Its evidence is continued, and a legal
+        hold stays.
         """
         found = self._registered(source.id)
         if found is None:
@@ -104,18 +104,18 @@ class Sources:
         return self._store(again, version)
 
     def get(self, source_id: str) -> Source:
-        """Return the source as Redis has it, else as storage has it; `NotFound` if neither does."""
+        """Return the source as Redis has it, or else as storage has it; `NotFound` if neither knows it."""
         with redis_faults():
             text = self._redis.hget(self._keys[0], source_id)
         return self.fresh(source_id) if text is None else Source.from_json(text)
 
     def recent(self, source_id: str) -> Source:
-        """Return the source as `get` does; what another process changed may take a second to be seen."""
+        """Return the source as `get` does; changes by other processes may be seen a second late."""
         found = self._recent.get(source_id)
         return found if found.state is SourceState.ACTIVE else self.get(source_id)
 
     def fresh(self, source_id: str) -> Source:
-        """Return the source as storage has it, whatever Redis says; `NotFound` if it isn't there."""
+        """Return the source as storage has it, and not as Redis does; `NotFound` if storage doesn't know it."""
         found = self._registered(source_id)
         if found is None:
             raise _missing(source_id)
@@ -141,7 +141,7 @@ class Sources:
 
     @contextmanager
     def alone(self, source_id: str) -> Iterator[None]:
-        """Keep out, for 30 s at most, whoever else decides what becomes of a source's evidence; `Busy` after 5 s."""
+        """Hold the lock for decisions about a source's evidence, at most 30 s; `Busy` after waiting 5 s for it."""
         lock = self._redis.lock(f"{self._deciding}:{source_id}", timeout=_ALONE_SECONDS)
         with redis_faults():
             if not lock.acquire(blocking_timeout=_WAIT_SECONDS):
@@ -149,7 +149,7 @@ class Sources:
         try:
             yield
         finally:
-            with redis_faults(), suppress(LockError):  # it took too long, or Redis was emptied
+            with redis_faults(), suppress(LockError):  # the 30 s were over, or Redis was emptied
                 lock.release()
 
     def seal(self, source_id: str, key: str) -> str:
@@ -165,7 +165,7 @@ class Sources:
         return self._vault.open(source.sealed_key, source.id)
 
     def reseal(self, source: Source) -> bool:
-        """Seal the source's key with the first vault key; False if that was so already."""
+        """Seal the source's key with the first vault key; False if it was sealed with that key already."""
         if source.sealed_key is None or self._vault.seals_with_first(source.sealed_key):
             return False
         key = self.key_of(source)
@@ -173,9 +173,9 @@ class Sources:
         return True
 
     def reserve_for(self, fingerprint: str) -> float:
-        """Return the largest reserve of the sources that share a credential; 0 if none has it.
+        """Return the largest reserve of the sources that share a credential; 0 if no source uses it.
 
-        What another process changed may take a second to be seen.
+        Changes by other processes may be seen a second late.
         """
         return self._reserves.get(fingerprint)
 
@@ -183,7 +183,7 @@ class Sources:
         return max(self.sharers([fingerprint])[0].values(), default=0.0)
 
     def sharers(self, fingerprints: Sequence[str]) -> Sharers:
-        """Return, per credential, the sources that use it and the reserve of each."""
+        """Return for each credential the sources that use it, with the reserve of each."""
         if not fingerprints:
             return []
         with redis_faults():
@@ -191,9 +191,9 @@ class Sources:
         return [orjson.loads(text) if text else {} for text in texts]
 
     def restore(self, beat: Callable[[], object] = lambda: None) -> Restored:
-        """Copy into Redis what it misses or holds older; *beat* is called once per document. Repeatable.
+        """Copy documents to Redis that it lacks or has in an older version; calls *beat* per document. Repeatable.
 
-        A document that can't be read stops none of the others: it is logged and named.
+        An unreadable document is logged and named in the result, and the others are still copied.
         """
         keys = [stored.key for stored in self._storage.list(REGISTRY)]
         copied, unreadable = 0, []
@@ -245,7 +245,7 @@ class Sources:
 
 
 def _readable(documents: Mapping[bytes, bytes]) -> Iterator[Source]:
-    """Yield the sources of Redis's copies; one that can't be read hides none of the others."""
+    """Yield the sources in Redis's copies; an unreadable copy is logged and skipped."""
     for name, text in documents.items():
         if name == MARK.encode():
             continue
@@ -259,7 +259,7 @@ def _readable(documents: Mapping[bytes, bytes]) -> Iterator[Source]:
 
 
 def _source_at(key: str, text: bytes) -> Source:
-    """Return the source whose document lies under *key*; ValueError if that of another one does."""
+    """Return the source whose document lies under *key*; ValueError if it is another source's document."""
     source = Source.from_json(text)
     if document_key(source.id) != key:
         raise ValueError("it is the document of another source")
@@ -274,5 +274,5 @@ def _missing(source_id: str) -> NotFound:
 
 
 def changed(source_id: str) -> Busy:
-    """Return what is wrong where two change a source at once."""
+    """Return the fault for two changes of a source at once."""
     return Busy(f"Somebody else changed {source_id} at the same moment: look at it and try again.")

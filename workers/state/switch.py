@@ -1,4 +1,4 @@
-"""One switch for every request of the fleet: an object in storage, the truth, and a copy in Redis."""
+"""One switch that pauses every request of the fleet: an object in storage, which is the truth, and a copy in Redis."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ PAUSED = ".fleet/paused.json"
 """Exists while all requests are paused."""
 _REMEMBERED_SECONDS = 1.0
 _FRESH_MS = 10_000
-"""Age at which the copy is compared with storage again: a process may have died between its two writes."""
+"""Age at which the copy is compared with storage again: a process may have died after writing only one of them."""
 _COPY_MS = 86_400_000
-"""Lifetime of a copy that could not be compared with storage since."""
+"""Lifetime of a copy after it was last compared with storage."""
 
 
 class Switch:
     """Whether requests may be sent at all. Safe to share between threads and processes.
 
-    Every process knows within a second. A Redis that was emptied is filled from storage before anything is sent.
+    Every process knows within a second. If Redis was emptied, the copy is written from storage before anything is sent.
 
-    A process writes the copy only if no other process wrote it since before it read storage. So a process that was
-    delayed between the two can't undo what somebody else did. If a process dies between writing storage and writing
-    the copy, the next one that finds the copy ten seconds old corrects it.
+    A process reads storage and then writes the copy, but only if no other process wrote the copy in the meantime. So a
+    delayed process can't undo a later change. If a process dies between writing storage and writing the copy, the next
+    process that finds the copy ten seconds old corrects it.
     """
 
     def __init__(self, redis: Redis, storage: Storage, prefix: str) -> None:
-        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._redis: Any = redis  # the stubs allow awaitables as replies
         self._storage = storage
         self._key = f"{prefix}:paused"
         self._recent = Recent(self._look, _REMEMBERED_SECONDS)
-        self._blind_until = 0.0  # storage was away a moment ago: what the copy says holds so long
+        self._blind_until = 0.0  # storage was away a moment ago: the copy is trusted until then
 
     def paused(self) -> bool:
         """Return whether all requests are paused; an answer is remembered for a second."""
         return self._recent.get(self._key)
 
     def pause(self) -> None:
-        """Let no process send a request until `resume`; those under way end by themselves. Repeatable."""
+        """Stop all requests until `resume`; requests that were sent already are left to end. Repeatable."""
         self._storage.put_new(PAUSED, orjson.dumps({"format": 1, "at": datetime.now(UTC)}))
         self.restore()
 
     def resume(self) -> None:
-        """Let requests be sent again. Repeatable."""
+        """Allow requests again. Repeatable."""
         self._storage.delete(PAUSED)
         self.restore()
 
     def restore(self) -> bool:
         """Copy the truth into Redis and return it."""
         while True:
-            with suppress(WatchError):  # somebody else wrote meanwhile: storage may have changed
+            with suppress(WatchError):  # another process wrote the copy: read storage again
                 paused = self._copied()
                 self._recent.forget()
                 return paused
 
     def known(self) -> bool:
-        """Return what the copy says, whatever its age; storage is only read where there is no copy."""
+        """Return the copy, however old it is; reads storage only if there isn't one."""
         paused, _ = self._read()
         return self.restore() if paused is None else paused
 
@@ -76,20 +76,20 @@ class Switch:
             try:
                 return self._copied()
             except WatchError:
-                continue  # somebody else was first: look at what they wrote
+                continue  # another process was first: read the copy it wrote
             except StorageUnreachable:
                 if paused is None:
                     raise
                 self._blind_until = monotonic() + _FRESH_MS / 1000
 
     def _read(self) -> tuple[bool | None, bool]:
-        """Return what the copy says (None: there isn't one), and whether it was compared with storage lately."""
+        """Return the copy (None: there isn't one), and whether it was compared with storage lately."""
         with redis_faults(), self._redis.pipeline(transaction=False) as pipe:
             copy, left_ms = pipe.get(self._key).pttl(self._key).execute()
         return None if copy is None else copy == b"1", left_ms > _COPY_MS - _FRESH_MS
 
     def _copied(self) -> bool:
-        """Copy the truth into Redis and return it; `WatchError` if somebody else wrote the copy meanwhile."""
+        """Copy the truth into Redis and return it; `WatchError` if another process wrote the copy meanwhile."""
         with redis_faults(), self._redis.pipeline() as pipe:
             pipe.watch(self._key)
             paused = self._storage.get(PAUSED) is not None
@@ -98,9 +98,8 @@ class Switch:
             try:
                 pipe.execute()
             except WatchError as changed:
-                if isinstance(
-                    changed.__context__, RedisError
-                ):  # nobody wrote: the connection was lost
+                # redis-py raises this also when the connection was lost, and nobody wrote.
+                if isinstance(changed.__context__, RedisError):
                     raise changed.__context__ from None
                 raise
             return paused

@@ -1,6 +1,6 @@
-"""What keeps the fleet from doing something for a source until a person helps: one hash in Redis.
+"""Problems with a source that need a person's help: one hash in Redis.
 
-What Redis loses of it is found anew when it is tried again.
+If Redis loses them, the next attempt finds them again.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from workers.redaction import redact
 from workers.state.faults import redis_faults
 
 _HEALS = (RedisError, RedisUnreachable, StorageUnreachable, Busy)
-"""What time alone mends."""
+"""Errors that pass by themselves."""
 _MOST = 500
 
 
 @dataclass(slots=True)
 class Note:
-    """Whether a block that raised nothing did what it is for."""
+    """Whether a block that raised nothing has also done its work."""
 
     done: bool = True
 
 
 class Troubles:
-    """The last sentence about each source and each thing to do for it. Safe to share between threads."""
+    """The last problem of each source with each thing to do for it. Safe to share between threads."""
 
     def __init__(self, redis: Redis, prefix: str) -> None:
-        self._redis: Any = redis  # its stubs don't know that these replies are no awaitables
+        self._redis: Any = redis  # the stubs allow awaitables as replies
         self._key = f"{prefix}:troubles"
 
     @contextmanager
     def noted(self, source: str, what: str) -> Iterator[Note]:
-        """Keep what a block raises until one for the same *what* is done, unless it heals by itself; raise it.
+        """Keep the error that the block raises, until a later block for the same *what* succeeds; raises it again.
 
-        A block that ends without having done it says so on the note, and changes nothing.
+        Errors that pass by themselves are not kept. A block that ends without doing its work sets `done` to False on
+        the note, and then the kept error stays.
         """
         field, note = f"{source} {what}", Note()
         try:
@@ -56,12 +57,12 @@ class Troubles:
                 self._redis.hdel(self._key, field)
 
     def forget(self, source: str, *whats: str) -> None:
-        """Forget what was kept of *source* under each of *whats*."""
+        """Forget the problems of *source* with each of *whats*."""
         with redis_faults():
             self._redis.hdel(self._key, *(f"{source} {what}" for what in whats))
 
     def all(self) -> dict[str, Mapping[str, str]]:
-        """Return what every source is in: thing to do -> sentence."""
+        """Return the problems of every source: thing to do -> sentence."""
         with redis_faults():
             kept = self._redis.hgetall(self._key)
         found: dict[str, dict[str, str]] = {}
@@ -72,7 +73,7 @@ class Troubles:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what to keep of *error*: only faults and the system's errors are sure not to quote a record."""
+    """Return the text to keep of *error*: only faults and the system's errors are sure not to quote a record."""
     if isinstance(error, Fault):
         return str(error)
     text = error if isinstance(error, OSError) else "the log of the worker says where it happened"
