@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import plan
 from tasks.evidence.verify import verify
 from tasks.reading.proofs import ProofState
+from tasks.runs import opening, restoring
 from tests.integration.steps import RUN, SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.pagerduty.client import Reply
@@ -25,8 +25,8 @@ def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
     """A fleet that has opened a run, nothing of which is read yet."""
     fleet = make(tmp_path / "data")
     source = fleet.connect()
-    plan.restore(fleet.runtime)  # so that it knows its Redis
-    plan.collect_now(fleet.runtime, source)
+    restoring.restore(fleet.runtime)  # so that it knows its Redis
+    opening.collect_now(fleet.runtime, source)
     return fleet
 
 

@@ -17,10 +17,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from redis import Redis
 
-from tasks import api, plan, purge
+from tasks import api, purge
 from tasks.evidence.layout import manifest_key
 from tasks.reading.catalog import CATALOG
 from tasks.reading.windows import rfc3339
+from tasks.runs import restoring
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.integration.test_purge import collect, connect, end
 from tests.processes import ROOT
@@ -64,7 +65,9 @@ def test_a_source_tells_its_life(fleet: Fleet, simulator: SimulatorProcess) -> N
     """Every kind there is, from the first run over a refused key and an outage to the end of its evidence."""
     old = datetime.now(UTC) - timedelta(days=91, hours=1)
     connect(fleet, retention_months=24, keyed_at=old)
-    plan.restore(fleet.runtime)  # or else the first tick would, which repeats what it finds open
+    restoring.restore(
+        fleet.runtime
+    )  # or else the first tick would, which repeats what it finds open
     collect(fleet)
     sealed = told(fleet)[-1]
     assert ids(fleet) == [f"{SOURCE}/{RUN}/run.opened", f"{SOURCE}/{RUN}/run.sealed"]
@@ -128,8 +131,8 @@ def test_whoever_dies_before_it_told_leaves_it_to_be_told(fleet: Fleet) -> None:
         else:
             fleet.idle()
     assert ids(fleet) == []
-    plan.restore(fleet.runtime)
-    plan.restore(fleet.runtime)
+    restoring.restore(fleet.runtime)
+    restoring.restore(fleet.runtime)
     assert ids(fleet) == [f"{SOURCE}/00000002/run.sealed"]
 
 

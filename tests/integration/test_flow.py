@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tasks import plan
-from tasks.runs import messages
+from tasks.runs import messages, restoring
 from tests.integration.steps import RUN, Fleet
 from workers.app import QUEUES, celery
 from workers.state.ledger import Opening
@@ -28,7 +28,7 @@ class Flow:
     def __init__(self, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
         self.redis, self.ledger = fleet.redis, fleet.runtime.ledger
         self.most = Counter[str]()  # messages that ever lay in a queue
-        plan.restore(fleet.runtime)  # so that it knows its Redis
+        restoring.restore(fleet.runtime)  # so that it knows its Redis
         monkeypatch.setattr(celery, "send_task", self.send)
 
     def send(self, name: str, args: tuple[Any, ...], queue: str, **_shown: str) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks import api, plan, purge
+from tasks import api, purge
 from tasks.evidence.documents import with_digest
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, plan_key
+from tasks.runs import opening, restoring
 from tests.integration.steps import SOURCE, Fleet
 from workers.storage import open_storage
 from workers.storage.registry import Source
@@ -47,7 +48,7 @@ def with_runs(fleet: Fleet, count: int) -> tuple[Counted, Source]:
     fleet.runtime = replace(fleet.runtime, storage=storage)
     fleet.storage = storage  # type: ignore[assignment]  # all that it is asked for
     source = fleet.runtime.sources.save(replace(fleet.connect(), resources=("teams",)))
-    plan.collect_now(fleet.runtime, source)
+    opening.collect_now(fleet.runtime, source)
     fleet.live()
     newest = f"{count:08d}"
     manifest = orjson.loads(storage.get(manifest_key(SOURCE, "00000001")))
@@ -72,15 +73,15 @@ def costs(fleet: Fleet, count: int) -> dict[str, int]:
         found[what] = storage.requests
         return result
 
-    measure("restored from nothing", lambda: plan.restore(fleet.runtime))
+    measure("restored from nothing", lambda: restoring.restore(fleet.runtime))
     measure("looked after", lambda: purge.look_after(SOURCE))
     assert fleet.runtime.sources.get(SOURCE) == source
     keeping = fleet.runtime.sources.save(replace(source, retention_months=24))
     measure("looked after, with a retention", lambda: purge.look_after(SOURCE))
     assert measure("shown", lambda: api.run(fleet.runtime, SOURCE)).run == newest
-    opened = measure("opened", lambda: plan.collect_now(fleet.runtime, keeping))
+    opened = measure("opened", lambda: opening.collect_now(fleet.runtime, keeping))
     assert opened.run == f"{count + 1:08d}"
-    assert measure("joined", lambda: plan.collect_now(fleet.runtime, keeping)).joined
+    assert measure("joined", lambda: opening.collect_now(fleet.runtime, keeping)).joined
     purged = Purged(fleet.runtime.storage, SOURCE)
     assert measure("followed", lambda: purged.newest(newest)) == opened.run
     return found

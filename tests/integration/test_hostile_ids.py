@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import api, plan
+from tasks import api
 from tasks.evidence.envelopes import decode_page
 from tasks.evidence.verify import verify
+from tasks.runs import opening
 from tests.integration.steps import KEY, RUN, SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
 
@@ -30,7 +31,7 @@ def test_a_record_whose_id_can_not_stand_in_a_path_is_named_and_not_asked_for(
     source = api.connect(fleet.runtime, SOURCE, KEY, api.Wishes(resources=("team_members",)))
     simulator.fault(kind, path="/teams")
     simulator.reset_stats()
-    plan.collect_now(fleet.runtime, source)
+    opening.collect_now(fleet.runtime, source)
     fleet.live()
     assert simulator.stats()["faults"] == {kind: 1}
     teams = {team["id"] for team in simulator.truth("acme", "teams")}
@@ -53,7 +54,7 @@ def test_every_stored_recipe_names_the_address_that_was_asked_for(
     source = api.connect(fleet.runtime, SOURCE, KEY, api.Wishes())
     simulator.fault("id_dots", path="/teams")
     simulator.reset_stats()
-    plan.collect_now(fleet.runtime, source)
+    opening.collect_now(fleet.runtime, source)
     fleet.live()
     stored = [
         decode_page(fleet.storage.get(each.key) or b"").envelope["path"]

@@ -14,7 +14,8 @@ import sentry_sdk
 from pydantic import Secret
 from redis import Redis
 
-from tasks import api, plan
+from tasks import api
+from tasks.runs import opening
 from tests.integration.steps import KEY, SOURCE, Fleet
 from tests.sentry_receiver import Receiver, sentry
 from tests.simulator_process import SimulatorProcess
@@ -101,7 +102,7 @@ def test_an_answer_that_can_not_be_used_is_described_and_not_quoted(
 
     source = api.connect(fleet.runtime, SOURCE, KEY, api.Wishes(resources=("services", "teams")))
     fleet.pagerduty.answer = answer
-    plan.collect_now(fleet.runtime, source)
+    opening.collect_now(fleet.runtime, source)
     held = watched(fleet)
     sentry_sdk.flush()
     assert fleet.manifest
@@ -122,7 +123,7 @@ def test_no_name_of_a_record_that_was_read_lies_in_redis_or_in_a_message(
     """The members of a team are asked for by its id; its name is only stored."""
     fleet = make(tmp_path / "data")
     wishes = api.Wishes(resources=("team_members", "users", "services", "escalation_policies"))
-    plan.collect_now(fleet.runtime, api.connect(fleet.runtime, SOURCE, KEY, wishes))
+    opening.collect_now(fleet.runtime, api.connect(fleet.runtime, SOURCE, KEY, wishes))
     held = watched(fleet)
     teams = list(simulator.truth("acme", "teams"))
     assert len(teams) == 5

@@ -19,7 +19,7 @@ from tasks.evidence.erasure_records import done_key, record_key, summary
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key
 from tasks.evidence.manifests import account_of, read_manifest, read_plan, runs_of
-from tasks.runs import erasing
+from tasks.runs import erasing, opening, restoring, sealing
 from tests.erased import erasure
 from tests.integration.steps import SOURCE, Died, Fleet
 from workers.errors import Busy, Fault, NotFound, StorageConflict
@@ -102,9 +102,9 @@ def test_retention_leaves_the_newest_run_and_what_is_left_is_right(fleet: Fleet)
     count = len(
         stored(fleet, f"{SOURCE}/runs/{RUNS[0]}") + stored(fleet, f"{SOURCE}/runs/{RUNS[1]}")
     )
-    assert purge.expire(fleet.runtime, source, datetime.now(UTC), 60)
+    assert erasing.expire(fleet.runtime, source, datetime.now(UTC), 60)
     assert runs_of(fleet.storage, SOURCE) == list(RUNS), "nothing is old yet"
-    assert purge.expire(fleet.runtime, source, LATER, 60)
+    assert erasing.expire(fleet.runtime, source, LATER, 60)
 
     assert runs_of(fleet.storage, SOURCE) == [RUNS[2]]
     assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[2]}
@@ -222,7 +222,7 @@ def test_runs_that_were_lost_before_an_erasure_are_named_in_its_record(fleet: Fl
     for key in stored(fleet, f"{SOURCE}/runs/{RUNS[0]}"):
         fleet.storage.delete(key)
     assert "chain" in {each.kind for each in api.verify(fleet.storage, SOURCE).differences}
-    assert purge.expire(fleet.runtime, source, LATER, 60)
+    assert erasing.expire(fleet.runtime, source, LATER, 60)
     [record] = Purged(fleet.storage, SOURCE).held.values()
     assert [(each.run, bool(each.objects)) for each in record.runs] == [
         (RUNS[0], False),
@@ -246,7 +246,7 @@ def test_a_name_far_ahead_of_all_runs_makes_no_record_of_millions(fleet: Fleet) 
 def test_a_record_that_was_edited_excuses_nothing(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
     collect(fleet, 2)
-    assert purge.expire(fleet.runtime, source, LATER, 60)
+    assert erasing.expire(fleet.runtime, source, LATER, 60)
     key = record_key(SOURCE, RUNS[0])
     record = read(fleet, key)
     for edited in (
@@ -307,7 +307,7 @@ def test_an_interrupted_purge_goes_on_where_it_was(fleet: Fleet) -> None:
 def test_a_look_that_takes_too_long_goes_on_at_the_next_tick(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
     collect(fleet, 2)
-    assert not purge.expire(fleet.runtime, source, LATER, 0)
+    assert not erasing.expire(fleet.runtime, source, LATER, 0)
     assert unfinished(fleet) == [RUNS[0]]
     api.change(fleet.runtime, SOURCE, retention_months=24)  # which asks for a look at once
     plan.tick()
@@ -322,11 +322,11 @@ def test_many_old_runs_are_erased_some_at_a_time(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who sets a retention late may have thousands: to read them all takes longer than a look may."""
-    monkeypatch.setattr(purge, "MOST_RUNS", 1)
+    monkeypatch.setattr(erasing, "MOST_RUNS", 1)
     connect(fleet, retention_months=24)
     collect(fleet, 3)
     left = []
-    while not purge.expire(fleet.runtime, fleet.runtime.sources.fresh(SOURCE), LATER, 60):
+    while not erasing.expire(fleet.runtime, fleet.runtime.sources.fresh(SOURCE), LATER, 60):
         left.append(runs_of(fleet.storage, SOURCE))
     assert left == [list(RUNS[1:]), [RUNS[2]]]
     assert list(Purged(fleet.storage, SOURCE).held) == list(RUNS[:2])
@@ -361,9 +361,9 @@ def test_a_legal_hold_stops_purge_and_retention(fleet: Fleet) -> None:
     api.hold(fleet.runtime, SOURCE)
     before = stored(fleet)
     with pytest.raises(Busy):
-        purge.expire(fleet.runtime, source, LATER, 60)  # held since it was looked at
+        erasing.expire(fleet.runtime, source, LATER, 60)  # held since it was looked at
     held = fleet.runtime.sources.fresh(SOURCE)
-    assert purge.expire(fleet.runtime, held, LATER, 60)
+    assert erasing.expire(fleet.runtime, held, LATER, 60)
     api.pause(fleet.runtime, SOURCE)
     with pytest.raises(Fault, match="under legal hold since"):
         api.purge(fleet.runtime, SOURCE, "tester")
@@ -409,7 +409,7 @@ def test_a_disconnected_source_leaves_its_document_in_redis_and_nothing_else(fle
     end(fleet, opened.run)
     assert api.run(fleet.runtime, SOURCE).state == "cancelled"
     gone = fleet.runtime.sources.fresh(SOURCE)
-    assert purge.expire(fleet.runtime, gone, LATER, 60)
+    assert erasing.expire(fleet.runtime, gone, LATER, 60)
     assert stored(fleet) == [], "there is no next run that would go on from the last"
     api.purge(fleet.runtime, SOURCE, "tester")
     api.change(fleet.runtime, SOURCE, retention_months=None)
@@ -431,7 +431,7 @@ def test_a_run_that_opens_while_its_source_is_disconnected_ends_without_a_reques
 ) -> None:
     stale = connect(fleet)
     api.disconnect(fleet.runtime, SOURCE)
-    opened = plan.open_run(fleet.runtime, stale)
+    opened = opening.open_run(fleet.runtime, stale)
     end(fleet, opened.run)
     [run] = api.runs(fleet.runtime, SOURCE)
     assert (run.state, run.requests) == ("cancelled", 0)
@@ -443,7 +443,7 @@ def test_the_open_run_of_a_disconnected_source_ends_although_redis_lost_it(fleet
     source = fleet.runtime.sources.fresh(SOURCE)
     fleet.runtime.sources.save(replace(source, state=SourceState.DISCONNECTED, sealed_key=None))
     fleet.lose_redis()
-    plan.restore(fleet.runtime)
+    restoring.restore(fleet.runtime)
     end(fleet, opened.run)
     assert api.run(fleet.runtime, SOURCE).state == "cancelled"
 
@@ -473,7 +473,7 @@ def test_a_run_that_opens_while_a_purge_looks_stays_whole(fleet: Fleet) -> None:
     api.pause(fleet.runtime, SOURCE)
     for part in (f"{SOURCE}/runs", f".purged/{SOURCE}"):
         storage = Meanwhile(
-            fleet.storage, "children", part, lambda: plan.open_run(fleet.runtime, stale)
+            fleet.storage, "children", part, lambda: opening.open_run(fleet.runtime, stale)
         )
         with contextlib.suppress(Busy):
             api.purge(replace(fleet.runtime, storage=storage), SOURCE, "tester")
@@ -488,7 +488,7 @@ def test_the_newest_sealed_run_stays_also_while_the_next_one_is_open(fleet: Flee
     source = connect(fleet, retention_months=24)
     collect(fleet, 2)
     api.collect(fleet.runtime, SOURCE)
-    assert purge.expire(fleet.runtime, source, LATER, 60)
+    assert erasing.expire(fleet.runtime, source, LATER, 60)
     assert runs_of(fleet.storage, SOURCE) == list(RUNS[1:])
 
 
@@ -573,7 +573,7 @@ def test_what_a_sealer_stores_that_was_frozen_since_before_a_purge_is_erased_too
 ) -> None:
     """Another one sealed the run meanwhile; the summary of the run doesn't come back either."""
     clock = [0.0]
-    monkeypatch.setattr(seal, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(sealing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     connect(fleet, every_seconds=None)
     opened = api.collect(fleet.runtime, SOURCE)
     while "tasks.seal.seal_run" not in [name for name, _ in fleet.messages]:
@@ -672,5 +672,5 @@ def test_a_summary_goes_with_the_last_run_of_a_retention(fleet: Fleet) -> None:
     collect(fleet)
     api.disconnect(fleet.runtime, SOURCE)
     gone = fleet.runtime.sources.fresh(SOURCE)
-    assert purge.expire(fleet.runtime, gone, LATER, 60)
+    assert erasing.expire(fleet.runtime, gone, LATER, 60)
     assert fleet.runtime.ledger.lasts([SOURCE]) == [None]

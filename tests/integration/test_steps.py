@@ -14,6 +14,7 @@ import pytest
 from tasks import api, plan
 from tasks.evidence.layout import plan_key
 from tasks.evidence.verify import verify
+from tasks.runs import opening
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.errors import UsageFault
@@ -31,7 +32,7 @@ class Reference:
 @pytest.fixture
 def reference(make: Callable[[Path], Fleet], tmp_path: Path) -> Reference:
     fleet = make(tmp_path / "reference")
-    plan.collect_now(fleet.runtime, fleet.connect())
+    opening.collect_now(fleet.runtime, fleet.connect())
     fleet.live()
     text = fleet.storage.get(plan_key(SOURCE, RUN))
     assert text
@@ -60,7 +61,7 @@ def test_a_backend_may_give_its_own_time_and_to_the_microsecond(
     source = api.connect(fleet.runtime, SOURCE, KEY, wishes)
     assert source.since == here.replace(microsecond=0)
     assert source.since.tzinfo is UTC
-    plan.collect_now(fleet.runtime, source)
+    opening.collect_now(fleet.runtime, source)
     fleet.live()
     assert fleet.manifest
     assert fleet.manifest["state"] == "complete"

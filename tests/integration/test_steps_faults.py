@@ -16,13 +16,13 @@ import orjson
 import pytest
 from celery.exceptions import QueueNotFound
 
-from tasks import api, fetch, plan
+from tasks import api, plan
 from tasks.evidence.envelopes import decode_page
 from tasks.evidence.layout import manifest_key, page_key, plan_key
 from tasks.evidence.verify import verify
 from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.windows import moment
-from tasks.runs import asking, messages
+from tasks.runs import asking, messages, opening, restoring, visits
 from tasks.runs.visits import MAX_ATTEMPTS
 from tasks.watching.activity import Activity, waits
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
@@ -43,8 +43,8 @@ def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
     """A fleet that has opened a run, nothing of which is read yet."""
     fleet = make(tmp_path / "data")
     source = fleet.connect()
-    plan.restore(fleet.runtime)  # so that it knows its Redis
-    plan.collect_now(fleet.runtime, source)
+    restoring.restore(fleet.runtime)  # so that it knows its Redis
+    opening.collect_now(fleet.runtime, source)
     return fleet
 
 
@@ -145,7 +145,7 @@ def other_source(fleet: Fleet) -> Source:
 
 def test_a_source_whose_evidence_is_damaged_keeps_none_from_being_restored(fleet: Fleet) -> None:
     """Redis was emptied, and what one source has in storage can't be read."""
-    plan.collect_now(fleet.runtime, other_source(fleet))
+    opening.collect_now(fleet.runtime, other_source(fleet))
     fleet.storage.put_new(manifest_key(SOURCE, RUN), b"no manifest")
     fleet.lose_redis()
     fleet.idle()  # it notices
@@ -159,10 +159,10 @@ def test_a_source_whose_evidence_is_damaged_keeps_none_from_being_restored(fleet
 def test_a_restored_source_with_an_open_run_is_as_late_as_the_run_before(fleet: Fleet) -> None:
     """Or each of them would be stale from the moment Redis was lost until its run is sealed."""
     fleet.live()
-    again = plan.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
+    again = opening.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
     before = fleet.runtime.ledger.lasts([SOURCE]), fleet.runtime.ledger.progress(SOURCE)["due_at"]
     fleet.lose_redis()
-    plan.restore(fleet.runtime)
+    restoring.restore(fleet.runtime)
     after = fleet.runtime.ledger.progress(SOURCE)
     assert after["run"] == again.run != RUN
     assert before == (fleet.runtime.ledger.lasts([SOURCE]), after["due_at"])
@@ -170,7 +170,7 @@ def test_a_restored_source_with_an_open_run_is_as_late_as_the_run_before(fleet: 
 
 def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fleet) -> None:
     """Some keys of a run are gone, as where a server drops keys for want of memory."""
-    plan.collect_now(fleet.runtime, other_source(fleet))
+    opening.collect_now(fleet.runtime, other_source(fleet))
     fleet.messages.clear()
     fleet.redis.delete(f"pagetrail:pages:{SOURCE}")
     fleet.redis.hset(f"pagetrail:pages:{SOURCE}", "another page", "{}")
@@ -263,7 +263,7 @@ def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pages wait alone, and the source says what for."""
-    monkeypatch.setattr(fetch, "CATALOG_VERSION", 0)
+    monkeypatch.setattr(visits, "CATALOG_VERSION", 0)
     with forgotten():
         for _ in range(200):
             if fleet.messages:
@@ -350,7 +350,7 @@ def test_a_run_whose_opener_died_before_the_ledger_knew_is_carried_out(
     with monkeypatch.context() as patch:
         patch.setattr(fleet.runtime.ledger, "open", die)
         with pytest.raises(Died):
-            plan.collect_now(fleet.runtime, never)
+            opening.collect_now(fleet.runtime, never)
     assert fleet.storage.get(plan_key(SOURCE, "00000002"))
     assert fleet.redis.zscore("pagetrail:due", SOURCE)
     while not fleet.storage.get(manifest_key(SOURCE, "00000002")):
@@ -378,14 +378,14 @@ def test_a_plan_message_that_comes_twice_opens_one_run(fleet: Fleet) -> None:
 def test_to_join_a_run_that_is_sealed_at_this_very_moment_opens_nothing(fleet: Fleet) -> None:
     """Somebody saw it open in storage, and is late."""
     fleet.live()
-    plan.reopen(fleet.runtime, fleet.runtime.sources.get(SOURCE), RUN)
+    opening.reopen(fleet.runtime, fleet.runtime.sources.get(SOURCE), RUN)
     assert not fleet.redis.exists(f"pagetrail:run:{SOURCE}")
 
 
 def test_to_join_a_run_costs_it_no_look_into_storage(fleet: Fleet) -> None:
     """Only a run that was lost asks storage for every page first."""
-    joined = plan.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
-    assert joined == plan.Opened(RUN, joined=True)
+    joined = opening.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
+    assert joined == opening.Opened(RUN, joined=True)
     assert fleet.redis.hget(f"pagetrail:run:{SOURCE}", "reopened") is None
 
 
@@ -437,7 +437,7 @@ def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_settled_all_the_s
 ) -> None:
     """Whoever closes its last page reads all the others, from a storage that takes its time."""
     get, monotonic = fleet.storage.get, lambda: fleet.now_ms / 1000
-    monkeypatch.setattr(fetch, "monotonic", monotonic)
+    monkeypatch.setattr(visits, "monotonic", monotonic)
 
     def slow(key: str) -> bytes | None:
         if "/pages/services/" in key:
@@ -503,7 +503,7 @@ def test_a_run_goes_by_the_clock_that_all_share(fleet: Fleet) -> None:
     assert fleet.manifest
     assert began <= moment(fleet.manifest["sealed_at"]) < began + timedelta(hours=1)
     source = fleet.runtime.sources.get(SOURCE)
-    opened = plan.collect_now(fleet.runtime, source).run
+    opened = opening.collect_now(fleet.runtime, source).run
     text = fleet.storage.get(plan_key(SOURCE, opened))
     assert text
     assert began <= moment(orjson.loads(text)["opened_at"]) < began + timedelta(hours=1)
@@ -579,7 +579,7 @@ def test_what_a_person_does_to_a_source_while_it_is_restored_holds(
     api.pause(fleet.runtime, SOURCE)
     fleet.lose_redis()
     api.sources(fleet.runtime)
-    schedule, acts = plan.schedule_next, [api.resume]
+    schedule, acts = restoring.schedule_next, [api.resume]
 
     def late(runtime: Runtime, source: Source, after: datetime | None = None) -> None:
         if acts:
@@ -591,11 +591,11 @@ def test_what_a_person_does_to_a_source_while_it_is_restored_holds(
             acts.pop()(runtime, SOURCE)
         finish(runtime, source, manifest)
 
-    finish = plan.finish
+    finish = restoring.finish
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "schedule", late)
-        patch.setattr(plan, "finish", late_finish)
-        plan.restore(fleet.runtime)
+        patch.setattr(restoring, "schedule_next", late)
+        patch.setattr(restoring, "finish", late_finish)
+        restoring.restore(fleet.runtime)
     assert not acts
     assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it is due some day"
     progress = fleet.runtime.ledger.progress(SOURCE)

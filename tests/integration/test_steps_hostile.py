@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tasks import plan
 from tasks.evidence.layout import manifest_key
 from tasks.evidence.verify import verify
+from tasks.runs import opening, restoring
 from tests.integration.steps import SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.pagerduty.client import Outcome, Reply
@@ -29,8 +29,8 @@ def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
     """A fleet that has opened a run, nothing of which is read yet."""
     fleet = make(tmp_path / "data")
     source = fleet.connect()
-    plan.restore(fleet.runtime)  # so that it knows its Redis
-    plan.collect_now(fleet.runtime, source)
+    restoring.restore(fleet.runtime)  # so that it knows its Redis
+    opening.collect_now(fleet.runtime, source)
     return fleet
 
 
@@ -153,7 +153,7 @@ def test_a_list_that_can_only_be_read_in_smaller_pages_is_complete(
     assert fleet.manifest
     assert [size for size, _ in fleet.manifest["sizes"].values()] == [25]
     simulator.reset_stats()
-    plan.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
+    opening.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
     while not fleet.storage.get(manifest_key(SOURCE, "00000002")):
         fleet.step() if fleet.messages else fleet.idle()
     [answered] = simulator.stats()["keys"].values()

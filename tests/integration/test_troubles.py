@@ -15,6 +15,7 @@ from tasks import api, plan, purge, seal
 from tasks.cli.screen import seen
 from tasks.evidence.layout import manifest_key, plan_key
 from tasks.evidence.manifests import read_plan
+from tasks.runs import restoring, sealing
 from tasks.watching.concerns import Concern
 from tests.integration.steps import RUN, SOURCE, Fleet
 from tests.integration.test_purge import collect, connect, end
@@ -54,7 +55,7 @@ def test_a_due_run_that_can_not_open_says_why_until_it_is_mended(fleet: Fleet, l
         api.collect(fleet.runtime, SOURCE)
     assert troubles(fleet) == {"run": str(said.value)}
     fleet.lose_redis()
-    plan.restore(fleet.runtime)
+    restoring.restore(fleet.runtime)
     if not lost:
         fleet.redis.delete("pagetrail:troubles")
         fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
@@ -86,7 +87,7 @@ def test_a_run_that_lost_its_plan_and_can_not_be_sealed_says_why(fleet: Fleet) -
 def test_a_newest_manifest_that_was_changed_is_named_until_it_is_mended(fleet: Fleet) -> None:
     """No run goes on from a manifest whose digest is wrong, and who looks at `status` is told what to do."""
     connect(fleet)
-    plan.restore(fleet.runtime)
+    restoring.restore(fleet.runtime)
     collect(fleet)
     key = manifest_key(SOURCE, RUN)
     whole = fleet.storage.get(key) or b""
@@ -129,7 +130,7 @@ def test_a_store_that_refuses_a_plan_it_does_not_have_holds_no_opener_forever(
     fleet: Fleet,
 ) -> None:
     connect(fleet)
-    plan.restore(fleet.runtime)
+    restoring.restore(fleet.runtime)
     storage: Any = Refusing(fleet.storage)
     with pytest.raises(StorageConflict, match=rf"{RUN}/plan\.json is taken, but the list of runs"):
         api.collect(replace(fleet.runtime, storage=storage), SOURCE)
@@ -174,7 +175,7 @@ def test_a_redis_that_goes_away_while_it_is_filled_is_filled_again(fleet: Fleet)
 
     daily: Any = Away()
     with pytest.raises(RedisUnreachable):
-        plan.restore(replace(fleet.runtime, daily=daily))
+        restoring.restore(replace(fleet.runtime, daily=daily))
     assert not fleet.redis.exists("pagetrail:marker")
     assert troubles(fleet) == {}
 
@@ -218,7 +219,7 @@ def test_a_sealer_that_lost_its_lease_mends_nothing(
     kept = {"run": "It can't be sealed."}
 
     def lose(*_: Any) -> None:
-        raise seal.LostLease
+        raise sealing.LostLease
 
     with monkeypatch.context() as patch:
         patch.setattr(seal, "seal", lose)
@@ -227,7 +228,7 @@ def test_a_sealer_that_lost_its_lease_mends_nothing(
     assert troubles(fleet) == kept
     assert api.collect(fleet.runtime, SOURCE).joined
     assert troubles(fleet) == kept
-    plan.restore(fleet.runtime)
+    restoring.restore(fleet.runtime)
     assert troubles(fleet) == kept
     end(fleet, opened)
     assert troubles(fleet) == {}
