@@ -593,8 +593,9 @@ def test_what_a_person_does_to_a_source_while_it_is_restored_holds(
 
     finish = restoring.finish
     with monkeypatch.context() as patch:
-        patch.setattr(restoring, "schedule_next", late)
-        patch.setattr(restoring, "finish", late_finish)
+        for module in (opening, restoring):
+            patch.setattr(module, "schedule_next", late)
+            patch.setattr(module, "finish", late_finish)
         restoring.restore(fleet.runtime)
     assert not acts
     assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it is due some day"
