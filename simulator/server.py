@@ -122,7 +122,15 @@ class Simulator(State):
         reply.headers += asked.standing.headers()
         if asked.fault is not None and asked.harm is not None:
             asked.harm.spoil(
-                hostile.Exchange(asked.fault, request.path, asked.ids, request.query, reply)
+                hostile.Exchange(
+                    asked.fault.fired,
+                    asked.fault.seconds,
+                    asked.fault.served,
+                    request.path,
+                    asked.ids,
+                    request.query,
+                    reply,
+                )
             )
         return reply
 

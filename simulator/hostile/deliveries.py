@@ -13,18 +13,18 @@ BAD_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot-a-size\r\
 
 def _drip(exchange: Exchange) -> None:
     reply = exchange.reply
-    reply.delivery, reply.spread_seconds, reply.parts = "trickle", exchange.rule.seconds, DROPS
+    reply.delivery, reply.spread_seconds, reply.parts = "trickle", exchange.seconds, DROPS
 
 
 def _drip_late(exchange: Exchange) -> None:
     _drip(exchange)
     reply = exchange.reply
     reply.parts = max(1, len(reply.body))
-    reply.spread_seconds = exchange.rule.seconds * reply.parts
+    reply.spread_seconds = exchange.seconds * reply.parts
 
 
 def _drip_head(exchange: Exchange) -> None:
-    exchange.reply.delivery, exchange.reply.spread_seconds = "drip_head", exchange.rule.seconds
+    exchange.reply.delivery, exchange.reply.spread_seconds = "drip_head", exchange.seconds
 
 
 def _bare(raw: bytes) -> Spoil:

@@ -51,7 +51,7 @@ def _not_found_items(exchange: Exchange) -> None:
 
 
 def _page_too_large(exchange: Exchange) -> None:
-    if exchange.number("limit") > exchange.rule.served:
+    if exchange.number("limit") > exchange.served:
         _refuse(exchange.reply, 504)
 
 

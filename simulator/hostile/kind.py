@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from simulator.wire import Reply
-
-if TYPE_CHECKING:
-    from simulator.faults import Fault
 
 Pairs = Sequence[tuple[str, str]]
 Body = dict[str, Any]
@@ -21,16 +18,13 @@ PAGING = ("offset", "cursor")
 class Exchange:
     """One request under a hostile rule, and the honest answer to it, which the kind may change."""
 
-    rule: Fault
+    turn: int  # which request of its rule this is, from 1 on
+    seconds: float  # how long the rule makes the answer last
+    served: int  # how many records the rule serves at most
     path: str  # as it was asked for, region included
     ids: tuple[str, ...]  # what stands in the path's places for ids
     query: Pairs  # as it was sent
     reply: Reply
-
-    @property
-    def turn(self) -> int:
-        """Which request of the rule this is, from 1 on."""
-        return self.rule.fired
 
     def number(self, name: str) -> int:
         """Return a parameter that is a whole number; 0 if it wasn't sent."""
