@@ -77,4 +77,4 @@ def check_settings(settings: Changes) -> None:
 def check_resources(names: Iterable[str]) -> None:
     for name in names:
         if name not in CATALOG:
-            raise UsageFault(f"{name[:40]!r} is no resource: choose from {', '.join(CATALOG)}.")
+            raise UsageFault(f"{name[:40]!r} is not a resource: choose from {', '.join(CATALOG)}.")

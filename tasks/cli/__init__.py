@@ -1,4 +1,4 @@
-"""The command `pagetrail`: imports a command when it is used, turns faults into a sentence."""
+"""The command `pagetrail`: run a subcommand, and turn every failure into one sentence."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from workers.errors import Fault
 from workers.state.faults import redis_faults
 
 _COMMANDS = {
-    "demo": "Everything on this machine, against a simulated PagerDuty.",
+    "demo": "Run everything on this machine, against a simulated PagerDuty.",
     "up": "Run the fleet on this machine: Redis, workers, beat and Flower.",
-    "source": "Connect PagerDuty accounts and look after their keys.",
+    "source": "Connect PagerDuty accounts and manage their keys.",
     "collect": "Start a run now, or join the open one.",
     "run": "List, show or cancel the runs of a source.",
     "artifact": "List what a run collected, or export its records.",
     "verify": "Recompute every digest and count of a source from storage.",
     "recover": "Restore sources and open runs from storage.",
-    "vault": "Look after the keys that seal the API keys.",
-    "status": "The fleet and every source at a glance.",
-    "events": "What happened: runs, keys, evidence erased.",
+    "vault": "Manage the keys that seal the API keys.",
+    "status": "Show the fleet and every source.",
+    "events": "Print events: runs, keys, erased evidence.",
     "completion": "Print the completion script of a shell.",
 }
-"""Name and one line of each command; its module and object bear the same name."""
+"""Each command and its help line. Its module and its object have the same name as the command."""
 
 _GUESS = re.compile(r"\.\s+\(?Did you mean ([^?]*)\?\)?")
-"""How click appends its guess at what was meant, in or out of brackets."""
+"""Click's suggestion at the end of a message, with or without brackets."""
 
-INTERRUPTED = "Interrupted: what was under way is not finished, and nothing is left half done."
+INTERRUPTED = "Interrupted: the command did not finish, and it left nothing half done."
 
 
 class _Commands(click.Group):
-    """The root: knows names and help lines, imports a command's module when it is used."""
+    """The root command. It knows every name and help line, and imports a module when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in _COMMANDS if find_spec(f"{__name__}.{name}")]
@@ -59,10 +59,10 @@ class _Commands(click.Group):
         try:
             super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read our output has seen enough
+        except BrokenPipeError:  # the reader of our output closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
-            raise click.Abort from None  # at an interrupt click says an empty line of its own
+            raise click.Abort from None  # click itself would print an empty line
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,7 +70,7 @@ class _Commands(click.Group):
     None,
     package_name="pagetrail",
     message="%(prog)s %(version)s",
-    help="Show the version and end.",
+    help="Show the version and exit.",
 )
 def pagetrail() -> None:
     """Collect compliance evidence from PagerDuty accounts, and prove it.
@@ -87,13 +87,13 @@ def pagetrail() -> None:
 
 
 def main() -> None:
-    """Run the command line of this process and end it with the exit code."""
+    """Run the command line of this process, and exit with its exit code."""
     with unswallowed():
         sys.exit(perform(sys.argv[1:]))
 
 
 def perform(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; whatever goes wrong is one sentence on stderr."""
+    """Return the exit code of one command. Every failure prints one sentence on stderr."""
     try:
         with redis_faults():
             return int(pagetrail.main(list(arguments), "pagetrail", standalone_mode=False) or 0)
@@ -123,12 +123,12 @@ def _usage(error: click.UsageError) -> str:
     where = error.ctx.command_path if error.ctx else "pagetrail"
     said = _GUESS.sub(r": did you mean \1?", error.format_message()).rstrip(".")
     if said.endswith("?"):
-        return f"{said} `{where} --help` shows what there is."
+        return f"{said} `{where} --help` lists them all."
     return f"{said}: see `{where} --help`."
 
 
 def _unexpected(error: Exception) -> str:
-    """Write the traceback, redacted, into the log directory and return the sentence that says so."""
+    """Write the redacted traceback to the log directory, and return a sentence about it."""
     from workers.redaction import redact
 
     name = type(error).__name__
@@ -140,6 +140,8 @@ def _unexpected(error: Exception) -> str:
         with log.open("a", encoding="utf-8") as file:
             file.write(redact("".join(traceback.format_exception(error))))
     except (Fault, OSError):
-        what = redact(f"{name}: {error}")
-        return f"Something unexpected went wrong ({what}); nothing more was done."
-    return f"Something unexpected went wrong ({name}): {log} tells what; nothing more was done."
+        detail = redact(f"{name}: {error}")
+        return f"Something unexpected went wrong ({detail}), and the command stopped."
+    return (
+        f"Something unexpected went wrong ({name}), and the command stopped: {log} has the details."
+    )

@@ -1,4 +1,4 @@
-"""`pagetrail artifact`: what a run collected, and its records. Needs storage alone."""
+"""`pagetrail artifact`: list or export what a run collected. It needs only storage."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tasks.cli import output, parse
 from tasks.cli.formats import FORMATS, opened
 from tasks.evidence.exports import Choice, SealedResource
 from tasks.evidence.layout import run_prefix
+from tasks.reading.catalog import CATALOG
 from workers.errors import UsageFault
 from workers.settings.environment import load_settings
 from workers.storage import Storage, open_storage
@@ -52,9 +53,8 @@ def list_(source: str, run: str | None, as_json: bool) -> None:
     "--resource",
     required=True,
     metavar="RESOURCE",
-    type=parse.resource,
-    shell_complete=parse.complete_resource,
-    help="Which records.",
+    type=click.Choice(list(CATALOG)),
+    help="The resource to export.",
 )
 @parse.run_option("all, the newest version of each record")
 @click.option(
@@ -70,7 +70,7 @@ def list_(source: str, run: str | None, as_json: bool) -> None:
     "path",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to FILE, whole or not at all; default: stdout.",
+    help="Write to FILE, complete or not at all; default: stdout.",
 )
 @output.json_option
 def export(
@@ -78,10 +78,10 @@ def export(
 ) -> None:
     """Export the records of a resource: the newest version of each, or those of one run.
 
-    jsonl gives them as PagerDuty did, less what was redacted. csv and parquet have a column for
-    every field, nested values as JSON. csv is made for spreadsheets: an apostrophe keeps a text
-    from running as a formula, and a text longer than a cell holds is cut and says so. Use jsonl or
-    parquet for programs.
+    jsonl has the records as PagerDuty gave them, without redacted values. csv and parquet have a
+    column for every field, with nested values as JSON. csv is made for spreadsheets: an apostrophe
+    keeps a text from running as a formula, and a text that is too long for a cell is cut and ends
+    in a note. Use jsonl or parquet for programs.
 
     \b
     Examples:
@@ -89,7 +89,7 @@ def export(
       pagetrail artifact export acme/main --resource users --format csv --output users.csv
     """
     if as_json and kind != "jsonl":
-        raise UsageFault(f"--json gives one record per line: leave --json or --format {kind} out.")
+        raise UsageFault(f"--json prints one record per line: leave out --json or --format {kind}.")
     if kind == "parquet" and path is None and sys.stdout.isatty():
         raise UsageFault("Parquet is not text: add --output FILE.")
     found = api.export(_storage(), source, resource, run)
@@ -101,7 +101,7 @@ def export(
     for remark in written.remarks:
         output.say(remark)
     if not choice.whole:
-        output.say(f"These {resource} are not known to be all: {_why(choice)}.")
+        output.say(f"These {resource} may not be all: {_why(choice)}.")
     if path:
         output.say(f"Wrote {written.count} {resource} to {path}.")
 
@@ -117,7 +117,7 @@ def _explain_nothing(source: str, choice: Choice) -> None:
 def _why(choice: Choice) -> str:
     newest = choice.newest
     if choice.gone:
-        return f"the runs up to {choice.gone} are gone, and with them what only they held"
+        return f"the runs up to {choice.gone} are gone, with records that only they held"
     if newest.state == "complete":
         return f"run {newest.run} left a backlog that later runs read"
     return f"in run {newest.run} they are {_described(newest)}"

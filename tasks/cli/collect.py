@@ -1,4 +1,4 @@
-"""`pagetrail collect`: start a run now, or join the open one; follow it to its end."""
+"""`pagetrail collect`: start a run now or join the open one, and follow it to its end."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from workers.runtime import Runtime, runtime
 @click.command()
 @parse.source_argument
 @click.option("--wait", is_flag=True, help="Follow the run, and its backlog, to the end.")
-@click.option("--estimate", is_flag=True, help="Say how much a run would ask for; start none.")
+@click.option(
+    "--estimate", is_flag=True, help="Print how many requests a run would send; start nothing."
+)
 @output.json_option
 def collect(source: str, wait: bool, estimate: bool, as_json: bool) -> None:
     """Start a run of a source now, or join the one that is open.
 
-    With --wait it ends with 0 when the run is complete, 3 when it is partial or cancelled, and 1
-    when it failed. Ctrl-C ends the waiting, never the run.
+    With --wait the exit code is 0 if the run is complete, 3 if it is partial or cancelled, and 1 if
+    it failed. Ctrl-C ends the waiting, but not the run.
 
     \b
     Examples:
@@ -34,7 +36,9 @@ def collect(source: str, wait: bool, estimate: bool, as_json: bool) -> None:
     fleet = runtime()
     if estimate:
         if wait:
-            raise UsageFault("--estimate starts no run to wait for: leave one of the two out.")
+            raise UsageFault(
+                "--estimate starts nothing that --wait could wait for: leave one of them out."
+            )
         _estimate(fleet, source, as_json=as_json)
         return
     opened = api.collect(fleet, source)
@@ -49,7 +53,7 @@ def collect(source: str, wait: bool, estimate: bool, as_json: bool) -> None:
             manifests = Follower(fleet, found, show_of(source), output.say).follow(opened.run)
     except KeyboardInterrupt:
         raise Fault(
-            f"Interrupted: run {opened.run} of {source} goes on; `pagetrail collect {source} "
+            f"Interrupted: run {opened.run} of {source} continues; `pagetrail collect {source} "
             f"--wait` follows it again, `pagetrail run cancel {source}` ends it."
         ) from None
     document = summaries.summary([sealed_outcome(each) for each in manifests])
@@ -61,8 +65,8 @@ def collect(source: str, wait: bool, estimate: bool, as_json: bool) -> None:
 
 
 def _say_opened(fleet: Runtime, source: str, run: str, *, joined: bool) -> None:
-    what = f"Joined the open run {run}" if joined else f"Opened run {run}"
-    output.say(f"{what} of {source}: `pagetrail collect {source} --wait` follows it.")
+    done = f"Joined the open run {run}" if joined else f"Opened run {run}"
+    output.say(f"{done} of {source}: `pagetrail collect {source} --wait` follows it.")
     if not api.status(fleet, []).working:
         output.say("No fleet is at work, so the run waits: start it with `pagetrail up`.")
 
@@ -89,6 +93,6 @@ def _estimate(fleet: Runtime, source: str, *, as_json: bool) -> None:
         f"{minutes} at {budget.ceiling:,} a minute."
     )
     if found.unsure:
-        output.say(f"Not known: how long {', '.join(found.unsure)} is, before a first run read it.")
+        output.say(f"The first run will show how long {', '.join(found.unsure)} is.")
     if found.backlog:
-        output.say("Its page budget leaves older periods to runs that follow by themselves.")
+        output.say("Its page budget leaves older periods to later runs, which start by themselves.")

@@ -1,4 +1,4 @@
-"""`pagetrail completion`: what lets a shell complete commands, options and source ids."""
+"""`pagetrail completion`: scripts with which a shell completes commands, options and sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pagetrail source connect`, `check` and `rotate`: what tries a key, and shows whose it is and what it can read."""
+"""`pagetrail source connect`, `check` and `rotate`: try a key, and show its account and what it can read."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tasks.runs.access import KeyReport
 from workers.runtime import runtime
 
 user_key_option = click.option(
-    "--allow-user-key", is_flag=True, help="Accept a user's key; runs are then never complete."
+    "--allow-user-key", is_flag=True, help="Accept a user's key; its runs are never complete."
 )
 
 renamed_option = click.option(
     "--renamed",
     is_flag=True,
-    help="Confirm that PagerDuty's account got another subdomain; its records are compared first.",
+    help="Confirm that the account has a new subdomain; its records are compared first.",
 )
 
 
@@ -34,13 +34,13 @@ renamed_option = click.option(
     metavar="us|eu",
     default="us",
     show_default=True,
-    help="PagerDuty's service region of the account.",
+    help="The account's PagerDuty service region.",
 )
 @click.option(
     "--since",
     metavar="DATE",
     type=parse.date,
-    help="How far back to collect, like 2024-01-31; a year unless set.",
+    help="Oldest day to collect, like 2024-01-31; default: a year ago.",
 )
 @click.option(
     "--every",
@@ -49,7 +49,7 @@ renamed_option = click.option(
     show_default=True,
     metavar="24h|never",
     type=parse.every,
-    help="Time between runs; the first is due one interval from now.",
+    help="Time between runs; the first is due after one interval.",
 )
 @parse.settings_options
 @key_file_option
@@ -60,7 +60,7 @@ renamed_option = click.option(
 def connect(
     source: str, key_file: Path | None, renamed: bool, yes: bool, as_json: bool, **wishes: Any
 ) -> None:
-    """Connect an account: try its key, show whose it is and what it can read, keep it sealed.
+    """Connect an account: try its key, show its account and what it can read, and keep it sealed.
 
     \b
     Examples:
@@ -99,10 +99,10 @@ def connect(
 @renamed_option
 @output.json_option
 def check(source: str, renamed: bool, as_json: bool) -> None:
-    """Try a source's key again, and keep what it can read now.
+    """Try a source's key again, and save which resources it can read now.
 
     \b
-    Example, after PagerDuty's account got another subdomain:
+    Example, after the account got another subdomain:
       pagetrail source check acme/main --renamed
     """
     fleet = runtime()
@@ -114,7 +114,7 @@ def check(source: str, renamed: bool, as_json: bool) -> None:
         return
     portraits.show_access(verdict)
     for each in found.renamings[len(before.renamings) :]:
-        output.say(f"The account {each.old} is called {each.new} now: {each.because}.")
+        output.say(f"The account {each.old} is now called {each.new}: {each.because}.")
 
 
 @click.command()
@@ -126,9 +126,9 @@ def check(source: str, renamed: bool, as_json: bool) -> None:
 def rotate(
     source: str, key_file: Path | None, allow_user_key: bool, renamed: bool, as_json: bool
 ) -> None:
-    """Replace a source's key by another of the same account.
+    """Replace a source's key with another key of the same account.
 
-    The new key is tried first; the old one is kept until it has proved to be of the same account.
+    The new key is tried first. The old key stays until the new one is proved to be of the same account.
 
     \b
     Example:
@@ -153,7 +153,7 @@ def rotate(
             renamed_by=_confirmed(renamed),
         )
     portraits.show_changed(
-        rotated, as_json, f"Rotated the key of {source}: you may delete the old one now."
+        rotated, as_json, f"Rotated the key of {source}: you can delete the old one now."
     )
 
 
@@ -163,7 +163,7 @@ def _confirmed(renamed: bool) -> str | None:
 
 @contextmanager
 def _asking(region: str) -> Iterator[ExitStack]:
-    """Show that PagerDuty is being asked, until the block ends or what it is given is closed."""
+    """Show that PagerDuty is being asked, until the block ends or the yielded stack is closed."""
     with ExitStack() as waiting:
         waiting.enter_context(output.waiting(f"Asking PagerDuty in region {region}"))
         yield waiting

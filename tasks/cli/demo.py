@@ -1,4 +1,4 @@
-"""`pagetrail demo`: everything on this machine, against the PagerDuty simulator."""
+"""`pagetrail demo`: run everything on this machine, against the PagerDuty simulator."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from workers.machine.supervisor import Child
 from workers.settings.environment import PREFIX, load_settings
 
 _KEPT = {f"{PREFIX}REDIS_SERVER"}
-"""The only setting the demo takes over: all else is its own, so that it touches nobody's fleet."""
+"""The only setting that the demo keeps. It sets all others itself, so that it can't touch another fleet."""
 _ENV = "demo.env"
 _CONNECT_SECONDS = 1.0
 
@@ -48,13 +48,13 @@ class Tenant:
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Keep everything running until Ctrl-C.")
 @output.json_option
 def demo(keep: bool, as_json: bool) -> None:
-    """Collect three tenants of a simulated PagerDuty on this machine, and prove what was collected.
+    """Collect three tenants of a simulated PagerDuty on this machine, and verify the evidence.
 
-    Starts a Redis, a simulator, workers, beat and Flower on free loopback ports, in a directory of
-    its own below the data directory. Sends nothing to PagerDuty.
+    It starts Redis, a simulator, workers, beat and Flower on free loopback ports, in a directory of
+    its own below the data directory. It sends nothing to PagerDuty.
     """
     port = free_port()
     directory = _directory(load_settings().data_dir, port)
@@ -77,8 +77,10 @@ def demo(keep: bool, as_json: bool) -> None:
 
 
 def _directory(data_dir: Path, port: int) -> Path:
-    """Make the demo's directory and let every setting of this process and its children point there."""
-    demos = data_dir.parent if (data_dir / _ENV).exists() else data_dir / "demo"  # none in another
+    """Make the demo's directory, and point the settings of this process and its children at it."""
+    demos = (
+        data_dir.parent if (data_dir / _ENV).exists() else data_dir / "demo"
+    )  # not inside another demo
     directory = demos / time.strftime("%Y%m%d-%H%M%S")
     try:
         directory.mkdir(mode=0o700, parents=True)
@@ -94,7 +96,7 @@ def _directory(data_dir: Path, port: int) -> Path:
     os.environ.update(ours)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
     commands = shlex.quote(sysconfig.get_path("scripts"))
-    lines.append(f'export PATH={commands}:"$PATH"\n')  # so that what is said to try next is found
+    lines.append(f'export PATH={commands}:"$PATH"\n')  # so that the suggested commands are found
     (directory / _ENV).write_text("".join(lines), "utf-8")
     return directory
 
@@ -129,12 +131,12 @@ def _connect(directory: Path, tenants: list[Tenant]) -> None:
 
 
 def _run(*arguments: str) -> None:
-    """Run a command as a person would, and show it."""
+    """Print a command, and run it as a person would."""
     output.say(f"$ pagetrail {shlex.join(arguments)}")
     done = subprocess.run(
         [sys.executable, "-m", "tasks.cli", *arguments],
         stdout=sys.stderr,  # our own output may be one JSON document
-        process_group=0,  # Ctrl-C is for us to answer, once
+        process_group=0,  # only we answer Ctrl-C
         check=False,
     )
     if done.returncode not in (0, 3):
@@ -169,7 +171,7 @@ def _collect(tenants: list[Tenant]) -> dict[str, list[dict[str, Any]]]:
             try:
                 return dict(zip((tenant.source for tenant in tenants), results, strict=True))
             except KeyboardInterrupt:
-                interrupted.set()  # followers see it at their next look, and are waited for
+                interrupted.set()  # each follower sees it at its next look and ends
                 raise
 
 
@@ -237,7 +239,7 @@ def _tell(document: Mapping[str, Any], running: Fleet, *, keep: bool) -> None:
             ("artifacts", document["artifacts"]),
             ("a manifest", f"{manifest} in it"),
             ("export", f"{document['data_dir']}/incidents.csv"),
-            ("Flower", flower if keep else f"{running.flower} (with --keep it stays)"),
+            ("Flower", flower if keep else f"{running.flower} (--keep leaves it running)"),
         ]
     )
     click.echo("\nWhat to try next:")
@@ -249,4 +251,4 @@ def _tell(document: Mapping[str, Any], running: Fleet, *, keep: bool) -> None:
         click.echo("  pagetrail status --watch")
         click.echo("\nEverything runs until Ctrl-C.")
     else:
-        click.echo("  pagetrail demo --keep             the same, and it stays")
+        click.echo("  pagetrail demo --keep             the same, but it keeps running")

@@ -1,4 +1,4 @@
-"""`pagetrail events`: what happened, as a backend hears of it."""
+"""`pagetrail events`: print the events that a backend can follow."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from workers.state.events import START, Event
 
 
 @click.command()
-@click.option("--follow", is_flag=True, help="Wait for further ones until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Wait for more events until Ctrl-C.")
 @click.option(
     "--since",
     default=START,
     metavar="POSITION",
     type=parse.position,
-    help="Only what came after this one; default: all that is kept.",
+    help="Print only later events; default: all that are kept.",
 )
 @output.json_option
 def events(follow: bool, since: str, as_json: bool) -> None:
-    """Print what happened, oldest first: runs opened and sealed, keys refused or old, sources failing, evidence erased.
+    """Print events, oldest first: opened and sealed runs, refused and old keys, failing sources, erased evidence.
 
-    With --json one event a line. Repeats of an event have the same id.
+    With --json it prints one event per line. Repeats of an event have the same id.
 
     \b
     Example:
@@ -44,5 +44,5 @@ def _line(event: Event) -> str:
 
 
 def _value(value: str | int) -> str:
-    """Return *value* as the schema's JSON writes it, without quotes."""
+    """Return *value* as JSON writes it, without quotes."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Lines of JSON -> jsonl, csv or parquet, written to a file whole or not at all, or to stdout."""
+"""Write lines of JSON as jsonl, csv or parquet, to stdout or to a file that is complete or absent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many records were written, and sentences about what the format left out of them."""
+    """How many records were written, and remarks on values that the format left out."""
 
     count: int
     remarks: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Written:
 
 @contextmanager
 def opened(path: Path | None) -> Iterator[BinaryIO]:
-    """Open stdout, or a file that takes its name only when the block ends well."""
+    """Yield stdout, or a file that gets its name only if the block succeeds."""
     if path is None:
         with _room("stdout"):
             yield sys.stdout.buffer
@@ -50,28 +50,30 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename is None:
             raise
-        raise UsageFault(f"{path} can't be written ({error.strerror}): name another.") from None
+        raise UsageFault(
+            f"{path} can't be written ({error.strerror}): name another file."
+        ) from None
     finally:
-        with suppress(OSError):  # it isn't there, or not ours to write, which was said
+        with suppress(OSError):  # it doesn't exist, or an error above named it already
             temporary.unlink()
 
 
 @contextmanager
 def _room(where: str) -> Iterator[None]:
-    """Say in one sentence that there is no room for *where*, or for temporary files."""
+    """Turn a full disk into one sentence about *where* and the temporary directory."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         raise Fault(
-            f"There is no room to write {where} whole ({error.strerror}): make room there and in "
+            f"{where} can't be written completely ({error.strerror}): make room there and in "
             f"{tempfile.gettempdir()}, then export again."
         ) from None
 
 
 def write_jsonl(lines: Iterable[bytes], out: BinaryIO) -> Written:
-    """Write one record per line, as it is."""
+    """Write one record per line, unchanged."""
     count = 0
     for count, line in enumerate(lines, 1):  # noqa: B007 - the last number is the result
         out.write(line + b"\n")
@@ -81,8 +83,8 @@ def write_jsonl(lines: Iterable[bytes], out: BinaryIO) -> Written:
 def write_csv(lines: Iterable[bytes], out: BinaryIO) -> Written:
     """Write a table for spreadsheets: a column for every field of any record, nested values as JSON.
 
-    Without the byte order mark Excel reads UTF-8 as the machine's own code page. What else a cell
-    may hold stands in `tasks.cli.spreadsheet`.
+    Without the byte order mark, Excel reads UTF-8 as the machine's own code page. The limits of a
+    cell are in `tasks.cli.spreadsheet`.
     """
     sheet = Sheet()
     with tempfile.TemporaryFile() as spool:
@@ -97,7 +99,7 @@ def write_csv(lines: Iterable[bytes], out: BinaryIO) -> Written:
 
 
 def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> Written:
-    """Write a column for every field of any record; nested values as JSON."""
+    """Write a column for every field of any record, with nested values as JSON."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -135,7 +137,7 @@ FORMATS: dict[str, Callable[[Iterable[bytes], BinaryIO], Written]] = {
 
 
 def _spooled(lines: Iterable[bytes], spool: IO[bytes]) -> tuple[dict[str, type], int]:
-    """Keep *lines* in *spool* and return every field with the one type all its values have."""
+    """Copy *lines* into *spool*. Return the type of each field, and the number of lines."""
     columns: dict[str, type] = {}
     count = 0
     for count, line in enumerate(lines, 1):  # noqa: B007 - the last number is the result
@@ -149,18 +151,18 @@ def _spooled(lines: Iterable[bytes], spool: IO[bytes]) -> tuple[dict[str, type],
 
 
 class _Long(int):
-    """Stands for the whole numbers that a column of floating-point numbers would round."""
+    """The type of whole numbers that a floating-point column would round."""
 
 
 _WIDER = {frozenset({int, float}): float, frozenset({int, _Long}): _Long}
-"""The type that holds every value of two; text does for any other two."""
+"""The type that holds every value of two types. Any other two need text."""
 _TYPED = (bool, int, float, _Long)
 _INTEGER_BITS = 63
-"""Of Parquet's widest integer, without its sign."""
+"""Bits of Parquet's widest integer, without the sign."""
 
 
 def _kind(value: Any) -> type:
-    """Return the type of a column that holds *value*: text for what is wider than one of integers."""
+    """Return the type of a column that holds *value*. A number that is too wide for an integer is text."""
     if not isinstance(value, int) or value.bit_length() <= sys.float_info.mant_dig:
         return type(value)
     return _Long if value.bit_length() <= _INTEGER_BITS else str

@@ -1,4 +1,4 @@
-"""What a run did not read of a resource -> sentences for a person; pure functions."""
+"""Turn the gaps of a run into sentences for a person: pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.reading.windows import moment
 _SHOWN = 5
 _WHY = {
     "retention": "PagerDuty had deleted it before it was read.",
-    "backlog": "it is left to later runs.",
+    "backlog": "later runs read it.",
 }
 
 
@@ -19,20 +19,20 @@ def sentences(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a sentence for each gap that the summaries of *resources* name."""
     for name, each in resources.items():
         for feed in each["withheld"] if each["reason"] != "plan" else ():
-            yield f"{name}: the account's plan lacks {feed}; the rest does not depend on it."
+            yield f"{name}: the account's plan lacks {feed}; the other lists are not affected."
         for gap in each["outside"]:
             since, until = (output.moment(moment(gap[bound])) for bound in ("since", "until"))
             if why := _WHY.get(gap["reason"]):
-                yield f"{name}: {since} to {until} is not there: {why}"
+                yield f"{name}: {since} to {until} is missing: {why}"
         if each["vanished"]:
             yield (
-                f"{name}: PagerDuty lists {_named(each['vanished'])}, and twice answered 404 when asked "
-                "by its own address. It may be deleted, or hidden from this key. The next run asks again."
+                f"{name}: PagerDuty lists {_named(each['vanished'])}, but answered 404 twice when asked "
+                "for it directly. It may be deleted, or hidden from this key. The next run asks again."
             )
         if unlisted := sorted({*each["denied"]} - {*each["vanished"]}):
             yield (
-                f"{name}: PagerDuty answers 404 for {_named(unlisted)}, which earlier runs read and knew as "
-                "open. It may be deleted, merged, or hidden from this key. The next run asks again."
+                f"{name}: PagerDuty answers 404 for {_named(unlisted)}, which was open when earlier "
+                "runs read it. It may be deleted, merged, or hidden from this key. The next run asks again."
             )
 
 

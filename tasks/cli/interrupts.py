@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signals that end a fleet: each has to reach the code that is to end."""
+"""Deliver Ctrl-C, and the signals that end a fleet, to the code that has to end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _AGAIN_SECONDS = 0.1
 
 @contextmanager
 def unswallowed(handler: Callable[..., Any] = signal.default_int_handler) -> Iterator[None]:
-    """Let a KeyboardInterrupt that a finalizer swallowed, since no exception leaves one, come again to *handler*."""
+    """Send SIGINT to *handler* again when a finalizer swallowed a KeyboardInterrupt.
+
+    Python drops every exception that a finalizer raises.
+    """
 
     def unraisable(lost: sys.UnraisableHookArgs) -> None:
         if lost.exc_type is not KeyboardInterrupt:
@@ -36,7 +39,7 @@ def unswallowed(handler: Callable[..., Any] = signal.default_int_handler) -> Ite
 
 @contextmanager
 def until_signalled() -> Iterator[None]:
-    """Leave the block at the first signal to end; further ones change nothing, since all is ending already."""
+    """Leave the block at the first signal to end. Later signals are ignored while everything ends."""
 
     def end(*_: object) -> NoReturn:
         for number in _SIGNALS:

@@ -1,4 +1,4 @@
-"""An API key as a person gives it: from a hidden prompt, a file or stdin, never an argument."""
+"""Read an API key from a hidden prompt, a file or stdin, but never from an argument."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.errors import UsageFault
 from workers.pagerduty.client import plausible_key
 
 _MOST_BYTES = 4_096
-"""More is no key but a wrong file, and is not read."""
+"""No key is longer. A longer file is the wrong file, and we stop reading."""
 
 key_file_option = click.option(
     "--key-file",
@@ -22,7 +22,7 @@ key_file_option = click.option(
 
 
 def read_key(key_file: Path | None) -> str:
-    """Return the key without its one trailing newline; `UsageFault` if it can't be one."""
+    """Return the key without its one trailing newline. Raises `UsageFault` if it can't be a key."""
     if key_file is None and sys.stdin.isatty():
         key = str(click.prompt("PagerDuty API key (not shown)", hide_input=True, err=True))
     else:
@@ -43,9 +43,9 @@ def _text(key_file: Path | None) -> str:
             f"{key_file} can't be read ({error.strerror}): name another file."
         ) from None
     if len(data) > _MOST_BYTES:
-        raise UsageFault("What was given as API key is a long text: give the key alone.")
+        raise UsageFault("This API key is far too long: give the key alone.")
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise UsageFault("What was given as API key is not text: give the key alone.") from None
+        raise UsageFault("This API key is not text: give the key alone.") from None
     return text.removesuffix("\n").removesuffix("\r")

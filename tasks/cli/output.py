@@ -1,4 +1,4 @@
-"""How commands speak: documents and tables on stdout, sentences on stderr."""
+"""What commands print: documents and tables on stdout, sentences on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.errors import Fault, UsageFault
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WIDTH_ELSEWHERE = 10_000  # columns where the output is no terminal: nothing is cut off there
+_WIDTH_ELSEWHERE = 10_000  # columns of an output that is not a terminal, so that nothing is cut
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -38,23 +38,23 @@ def emit_line(document: object) -> None:
 
 
 def say(sentence: str) -> None:
-    """Tell the person one sentence, apart from the output."""
+    """Print one sentence on stderr."""
     click.echo(plain(sentence), err=True)
 
 
 def ended(exit_code: int) -> NoReturn:
-    """End the command with *exit_code*, its words being said."""
+    """End the command with *exit_code*."""
     raise click.exceptions.Exit(exit_code)
 
 
 def plain(text: object) -> str:
-    """Return *text* on one line without characters that would command a terminal."""
+    """Return *text* on one line, without characters that control a terminal."""
     line = " ".join(str(text).split())
     return "".join(each if each.isprintable() else "\ufffd" for each in line)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under column titles; titles that begin with `#` are right-aligned numbers."""
+    """Print rows under column titles. A title that begins with `#` aligns its column to the right."""
     from rich.table import Table
     from rich.text import Text
 
@@ -80,12 +80,12 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a rich console that leaves a closed stdout to the caller."""
+    """Return a rich console that raises `BrokenPipeError` when its output is closed."""
     from rich.console import Console
 
     class Ours(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich itself would end the process with code 1
+            raise BrokenPipeError  # rich itself would exit with code 1
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Ours(
@@ -95,13 +95,13 @@ def console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def waiting(words: str) -> Iterator[None]:
-    """Show a person that something is under way, for the length of the block."""
+    """Show *words* and a spinner on a terminal until the block ends."""
     with console(stderr=True).status(plain(words)) if sys.stderr.isatty() else nullcontext():
         yield
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask a person at a terminal; raise `Fault` if the answer is no. Silent with *yes*."""
+    """Ask a person at a terminal, and raise `Fault` if the answer is no. *yes* skips the question."""
     if yes or not sys.stdin.isatty():
         return
     if not click.confirm(plain(question), err=True):
@@ -109,19 +109,22 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def confirm_name(warning: str, name: str, *, yes: bool) -> None:
-    """Let a person type *name* to go on; raise `Fault` otherwise, `UsageFault` where nobody can. Silent with *yes*."""
+    """Ask a person to type *name*, and raise `Fault` if they type anything else. *yes* skips the question.
+
+    Raises `UsageFault` if stdin is not a terminal.
+    """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageFault(f"{warning} Nobody is there to confirm that: add --yes.")
-    question = plain(f"{warning} Type {name} to go on")
+        raise UsageFault(f"{warning} Nobody can confirm this here: add --yes.")
+    question = plain(f"{warning} Type {name} to continue")
     typed = click.prompt(question, default="", show_default=False, err=True)
     if typed != name:
         raise Fault("Nothing was changed.")
 
 
 def moment(when: datetime | None) -> str:
-    """Return *when* to the minute, for a person."""
+    """Return *when* to the minute, `-` for None."""
     return f"{when:%Y-%m-%d %H:%M} UTC" if when else "-"
 
 
@@ -136,7 +139,7 @@ def span(seconds: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return about how long that is, as `4 s`, `90 min`, `20 h` or `3 d`."""
+    """Return a rounded length of time, like `4 s`, `90 min`, `20 h` or `3 d`."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -144,12 +147,12 @@ def age(seconds: float) -> str:
 
 
 def months(count: int | None) -> str:
-    """Return an age in months, `never` for None."""
+    """Return a number of months, `never` for None."""
     return "never" if count is None else counted(count, "month")
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where there isn't one."""
+    """Return a number with its noun, in the plural unless it is one."""
     return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
@@ -158,7 +161,7 @@ def percent(share: float) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes for a person, in powers of 1024."""
+    """Return a number of bytes in KiB, MiB or GiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             break

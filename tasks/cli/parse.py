@@ -1,4 +1,4 @@
-"""What a person types -> values; a wrong text is a `UsageFault` that says what would be right."""
+"""Turn typed text into values. Each parser raises a `UsageFault` that says what to write instead."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from datetime import UTC, datetime
 import click
 from click.decorators import FC
 
-from tasks.reading.catalog import CATALOG
+from tasks.api.wishes import check_resources
 from workers.errors import UsageFault
 from workers.storage.registry import parse_source_id
 
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
+_TIME = r"[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)"
+_DATE = re.compile(rf"\d{{4}}-\d\d-\d\d({_TIME})?", re.ASCII)
 _SPAN = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _LEAST_SPAN, _MOST_SPAN = 60, 366 * 86_400
@@ -26,14 +24,14 @@ _POSITION = re.compile(r"\d{1,15}(-\d{1,15})?", re.ASCII)
 _RUN = re.compile(r"\d{1,8}", re.ASCII)
 _MONTHS = re.compile(r"\d{1,4}", re.ASCII)
 _FIRST_DAY = datetime(2009, 1, 1, tzinfo=UTC)
-"""PagerDuty holds nothing older than itself."""
+"""PagerDuty began in this year, so it has nothing older."""
 
 
 def date(text: str) -> datetime:
-    """Return the UTC time of a day (its midnight) or an RFC 3339 time that is over."""
-    if not (_DAY.fullmatch(text) or _RFC3339.fullmatch(text)):
+    """Return the UTC time of a past day (its midnight) or of a past RFC 3339 time."""
+    if not _DATE.fullmatch(text):
         raise UsageFault(
-            f"{text[:40]!r} is no date: write a day like 2026-01-31 or a time like "
+            f"{text[:40]!r} is not a date: write a day like 2026-01-31 or a time like "
             "2026-01-31T12:00:00Z."
         )
     try:
@@ -58,18 +56,18 @@ def every(text: str) -> int | None:
     seconds = int(found[1]) * _UNIT_SECONDS[found[2]] if found else 0
     if not _LEAST_SPAN <= seconds <= _MOST_SPAN:
         raise UsageFault(
-            f"{text[:40]!r} is no interval: write never, or a number with m, h or d from 1m to "
-            "366d, like 24h."
+            f"{text[:40]!r} is not an interval: write never, or a number with m, h or d from 1m "
+            "to 366d, like 24h."
         )
     return seconds
 
 
 def share(text: str) -> float:
-    """Return the share that a percentage names."""
+    """Return a percentage as a share: 0.1 for `10%`."""
     found = _SHARE.fullmatch(text)
     if not found or float(found[1]) > _MOST_SHARE:
         raise UsageFault(
-            f"{text[:40]!r} is no reserve: write a percentage from 0% to 90%, like 10%."
+            f"{text[:40]!r} is not a reserve: write a percentage from 0% to 90%, like 10%."
         )
     return float(found[1]) / 100
 
@@ -80,58 +78,45 @@ def months(text: str) -> int | None:
         return None
     if not _MONTHS.fullmatch(text) or int(text) == 0:
         raise UsageFault(
-            f"{text[:40]!r} is no retention: write never, or a number of months like 24."
+            f"{text[:40]!r} is not a retention: write never, or a number of months like 24."
         )
     return int(text)
 
 
 def resources(text: str) -> tuple[str, ...] | None:
-    """Return the resources of a comma-separated list; None for `all` of the catalog."""
+    """Return the resources of a comma-separated list, None for `all`."""
     if text == "all":
         return None
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        resource(name)
+    check_resources(names)
     return names
 
 
-def resource(text: str) -> str:
-    """Return *text* if it names a resource of the catalog."""
-    if text not in CATALOG:
-        raise UsageFault(f"{text[:40]!r} is no resource: choose from {', '.join(CATALOG)}.")
-    return text
-
-
 def run_id(text: str) -> str:
-    """Return the id of a run: eight digits, leading zeros may be left out."""
+    """Return the eight-digit id of a run. Its leading zeros may be left out."""
     if not _RUN.fullmatch(text) or int(text) == 0:
-        raise UsageFault(f"{text[:40]!r} is no run: write its number, like 00000001.")
+        raise UsageFault(f"{text[:40]!r} is not a run: write its number, like 00000001.")
     return f"{int(text):08d}"
 
 
 def one_or_all(source: str | None, everything: bool) -> None:
-    """Raise `UsageFault` unless either one source is named or all are meant."""
+    """Raise `UsageFault` unless exactly one of a source and --all is given."""
     if everything == (source is not None):
         raise UsageFault("Name one source, TENANT/NAME, or give --all.")
 
 
 def position(text: str) -> str:
-    """Return *text* if it can be a position in the stream of events."""
+    """Return *text* if it has the form of an event's position."""
     if not _POSITION.fullmatch(text):
         raise UsageFault(
-            f"{text[:40]!r} is no position: write that of an event, like 1764072000000-0."
+            f"{text[:40]!r} is not a position: copy one from an event, like 1764072000000-0."
         )
     return text
 
 
 def complete_source(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a source id from Redis, while that answers at once."""
+    """Return the sources that begin with *incomplete*, or none if Redis does not answer at once."""
     return [each for each in _known_ids() if each.startswith(incomplete)]
-
-
-def complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of a resource."""
-    return [name for name in CATALOG if name.startswith(incomplete)]
 
 
 def _known_ids() -> list[str]:
@@ -168,7 +153,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of them
 
 
 def run_option(default: str) -> Callable[[FC], FC]:
-    """Give a command the option --run, whose help says what is meant without it."""
+    """Give a command the option --run. Its help shows *default*."""
     return click.option(
         "--run", metavar="RUN", type=run_id, help=f"Its number; default: {default}."
     )
@@ -179,7 +164,7 @@ _SETTINGS = (
         "--resources",
         metavar="a,b|all",
         type=resources,
-        help="What to collect, like users,audit_records; all unless set.",
+        help="Resources to collect, like users,audit_records; all unless set.",
     ),
     click.option(
         "--reserve",
@@ -192,13 +177,13 @@ _SETTINGS = (
         "retention_months",
         metavar="MONTHS|never",
         type=months,
-        help="Age at which what was collected is erased; never unless set.",
+        help="Age in months at which evidence is erased; never unless set.",
     ),
 )
 
 
 def settings_options(command: FC) -> FC:
-    """Give a command the options for what can be asked of a new source and changed later."""
+    """Give a command the options that can be set on a new source and changed later."""
     for option in reversed(_SETTINGS):
         command = option(command)
     return command

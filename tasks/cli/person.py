@@ -1,4 +1,4 @@
-"""Who gives a command, for the records that name a person."""
+"""The person who typed a command, for records that name a person."""
 
 import getpass
 import os
@@ -6,9 +6,9 @@ import socket
 
 
 def typist() -> str:
-    """Return who types: user and machine."""
+    """Return the user and the machine, as `user@machine`."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user needs no name
+    except (KeyError, OSError):  # a user in a container may have no name
         user = f"uid{os.getuid()}"
     return f"{user}@{socket.gethostname()}"

@@ -1,4 +1,4 @@
-"""`pagetrail recover`: what the fleet does by itself when Redis was emptied, done now."""
+"""`pagetrail recover`: restore an emptied Redis now, as the fleet would by itself."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from workers.runtime import runtime
 @click.command()
 @output.json_option
 def recover(as_json: bool) -> None:
-    """Restore sources and open runs from storage into Redis; harmless at any time.
+    """Restore sources and open runs from storage into Redis. It is safe at any time.
 
-    The fleet does this by itself within seconds after it finds Redis emptied or set back.
+    The fleet does this by itself, within seconds after it notices that Redis lost data.
     """
     fleet = runtime()
     with output.waiting("Restoring from storage"):

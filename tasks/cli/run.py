@@ -32,7 +32,7 @@ def list_(source: str, as_json: bool) -> None:
     columns = ("RUN", "STATE", "SINCE", "UNTIL", "SEALED", "#RECORDS", "#REQUESTS", "BACKLOG")
     output.table(columns, map(_cells, runs))
     if any(each.state == "damaged" for each in runs):
-        output.say(f"`pagetrail verify {source}` says what is wrong with the damaged ones.")
+        output.say(f"`pagetrail verify {source}` shows what is wrong with the damaged ones.")
 
 
 @run.command()
@@ -40,7 +40,7 @@ def list_(source: str, as_json: bool) -> None:
 @parse.run_option("the newest")
 @output.json_option
 def show(source: str, run: str | None, as_json: bool) -> None:
-    """Show what a run read of every resource."""
+    """Show the outcome of a run for every resource."""
     fleet = runtime()
     found = api.run(fleet, source, run)
     document, now = summaries.summary([found]), ""
@@ -61,12 +61,12 @@ def show(source: str, run: str | None, as_json: bool) -> None:
 @parse.run_option("the open one")
 @output.json_option
 def cancel(source: str, run: str | None, as_json: bool) -> None:
-    """End the open run of a source; what it has read is sealed as cancelled."""
+    """End the open run of a source. The records it has read are sealed as cancelled."""
     chosen = api.cancel(runtime(), source, run)
     if as_json:
         output.emit({"run": chosen, "state": "cancelled"})
     else:
-        output.say(f"Cancelled run {chosen} of {source}: what it has read is being sealed.")
+        output.say(f"Cancelled run {chosen} of {source}: the records it has read are being sealed.")
 
 
 def show_summary(source: str, document: dict[str, Any]) -> None:

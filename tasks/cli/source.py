@@ -1,4 +1,4 @@
-"""`pagetrail source`: connect PagerDuty accounts and look after their keys."""
+"""`pagetrail source`: connect PagerDuty accounts and manage their keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.runtime import runtime
 
 @click.group()
 def source() -> None:
-    """Connect PagerDuty accounts and look after their keys."""
+    """Connect PagerDuty accounts and manage their keys."""
 
 
 for _command in (connecting.connect, connecting.check, connecting.rotate):
@@ -27,7 +27,7 @@ for _command in (connecting.connect, connecting.check, connecting.rotate):
 @source.command("list")
 @output.json_option
 def list_(as_json: bool) -> None:
-    """List the sources, and warn where a key should be rotated."""
+    """List the sources, and warn about keys that should be rotated."""
     fleet = runtime()
     most, rows = fleet.settings.key_max_age_days, api.sources(fleet)
     ages = {each.id: (datetime.now(UTC) - each.keyed_at).days for each in rows}
@@ -40,11 +40,11 @@ def list_(as_json: bool) -> None:
         columns = ("SOURCE", "ACCOUNT", "REGION", "STATE", "KEY", "#KEY AGE", "EVERY", "SINCE")
         output.table(columns, (portraits.cells(each, ages[each.id]) for each in rows))
     else:
-        output.say("There is no source yet: `pagetrail source connect TENANT/NAME` makes one.")
+        output.say("There is no source yet: `pagetrail source connect TENANT/NAME` connects one.")
     for each in due:
         output.say(
-            f"The key of {each} is {ages[each]} days old: `pagetrail source rotate {each}` takes a "
-            "new one."
+            f"The key of {each} is {ages[each]} days old: `pagetrail source rotate {each}` "
+            "replaces it."
         )
 
 
@@ -52,7 +52,7 @@ def list_(as_json: bool) -> None:
 @parse.source_argument
 @output.json_option
 def show(source: str, as_json: bool) -> None:
-    """Show what is known of a source; sends nothing."""
+    """Show the settings and state of a source. This sends nothing."""
     fleet = runtime()
     found = api.get(fleet, source)
     if as_json:
@@ -70,7 +70,7 @@ def show(source: str, as_json: bool) -> None:
 @parse.settings_options
 @output.json_option
 def set_(source: str, as_json: bool, **options: Any) -> None:
-    """Change settings of a source; those that aren't given stay.
+    """Change settings of a source. Settings that aren't given stay.
 
     \b
     Examples:
@@ -86,14 +86,16 @@ def set_(source: str, as_json: bool, **options: Any) -> None:
     if not given:
         raise UsageFault("Say what to change: --every, --resources, --reserve or --retention.")
     changed = api.change(runtime(), source, **given)
-    portraits.show_changed(changed, as_json, f"Changed {source}: that holds from its next run on.")
+    portraits.show_changed(
+        changed, as_json, f"Changed {source}: the change applies from its next run."
+    )
 
 
 @source.command()
 @parse.source_argument
 @output.json_option
 def hold(source: str, as_json: bool) -> None:
-    """Put a source under legal hold: nothing of its evidence is erased."""
+    """Put a source under legal hold: none of its evidence is erased."""
     held = api.hold(runtime(), source)
     portraits.show_changed(
         held, as_json, f"Held {source}: `pagetrail source release {source}` ends the hold."
@@ -104,7 +106,7 @@ def hold(source: str, as_json: bool) -> None:
 @parse.source_argument
 @output.json_option
 def release(source: str, as_json: bool) -> None:
-    """End the legal hold of a source; its retention goes on."""
+    """End the legal hold of a source. Its retention applies again."""
     released, held_since = api.release(runtime(), source)
     held = f"Released {source} from legal hold."
     portraits.show_changed(
@@ -117,9 +119,9 @@ def release(source: str, as_json: bool) -> None:
 @parse.all_option
 @output.json_option
 def pause(source: str | None, everything: bool, as_json: bool) -> None:
-    """Send nothing for a source until it is resumed; its open run waits.
+    """Send nothing for a source until it is resumed. Its open run waits.
 
-    With --all no process of the fleet sends a request, whatever its source.
+    With --all the whole fleet sends nothing, for any source.
 
     \b
     Examples:
@@ -129,12 +131,12 @@ def pause(source: str | None, everything: bool, as_json: bool) -> None:
     parse.one_or_all(source, everything)
     if source is None:
         api.pause_all(runtime())
-        sentence = "Paused all requests: `pagetrail source resume --all` lets them go on."
+        sentence = "Paused all requests: `pagetrail source resume --all` resumes them."
         _switched(as_json, sentence, paused=True)
         return
     paused = api.pause(runtime(), source)
     portraits.show_changed(
-        paused, as_json, f"Paused {source}: `pagetrail source resume {source}` goes on."
+        paused, as_json, f"Paused {source}: `pagetrail source resume {source}` resumes it."
     )
 
 
@@ -143,19 +145,19 @@ def pause(source: str | None, everything: bool, as_json: bool) -> None:
 @parse.all_option
 @output.json_option
 def resume(source: str | None, everything: bool, as_json: bool) -> None:
-    """Let a paused or suspended source go on.
+    """Resume a paused or suspended source.
 
-    With --all requests are sent again after `pause --all`; a source paused by itself stays so.
+    With --all it ends `pause --all`. A source that was also paused by itself stays paused.
     """
     parse.one_or_all(source, everything)
     if source is None:
         api.resume_all(runtime())
-        sentence = "Requests go on; what was due meanwhile is done now."
+        sentence = "Resumed all requests: runs that became due meanwhile start now."
         _switched(as_json, sentence, paused=False)
         return
     resumed = api.resume(runtime(), source)
     portraits.show_changed(
-        resumed, as_json, f"Resumed {source}: an open run goes on, the next is scheduled."
+        resumed, as_json, f"Resumed {source}: an open run continues, and the next one is scheduled."
     )
 
 
@@ -164,13 +166,13 @@ def resume(source: str | None, everything: bool, as_json: bool) -> None:
 @parse.yes_option
 @output.json_option
 def disconnect(source: str, yes: bool, as_json: bool) -> None:
-    """Destroy a source's key and schedule; its evidence stays."""
+    """Destroy a source's key and schedule. Its evidence stays."""
     fleet = runtime()
     api.get(fleet, source)
     output.confirm(f"Destroy the key of {source} and end its collection?", yes=yes)
     gone = api.disconnect(fleet, source)
     portraits.show_changed(
-        gone, as_json, f"Disconnected {source}: its key is destroyed, its evidence stays."
+        gone, as_json, f"Disconnected {source}: its key is destroyed, and its evidence stays."
     )
 
 
@@ -179,9 +181,9 @@ def disconnect(source: str, yes: bool, as_json: bool) -> None:
 @parse.yes_option
 @output.json_option
 def purge(source: str, yes: bool, as_json: bool) -> None:
-    """Erase all evidence of a paused or disconnected source; a record of that stays.
+    """Erase all evidence of a paused or disconnected source. A record of the erasure stays.
 
-    It asks for the source's name unless --yes is given. Interrupted, it is safe to repeat, and goes on.
+    It asks for the source's name unless --yes is given. After an interruption, repeat the command to finish.
     """
     fleet = runtime()
     api.check_purge(fleet, source)
@@ -192,12 +194,12 @@ def purge(source: str, yes: bool, as_json: bool) -> None:
     except KeyboardInterrupt:
         raise Fault(
             f"Interrupted: evidence of {source} may be erased in part; `pagetrail source purge "
-            f"{source}` goes on."
+            f"{source}` erases the rest."
         ) from None
     if as_json:
         output.emit({"source": source, "purged": record})
     elif record is None:
-        output.say(f"{source} has no evidence: there was nothing to erase.")
+        output.say(f"{source} has no evidence, so nothing was erased.")
     else:
         erased = f"{output.counted(record.objects, 'object')}, {output.size(record.bytes)}"
         output.say(f"Erased the runs of {source} up to {record.through}: {erased}.")

@@ -1,4 +1,4 @@
-"""`pagetrail up`: the fleet on this machine, until it is told to end."""
+"""`pagetrail up`: run the fleet on this machine until it is told to end."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from workers.settings.environment import Settings, load_settings
     type=click.IntRange(1, 64),
     default=2,
     show_default=True,
-    help="Worker processes; with two or more the first never takes backfill.",
+    help="Worker processes; with two or more, the first never takes backfill.",
 )
-@click.option("--flower/--no-flower", default=True, help="Flower, Celery's own web page.")
+@click.option("--flower/--no-flower", default=True, help="Run Flower, Celery's web page.")
 @click.option(
     "--flower-port",
     type=click.IntRange(1, 65535),
-    help="Port of Flower on loopback; any free one if not given.",
+    help="Port of Flower on loopback; default: any free port.",
 )
 @output.json_option
 def up(workers: int, flower: bool, flower_port: int | None, as_json: bool) -> None:
     """Run the fleet on this machine: Redis, workers, beat and Flower.
 
-    Redis is embedded unless PAGETRAIL_REDIS_URL is set. Ctrl-C ends all of it; what is under way goes on when the
-    fleet is started again.
+    Redis is embedded unless PAGETRAIL_REDIS_URL is set. Ctrl-C ends everything. Open runs continue when the fleet
+    starts again.
     """
     settings = load_settings()
     configure_logging(settings)
@@ -57,7 +57,7 @@ def _tell(running: Fleet, settings: Settings, *, as_json: bool) -> None:
             "workers": running.workers,
             "data_dir": str(settings.data_dir),
         }
-        output.emit_line(document)  # for whoever waits for it
+        output.emit_line(document)  # the program that started us may wait for it
         return
     pairs: list[tuple[str, object]] = [
         ("Workers", running.workers),

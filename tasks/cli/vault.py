@@ -1,4 +1,4 @@
-"""`pagetrail vault`: look after the keys that seal the API keys."""
+"""`pagetrail vault`: manage the keys that seal the API keys."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from workers.runtime import runtime
 
 @click.group()
 def vault() -> None:
-    """Look after the keys that seal the API keys."""
+    """Manage the keys that seal the API keys."""
 
 
 @vault.command()
 @output.json_option
 def rotate(as_json: bool) -> None:
-    """Seal every API key again with the first vault key; repeatable.
+    """Seal every API key again with the first vault key. It is safe to repeat.
 
     \b
     To change the vault key without a pause:
       1. put a new key before the old one in PAGETRAIL_VAULT_KEYS, and restart the fleet
       2. run this command
-      3. take the old key out
+      3. remove the old key
     """
     fleet = runtime()
     with output.waiting("Sealing"):
@@ -34,7 +34,7 @@ def rotate(as_json: bool) -> None:
         output.emit(result)
     elif not result.failed:
         output.say(
-            f"Sealed {output.counted(result.resealed, 'key')} again; {result.already} needed no change."
+            f"Sealed {output.counted(result.resealed, 'key')} again, and {result.already} needed no change."
         )
     if result.failed:
         output.ended(1)

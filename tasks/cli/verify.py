@@ -1,4 +1,4 @@
-"""`pagetrail verify`: recompute every digest and count of a source. Needs storage alone."""
+"""`pagetrail verify`: recompute every digest and count of a source. It needs only storage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workers.storage import open_storage
 def verify(source: str, run: str | None, as_json: bool) -> None:
     """Recompute every digest and count of a source from storage, and name every difference.
 
-    Trusts neither Redis nor the fleet. Ends with 3 when something is not as it was sealed.
+    It trusts neither Redis nor the fleet. The exit code is 3 if anything differs from what was sealed.
 
     \b
     Examples:
@@ -56,15 +56,16 @@ def _show(report: Report) -> None:
             ((each.run, each.kind, each.detail, each.key) for each in report.differences),
         )
     wrong = sum(difference.counts for difference in report.differences)
-    came = "all as it was sealed"
+    result = "all as it was sealed"
     if wrong:
-        came = f"{output.counted(wrong, 'difference')}, restore what is named from a copy of the storage"
+        differences = output.counted(wrong, "difference")
+        result = f"{differences}, restore the named objects from a copy of the storage"
     objects, runs = output.counted(report.objects, "object"), len(report.runs)
-    output.say(f"Verified {objects} of {output.counted(runs, 'run')}: {came}.")
+    output.say(f"Verified {objects} of {output.counted(runs, 'run')}: {result}.")
     for purge in report.purged:
         output.say(
             f"The runs up to {purge.through} were purged at {output.moment(purge.at)} by {purge.by} "
-            f"({purge.why}), as the record of it says."
+            f"({purge.why}), as its record says."
         )
     for run, each in report.renamed:
         output.say(

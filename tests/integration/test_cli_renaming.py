@@ -81,7 +81,7 @@ def test_a_renamed_account_is_noticed_and_goes_on_once_a_person_confirms_it(
 
     done = pagetrail("source", "check", SOURCE, "--renamed")
     assert done.returncode == 0, done.stderr
-    assert "The account acme is called acme-new now" in done.stderr
+    assert "The account acme is now called acme-new" in done.stderr
     shown = pagetrail.json("source", "show", SOURCE)
     assert (shown["subdomain"], shown["former_subdomains"]) == ("acme-new", ["acme"])
     assert (shown["renamed_to"], needs(pagetrail)) == (None, [])

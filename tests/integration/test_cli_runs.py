@@ -256,7 +256,7 @@ def test_without_a_fleet_a_run_waits_and_says_so(idle: Pagetrail, tmp_path: Path
     following.send_signal(signal.SIGINT)
     out, err = following.communicate(timeout=60)
     assert (following.returncode, out, err.count("\n")) == (1, "", 1)
-    assert "run 00000001 of acme/slow goes on" in err
+    assert "run 00000001 of acme/slow continues" in err
     assert idle.json("run", "show", "acme/slow")["state"] == "open"
     assert idle.json("recover") == {"sources": 1, "runs": 1}
     idle.json("run", "cancel", "acme/slow")

@@ -207,7 +207,9 @@ def test_settings_are_changed_one_by_one(pagetrail: Pagetrail) -> None:
         "retention_months": None
     }
     assert "--retention" in pagetrail.refused(2, "source", "set", "acme/main")
-    assert "no retention" in pagetrail.refused(2, "source", "set", "acme/main", "--retention", "0")
+    assert "not a retention" in pagetrail.refused(
+        2, "source", "set", "acme/main", "--retention", "0"
+    )
 
 
 def test_a_legal_hold_is_shown_and_outlives_the_connection(pagetrail: Pagetrail) -> None:

@@ -101,12 +101,12 @@ def test_wrong_usage_is_one_sentence_and_exit_2(capsys: Captured, arguments: lis
         (
             ["source", "connet"],
             "No such command 'connet': did you mean one of: 'connect', 'disconnect'? "
-            "`pagetrail source --help` shows what there is.",
+            "`pagetrail source --help` lists them all.",
         ),
         (
             ["status", "--wach"],
             "No such option '--wach': did you mean '--watch'? "
-            "`pagetrail status --help` shows what there is.",
+            "`pagetrail status --help` lists them all.",
         ),
     ],
 )
@@ -168,7 +168,7 @@ def test_an_interrupted_purge_says_how_it_goes_on(
     monkeypatch.setattr("tasks.cli.source.runtime", lambda: None)
     err = said(1, ["source", "purge", "acme/main", "--yes"], capsys)
     assert "erased in part" in err
-    assert "`pagetrail source purge acme/main` goes on" in err
+    assert "`pagetrail source purge acme/main` erases the rest" in err
 
 
 def test_each_command_says_what_it_takes_without_a_run(capsys: Captured) -> None:

@@ -120,4 +120,4 @@ def test_rows_below_the_end_of_a_sheet_are_named(monkeypatch: pytest.MonkeyPatch
     assert (done.count, done.remarks) == (2, ())
     done = write_csv([b'{"id":"P1"}'] * 3, out)
     assert done.count == 3
-    assert "all 3 records, and a spreadsheet shows 2" in " ".join(done.remarks)
+    assert "all 3 records, but a spreadsheet shows only 2" in " ".join(done.remarks)
