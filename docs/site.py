@@ -1,4 +1,4 @@
-"""Puts ARCHITECTURE.md and CHANGELOG.md, which lie beside docs/, into the site."""
+"""Adds ARCHITECTURE.md and CHANGELOG.md, which are outside of docs/, to the site."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that lie beside docs/."""
+    """Add the pages that are outside of docs/."""
     for name in BESIDE:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     return files
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Let links between docs/ and the pages beside it hold within the site."""
+    """Return *markdown* with links to and from those pages that work within the site."""
     for name in BESIDE:
         markdown = markdown.replace(f"](../{name}", f"]({name}")
     return markdown.replace("](docs/", "](")
