@@ -24,16 +24,13 @@ def live(node: str | None = None) -> str:
 def ready(node: str | None = None) -> str:
     """Return what keeps *node* from working (itself, Redis, storage or the vault); "" if nothing does."""
     from workers.errors import Fault
-    from workers.runtime import build
+    from workers.runtime import Runtime
     from workers.settings.environment import load_settings
-    from workers.state import client
 
     if not any(files_of(node, READY)):
         return "The worker does not take work yet."
     try:
-        parts = build(load_settings())  # opens the vault keys
-        client.check(parts.redis, parts.settings.key_prefix)
-        parts.storage.check()
+        Runtime(load_settings()).check()
     except Fault as fault:
         return str(fault)
     return ""

@@ -1,9 +1,11 @@
-"""Builds the parts of a worker process once; tests build them from parts of their own."""
+"""The parts of one process, each built when it is first used; tests put parts of their own in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
+from threading import RLock
+from typing import Any, Generic, TypeVar
 
 from redis import Redis
 
@@ -13,7 +15,7 @@ from workers.process.measured import MeasuredStorage
 from workers.room import Room
 from workers.settings.environment import Settings, load_settings
 from workers.settings.vault import Vault
-from workers.state.client import connect
+from workers.state import client
 from workers.state.daily import Daily
 from workers.state.events import Events
 from workers.state.ledger import Ledger, Times
@@ -24,35 +26,113 @@ from workers.state.switch import Switch
 from workers.state.troubles import Troubles
 from workers.storage import Storage, open_storage
 
+T = TypeVar("T")
+_building = RLock()  # a part may need other parts
 
-@dataclass(frozen=True, slots=True)
+
+class Part(Generic[T]):
+    """A part of a runtime, built once, by the first thread that uses it.
+
+    The built part then stands in the runtime's own dictionary, which Python asks first: later uses take no lock.
+    """
+
+    def __init__(self, build: Callable[[Any], T]) -> None:
+        self._build = build
+
+    def __set_name__(self, owner: type[Runtime], name: str) -> None:
+        self._name = name
+
+    def __get__(self, runtime: Runtime, owner: type[Runtime]) -> T:
+        with _building:
+            parts = vars(runtime)
+            if self._name not in parts:
+                parts[self._name] = self._build(runtime)
+            built: T = parts[self._name]
+            return built
+
+
 class Runtime:
-    """What every task needs; safe to share between threads."""
+    """Everything that a task needs; safe to share between threads.
 
-    settings: Settings
-    redis: Redis
-    storage: Storage
-    vault: Vault
-    marks: Marks
-    sources: Sources
-    switch: Switch
-    troubles: Troubles
-    daily: Daily
-    events: Events
-    limiter: Limiter
-    pagerduty: PagerDuty
-    ledger: Ledger
-    regions: RegionGate
-    room: Room
+    A process builds only the parts that it uses: one that reads evidence needs no Redis, one that opens no API key
+    needs no vault. Building connects to nothing. It raises a `Fault` where the settings are wrong.
+    """
+
+    def __init__(self, settings: Settings, **parts: Any) -> None:
+        """Use *parts* instead of those that *settings* describe."""
+        self.settings = settings
+        vars(self).update(parts)
+
+    def replaced(self, **parts: Any) -> Runtime:
+        """Return a runtime with *parts* of its own; it shares the other parts that were built already."""
+        return Runtime(**(vars(self) | parts))
+
+    def check(self) -> None:
+        """Raise the `Fault` that would keep a worker from working: of the vault, Redis or storage."""
+        _ = self.vault  # opens its keys
+        client.check(self.redis, self.settings.key_prefix)
+        self.storage.check()
+
+    @Part
+    def redis(self) -> Redis:
+        return client.connect(self.settings.redis_url_or_embedded())
+
+    @Part
+    def storage(self) -> Storage:
+        return MeasuredStorage(open_storage(self.settings.storage_url_or_default))
+
+    @Part
+    def vault(self) -> Vault:
+        return Vault(self.settings.vault_keys_or_file())
+
+    @Part
+    def marks(self) -> Marks:
+        return Marks(self.redis, self.settings.key_prefix)
+
+    @Part
+    def sources(self) -> Sources:
+        return Sources(self.redis, self.storage, self.settings.key_prefix)
+
+    @Part
+    def switch(self) -> Switch:
+        return Switch(self.redis, self.storage, self.settings.key_prefix)
+
+    @Part
+    def troubles(self) -> Troubles:
+        return Troubles(self.redis, self.settings.key_prefix)
+
+    @Part
+    def daily(self) -> Daily:
+        return Daily(self.redis, self.settings.key_prefix)
+
+    @Part
+    def events(self) -> Events:
+        return Events(self.redis, self.settings.key_prefix)
+
+    @Part
+    def limiter(self) -> Limiter:
+        return Limiter(self.redis, self.settings.key_prefix)
+
+    @Part
+    def pagerduty(self) -> PagerDuty:
+        return PagerDuty(self.settings.regions)
+
+    @Part
+    def ledger(self) -> Ledger:
+        return Ledger(self.redis, self.settings.key_prefix, times_of(self.settings))
+
+    @Part
+    def regions(self) -> RegionGate:
+        return RegionGate(self.settings.worker_slots)
+
+    @Part
+    def room(self) -> Room:
+        return Room(self.settings.pages_memory_mb * 2**20)
 
 
-def build(settings: Settings) -> Runtime:
-    """Return the parts that *settings* describe. Connects to nothing yet; raises `Fault`."""
-    prefix = settings.key_prefix
-    redis = connect(settings.redis_url_or_embedded())
-    storage = MeasuredStorage(open_storage(settings.storage_url_or_default))
-    vault = Vault(settings.vault_keys_or_file())
-    times = Times(
+def times_of(settings: Settings) -> Times:
+    """Return the times that the ledger keeps to."""
+    return Times(
         page_lease=settings.page_lease_seconds,
         offer_lost=settings.offer_lost_seconds,
         probe_first=settings.probe_seconds,
@@ -60,26 +140,9 @@ def build(settings: Settings) -> Runtime:
         give_up=settings.suspend_hours * 3600,
         seal_lease=settings.seal_lease_seconds,
     )
-    return Runtime(
-        settings=settings,
-        redis=redis,
-        storage=storage,
-        vault=vault,
-        marks=Marks(redis, prefix),
-        sources=Sources(redis, storage, vault, prefix),
-        daily=Daily(redis, prefix),
-        events=Events(redis, prefix),
-        troubles=Troubles(redis, prefix),
-        switch=Switch(redis, storage, prefix),
-        limiter=Limiter(redis, prefix),
-        pagerduty=PagerDuty(settings.regions),
-        ledger=Ledger(redis, prefix, times),
-        regions=RegionGate(settings.worker_slots),
-        room=Room(settings.pages_memory_mb * 2**20),
-    )
 
 
 @cache
 def runtime() -> Runtime:
-    """Return this process's parts, built on first use."""
-    return build(load_settings())
+    """Return this process's runtime, made on first use."""
+    return Runtime(load_settings())

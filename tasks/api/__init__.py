@@ -20,7 +20,6 @@ that take a `Storage` need storage alone, neither Redis nor vault keys.
 from tasks.api.evidence import Export, artifacts, export, verify
 from tasks.api.lives import (
     Agree,
-    Resealed,
     change,
     check,
     check_purge,
@@ -34,7 +33,6 @@ from tasks.api.lives import (
     purge,
     refuse_taken,
     release,
-    reseal_all,
     resume,
     resume_all,
     rotate,
@@ -51,6 +49,7 @@ from tasks.api.wishes import (
 )
 from tasks.api.work import cancel, collect, estimate, events, run, runs, status
 from tasks.runs.asking import budget
+from tasks.runs.keys import Resealed, reseal_all
 
 __all__ = [
     "DAY_SECONDS",

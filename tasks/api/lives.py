@@ -1,7 +1,7 @@
 """The life of a source: from its connection over keys, pauses and holds to its end."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Unpack
 
@@ -10,6 +10,7 @@ from tasks.evidence.erasure_records import Purge
 from tasks.runs import renaming
 from tasks.runs.access import Identity, KeyReport, examine_key
 from tasks.runs.erasing import wants_look
+from tasks.runs.keys import key_of
 from workers.errors import Exists, Fault, KeyRefused, NotFound
 from workers.runtime import Runtime
 from workers.state.ledger import Effect
@@ -17,15 +18,6 @@ from workers.storage.registry import Source, SourceState, parse_source_id
 
 Agree = Callable[[KeyReport], object]
 """Is shown whose key it is and what it can read, before anything is kept; raises a `Fault` to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resealed:
-    """What sealing every key again came to."""
-
-    resealed: int
-    already: int
-    failed: Mapping[str, str]  # source, or key of its document -> why
 
 
 def connect(
@@ -63,7 +55,7 @@ def connect(
             subdomain=identity.subdomain,
             credential=identity.credential,
             fingerprint=identity.fingerprint,
-            sealed_key=fleet.sources.seal(source_id, key),
+            sealed_key=fleet.vault.seal(key, source_id),
             keyed_at=now,
             connected_at=now,
             since=since.astimezone(UTC).replace(microsecond=0),  # windows are named so
@@ -119,7 +111,7 @@ def check(
     Raises `KeyRefused`, also if the key now speaks for another account, `VaultFault` without a key, `Busy`.
     """
     source = get(fleet, source_id)
-    key = fleet.sources.key_of(source)
+    key = key_of(fleet.vault, source)
     tried, verdict = _tried(fleet, source, key, renamed_by)
     return (source if tried == source else fleet.sources.save(tried)), verdict
 
@@ -148,7 +140,7 @@ def rotate(
             tried,
             credential=verdict.identity.credential,
             fingerprint=verdict.identity.fingerprint,
-            sealed_key=fleet.sources.seal(source.id, key),
+            sealed_key=fleet.vault.seal(key, source.id),
             keyed_at=_now(fleet),
             allow_user_key=source.allow_user_key or verdict.identity.credential == "user",
         )
@@ -254,21 +246,6 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
     from tasks.runs.erasing import purge as erase
 
     return erase(fleet, parse_source_id(source_id), by)
-
-
-def reseal_all(fleet: Runtime) -> Resealed:
-    """Seal every key with the first vault key, those Redis has lost included; repeatable."""
-    failed = {
-        key: f"{key} can't be read: restore it from a copy of the storage."
-        for key in fleet.sources.restore().unreadable
-    }
-    changed: list[bool] = []
-    for source in fleet.sources.list():
-        try:
-            changed.append(fleet.sources.reseal(source))
-        except Fault as fault:
-            failed[source.id] = str(fault)
-    return Resealed(changed.count(True), changed.count(False), failed)
 
 
 def _tried(

@@ -17,6 +17,7 @@ from tasks.reading.estimates import Estimate
 from tasks.reading.estimates import estimate as estimated
 from tasks.reading.pages import Page, Request
 from tasks.runs.access import answered, asker, still_known
+from tasks.runs.keys import key_of
 from tasks.watching.census import Census, census
 from workers import exact
 from workers.errors import Fault, NotFound, StorageConflict
@@ -62,7 +63,7 @@ def estimate(fleet: Runtime, source_id: str) -> Estimate:
 
     source = get(fleet, source_id)
     plan = next_plan(fleet, source)
-    ask = asker(fleet, fleet.sources.key_of(source), source.reserve)
+    ask = asker(fleet, key_of(fleet.vault, source), source.reserve)
 
     def look(page: Page, request: Request) -> Answer:
         reply = still_known(

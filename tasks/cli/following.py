@@ -12,8 +12,9 @@ from tasks.evidence.manifests import read_manifest
 from tasks.watching.activity import Activity
 from tasks.watching.census import Sight, census
 from workers.errors import Fault, RedisUnreachable
-from workers.runtime import Runtime, build
+from workers.runtime import Runtime
 from workers.settings.environment import load_settings
+from workers.state.client import connect
 from workers.state.faults import is_outage
 from workers.storage.registry import Source, SourceState
 
@@ -141,6 +142,6 @@ class Follower:
 def found_again(fleet: Runtime) -> Runtime:
     """Return the fleet where Redis is now: an embedded one has a new address after a restart."""
     try:
-        return build(load_settings())
+        return Runtime(settings := load_settings(), redis=connect(settings.redis_url_or_embedded()))
     except RedisUnreachable:
         return fleet

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
 
+from tasks.runs.keys import key_of
 from workers.pagerduty.client import Outcome, Reply
 from workers.process import metrics
 from workers.room import NoRoom, Share
@@ -58,7 +59,7 @@ def ask(
     """
     if fleet.switch.paused():
         return Asked(None, PAUSED_SECONDS, "paused")
-    key = fleet.sources.key_of(source)
+    key = key_of(fleet.vault, source)
     with fleet.regions.slot(source.region) as allowed, ExitStack() as room:
         if not allowed:
             return Asked(None, CROWDED_SECONDS, "pagerduty")

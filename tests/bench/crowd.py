@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from tasks import api
 from tests.acceptance.fleet import ROOT, Fleet, environment
 from workers.pagerduty.client import fingerprint
-from workers.runtime import Runtime, build
+from workers.runtime import Runtime
 from workers.settings.environment import load_settings
 from workers.storage.registry import Source
 
@@ -21,7 +21,7 @@ from workers.storage.registry import Source
 def parts_of(fleet: Fleet) -> Runtime:
     """Return the parts of a process of *fleet*, for this one."""
     os.environ.update(fleet.settings)
-    return build(load_settings())
+    return Runtime(load_settings())
 
 
 def register(
@@ -44,7 +44,7 @@ def register(
                 subdomain="bench",
                 credential="account",
                 fingerprint=fingerprint(region, key),
-                sealed_key=parts.sources.seal(name, key),
+                sealed_key=parts.vault.seal(key, name),
                 keyed_at=now,
                 connected_at=now,
                 since=now - timedelta(days=days),
@@ -82,7 +82,7 @@ def completion_seconds(
 
 def main() -> None:
     """Open a run of every source named on stdin."""
-    parts = build(load_settings())
+    parts = Runtime(load_settings())
     with ThreadPoolExecutor(4) as several:
         list(several.map(lambda source: api.collect(parts, source), sys.stdin.read().split()))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tasks.evidence.layout import manifest_key
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.app import celery
 from workers.pagerduty.client import PagerDuty, Reply, fingerprint
-from workers.runtime import Runtime, build
+from workers.runtime import Runtime
 from workers.settings.environment import Settings
 from workers.state.ledger import Ledger
 from workers.storage import Storage
@@ -113,7 +113,7 @@ class Fleet:
             subdomain="acme",
             credential="account",
             fingerprint=fingerprint("us", KEY),
-            sealed_key=self.runtime.sources.seal(SOURCE, KEY),
+            sealed_key=self.runtime.vault.seal(KEY, SOURCE),
             keyed_at=now,
             connected_at=now,
             since=now - timedelta(days=120),
@@ -194,10 +194,10 @@ def make(
             lanes_start=3,
             lanes_max=4,
         )
-        runtime = build(settings)
+        runtime = Runtime(settings)
         storage = Noticed(runtime.storage)
         pagerduty = Timed(runtime.pagerduty, runtime.ledger)
-        runtime = replace(runtime, storage=storage, pagerduty=pagerduty)
+        runtime = runtime.replaced(storage=storage, pagerduty=pagerduty)
         fleet = Fleet(runtime, redis, storage, pagerduty)
         fleets.append(fleet)
         fleet.runtime.ledger.now_ms = int(datetime.now(UTC).timestamp() * 1000)

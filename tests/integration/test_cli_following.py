@@ -16,7 +16,7 @@ from tasks.evidence.layout import manifest_key
 from tests.redis_process import redis_server
 from tests.unit.state.test_sources import SOURCE as A_SOURCE
 from workers.errors import Fault, RedisUnreachable
-from workers.runtime import Runtime, build
+from workers.runtime import Runtime
 from workers.settings.environment import load_settings
 
 SOURCE, FIRST, SECOND = "acme/main", "00000001", "00000002"
@@ -33,7 +33,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fleet_at(url: str, data: Path) -> Runtime:
     (data / "redis.url").write_text(url)
-    return build(load_settings())
+    return Runtime(load_settings())
 
 
 def seal(fleet: Runtime, run: str, *, continues: bool = False) -> None:

@@ -18,7 +18,7 @@ from tests.cli_process import Pagetrail
 from tests.processes import celery, running, wait_for
 from tests.redis_process import redis_server
 from tests.simulator_process import SimulatorProcess, running_simulator
-from workers.runtime import Runtime, build
+from workers.runtime import Runtime
 from workers.settings.environment import Settings
 
 NAMES = ("budget", "down", "slow", "broken", "whole")
@@ -45,7 +45,7 @@ def fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Runtime]:
     with redis_server() as url:
         regions = {"us": pagerduty.region("us")}
         data = tmp_path / "data"
-        fleet = build(Settings(data_dir=data, redis_url=Secret(url), regions=regions, **SHORT))
+        fleet = Runtime(Settings(data_dir=data, redis_url=Secret(url), regions=regions, **SHORT))
         wishes = api.Wishes(every_seconds=None, resources=RESOURCES)
         for name in NAMES:
             api.connect(fleet, f"acme/{name}", key_of(name), wishes)

@@ -69,7 +69,7 @@ def second(fleet: Fleet, simulator: SimulatorProcess) -> None:
             runtime.sources.get(SOURCE),
             id=OTHER,
             fingerprint=fingerprint("us", OTHER_KEY),
-            sealed_key=runtime.sources.seal(OTHER, OTHER_KEY),
+            sealed_key=runtime.vault.seal(OTHER_KEY, OTHER),
         )
     )
 

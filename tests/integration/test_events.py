@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -149,7 +148,7 @@ def test_a_purge_that_dies_before_it_told_tells_when_it_is_repeated(fleet: Fleet
             raise Died
 
     with pytest.raises(Died):
-        api.purge(replace(fleet.runtime, events=Dying()), SOURCE, "tester")  # type: ignore[arg-type]  # a double
+        api.purge(fleet.runtime.replaced(events=Dying()), SOURCE, "tester")  # type: ignore[arg-type]  # a double
     erased = f"{SOURCE}/evidence.erased/{RUN}"
     assert erased not in ids(fleet)
     api.purge(fleet.runtime, SOURCE, "tester")

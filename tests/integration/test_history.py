@@ -45,7 +45,7 @@ class Counted:
 def with_runs(fleet: Fleet, count: int) -> tuple[Counted, Source]:
     """Give *fleet* a storage with one run of its own as the newest of *count*; the others are only names."""
     storage = Counted()
-    fleet.runtime = replace(fleet.runtime, storage=storage)
+    fleet.runtime = fleet.runtime.replaced(storage=storage)
     fleet.storage = storage  # type: ignore[assignment]  # all that it is asked for
     source = fleet.runtime.sources.save(replace(fleet.connect(), resources=("teams",)))
     opening.collect_now(fleet.runtime, source)

@@ -277,7 +277,7 @@ def test_an_interrupted_purge_goes_on_where_it_was(fleet: Fleet) -> None:
     api.pause(fleet.runtime, SOURCE)
     everything = stored(fleet)
     mortal = Mortal(fleet.storage)
-    dying = replace(fleet.runtime, storage=mortal)
+    dying = fleet.runtime.replaced(storage=mortal)
 
     def erase() -> None:
         with contextlib.suppress(Died):
@@ -476,7 +476,7 @@ def test_a_run_that_opens_while_a_purge_looks_stays_whole(fleet: Fleet) -> None:
             fleet.storage, "children", part, lambda: opening.open_run(fleet.runtime, stale)
         )
         with contextlib.suppress(Busy):
-            api.purge(replace(fleet.runtime, storage=storage), SOURCE, "tester")
+            api.purge(fleet.runtime.replaced(storage=storage), SOURCE, "tester")
         opened = fleet.runtime.ledger.progress(SOURCE)["run"]
         assert read_plan(fleet.storage, SOURCE, opened)
         assert opened in runs_of(fleet.storage, SOURCE)
@@ -514,10 +514,9 @@ def test_of_a_purge_and_a_hold_at_the_same_moment_one_is_refused(
             came.append("refused")
 
     storage = Meanwhile(fleet.storage, method, part, hold)
-    dying = replace(
-        fleet.runtime,
+    dying = fleet.runtime.replaced(
         storage=storage,
-        sources=Sources(fleet.redis, storage, fleet.runtime.vault, "pagetrail"),  # type: ignore[arg-type]  # a double
+        sources=Sources(fleet.redis, storage, "pagetrail"),  # type: ignore[arg-type]  # a double
     )
     try:
         api.purge(dying, SOURCE, "tester")
@@ -538,7 +537,7 @@ def test_a_hold_holds_also_over_a_purge_that_was_frozen_until_its_lock_ended(fle
         fleet.redis.delete(f"pagetrail:deciding:{SOURCE}")
         assert api.hold(fleet.runtime, SOURCE).held_since
 
-    frozen = replace(fleet.runtime, storage=Meanwhile(fleet.storage, "put_new", ".purged", hold))
+    frozen = fleet.runtime.replaced(storage=Meanwhile(fleet.storage, "put_new", ".purged", hold))
     with pytest.raises(Busy, match="at the same moment"):
         api.purge(frozen, SOURCE, "tester")
     assert (stored(fleet), stored(fleet, ".purged")) == (before, [])
@@ -586,7 +585,7 @@ def test_what_a_sealer_stores_that_was_frozen_since_before_a_purge_is_erased_too
         clock[0] += 120.0
 
     storage = Meanwhile(fleet.storage, method, part, frozen)
-    monkeypatch.setattr(seal, "runtime", lambda: replace(fleet.runtime, storage=storage))
+    monkeypatch.setattr(seal, "runtime", lambda: fleet.runtime.replaced(storage=storage))
     seal.seal_run(SOURCE, opened.run)
     [late] = stored(fleet)
     assert part in late
@@ -622,7 +621,7 @@ def test_nothing_is_erased_under_legal_hold_not_even_what_a_purge_left(fleet: Fl
     mortal = Mortal(fleet.storage)
     mortal.deletions_left = 3
     with pytest.raises(Died):
-        api.purge(replace(fleet.runtime, storage=mortal), SOURCE, "tester")
+        api.purge(fleet.runtime.replaced(storage=mortal), SOURCE, "tester")
     left = stored(fleet)
     api.hold(fleet.runtime, SOURCE)
     purge.look_after(SOURCE)
@@ -658,7 +657,7 @@ def test_a_look_that_comes_at_the_moment_of_a_change_comes_again(
         "/runs/",
         lambda: api.change(fleet.runtime, SOURCE, every_seconds=7200),
     )
-    monkeypatch.setattr(purge, "runtime", lambda: replace(fleet.runtime, storage=storage))
+    monkeypatch.setattr(purge, "runtime", lambda: fleet.runtime.replaced(storage=storage))
     purge.look_after(SOURCE)
     assert runs_of(fleet.storage, SOURCE) == list(RUNS[:2])
     at = fleet.redis.zscore("pagetrail:daily", SOURCE)

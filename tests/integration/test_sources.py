@@ -9,8 +9,11 @@ import orjson
 import pytest
 from redis import Redis
 
+from tasks.runs.keys import Resealed, key_of, reseal_all
 from tests.unit.state.test_sources import SOURCE
 from workers.errors import Busy, Exists, Fault, NotFound, StorageConflict, VaultFault
+from workers.runtime import Runtime
+from workers.settings.environment import Settings
 from workers.settings.vault import Vault, generate_key
 from workers.state.sources import Sources, every_source
 from workers.storage import Storage, open_storage
@@ -25,16 +28,21 @@ def storage(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
-def sources(redis: Redis, storage: Storage, prefix: str) -> Sources:
-    return Sources(redis, storage, Vault([generate_key()]), prefix)
+def vault() -> Vault:
+    return Vault([generate_key()])
 
 
 @pytest.fixture
-def make(sources: Sources) -> Make:
+def sources(redis: Redis, storage: Storage, prefix: str) -> Sources:
+    return Sources(redis, storage, prefix)
+
+
+@pytest.fixture
+def make(vault: Vault) -> Make:
     """Make a source with a key that its vault sealed."""
 
     def made(source_id: str = "acme/main", **changes: object) -> Source:
-        sealed = sources.seal(source_id, "u+abcdefghijklmnop12")
+        sealed = vault.seal("u+abcdefghijklmnop12", source_id)
         return replace(SOURCE, id=source_id, sealed_key=sealed, **changes)  # type: ignore[arg-type]  # any field
 
     return made
@@ -44,11 +52,11 @@ def disconnected(source: Source) -> Source:
     return replace(source, state=SourceState.DISCONNECTED, sealed_key=None)
 
 
-def test_an_added_source_is_found_again(sources: Sources, make: Make) -> None:
+def test_an_added_source_is_found_again(sources: Sources, make: Make, vault: Vault) -> None:
     added = sources.add(make())
     assert sources.get("acme/main") == added
     assert sources.list() == [added]
-    assert sources.key_of(added) == "u+abcdefghijklmnop12"
+    assert key_of(vault, added) == "u+abcdefghijklmnop12"
 
 
 def test_a_copy_that_cannot_be_read_hides_no_other_source(
@@ -144,7 +152,7 @@ def test_a_redis_that_fell_back_to_an_older_state_is_put_right(
 ) -> None:
     old = sources.add(make())
     new = sources.save(replace(old, fingerprint="e" * 16))
-    older = Sources(redis, open_storage("memory://"), Vault([generate_key()]), prefix)
+    older = Sources(redis, open_storage("memory://"), prefix)
     redis.flushall()
     older.add(old)
     with pytest.raises(Busy):
@@ -177,34 +185,37 @@ def test_an_unreadable_document_hides_no_other_source(
 
 
 def test_the_key_of_a_disconnected_source_is_gone_from_redis_and_storage(
-    sources: Sources, make: Make, redis: Redis, storage: Storage, prefix: str
+    sources: Sources, make: Make, vault: Vault, redis: Redis, storage: Storage, prefix: str
 ) -> None:
     gone = sources.save(disconnected(sources.add(make())))
     with pytest.raises(VaultFault):
-        sources.key_of(gone)
+        key_of(vault, gone)
     copies = [redis.hget(f"{prefix}:sources", "acme/main"), storage.get(".registry/acme/main.json")]
     assert [orjson.loads(copy or b"{}")["sealed_key"] for copy in copies] == [None, None]
 
 
-def test_a_sealed_key_moved_to_another_source_stays_closed(sources: Sources, make: Make) -> None:
+def test_a_sealed_key_moved_to_another_source_stays_closed(
+    sources: Sources, make: Make, vault: Vault
+) -> None:
     stolen = sources.add(make("acme/main")).sealed_key
     other = sources.add(replace(make("evil/main"), sealed_key=stolen))
     with pytest.raises(VaultFault):
-        sources.key_of(other)
+        key_of(vault, other)
 
 
 def test_reseal_moves_a_key_to_the_first_vault_key(
     redis: Redis, storage: Storage, prefix: str
 ) -> None:
     old, new = generate_key(), generate_key()
-    before = Sources(redis, storage, Vault([old]), prefix)
-    sealed = before.seal("acme/main", "u+abcdefghijklmnop12")
-    source = before.add(replace(SOURCE, sealed_key=sealed))
-    both = Sources(redis, storage, Vault([new, old]), prefix)
-    assert both.reseal(source)
-    assert not both.reseal(both.get("acme/main"))
-    after = Sources(redis, storage, Vault([new]), prefix)
-    assert after.key_of(after.get("acme/main")) == "u+abcdefghijklmnop12"
+    sealed = Vault([old]).seal("u+abcdefghijklmnop12", "acme/main")
+    fleet = Runtime(
+        Settings(key_prefix=prefix), redis=redis, storage=storage, vault=Vault([new, old])
+    )
+    fleet.sources.add(replace(SOURCE, sealed_key=sealed))
+    assert reseal_all(fleet) == Resealed(1, 0, {})
+    assert reseal_all(fleet) == Resealed(0, 1, {})
+    source = fleet.sources.get("acme/main")
+    assert key_of(Vault([new]), source) == "u+abcdefghijklmnop12"
 
 
 def test_an_idle_source_takes_less_than_4_kb_of_redis(
@@ -219,4 +230,4 @@ def test_an_idle_source_takes_less_than_4_kb_of_redis(
 def test_a_redis_that_is_gone_is_one_plain_sentence(storage: Storage, prefix: str) -> None:
     nowhere = Redis.from_url("redis://127.0.0.1:1", retry=None)
     with pytest.raises(Fault, match="Redis does not answer"):
-        Sources(nowhere, storage, Vault([generate_key()]), prefix).get("acme/main")
+        Sources(nowhere, storage, prefix).get("acme/main")

@@ -32,6 +32,7 @@ from workers.errors import VaultFault
 from workers.pagerduty.client import Outcome, Reply
 from workers.room import Room
 from workers.runtime import Runtime
+from workers.settings.vault import Vault
 from workers.storage.registry import Source, SourceState
 
 OTHER = "acme/other"
@@ -85,7 +86,7 @@ def test_a_page_without_memory_waits_and_neither_asks_nor_fails(
     """Whatever another page takes in this process; and once it is gone the run costs what it always costs."""
     monkeypatch.setattr(asking, "_ROOM_SECONDS", 0.0)
     room = Room(2**10)  # every page is a large one
-    fleet.runtime = replace(fleet.runtime, room=room)
+    fleet.runtime = fleet.runtime.replaced(room=room)
     simulator.reset_stats()
     with room.share() as other:
         other.take(2**20)
@@ -139,7 +140,7 @@ def test_a_rendering_that_never_comes_takes_no_definition_with_it(
 def other_source(fleet: Fleet) -> Source:
     """Connect another source of the same account, in order behind the first one."""
     sources = fleet.runtime.sources
-    other = replace(sources.get(SOURCE), id=OTHER, sealed_key=sources.seal(OTHER, KEY))
+    other = replace(sources.get(SOURCE), id=OTHER, sealed_key=fleet.runtime.vault.seal(KEY, OTHER))
     return sources.add(other)
 
 
@@ -184,10 +185,10 @@ def test_a_source_whose_key_can_not_be_opened_waits_for_no_budget(
 ) -> None:
     """It would be said to, one page after the other, and never that a fault of ours repeats."""
 
-    def shut(source: Source) -> str:
+    def shut(_: Vault, source: Source) -> str:
         raise VaultFault(f"{source.id} is sealed.")
 
-    monkeypatch.setattr(fleet.runtime.sources, "key_of", shut)
+    monkeypatch.setattr(asking, "key_of", shut)
     assert fleet.redis.delete(*fleet.redis.keys("pagetrail:limiter:*"))  # nobody has asked lately
     began = fleet.now_ms
     while fleet.now_ms - began < 180_000:

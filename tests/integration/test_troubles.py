@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,7 +132,7 @@ def test_a_store_that_refuses_a_plan_it_does_not_have_holds_no_opener_forever(
     restoring.restore(fleet.runtime)
     storage: Any = Refusing(fleet.storage)
     with pytest.raises(StorageConflict, match=rf"{RUN}/plan\.json is taken, but the list of runs"):
-        api.collect(replace(fleet.runtime, storage=storage), SOURCE)
+        api.collect(fleet.runtime.replaced(storage=storage), SOURCE)
     assert storage.refused == 10
     assert "is taken" in troubles(fleet)["run"]
     due(fleet)
@@ -175,7 +174,7 @@ def test_a_redis_that_goes_away_while_it_is_filled_is_filled_again(fleet: Fleet)
 
     daily: Any = Away()
     with pytest.raises(RedisUnreachable):
-        restoring.restore(replace(fleet.runtime, daily=daily))
+        restoring.restore(fleet.runtime.replaced(daily=daily))
     assert not fleet.redis.exists("pagetrail:marker")
     assert troubles(fleet) == {}
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from workers.machine.embedded import free_port, free_ports, start_redis
 from workers.machine.supervisor import Child, Supervisor
 from workers.process.flower import password_of
+from workers.runtime import Runtime
 from workers.settings.environment import PREFIX, Settings
 from workers.settings.secret_files import SECRETS_DIR, replace_private
 from workers.state import client
@@ -71,13 +72,10 @@ def queues_of(number: int, workers: int) -> str:
 
 def _check(settings: Settings) -> None:
     """Raise the `Fault` that every worker would meet."""
-    from workers.runtime import build
-
-    parts = build(settings)
-    client.check(parts.redis, settings.key_prefix)
+    parts = Runtime(settings)
+    parts.check()
     if warning := client.warning(parts.redis):
         log.warning("%s", warning)
-    parts.storage.check()
     parts.redis.close()
 
 

@@ -14,8 +14,7 @@ import orjson
 from redis import Redis
 from redis.exceptions import LockError
 
-from workers.errors import Busy, Exists, NotFound, StorageConflict, VaultFault
-from workers.settings.vault import Vault
+from workers.errors import Busy, Exists, NotFound, StorageConflict
 from workers.state.faults import redis_faults
 from workers.state.marks import MARK
 from workers.state.recent import Recent
@@ -63,10 +62,9 @@ class Sources:
     didn't, the next `fresh`, `save` or `restore` copies it to Redis.
     """
 
-    def __init__(self, redis: Redis, storage: Storage, vault: Vault, prefix: str) -> None:
+    def __init__(self, redis: Redis, storage: Storage, prefix: str) -> None:
         self._redis = redis
         self._storage = storage
-        self._vault = vault
         self._keys = [f"{prefix}:sources", f"{prefix}:credentials"]
         self._deciding = f"{prefix}:deciding"
         self._script = redis.register_script(
@@ -151,26 +149,6 @@ class Sources:
         finally:
             with redis_faults(), suppress(LockError):  # the 30 s were over, or Redis was emptied
                 lock.release()
-
-    def seal(self, source_id: str, key: str) -> str:
-        """Return *key* sealed for this source alone."""
-        return self._vault.seal(key, source_id)
-
-    def key_of(self, source: Source) -> str:
-        """Return the API key, for one request; `VaultFault` if it can't be opened."""
-        if source.sealed_key is None:
-            raise VaultFault(
-                f"{source.id} is disconnected, its key is destroyed: connect it again."
-            )
-        return self._vault.open(source.sealed_key, source.id)
-
-    def reseal(self, source: Source) -> bool:
-        """Seal the source's key with the first vault key; False if it was sealed with that key already."""
-        if source.sealed_key is None or self._vault.seals_with_first(source.sealed_key):
-            return False
-        key = self.key_of(source)
-        self.save(replace(source, sealed_key=self._vault.seal(key, source.id)))
-        return True
 
     def reserve_for(self, fingerprint: str) -> float:
         """Return the largest reserve of the sources that share a credential; 0 if no source uses it.
