@@ -47,7 +47,7 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
         outcome = give_back(fleet, claim)
     if outcome.became:
         metrics.pages(outcome.became).inc()
-    messages.publish(source, run, outcome)
+    messages.publish(fleet, source, run, outcome)
     log.debug("page %s", outcome.status, extra={"source": source, "run": run, "page": page})
     return outcome.became or outcome.status
 

@@ -37,14 +37,14 @@ def tick() -> None:
     for source in fleet.ledger.take(most):
         try:
             outcome = fleet.ledger.tend(source)
-            messages.publish(source, outcome.run, outcome)
+            messages.publish(fleet, source, outcome.run, outcome)
         except (RedisUnreachable, ConnectionError, TimeoutError):
             raise
         except Exception:
             # Its keys are damaged, or a newer version wrote them: no reason to leave the others untended.
             log.exception("can't be tended", extra={"source": source})
     for source in fleet.daily.take(min(most, LOOKS)):
-        messages.look_after(source)
+        messages.look_after(fleet, source)
     check_in(fleet.settings, fleet.redis)
 
 
@@ -54,7 +54,7 @@ def plan_run(source: str) -> None:
     fleet = runtime()
     outcome = fleet.ledger.tend(source)
     if outcome.task != "plan":  # another message of its kind was first
-        messages.publish(source, outcome.run, outcome)
+        messages.publish(fleet, source, outcome.run, outcome)
         return
     found = fleet.sources.get(source)
     if found.state is SourceState.ACTIVE:
@@ -70,7 +70,7 @@ def probe_source(source: str, run: str) -> None:
     ok = is_answering(fleet, fleet.sources.get(source))
     if ok is not None:
         outcome = fleet.ledger.probed(source, run, ok=ok, resource="probes", sent=1)
-        messages.publish(source, run, outcome)
+        messages.publish(fleet, source, run, outcome)
 
 
 @celery.task(name="tasks.plan.recover")

@@ -18,8 +18,8 @@ from workers.process.consumer import EventBatches
 from workers.process.heartbeat import Heartbeat
 from workers.settings.environment import load_settings
 from workers.state.client import Parser
+from workers.state.roster import QUEUES
 
-QUEUES = (PLAN_QUEUE, "fetch", "backfill", "seal")
 VISIBILITY_SECONDS = 30
 """Age at which the message of a dead worker is delivered again; a page takes at most 20 s."""
 
@@ -156,7 +156,7 @@ def _tls(url: str) -> dict[str, Any]:
 
 celery = Celery(
     "pagetrail",
-    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.purge", "tasks.watching.scrape"],
+    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.purge"],
     amqp=GuardedAMQP,
     log=signals.OwnLogging,
     task_cls=signals.TimedTask,
@@ -164,5 +164,5 @@ celery = Celery(
 )
 celery.add_defaults(configuration)
 celery.steps["consumer"] |= {EventBatches, Heartbeat}
-signals.watch(celery)
+signals.watch(celery, beat_shows="tasks.watching.scrape:show")
 flower.close(celery)

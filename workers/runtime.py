@@ -9,9 +9,11 @@ from typing import Any, Generic, TypeVar
 
 from redis import Redis
 
+import workers
 from workers.pagerduty.client import PagerDuty
 from workers.pagerduty.regions import RegionGate
 from workers.process.measured import MeasuredStorage
+from workers.process.sender import Sender
 from workers.room import Room
 from workers.settings.environment import Settings, load_settings
 from workers.settings.vault import Vault
@@ -84,6 +86,10 @@ class Runtime:
     @Part
     def vault(self) -> Vault:
         return Vault(self.settings.vault_keys_or_file())
+
+    @Part
+    def sender(self) -> Sender:
+        return Sender(workers.celery)  # imports Celery, which most commands do without
 
     @Part
     def marks(self) -> Marks:

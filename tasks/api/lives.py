@@ -7,10 +7,10 @@ from typing import Unpack
 
 from tasks.api.wishes import Changes, Wishes, check_settings, check_wishes
 from tasks.evidence.erasure_records import Purge
-from tasks.runs import renaming
+from tasks.runs import erasing, messages, renaming
 from tasks.runs.access import Identity, KeyReport, examine_key
-from tasks.runs.erasing import wants_look
 from tasks.runs.keys import key_of
+from tasks.runs.opening import schedule_next
 from workers.errors import Exists, Fault, KeyRefused, NotFound
 from workers.runtime import Runtime
 from workers.state.ledger import Effect
@@ -69,7 +69,7 @@ def connect(
         )
     )
     fleet.daily.begin(source_id)
-    _schedule(fleet, source, now)
+    schedule_next(fleet, source, now)
     return source
 
 
@@ -155,7 +155,7 @@ def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source
     check_settings(changes)
     saved = fleet.sources.save(replace(get(fleet, source_id), **changes))
     if "every_seconds" in changes:
-        _schedule(fleet, saved, _now(fleet))
+        schedule_next(fleet, saved, _now(fleet))
     if "retention_months" in changes:
         fleet.daily.within(saved.id, 0)
     return saved
@@ -197,7 +197,7 @@ def pause(fleet: Runtime, source_id: str) -> Source:
 def resume(fleet: Runtime, source_id: str) -> Source:
     """Let a paused or suspended source go on: its open run at once, its next one when due. Repeatable."""
     saved = _in_state(fleet, get_connected(fleet, source_id), SourceState.ACTIVE)
-    _schedule(fleet, saved, _now(fleet))
+    schedule_next(fleet, saved, _now(fleet))
     publish(fleet, saved, fleet.ledger.resume(saved.id))
     return saved
 
@@ -222,7 +222,7 @@ def disconnect(fleet: Runtime, source_id: str) -> Source:
     if saved.state is not SourceState.DISCONNECTED:
         saved = fleet.sources.save(replace(saved, state=SourceState.DISCONNECTED, sealed_key=None))
     fleet.ledger.schedule(saved.id, None)
-    if not wants_look(saved):
+    if not erasing.wants_look(saved):
         fleet.daily.end(saved.id)
     if run := fleet.ledger.progress(saved.id).get("run"):
         publish(fleet, saved, fleet.ledger.cancel(saved.id, run))
@@ -231,9 +231,7 @@ def disconnect(fleet: Runtime, source_id: str) -> Source:
 
 def check_purge(fleet: Runtime, source_id: str) -> None:
     """Raise what `purge` would, of a source that is active, under legal hold or has an open run; erases nothing."""
-    from tasks.runs.erasing import erasable
-
-    erasable(fleet, parse_source_id(source_id))
+    erasing.erasable(fleet, parse_source_id(source_id))
 
 
 def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
@@ -243,9 +241,7 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
     from then on nothing of those runs counts as evidence. Interrupted, it is safe to repeat, and goes on. None if there
     never was any evidence. Raises `Fault` for an active source or one under legal hold, `Busy` while a run is open.
     """
-    from tasks.runs.erasing import purge as erase
-
-    return erase(fleet, parse_source_id(source_id), by)
+    return erasing.purge(fleet, parse_source_id(source_id), by)
 
 
 def _tried(
@@ -291,17 +287,7 @@ def _now(fleet: Runtime) -> datetime:
     return fleet.ledger.time().now
 
 
-def _schedule(fleet: Runtime, source: Source, after: datetime) -> None:
-    from tasks.runs.opening import (
-        schedule_next,  # brings Celery, which whoever only looks does without
-    )
-
-    schedule_next(fleet, source, after)
-
-
 def publish(fleet: Runtime, source: Source, outcome: Effect) -> None:
-    """Send what a step of the ledger asked for; the beat would do it half a minute later."""
-    from tasks.runs import messages
-
+    """Send the messages that a step of the ledger asked for; beat would send them half a minute later."""
     if run := fleet.ledger.progress(source.id).get("run"):
-        messages.publish(source.id, run, outcome)
+        messages.publish(fleet, source.id, run, outcome)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from tasks.api.lives import get
 from tasks.evidence.erasures import newest_run
@@ -16,17 +15,16 @@ from tasks.reading.answers import Answer, members_of, read_answer, well_formed
 from tasks.reading.estimates import Estimate
 from tasks.reading.estimates import estimate as estimated
 from tasks.reading.pages import Page, Request
+from tasks.runs import messages
 from tasks.runs.access import answered, asker, still_known
 from tasks.runs.keys import key_of
+from tasks.runs.opening import Opened, collect_now, next_plan, reopen
 from tasks.watching.census import Census, census
 from workers import exact
 from workers.errors import Fault, NotFound, StorageConflict
 from workers.runtime import Runtime
 from workers.state.events import START, Event
 from workers.storage.registry import Source
-
-if TYPE_CHECKING:
-    from tasks.runs.opening import Opened
 
 _READERS = 8
 _LOOK_BACK = 10
@@ -49,8 +47,6 @@ def events(fleet: Runtime, after: str = START, *, follow: bool = False) -> Itera
 
 def collect(fleet: Runtime, source_id: str) -> Opened:
     """Start a run now, or join the open one; the fleet carries it out. `Busy` unless the source is active."""
-    from tasks.runs.opening import collect_now
-
     return collect_now(fleet, get(fleet, source_id))
 
 
@@ -59,8 +55,6 @@ def estimate(fleet: Runtime, source_id: str) -> Estimate:
 
     Sends a GET per list and window, under the limiter. `Busy` where `collect` would open no run; `KeyRefused`.
     """
-    from tasks.runs.opening import next_plan
-
     source = get(fleet, source_id)
     plan = next_plan(fleet, source)
     ask = asker(fleet, key_of(fleet.vault, source), source.reserve)
@@ -87,15 +81,12 @@ def estimate(fleet: Runtime, source_id: str) -> Estimate:
 
 def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:
     """End the open run, whose id is returned: what it has read is sealed as cancelled. Repeatable until then."""
-    from tasks.runs import messages
-    from tasks.runs.opening import reopen
-
     source = get(fleet, source_id)
     chosen = _chosen(fleet, source_id, run)
     if read_manifest(fleet.storage, source_id, chosen):
         raise Fault(f"Run {chosen} of {source_id} is sealed: there is nothing to cancel.")
     reopen(fleet, source, chosen)  # Redis may have lost it
-    messages.publish(source_id, chosen, fleet.ledger.cancel(source_id, chosen))
+    messages.publish(fleet, source_id, chosen, fleet.ledger.cancel(source_id, chosen))
     return chosen
 
 

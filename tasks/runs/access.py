@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from tasks.reading.answers import subdomain_of
 from tasks.reading.catalog import CATALOG, Call, Feed, with_parents
@@ -16,10 +16,8 @@ from tasks.reading.windows import is_plain, rfc3339
 from workers import exact
 from workers.errors import Busy, Fault, KeyRefused
 from workers.pagerduty.client import Outcome, Reply, fingerprint
+from workers.runtime import Runtime
 from workers.state.limiter import Permit, budget_name
-
-if TYPE_CHECKING:
-    from workers.runtime import Runtime
 
 
 class Ask(Protocol):

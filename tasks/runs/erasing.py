@@ -8,7 +8,6 @@ from calendar import monthrange
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,9 +31,6 @@ from workers.runtime import Runtime
 from workers.state.sources import changed
 from workers.storage import Storage
 from workers.storage.registry import Source, SourceState
-
-if TYPE_CHECKING:
-    from workers.runtime import Runtime
 
 log = logging.getLogger("pagetrail.purge")
 MOST_RUNS = 50

@@ -1,4 +1,4 @@
-"""What is put on Redis: small messages that carry identity, never keys or bodies."""
+"""Messages about tasks: small, with the ids of source, run and page, never with keys or bodies."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from kombu.exceptions import OperationalError
-
 from tasks.reading.pages import Page, in_words
 from tasks.reading.windows import moment
-from workers.app import celery
-from workers.errors import RedisUnreachable
+from workers.runtime import Runtime
 from workers.state.ledger import Effect, Opening
 
 _FIRST = re.compile(r"\.1(s\d+)?/000000$")
@@ -46,7 +43,7 @@ def _delay_seconds(page: Page, ask_again_seconds: float, now: datetime) -> float
     return ask_again_seconds - max(0.0, min(passed, ask_again_seconds))
 
 
-def publish(source: str, run: str, outcome: Effect) -> None:
+def publish(fleet: Runtime, source: str, run: str, outcome: Effect) -> None:
     """Send what a step of the ledger asked for; the tick repeats what gets lost here.
 
     Raises `RedisUnreachable`.
@@ -54,32 +51,26 @@ def publish(source: str, run: str, outcome: Effect) -> None:
     for offer in outcome.offers:
         first = _FIRST.search(offer.page)
         task = "tasks.fetch.fetch_resource" if first else "tasks.fetch.fetch_page"
-        _send(task, outcome.queue, source, run, offer.page, offer.number, outcome.queue)
+        _send(fleet, task, outcome.queue, source, run, offer.page, offer.number, outcome.queue)
     if outcome.seal or outcome.task == "seal":
-        _send("tasks.seal.seal_run", "seal", source, run)
+        _send(fleet, "tasks.seal.seal_run", "seal", source, run)
     elif outcome.task == "plan":
-        _send("tasks.plan.plan_run", "plan", source)
+        _send(fleet, "tasks.plan.plan_run", "plan", source)
     elif outcome.task == "probe":
-        _send("tasks.plan.probe_source", "plan", source, run)
+        _send(fleet, "tasks.plan.probe_source", "plan", source, run)
 
 
-def look_after(source: str) -> None:
+def look_after(fleet: Runtime, source: str) -> None:
     """Send the task that gives *source* its daily look."""
-    _send("tasks.purge.look_after", "seal", source)
+    _send(fleet, "tasks.purge.look_after", "seal", source)
 
 
-def recover() -> None:
+def recover(fleet: Runtime) -> None:
     """Send the one task that puts back what Redis lost."""
-    _send("tasks.plan.recover", "plan")
+    _send(fleet, "tasks.plan.recover", "plan")
 
 
-def _send(task: str, queue: str, *args: str | int) -> None:
+def _send(fleet: Runtime, task: str, queue: str, *args: str | int) -> None:
     source, run, page, *_ = map(str, (*args, "", "", ""))
     words = " ".join(filter(None, (source, page and in_words(page), run and f"run {run}")))
-    try:
-        # Flower shows both: what the task does, and the page's own id for whoever searches for it.
-        celery.send_task(task, args, queue=queue, argsrepr=words, kwargsrepr=page)
-    except OperationalError:
-        raise RedisUnreachable(
-            "Redis went away before the fleet could be told: it looks by itself once Redis is back."
-        ) from None
+    fleet.sender.send(task, queue, *args, words=words, id_=page)

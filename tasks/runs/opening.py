@@ -136,7 +136,7 @@ def reopen(fleet: Runtime, source: Source, run: str) -> None:
     if sealed := read_manifest(fleet.storage, source.id, run):  # while we were at it
         finish(fleet, source.id, sealed)
     if source.state is SourceState.DISCONNECTED:
-        messages.publish(source.id, run, fleet.ledger.cancel(source.id, run))
+        messages.publish(fleet, source.id, run, fleet.ledger.cancel(source.id, run))
 
 
 def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> None:
@@ -168,7 +168,7 @@ def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> Non
             finish(fleet, source.id, sealed)
             _enter(fleet, source, plan, reopened=reopened)
         return
-    messages.publish(source.id, plan.run, outcome)
+    messages.publish(fleet, source.id, plan.run, outcome)
 
 
 def schedule_next(fleet: Runtime, source: Source, after: datetime | None = None) -> None:

@@ -71,7 +71,9 @@ def restored(fleet: Runtime, source: Source) -> bool:
         # What they told an open run may have come before it was there again.
         if source.state is SourceState.ACTIVE:
             outcome = fleet.ledger.resume(source.id)
-            messages.publish(source.id, fleet.ledger.progress(source.id).get("run", ""), outcome)
+            messages.publish(
+                fleet, source.id, fleet.ledger.progress(source.id).get("run", ""), outcome
+            )
         else:
             fleet.ledger.hold(source.id, str(source.state))
     return reopened
@@ -111,4 +113,4 @@ def notice_loss(fleet: Runtime) -> None:
         recovering, b"1", nx=True, ex=RECOVERY_SECONDS
     ):
         log.warning("Redis may have lost something (%s): restoring from storage", lost)
-        messages.recover()
+        messages.recover(fleet)

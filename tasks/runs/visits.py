@@ -251,7 +251,7 @@ class Visit:
         )
         outcome = give_back()
         if outcome.status == "lonely":
-            messages.publish(self.claim.source, self.claim.run, self._probe())
+            messages.publish(self.fleet, self.claim.source, self.claim.run, self._probe())
             outcome = give_back(probed=True)
         if outcome.status != "exhausted":
             return outcome

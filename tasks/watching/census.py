@@ -13,10 +13,9 @@ from workers.runtime import Runtime
 from workers.state.client import warning
 from workers.state.faults import redis_faults
 from workers.state.limiter import BudgetState, budget_name
-from workers.state.roster import Roster
+from workers.state.roster import QUEUES, Roster
 from workers.storage.registry import Source, SourceState
 
-QUEUES = ("plan", "fetch", "backfill", "seal")
 ASLEEP_SECONDS = 10.0
 """A fleet ticks every second; silence for this long is worth a word."""
 

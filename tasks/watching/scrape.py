@@ -11,11 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import orjson
 import redis
-from celery import signals
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -31,15 +29,14 @@ from tasks.watching.vitals import (
     one,
     registry_vitals,
 )
-from workers.app import QUEUES, celery
 from workers.errors import Fault
 from workers.process import metrics
-from workers.settings.environment import Settings, load_settings
+from workers.settings.environment import Settings
 from workers.state.client import impatient, memory
 from workers.state.faults import as_fault
 from workers.state.ledger import Ledger
 from workers.state.limiter import BudgetState, Limiter
-from workers.state.roster import Roster
+from workers.state.roster import QUEUES, Roster
 from workers.state.sources import every_source
 
 log = logging.getLogger("pagetrail.scrape")
@@ -186,15 +183,8 @@ class Vitals(Collector):
         return dict(zip(reserves, states, strict=True))
 
 
-def watch() -> None:
-    """Have beat show this, where it shows metrics at all."""
-
-    @signals.beat_init.connect(weak=False)
-    def register(sender: Any, **_: Any) -> None:
-        settings = load_settings() if sender.app is celery else None
-        if settings and settings.metrics_port is not None:
-            client = impatient(settings.redis_url_or_embedded(), ANSWER_SECONDS)
-            metrics.BEAT.register(Vitals(client, settings))
-
-
-watch()
+def show(settings: Settings) -> None:
+    """Have this process show the fleet to Prometheus, if it shows metrics at all."""
+    if settings.metrics_port is not None:
+        client = impatient(settings.redis_url_or_embedded(), ANSWER_SECONDS)
+        metrics.BEAT.register(Vitals(client, settings))

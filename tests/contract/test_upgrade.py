@@ -40,16 +40,18 @@ MESSAGES: dict[str, set[Message]] = {
 SEND = f"""
 from tasks.runs import messages
 from workers.app import celery
+from workers.runtime import runtime
 from workers.state.ledger import Effect, Offer
+fleet = runtime()
 entry = celery.conf.beat_schedule["tick"]
 celery.send_task(entry["task"], **entry["options"])
-messages.recover()
-messages.look_after("{SOURCE}")
+messages.recover(fleet)
+messages.look_after(fleet, "{SOURCE}")
 for task in ("plan", "probe", "seal"):
-    messages.publish("{SOURCE}", "{RUN}", Effect("open", task=task))
+    messages.publish(fleet, "{SOURCE}", "{RUN}", Effect("open", task=task))
 pages = ("{PAGE}", "users/all.1/000000")
-messages.publish("{SOURCE}", "{RUN}", Effect("open", tuple(Offer(p, 12) for p in pages), "fetch"))
-messages.publish("{SOURCE}", "{RUN}", Effect("open", (Offer(pages[0], 12),), "backfill"))
+messages.publish(fleet, "{SOURCE}", "{RUN}", Effect("open", tuple(Offer(p, 12) for p in pages), "fetch"))
+messages.publish(fleet, "{SOURCE}", "{RUN}", Effect("open", (Offer(pages[0], 12),), "backfill"))
 """
 TAKE = """
 import inspect, json, sys

@@ -8,8 +8,7 @@ from celery import Celery
 from kombu.transport.redis import Channel, Transport
 from redis import Redis
 
-import tasks.runs.messages
-import tasks.watching.scrape  # noqa: F401 - the two above and this are what our own processes import
+import workers.app  # noqa: F401 - the three above and this are what our own processes import
 
 app = Celery("guest", broker=os.environ["GUEST_REDIS_URL"], set_as_current=False)
 app.conf.update(beat_schedule={"fail": {"task": "guest.fail", "schedule": 1.0}})

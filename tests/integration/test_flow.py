@@ -26,7 +26,7 @@ class Flow:
     """Beat's ticks, once a second of the ledger's clock, and the lists that Celery's messages lie in."""
 
     def __init__(self, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.redis, self.ledger = fleet.redis, fleet.runtime.ledger
+        self.redis, self.runtime, self.ledger = fleet.redis, fleet.runtime, fleet.runtime.ledger
         self.most = Counter[str]()  # messages that ever lay in a queue
         restoring.restore(fleet.runtime)  # so that it knows its Redis
         monkeypatch.setattr(celery, "send_task", self.send)
@@ -67,7 +67,7 @@ class Flow:
                 lanes=(lanes, lanes),
                 hold=hold or None,
             )
-            messages.publish(source, RUN, outcome)
+            messages.publish(self.runtime, source, RUN, outcome)
 
     def claim(self, message: Message) -> Any:
         _, (source, run, page, number, queue) = message
@@ -87,7 +87,7 @@ class Flow:
                 group, _, number = claim.page.rpartition("/")
                 follower = Opening(f"{group}/{int(number) + 1:06d}", "", group)
                 outcome = self.ledger.close(claim, [follower], resource="p", sent=1)
-                messages.publish(source, RUN, outcome)
+                messages.publish(self.runtime, source, RUN, outcome)
         return str(source)
 
 

@@ -293,7 +293,7 @@ def test_a_page_a_thawed_worker_stores_after_the_seal_is_late_and_no_difference(
     fleet.storage.put_new = freeze  # type: ignore[method-assign]  # a double for one call
     fleet.step()
     fleet.storage.put_new = put_new  # type: ignore[method-assign]  # a double for one call
-    messages.publish(SOURCE, RUN, fleet.runtime.ledger.cancel(SOURCE, RUN))
+    messages.publish(fleet.runtime, SOURCE, RUN, fleet.runtime.ledger.cancel(SOURCE, RUN))
     fleet.live()
     [(key, data)] = thawed
     fleet.storage.put_new(key, data)

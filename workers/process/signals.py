@@ -8,6 +8,7 @@ from typing import Any
 import redis
 from celery import Task, signals
 from celery.app.log import Logging
+from celery.utils.imports import symbol_by_name
 from celery.worker import state
 
 from workers.errors import Fault
@@ -61,9 +62,10 @@ class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
         log_failure(log, "task failed", exc, {"task": self.name, **known})
 
 
-def watch(app: object) -> None:
+def watch(app: object, *, beat_shows: str) -> None:
     """Tell when a worker or beat of *app* starts, works and stops.
 
+    *beat_shows* is the `module:name` of the function that shows the whole fleet in beat's metrics.
     In a process of another app, which only imports ours to give it work, nothing is told, opened or written.
     """
 
@@ -78,7 +80,7 @@ def watch(app: object) -> None:
 
     def on_beat(sender: Any, **_: Any) -> None:
         if sender.app is app:
-            _on_beat()
+            _on_beat(beat_shows)
 
     signals.celeryd_init.connect(on_worker, weak=False)
     signals.beat_init.connect(on_beat, weak=False)
@@ -90,10 +92,11 @@ def _on_worker(sender: str, **_: Any) -> None:
     metrics.begin(settings, "worker", sender)
 
 
-def _on_beat() -> None:
+def _on_beat(shows: str) -> None:
     settings = load_settings()
     sentry.start(settings, liveness.BEAT)
     metrics.begin(settings, "beat", liveness.BEAT)
+    symbol_by_name(shows)(settings)
     log.info("beat publishes ticks")
 
 

@@ -15,37 +15,47 @@ from tasks.reading.paging import child_pages, first_pages
 from tasks.reading.windows import ALL, of
 from tasks.runs import messages
 from tests.lists_model import make
-from workers.app import celery
 from workers.errors import RedisUnreachable
+from workers.process.sender import Sender
+from workers.runtime import Runtime
+from workers.settings.environment import Settings
 from workers.state.ledger import Effect, Offer
 
 SOURCE, RUN = "acme/main", "00000001"
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
+class Told:
+    """A Celery app that sends nothing and remembers everything."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, ...]] = []  # task, queue, arguments
+        self.shown: list[tuple[str, str]] = []
+        self.fleet = Runtime(Settings(), sender=Sender(self))  # type: ignore[arg-type]  # a double
+
+    def send_task(
+        self, name: str, args: tuple[Any, ...], *, queue: str, argsrepr: str, kwargsrepr: str
+    ) -> None:
+        self.sent.append((name, queue, *args))
+        self.shown.append((argsrepr, kwargsrepr))
+
+
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What Celery was told to send: task, queue, arguments."""
-    found: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        celery, "send_task", lambda name, args, queue, **_: found.append((name, queue, *args))
-    )
-    return found
+def celery() -> Told:
+    return Told()
 
 
-def published(sent: list[tuple[Any, ...]], outcome: Effect) -> list[tuple[Any, ...]]:
-    messages.publish(SOURCE, RUN, outcome)
-    return sent
+def published(celery: Told, outcome: Effect) -> list[tuple[Any, ...]]:
+    messages.publish(celery.fleet, SOURCE, RUN, outcome)
+    return celery.sent
 
 
 @pytest.mark.parametrize("queue", ["fetch", "backfill"])
-def test_offers_are_sent_to_the_runs_own_queue_with_their_numbers(
-    sent: list[tuple[Any, ...]], queue: str
-) -> None:
+def test_offers_are_sent_to_the_runs_own_queue_with_their_numbers(celery: Told, queue: str) -> None:
     """The first page of a list has a name of its own: a task for each resource."""
     pages = ["teams/all.1/000000", "teams/all.1/000099", "teams/all.2/000000", "users/all.1/000000"]
     offers = tuple(Offer(page, number) for number, page in enumerate(pages, 7))
-    assert published(sent, Effect("closed", offers, queue)) == [
+    assert published(celery, Effect("closed", offers, queue)) == [
         ("tasks.fetch.fetch_resource", queue, SOURCE, RUN, pages[0], 7, queue),
         ("tasks.fetch.fetch_page", queue, SOURCE, RUN, pages[1], 8, queue),
         ("tasks.fetch.fetch_page", queue, SOURCE, RUN, pages[2], 9, queue),
@@ -66,23 +76,25 @@ def test_offers_are_sent_to_the_runs_own_queue_with_their_numbers(
     ],
 )
 def test_what_is_due_is_sent_once(
-    sent: list[tuple[Any, ...]], outcome: Effect, message: tuple[Any, ...] | None
+    celery: Told, outcome: Effect, message: tuple[Any, ...] | None
 ) -> None:
-    assert published(sent, outcome) == ([message] if message else [])
+    assert published(celery, outcome) == ([message] if message else [])
 
 
-def test_recovery_is_one_message(sent: list[tuple[Any, ...]]) -> None:
-    messages.recover()
-    assert sent == [("tasks.plan.recover", "plan")]
+def test_recovery_is_one_message(celery: Told) -> None:
+    messages.recover(celery.fleet)
+    assert celery.sent == [("tasks.plan.recover", "plan")]
 
 
-def test_a_redis_that_went_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_went_away_is_one_sentence(
+    celery: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OperationalError("Error 111 connecting to redis://:secret@10.0.0.1:6379")
 
     monkeypatch.setattr(celery, "send_task", refuse)
     with pytest.raises(RedisUnreachable, match="went away") as error:
-        messages.recover()
+        messages.recover(celery.fleet)
     assert "secret" not in str(error.value)
     assert error.value.__cause__ is None
 
@@ -148,14 +160,14 @@ def test_the_ledger_is_told_all_that_a_worker_needs_to_know() -> None:
     ],
 )  # fmt: skip
 def test_flower_is_told_what_a_task_does_in_words_and_the_pages_own_id(
-    monkeypatch: pytest.MonkeyPatch, page: str, words: str
+    celery: Told, page: str, words: str
 ) -> None:
-    shown: list[tuple[str, str]] = []
-    monkeypatch.setattr(
-        celery,
-        "send_task",
-        lambda *_, argsrepr, kwargsrepr, **__: shown.append((argsrepr, kwargsrepr)),
+    messages.publish(
+        celery.fleet, SOURCE, RUN, Effect("closed", (Offer(page, 7),), "fetch", seal=True)
     )
-    messages.publish(SOURCE, RUN, Effect("closed", (Offer(page, 7),), "fetch", seal=True))
-    messages.recover()
-    assert shown == [(f"{SOURCE} {words} run {RUN}", page), (f"{SOURCE} run {RUN}", ""), ("", "")]
+    messages.recover(celery.fleet)
+    assert celery.shown == [
+        (f"{SOURCE} {words} run {RUN}", page),
+        (f"{SOURCE} run {RUN}", ""),
+        ("", ""),
+    ]

@@ -1,0 +1,31 @@
+"""Puts messages about tasks on Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kombu.exceptions import OperationalError
+
+from workers.errors import RedisUnreachable
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+class Sender:
+    """Sends messages through a Celery app; safe to share between threads."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def send(self, task: str, queue: str, *args: str | int, words: str = "", id_: str = "") -> None:
+        """Send *task* with *args*. Flower shows *words* (what the task does) and *id_*, to search for.
+
+        Raises `RedisUnreachable`.
+        """
+        try:
+            self._celery.send_task(task, args, queue=queue, argsrepr=words, kwargsrepr=id_)
+        except OperationalError:
+            raise RedisUnreachable(
+                "Redis went away before the fleet could be told: it looks by itself once Redis is back."
+            ) from None
