@@ -1,7 +1,7 @@
-"""PagerDuty on loopback: accounts made from a seed, with limits, faults and a truth to check against.
+"""PagerDuty on loopback: accounts made from a seed, with limits, faults and the truth to compare with.
 
-Written from PagerDuty's public rules alone. It imports nothing of the product, so that a
-mistake there can't hide here.
+It follows only PagerDuty's public rules. It imports nothing of the product, so that a mistake
+there can't be repeated here.
 """
 
 from simulator.accounts import AccountSpec, KeySpec, demo_accounts, read_accounts

@@ -40,7 +40,7 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Set *stop* when stdin ends, as it does when the parent is gone."""
+    """Set *stop* when stdin ends, which also happens when the parent ends."""
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 4_096):
@@ -68,7 +68,7 @@ async def _run(specs: tuple[AccountSpec, ...], options: argparse.Namespace) -> N
 
 
 def main() -> int:
-    """Serve until SIGTERM, Ctrl-C or the end of the leash; 0 then, 1 if the start failed."""
+    """Serve until SIGTERM, Ctrl-C or the end of the leash. Return 0, or 1 if the start failed."""
     options = _arguments()
     try:
         specs = demo_accounts() if options.demo else read_accounts(options.accounts)

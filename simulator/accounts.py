@@ -1,4 +1,4 @@
-"""What an account is made of: its size, period, plan, keys and habits; read from JSON."""
+"""Reads descriptions of accounts from JSON: size, period, plan, keys and habits."""
 
 import dataclasses
 import json
@@ -13,41 +13,41 @@ LIMIT = 960  # requests per minute and key: PagerDuty's published limit
 
 
 class SpecError(ValueError):
-    """One sentence saying which part of an account description is wrong."""
+    """Says in one sentence which part of an account description is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """A credential: what it may see, and its own budget per minute."""
+    """A credential, with its rights and its budget per minute."""
 
     key: str
     kind: Literal["account", "user"] = "account"
     read_only: bool = True
     disabled: bool = False
     limit: int = LIMIT
-    first_reset_seconds: float | None = None  # when the first minute ends; None: nobody knows
+    first_reset_seconds: float | None = None  # when the first minute ends; None: at a random time
     others_after: int | None = (
-        None  # after so many requests the customer's own tools use the key ...
+        None  # after this many requests the customer's own tools use the key ...
     )
     others_leave: int = 20  # ... and leave this much of the minute, ...
-    others_reset_seconds: float = 7  # ... which then ends after so many seconds
-    oncalls_limit: int = 120  # /oncalls has a further limit; PagerDuty does not publish it
-    user: int = 0  # whose key it is, for user keys: the user's number
-    sees: float = 1.0  # user keys: share of incidents, schedules and teams their user may see
-    forbidden: tuple[str, ...] = ()  # paths (fnmatch) that answer 403: role or scope
+    others_reset_seconds: float = 7  # ... which then ends after this many seconds
+    oncalls_limit: int = 120  # an additional limit for /oncalls; PagerDuty does not publish it
+    user: int = 0  # for user keys: the user's number
+    sees: float = 1.0  # for user keys: share of incidents, schedules and teams they may see
+    forbidden: tuple[str, ...] = ()  # paths (fnmatch) that answer 403, because of role or scope
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How the service behaves where its documentation is silent, and how fast it answers."""
+    """How the service behaves if its documentation doesn't say, and how fast it answers."""
 
     limit_window: Literal["fixed", "sliding"] = "fixed"
     over_limit: Literal["clamp", "refuse"] = "clamp"  # a `limit` above the maximum
-    cap_body: Literal["auto", "2001", "2002"] = "auto"  # which of the two seen 400 bodies
-    served: Mapping[str, int] = field(default_factory=dict)  # path -> most items ever served
-    ties: bool = False  # equal sort keys come in another order at each request
+    cap_body: Literal["auto", "2001", "2002"] = "auto"  # which of the two known 400 bodies
+    served: Mapping[str, int] = field(default_factory=dict)  # path -> most items per page
+    ties: bool = False  # records with equal sort keys change their order at each request
     gzip: bool = False
-    cursor_seconds: float | None = None  # lifetime of a cursor; None: for ever
+    cursor_seconds: float | None = None  # lifetime of a cursor; None: unlimited
     log_default_days: float = 31
     log_max_days: float | None = None
     latency_ms: float = 0
@@ -56,16 +56,16 @@ class Habits:
 
 @dataclass(frozen=True, slots=True)
 class AccountSpec:
-    """One account; the same spec and anchor always give the same records."""
+    """One account. The same spec and anchor always give the same records."""
 
     subdomain: str
     region: Literal["us", "eu"] = "us"
     seed: int = 1
     time_zone: str = "America/New_York"
     anchor: str | None = None  # ISO 8601 end of the generated period; None: the start of the server
-    days: float = 90  # incidents are spread over so many days before the anchor
-    dense_days: float = 0  # a stretch of so many days, in the middle of the period, ...
-    dense_share: float = 0  # ... that holds this share of all incidents
+    days: float = 90  # incidents are spread over this many days before the anchor
+    dense_days: float = 0  # this many days, in the middle of the period, ...
+    dense_share: float = 0  # ... contain this share of all incidents
     incidents: int = 200
     log_entries_per_incident: float = 4
     services: int = 12
@@ -75,14 +75,14 @@ class AccountSpec:
     schedules: int = 3
     shift_schedules: int = 2
     audit_records: int = 300
-    ids_from: int = 0  # accounts with other numbers here share no id of a record
+    ids_from: int = 0  # accounts with different numbers have different record ids
     abilities_off: tuple[str, ...] = ()
     keys: tuple[KeySpec, ...] = ()
     habits: Habits = Habits()
 
 
 def _build(cls: type[Any], data: Any, where: str) -> Any:
-    """Return *cls* made from a JSON object, refusing names it does not have."""
+    """Return *cls* made from a JSON object, refusing unknown names."""
     if not isinstance(data, Mapping):
         raise SpecError(f"{where} must be a JSON object.")
     known = {f.name for f in dataclasses.fields(cls)}
@@ -99,7 +99,7 @@ def _build(cls: type[Any], data: Any, where: str) -> Any:
 
 
 def account_from(data: Any, where: str = "account") -> AccountSpec:
-    """Return the account a JSON object describes; SpecError names what is wrong with it."""
+    """Return the account that a JSON object describes; SpecError if it is wrong."""
     if not isinstance(data, Mapping):
         raise SpecError(f"{where} must be a JSON object.")
     values = dict(data)
@@ -133,13 +133,13 @@ def read_accounts(path: Path) -> tuple[AccountSpec, ...]:
 
 
 def demo_accounts() -> tuple[AccountSpec, ...]:
-    """Return the demo's three accounts: one too big for one window or one budget, one off-plan."""
+    """Return the demo's three accounts: one is too big for one window or one budget, one lacks parts of the plan."""
     return (
         AccountSpec(
             "northwind", "us", seed=11, days=90, dense_days=5, dense_share=0.88,
             incidents=12_600, log_entries_per_incident=2, services=60, users=45, teams=9,
             escalation_policies=24, schedules=10, shift_schedules=5, audit_records=2_400,
-            # The customer's own tools spend the rest of a minute: whoever collects has to wait.
+            # The customer's own tools use up the rest of a minute, so the collector has to wait.
             keys=(KeySpec("demo-northwind-key+1", others_after=150, others_leave=0),),
             habits=Habits(latency_ms=40, jitter_ms=30),
         ),

@@ -1,4 +1,4 @@
-"""The endpoints: which handler answers a path, and what it answers."""
+"""The endpoints: which handler answers a path, and with what."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simulator.views import view
 
 Answer = bytes | tuple[int, bytes]
 Handler = Callable[[Call], Answer]
-# include[] values that need an ability: (ability, what its absence answers)
+# include[] values that need an ability: (ability, answer without it)
 INCLUDE_GATES = {
     "conference_bridge": ("coordinated_responding", lacks_ability("coordinated_responding")),
     "escalation_rule_assignment_strategies": ("round_robin", forbidden()),
@@ -32,7 +32,7 @@ ABILITIES = (
 
 
 def gate(call: Call, listing: Listing) -> None:
-    """Refuse what the account's plan lacks."""
+    """Refuse endpoints that the account's plan lacks."""
     if listing.ability and not call.account.has(listing.ability):
         raise lacks_ability(listing.ability)
     for include in call.params.includes:
@@ -42,7 +42,7 @@ def gate(call: Call, listing: Listing) -> None:
 
 
 def render(call: Call, listing: Listing, record: Record) -> bytes:
-    """Return a record as this request sees it in a list."""
+    """Return a record as this request gets it in a list."""
     return view(call.account, record, call.params.includes, call.zone(listing.zone))
 
 
@@ -55,7 +55,7 @@ def get_list(listing: Listing, call: Call) -> Answer:
 
 
 def get_item(listing: Listing, call: Call) -> Answer:
-    """Answer one record by id; incidents by number too."""
+    """Answer one record by id, or an incident by number."""
     gate(call, listing)
     body = view(
         call.account,
@@ -73,7 +73,7 @@ def wrap(name: str, body: bytes) -> bytes:
 
 
 def get_me(call: Call) -> Answer:
-    """Answer who the key belongs to; an account key belongs to nobody."""
+    """Answer the user of the key; an account key has no user."""
     if call.key.kind != "user":
         raise account_key_has_no_user()
     call.ids = (call.account.id("users", call.key.user),)
@@ -106,7 +106,7 @@ def get_story(call: Call) -> Answer:
 
 
 def get_part(parts: Callable[[Call, Incident], list[Any]], wrapper: str, call: Call) -> Answer:
-    """Answer what belongs to one incident, all at once."""
+    """Answer one kind of part of an incident, all parts at once."""
     return orjson.dumps({wrapper: parts(call, call.find("incidents"))})
 
 
@@ -133,7 +133,7 @@ def get_audit(call: Call) -> Answer:
 
 
 def get_audit_of(kind: str, call: Call) -> Answer:
-    """Answer the audit trail of one resource, which needs no audit ability of its own."""
+    """Answer the audit trail of one resource, which doesn't need the audit ability."""
     root = call.find(kind)
     store = call.account.stores["audit_records"]
     rows = [
@@ -195,7 +195,7 @@ for _path, _handler in sorted(ROUTES.items(), key=lambda r: r[0].count("{")):  #
 
 
 def route(path: str) -> tuple[str, tuple[str, ...], Handler]:
-    """Return the pattern, the ids and the handler of a path; one that answers 404 if unknown."""
+    """Return the pattern, the ids and the handler of a path. The handler of an unknown path answers 404."""
     if (handler := ROUTES.get(path)) is not None and "{" not in path:
         return path, (), handler
     parts = path.split("/")[1:]

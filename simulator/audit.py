@@ -1,4 +1,4 @@
-"""Audit records: who changed what, newest first, kept twelve months."""
+"""Audit records: who changed which object, newest first, kept for twelve months."""
 
 import random
 from typing import Any
@@ -15,7 +15,7 @@ METHODS = ("api_token", "browser", "identity_provider", "oauth", "browser")
 
 
 def generate(account: Names) -> list[Record]:
-    """Return the generated records: 13 months of them, so that some are older than is kept."""
+    """Return the generated records: 13 months of them, so that some are older than PagerDuty keeps."""
     dice = random.Random(f"{account.spec.seed}/{account.spec.subdomain}/audit")
     span = 395 * DAY_SECONDS * 1_000
     ages = sorted((dice.randrange(span) for _ in range(account.spec.audit_records)), reverse=True)
@@ -31,7 +31,7 @@ def record(account: Names, number: int, at: float, body: bytes | None = None) ->
 
 
 def body(account: Names, record: Record) -> Body:
-    """Return a generated audit record; every tenth has no actors, pairs share a request."""
+    """Return a generated audit record. Every tenth has no actors, and pairs share a request."""
     n = record.number
     subject = SUBJECTS[n % len(SUBJECTS)]
     stores = account.spec
@@ -46,7 +46,7 @@ def body(account: Names, record: Record) -> Body:
 def compose(
     account: Names, record: Record, who: Body | None, root: Body, action: str, method: str
 ) -> Body:
-    """Return an audit record saying that *who* did *action* to *root*."""
+    """Return an audit record that says that *who* did *action* to *root*."""
     n = record.number
     bare = {"id": root["id"], "type": root["type"], "summary": root["summary"],
             "self": root["self"], "html_url": root["html_url"]}  # fmt: skip

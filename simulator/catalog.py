@@ -3,19 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-CAP = 10_000  # offset + limit may not pass it
+CAP = 10_000  # maximum of offset + limit
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One list endpoint; with *item*, also the endpoint of one record."""
+    """One list endpoint, and with *item* also the endpoint of one record."""
 
     path: str
-    kind: str  # of the records, and so the store
+    kind: str  # kind of the records, which names the store
     wrapper: str
     item: str | None = None
     window: Literal["incidents", "log_entries", "audit"] | None = None
-    zone: Literal["utc", "account"] = "utc"  # of times, unless time_zone is sent
+    zone: Literal["utc", "account"] = "utc"  # time zone of the answer, unless time_zone is sent
     filters: tuple[str, ...] = ()
     sorts: tuple[str, ...] = ()
     ability: str | None = None
@@ -61,6 +61,6 @@ STORY = Listing(
     filters=("is_overview",),
 )  # fmt: skip
 
-LISTINGS = (INCIDENTS, LOG_ENTRIES, SERVICES, TEAMS, USERS, POLICIES)  # served alike: list and item
-# Resources whose audit trail can be read one by one.
+LISTINGS = (INCIDENTS, LOG_ENTRIES, SERVICES, TEAMS, USERS, POLICIES)  # same for list and item
+# Resources that have an audit trail of their own.
 AUDITED = ("users", "teams", "services", "schedules", "escalation_policies", "v3/schedules")

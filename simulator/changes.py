@@ -1,4 +1,4 @@
-"""Changes while serving: one by one on demand, or as churn; every one leaves a version behind."""
+"""Changes while serving, single ones on demand or as churn. Every change leaves a version."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LIVE_LOG = 10**9  # log entries from this number on were written while serving
 
 
 class ChangeError(ValueError):
-    """One sentence saying why a change can't be made."""
+    """Says in one sentence why a change can't be made."""
 
 
 @dataclass(slots=True)
 class Change:
-    """The account to change, when, with which dice, and the arguments sent along."""
+    """The account to change, the time, the dice, and the arguments that were sent."""
 
     account: Account
     now: float
@@ -40,7 +40,7 @@ class Change:
     args: dict[str, Any]
 
     def chosen(self, kind: str, fits: Callable[[Any], bool] = lambda _: True) -> Any:
-        """Return the record with the id sent, or any that fits."""
+        """Return the record with the id that was sent, or any record that fits."""
         store = self.account.store(kind)
         if (id := self.args.get("id")) is not None:
             if id not in store.by_id:
@@ -54,13 +54,13 @@ class Change:
         raise ChangeError(f"{kind} has no record to choose.")
 
     def live(self) -> int:
-        """Return the next number for a record made while serving."""
+        """Return the next number for a record that is created while serving."""
         self.account.next_live += 1
         return self.account.next_live
 
 
 def create(kind: str, change: Change) -> Record:
-    """Add a record of a setting, by the name sent or a generated one."""
+    """Add a record of a setting, with the name that was sent or a generated one."""
     account, number = change.account, change.live()
     generated = account.name(kind, number)
     name = change.args.get("name") or generated
@@ -73,7 +73,7 @@ def create(kind: str, change: Change) -> Record:
 
 
 def rename(kind: str, change: Change) -> Record:
-    """Give a setting another name, which moves it in lists by name."""
+    """Give a setting another name, which moves it in lists that are sorted by name."""
     record: Record = change.chosen(kind)
     store = change.account.store(kind)
     name = change.args.get("name") or f"{change.dice.choice('ABMXZé')}-renamed {change.live()}"
@@ -90,7 +90,7 @@ def rename(kind: str, change: Change) -> Record:
 
 
 def delete(kind: str, change: Change) -> Record:
-    """Delete a setting; references to it stay, memberships go with it."""
+    """Delete a setting. References to it stay, and its memberships are deleted too."""
     record: Record = change.chosen(kind)
     _audited(change, kind, record, "delete")
     change.account.store(kind).remove(record, change.now)
@@ -122,7 +122,7 @@ def add_audit_record(change: Change) -> Record:
 
 
 def add_member(change: Change) -> Record:
-    """Put a user into a team that the user is not in yet."""
+    """Add a user to a team that doesn't have this user yet."""
     account = change.account
     members = account.stores["members"]
     for _ in range(200 if account.stores["teams"].rows and account.stores["users"].rows else 0):
@@ -136,7 +136,7 @@ def add_member(change: Change) -> Record:
 
 
 def remove_member(change: Change) -> Record:
-    """Take a user out of a team."""
+    """Remove a user from a team."""
     record: Record = change.chosen("members")
     change.account.stores["members"].remove(record, change.now)
     return record
@@ -168,7 +168,7 @@ def create_incident(change: Change) -> Record:
         incident.body_ = orjson.dumps(
             body | {"title": title, "summary": f"[#{incident.number}] {title}"}
         )
-    _ = account.log_of  # made from what was there before, so before anything is added
+    _ = account.log_of  # must happen before anything is added, because it uses the earlier entries
     account.stores["incidents"].add(incident, change.now)
     _logged(change, incident, "trigger", at, incident.number * incidents.STORY_SLOTS)
     return incident
@@ -193,7 +193,7 @@ def _logged(
 
 
 def _turn(status: str, what: str, fits: Sequence[str], change: Change) -> Record:
-    """Bring an incident into another status, with the log entry that says so."""
+    """Give an incident another status, and add its log entry."""
     account = change.account
     incident: Incident = change.chosen("incidents", lambda i: i.status in fits)
     if incident.status not in fits:
@@ -235,7 +235,7 @@ def apply(account: Account, do: str, dice: random.Random, args: dict[str, Any]) 
 
 @dataclass(slots=True)
 class Churn:
-    """Changes that happen by themselves while an account is read, so many of them."""
+    """A number of changes that happen by themselves while an account is read."""
 
     account: Account
     operations: tuple[str, ...]
@@ -260,7 +260,7 @@ class Churn:
             self.step()
 
     def step(self) -> None:
-        """Make the next change; one that can't be made (nothing left to delete) is passed over."""
+        """Make the next change. Skip a change that can't be made, for example because nothing is left to delete."""
         if self.made >= self.count:
             return
         self.made += 1

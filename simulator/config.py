@@ -29,7 +29,7 @@ def _some(dice: random.Random, count: int, wanted: int) -> list[int]:
 
 
 def service(account: Names, record: Record) -> Body:
-    """Return a service; its integrations are references until asked for."""
+    """Return a service. Its integrations are references, unless they are asked for."""
     n, dice = record.number, account.rng("services", record.number)
     support = dice.random() < 0.4
     hours = {"type": "fixed_time_per_day", "time_zone": dice.choice(words.ZONES),
@@ -63,7 +63,7 @@ def service(account: Names, record: Record) -> Body:
 
 
 def policy_of(account: Names, service_number: int) -> int:
-    """Return the number of a service's escalation policy; a few name a deleted one."""
+    """Return the number of a service's escalation policy. A few services name a deleted policy."""
     count = account.spec.escalation_policies
     return service_number % count if count and service_number % 23 != 22 else 9_000 + service_number
 
@@ -74,7 +74,7 @@ def _reference_of(body: Body) -> Body:
 
 
 def service_more(account: Names, record: Record) -> Body:
-    """Return what a service shows on request; integration keys and addresses are secrets."""
+    """Return the parts of a service that are only shown on request. Integration keys and addresses are secrets."""
     dice = account.rng("integrations", record.number)
     kinds = ("events_api_v2_inbound_integration", "generic_email_inbound_integration",
              "aws_cloudwatch_inbound_integration")  # fmt: skip
@@ -102,7 +102,7 @@ def service_more(account: Names, record: Record) -> Body:
 
 
 def user(account: Names, record: Record) -> Body:
-    """Return a user; contact methods and notification rules are references until asked for."""
+    """Return a user. Contact methods and notification rules are references, unless they are asked for."""
     n, dice = record.number, account.rng("users", record.number)
     more = user_more(account, record)
     return _head(account, "users", "user", record) | {
@@ -125,7 +125,7 @@ def user(account: Names, record: Record) -> Body:
 
 
 def user_more(account: Names, record: Record) -> Body:
-    """Return what a user shows on request: addresses, rules, subdomains, and calendar secrets."""
+    """Return the parts of a user that are only shown on request: addresses, rules, subdomains, calendar secrets."""
     dice = account.rng("contacts", record.number)
     base = f"https://api.pagerduty.com/users/{record.id}"
     phone = f"555{dice.randint(1_000_000, 9_999_999)}"
@@ -169,13 +169,13 @@ def team(account: Names, record: Record) -> Body:
 
 
 def member(account: Names, record: Record) -> Body:
-    """Return a membership: a user and a role, no id."""
+    """Return a membership: a user and a role, without an id."""
     return {"user": account.ref("users", record.number),
             "role": ("manager", "responder", "observer")[record.number % 3]}  # fmt: skip
 
 
 def escalation_policy(account: Names, record: Record) -> Body:
-    """Return an escalation policy; some end in a deleted user, some aim at people directly."""
+    """Return an escalation policy. Some end with a deleted user, some name people directly."""
     spec, n = account.spec, record.number
     dice = account.rng("escalation_policies", n)
     rules = []
@@ -236,7 +236,7 @@ def _used_by(account: Names, kind: str, n: int) -> Body:
 
 
 def crew(account: Names, kind: str, n: int) -> list[int]:
-    """Return the numbers of the users in a schedule's rotation; every seventh has left."""
+    """Return the numbers of the users in a schedule's rotation. Every seventh schedule has a deleted user."""
     people = _some(account.rng(f"crew/{kind}", n), account.spec.users, 4)
     return [*people, 9_000 + n] if n % 7 == 6 or not people else people
 

@@ -22,7 +22,7 @@ Data = dict[str, Any]
 
 
 class ControlError(ValueError):
-    """One sentence saying what is wrong with a control request."""
+    """Says in one sentence what is wrong with a control request."""
 
 
 def answer(simulator: State, path: str, request: Request) -> Reply:
@@ -87,7 +87,7 @@ def set_key(simulator: State, data: Data, _: Request) -> Any:
 
 
 def rename(simulator: State, data: Data, _: Request) -> Any:
-    """Give an account another subdomain, which its links carry from now on; here it keeps its name."""
+    """Give an account another subdomain, which its links have from now on. Here it keeps its name."""
     account = _account(simulator, data)
     account.subdomain = str(data["subdomain"])
     return _describe(simulator, account)
@@ -108,12 +108,12 @@ def _fault(rule: Fault) -> Data:
 
 
 def faults(simulator: State, data: Data, _: Request) -> Any:
-    """Return the rules in force, with how often each fired."""
+    """Return the active rules, and how often each fired."""
     return [_fault(rule) for rule in simulator.faults.rules]
 
 
 def add_fault(simulator: State, data: Data, _: Request) -> Any:
-    """Put a fault rule in force."""
+    """Activate a fault rule."""
     return _fault(simulator.faults.add(data))
 
 
@@ -123,7 +123,7 @@ def kinds(simulator: State, data: Data, _: Request) -> Any:
 
 
 def clear_faults(simulator: State, data: Data, _: Request) -> Any:
-    """Take the rule of that number, or all, out of force."""
+    """Deactivate the rule with that number, or all rules."""
     simulator.faults.clear(int(data["number"]) if "number" in data else None)
     return {}
 
@@ -137,7 +137,7 @@ def mutate(simulator: State, data: Data, _: Request) -> Any:
 
 
 def start_churn(simulator: State, data: Data, _: Request) -> Any:
-    """Start changes by themselves: every so many requests of the account, or milliseconds."""
+    """Start churn: a change every so many requests of the account, or milliseconds."""
     values = {**data, "account": _account(simulator, data), "operations": tuple(data["operations"])}
     churn = Churn(**values)
     simulator.churns.append(churn)
@@ -168,12 +168,12 @@ def stop_churn(simulator: State, data: Data, _: Request) -> Any:
 
 
 def stats(simulator: State, data: Data, _: Request) -> Any:
-    """Return what was asked and answered so far."""
+    """Return counts of requests and answers so far."""
     return simulator.stats.summary(simulator.limits, simulator.faults.fired)
 
 
 def reset_stats(simulator: State, data: Data, _: Request) -> Any:
-    """Start counting anew; budgets and rules stay."""
+    """Reset the counts. Budgets and rules stay."""
     simulator.stats.reset()
     simulator.limits.reset_counts()
     simulator.faults.fired.clear()
@@ -187,7 +187,7 @@ def requests(simulator: State, data: Data, _: Request) -> Any:
 
 
 def truth_of(simulator: State, data: Data, request: Request) -> Any:
-    """Stream an account's records of one resource; parameters are the API's own."""
+    """Stream an account's records of one resource. The parameters are those of the API."""
     account, resource = _account(simulator, data), data["resource"]
     truth.check(resource)
     params = Params([p for p in request.query if p[0] not in ("account", "resource", "history")])

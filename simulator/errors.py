@@ -1,4 +1,4 @@
-"""PagerDuty's error answers: their shapes, kept as data."""
+"""PagerDuty's error answers, as data."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ REASONS = {
 
 
 class Refusal(Exception):
-    """An answer that is no success, raised wherever it is decided."""
+    """An error answer, raised in the code that decides it."""
 
     def __init__(self, status: int, body: bytes, content_type: str = "application/json") -> None:
         super().__init__(status, body)
@@ -31,7 +31,7 @@ class Refusal(Exception):
 
 
 def refusal(status: int, message: str, code: int | None = None, **more: Any) -> Refusal:
-    """Return the usual shape: a message, its code, and whatever else."""
+    """Return the usual shape: a message, its code, and other members."""
     error: dict[str, Any] = {"message": message}
     if code is not None:
         error["code"] = code
@@ -39,27 +39,27 @@ def refusal(status: int, message: str, code: int | None = None, **more: Any) -> 
 
 
 def html(status: int) -> Refusal:
-    """Return an answer that is not JSON, as gateways and a refused key give it."""
+    """Return an answer that isn't JSON, as gateways send it, and PagerDuty for a refused key."""
     return Refusal(
         status, HTML.format(status, REASONS[status]).encode(), "text/html; charset=utf-8"
     )
 
 
 def invalid(words: Any = " is invalid.") -> Refusal:
-    """Return the 400 for an argument that makes no sense; *words* become `errors`."""
+    """Return the 400 for an invalid argument. *words* become `errors`."""
     listed = words if isinstance(words, dict) else [words]
     return refusal(400, "Invalid Input Provided", 2001, errors=listed)
 
 
 def over_cap(code: str) -> Refusal:
-    """Return one of the two bodies seen where offset + limit passes 10 000."""
+    """Return one of the two known bodies for offset + limit above 10 000."""
     if code == "2001":
         return invalid("Offset must be less than 10001.")
     return refusal(400, "Arguments Caused Error", 2002, errors=[CAP_WORDS])
 
 
 def not_found(code: int | None = 2100) -> Refusal:
-    """Return the 404; some endpoints leave the code out."""
+    """Return the 404. Some endpoints leave out the code."""
     return refusal(404, "Not Found", code)
 
 

@@ -1,4 +1,4 @@
-"""Faults on demand: rules that say which requests go wrong, how, and how often."""
+"""Faults on demand: rules that say which requests fail, how, and how often."""
 
 import random
 import time
@@ -10,7 +10,7 @@ from typing import Any
 
 from simulator import hostile
 
-# What a fault does to a request; an account that means harm does what `simulator.hostile` says.
+# The faults that happen by accident. `simulator.hostile` has those of hostile accounts.
 ACCIDENTS = {
     "status_500": "500 with HTML, as gateways answer.",
     "status_502": "502 with HTML.",
@@ -38,23 +38,23 @@ NEEDS = {"cursor_expired": "cursor", "cursor_repeated": "cursor", "duplicate": "
 
 
 class FaultError(ValueError):
-    """One sentence saying what is wrong with a fault rule."""
+    """Says in one sentence what is wrong with a fault rule."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """A rule: requests it matches go wrong, each with a probability, or only the next so many."""
+    """A rule: matching requests fail, each with a probability, or only a number of them."""
 
     kind: str
     account: str | None = None
     key: str | None = None
     path: str = "*"  # fnmatch over the path; * matches slashes too
     probability: float = 1.0
-    next: int | None = None  # how many more times it fires; None: without end
-    each: int | None = None  # how many times it fires for one path; None: without end
-    param: str | None = None  # only requests that send a parameter of this name
-    skip: int = 0  # let so many matching requests pass first
-    lasting: float | None = None  # seconds from its first request on; None: without end
+    next: int | None = None  # how many more times it fires; None: unlimited
+    each: int | None = None  # how many times it fires for one path; None: unlimited
+    param: str | None = None  # only requests that have a parameter with this name
+    skip: int = 0  # this many matching requests pass first
+    lasting: float | None = None  # seconds since its first request; None: unlimited
     seconds: float = 1.0
     served: int = 10
     number: int = 0
@@ -64,7 +64,7 @@ class Fault:
     began: float | None = field(default=None, repr=False)
 
     def strikes(self, account: str, key: str, path: str) -> bool:
-        """Tell whether this request goes wrong, and count it if so."""
+        """Say whether this request fails, and if so count it."""
         if self.next == 0 or (self.account or account) != account or (self.key or key) != key:
             return False
         if not fnmatchcase(path, self.path):
@@ -90,7 +90,7 @@ class Fault:
 
 
 class Faults:
-    """All rules in force; the first one that strikes wins."""
+    """All active rules. The first one that strikes wins."""
 
     def __init__(self) -> None:
         self.rules: list[Fault] = []
@@ -98,7 +98,7 @@ class Faults:
         self.added = 0
 
     def add(self, data: dict[str, Any]) -> Fault:
-        """Put a rule in force; FaultError if it makes no sense."""
+        """Activate a rule; FaultError if it is invalid."""
         values = dict(data)
         seed = values.pop("seed", self.added)
         if values.get("kind") not in KINDS:
@@ -113,7 +113,7 @@ class Faults:
         return rule
 
     def pick(self, account: str, key: str, path: str, params: Collection[str]) -> Fault | None:
-        """Return the fault a request with *params* (names) meets."""
+        """Return the fault for a request with *params* (names)."""
         for rule in self.rules:
             if NEEDS.get(rule.kind, "") not in ("", *params):
                 continue
@@ -125,5 +125,5 @@ class Faults:
         return None
 
     def clear(self, number: int | None = None) -> None:
-        """Take one rule, or all, out of force."""
+        """Deactivate one rule, or all rules."""
         self.rules = [r for r in self.rules if number is not None and r.number != number]

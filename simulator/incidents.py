@@ -1,4 +1,4 @@
-"""Incidents: when they happened, what became of them, and their bodies of about 2.5 KB."""
+"""Incidents: their times, their statuses, and their bodies of about 2.5 KB."""
 
 import random
 from typing import Any
@@ -11,11 +11,11 @@ from simulator.records import Incident, make_id
 from simulator.times import DAY_SECONDS, iso
 
 Body = dict[str, Any]
-STORY_SLOTS = 64  # log entry numbers kept free for each incident
+STORY_SLOTS = 64  # log entry numbers reserved for each incident
 
 
 def generate(account: Names) -> list[Incident]:
-    """Return the account's incidents, numbered in order of creation; bodies come later."""
+    """Return the account's incidents, numbered in order of creation. Their bodies are made later."""
     spec, dice = account.spec, random.Random(f"{account.spec.seed}/{account.spec.subdomain}/times")
     period, dense = spec.days * DAY_SECONDS, spec.dense_days * DAY_SECONDS
     first, middle = account.anchor - period, account.anchor - period / 2
@@ -65,7 +65,7 @@ def reference(account: Names, incident: Incident) -> Body:
 
 
 def responder(account: Names, incident: Incident) -> int:
-    """Return the number of the user who works on an incident; a few have left since."""
+    """Return the number of the user who works on an incident. A few of these users were deleted."""
     n = incident.number
     return n * 17 % account.spec.users if account.spec.users and n % 41 else 9_000 + n % 5
 
@@ -158,7 +158,7 @@ def _state(account: Names, incident: Incident, alerts: int, who: int) -> Body:
 
 
 def restated(account: Names, incident: Incident, old: bytes, at: float) -> bytes:
-    """Return a body that says what *incident* says now; `updated_at` is *at*."""
+    """Return a body with the current status of *incident*; `updated_at` is *at*."""
     known = orjson.loads(old)
     state = _state(account, incident, known["alert_counts"]["all"], responder(account, incident))
     state["updated_at"] = state["last_status_change_at"] = iso(at)
@@ -166,7 +166,7 @@ def restated(account: Names, incident: Incident, old: bytes, at: float) -> bytes
 
 
 def more(account: Names, incident: Incident) -> Body:
-    """Return what an incident shows on request only."""
+    """Return the parts of an incident that are only shown on request."""
     bridge = {"conference_number": f"+1-415-555-{incident.number % 10_000:04d},,,,1234#",
               "conference_url": f"https://meet.example/{incident.id.lower()}"}  # fmt: skip
     return {"conference_bridge": bridge, "custom_fields": custom_fields(incident)}
@@ -201,7 +201,7 @@ def alerts(account: Names, incident: Incident, current: Body) -> list[Body]:
 
 
 def notes(account: Names, incident: Incident) -> list[Body]:
-    """Return the incident's notes, none to two; the second one was edited by a bot."""
+    """Return the incident's notes, up to two. A bot edited the second one."""
     made = []
     for slot in range(incident.number % 3):
         user = account.ref("users", responder(account, incident))

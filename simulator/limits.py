@@ -1,4 +1,4 @@
-"""The rate limits: requests admitted per minute and bucket, and what the headers say of it."""
+"""The rate limits: requests admitted per minute and bucket, and their headers."""
 
 import math
 from collections import deque
@@ -12,7 +12,7 @@ Shape = Literal["fixed", "sliding"]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One limit right after a request was judged against it."""
+    """The state of one limit, right after it admitted or refused a request."""
 
     admitted: bool
     limit: int
@@ -20,7 +20,7 @@ class Standing:
     reset_seconds: int
 
     def headers(self) -> list[tuple[str, str]]:
-        """Return the three headers; reset is a number of seconds, not a time."""
+        """Return the three headers. Reset is a number of seconds, not a time."""
         return [
             ("ratelimit-limit", str(self.limit)),
             ("ratelimit-remaining", str(self.remaining)),
@@ -30,7 +30,7 @@ class Standing:
 
 @dataclass(slots=True)
 class Window:
-    """A limit over a fixed window of its own phase, or over the time just passed."""
+    """A limit that counts in fixed windows with their own phase, or over the last minute."""
 
     limit: int
     shape: Shape
@@ -40,12 +40,12 @@ class Window:
     used: int = 0
     admissions: deque[float] = field(default_factory=deque)  # of the last minute
     total: int = 0  # ever admitted
-    interrupted: bool = False  # others had their turn
+    interrupted: bool = False  # others used it up
     refused: int = 0
     worst: int = 0  # most requests admitted in any one minute
 
     def judge(self, now: float) -> Standing:
-        """Admit or refuse one request at *now*; refused ones cost nothing."""
+        """Admit or refuse one request at *now*. A refused request costs nothing."""
         while self.admissions and self.admissions[0] <= now - self.minute_seconds:
             self.admissions.popleft()
         period = int((now + self.phase) // self.minute_seconds)
@@ -70,14 +70,14 @@ class Window:
 
 
 class Limits:
-    """The buckets of all credentials: one per key, per user for user keys, one more for /oncalls."""
+    """The buckets of all credentials: one per key, or per user for user keys, and one more for /oncalls."""
 
     def __init__(self, minute_seconds: float) -> None:
         self.minute_seconds = minute_seconds
         self.windows: dict[str, Window] = {}
 
     def _open(self, name: str, key: KeySpec, shape: Shape, now: float) -> Window:
-        """Start a bucket in a phase no client can know, unless the key says when it resets."""
+        """Start a bucket at a random phase, which no client knows, unless the key says when it resets."""
         phase = (sum(name.encode()) * 7.919) % self.minute_seconds
         if key.first_reset_seconds is not None:
             phase = -(now + key.first_reset_seconds) % self.minute_seconds
@@ -86,7 +86,7 @@ class Limits:
         return window
 
     def _others(self, window: Window, key: KeySpec, now: float) -> None:
-        """Let the customer's own tools spend most of the minute, once, when it is their turn."""
+        """Let the customer's own tools use most of the minute, once, when the key says so."""
         if key.others_after is None or window.total != key.others_after or window.interrupted:
             return
         window.interrupted = True
@@ -95,7 +95,7 @@ class Limits:
         window.used = max(window.used, window.limit - key.others_leave)
 
     def judge(self, key: KeySpec, bucket: str, shape: Shape, path: str, now: float) -> Standing:
-        """Admit or refuse a request; of two limits the answer shows the nearer one."""
+        """Admit or refuse a request. If there are two limits, the answer shows the one with less left."""
         window = self.windows.get(bucket) or self._open(bucket, key, shape, now)
         window.limit = key.limit
         self._others(window, key, now)
@@ -109,7 +109,7 @@ class Limits:
         return further if further.remaining <= standing.remaining else standing
 
     def reset_counts(self) -> None:
-        """Forget worst and refused counts; the budgets stay as they are."""
+        """Reset the counts of worst and refused. The budgets stay."""
         for window in self.windows.values():
             window.refused = 0
             window.worst = len(window.admissions)

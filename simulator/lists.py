@@ -1,4 +1,4 @@
-"""Which records a list holds, and its pages: windows, filters, order, offset and cursor."""
+"""The records of a list, and its pages: windows, filters, order, offset and cursor."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _audit(call: Call, record: Record) -> dict[str, Any]:
     return body
 
 
-# parameter -> the values a record has for it; a record passes if one of them was asked for
+# parameter -> a record's values for it; a record passes if one of them was requested
 FILTERS: dict[str, Callable[[Call, Any], set[str]]] = {
     "statuses[]": lambda _, r: {r.status},
     "urgencies[]": lambda _, r: {r.urgency},
@@ -81,7 +81,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
 def bounds(call: Call, listing: Listing, bounded: bool = True) -> tuple[float, float]:
     """Return [since, until) of a list's window, with the defaults and maxima of its kind.
 
-    Not *bounded*, missing bounds mean everything, and nothing is too long.
+    If it isn't *bounded*, missing bounds mean everything, and any length is allowed.
     """
     since, until = call.time("since"), call.time("until")
     if not bounded:
@@ -118,7 +118,7 @@ def _incident_bounds(call: Call, since: float | None, until: float | None) -> tu
 def select(
     call: Call, listing: Listing, rows: Sequence[Any] | None = None, bounded: bool = True
 ) -> Sequence[Any]:
-    """Return every record the request asks for, in order; computed anew after any change."""
+    """Return every record that the request asks for, in order. A change makes it compute them again."""
     since, until = bounds(call, listing, bounded) if listing.window else (0, 0)
     store = call.account.store(listing.kind)
     asked = [
@@ -164,7 +164,7 @@ def _sorted(call: Call, listing: Listing, rows: Sequence[Any]) -> Sequence[Any]:
 def classic(
     call: Call, listing: Listing, rows: Sequence[Any], render: Callable[[Any], bytes]
 ) -> bytes:
-    """Return one page by offset, computed live; Refusal past the cap."""
+    """Return one page by offset, of the current list; Refusal above the cap."""
     limit, offset = page_bounds(call, listing)
     if call.account.spec.habits.ties and listing.window:
         rows = _with_loose_ties(call, rows)
@@ -196,7 +196,7 @@ def page_bounds(call: Call, listing: Listing) -> tuple[int, int]:
 
 
 def _with_loose_ties(call: Call, rows: Sequence[Any]) -> Sequence[Any]:
-    """Return the rows with equal sort values in another order than last time."""
+    """Return the rows, with a new order for those that have equal sort values."""
     field = (call.params.get("sort_by") or "created_at").partition(":")[0]
     key = SORTS.get(field, CREATED)
     dice = random.Random(call.now)
@@ -208,7 +208,7 @@ def _with_loose_ties(call: Call, rows: Sequence[Any]) -> Sequence[Any]:
 def cursor(
     call: Call, listing: Listing, rows: Sequence[Any], render: Callable[[Any], bytes]
 ) -> bytes:
-    """Return one page by cursor, newest first; the cursor keeps its place under new records."""
+    """Return one page by cursor, newest first. New records don't move the cursor."""
     limit = min(max(call.params.whole("limit", listing.limit_default), 1), listing.limit_max)
     if call.fault is not None and call.fault.kind == "smaller":
         limit = min(limit, call.fault.served)
@@ -234,7 +234,7 @@ def _token(call: Call, order: tuple[float, int]) -> str:
 
 
 def _place(call: Call, token: str) -> tuple[float, int]:
-    """Return where a cursor stands; a 400 if it is nonsense or too old."""
+    """Return the position of a cursor; a 400 if the cursor is invalid or too old."""
     try:
         at, number, issued = json.loads(base64.urlsafe_b64decode(token))
     except ValueError:

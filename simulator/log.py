@@ -1,4 +1,4 @@
-"""Log entries: the story of each incident, as the status changes of its body tell it."""
+"""Log entries of each incident, made from the status changes in its body."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ SUMMARIES = {
 
 
 def entry(incident: Incident, slot: int, what: str, at: float, who: int) -> LogEntry:
-    """Return the *slot*th entry of an incident's story."""
+    """Return entry number *slot* of an incident."""
     number = incident.number * incidents.STORY_SLOTS + slot
     id = make_id("log_entries", number, "R")
     made = LogEntry("log_entries", number, id, (int(at), number), int(at))
@@ -33,27 +33,27 @@ def entry(incident: Incident, slot: int, what: str, at: float, who: int) -> LogE
 
 
 def story(account: Names, incident: Incident) -> list[LogEntry]:
-    """Return the generated entries of an incident: every status change, and fillers between."""
+    """Return the generated entries of an incident: every status change, with fillers in between."""
     who = incidents.responder(account, incident)
     events: list[tuple[float, str]] = [(incident.created, "trigger")]
     if incident.acknowledged_at:
         events.append((incident.acknowledged_at, "acknowledge"))
     if incident.resolved_at:
         events.append((incident.resolved_at, "resolve"))
-    wanted = account.spec.log_entries_per_incident - 2.7  # what the status changes make on average
+    wanted = account.spec.log_entries_per_incident - 2.7  # number of status changes, on average
     extra = max(0, int(wanted + (incident.number * 37 % 100) / 100))
     until = min(incident.resolved_at or account.anchor, account.anchor)
     for slot in range(min(extra, incidents.STORY_SLOTS // 2)):
         at = min(
             incident.created + slot * slot * 11, until
-        )  # the first one in the trigger's second
+        )  # the first one is in the same second as the trigger
         events.append((at, FILLERS[(incident.number + slot) % len(FILLERS)]))
     events.sort(key=lambda event: event[0])
     return [entry(incident, slot, what, at, who) for slot, (at, what) in enumerate(events)]
 
 
 def body(account: Names, entry: LogEntry) -> Body:
-    """Return a log entry as lists show it; the raw event stays out until asked for."""
+    """Return a log entry as lists show it. The raw event is left out, unless it is asked for."""
     incident = entry.incident
     who = account.ref("users", entry.who)
     machine = entry.what in ("trigger", "assign", "notify", "escalate")

@@ -1,4 +1,4 @@
-"""An account's names: what its records are called, and how they refer to one another."""
+"""An account's names: the names of its records, and their references to one another."""
 
 import random
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from simulator.records import make_id
 from simulator.times import parse
 from simulator.words import FIRST_NAMES, LAST_NAMES, LAYERS, SYSTEMS, TEAM_NAMES
 
-GHOSTS = 9_000  # records from this number on are deleted ones: references to them remain
+GHOSTS = 9_000  # records from this number on are deleted, but references to them remain
 LIVE = 10_000  # records from this number on were created while serving
 
 
@@ -37,23 +37,23 @@ KIND_OF_TYPE = {kind.type: name for name, kind in KINDS.items() if name != "prio
 
 
 class Names:
-    """Whatever about an account follows from its description alone."""
+    """The parts of an account that follow from its description alone."""
 
     def __init__(self, spec: AccountSpec, started: float) -> None:
         self.spec = spec
         self.zone = ZoneInfo(spec.time_zone)
         self.started = started
         self.anchor = int(parse(spec.anchor, self.zone) if spec.anchor else started)
-        self.subdomain = spec.subdomain  # what links say; the spec's own stays what we call it
+        self.subdomain = spec.subdomain  # in links; elsewhere the simulator uses that of the spec
         self._references: dict[tuple[str, int], dict[str, Any]] = {}
         self._fragments: dict[tuple[str, int], orjson.Fragment] = {}
 
     def rng(self, kind: str, number: int) -> random.Random:
-        """Return the dice of one record: the same ones at every start."""
+        """Return the dice of one record, which are the same at every start."""
         return random.Random(f"{self.spec.seed}/{self.spec.subdomain}/{kind}/{number}")
 
     def name(self, kind: str, number: int) -> str:
-        """Return the generated name of a record; the same number has always the same name."""
+        """Return the generated name of a record. The same number always has the same name."""
         if kind == "users":
             first = FIRST_NAMES[number * 7 % len(FIRST_NAMES)]
             return f"{first} {LAST_NAMES[number * 11 % len(LAST_NAMES)]} {number}"
@@ -69,7 +69,7 @@ class Names:
         return f"{system} {'shift' if kind == 'v3_schedules' else 'on-call'} rota {number}"
 
     def id(self, kind: str, number: int, prefix: str = "P") -> str:
-        """Return the id of a record, which no other account has whose spec says so."""
+        """Return the id of a record. Accounts with another number in their spec don't have this id."""
         shift = 500_000 * kind.startswith("v3_") + self.spec.ids_from
         return make_id(kind.removeprefix("v3_"), number + shift, prefix)
 
@@ -85,18 +85,18 @@ class Names:
         return {"id": id, "type": type_, "summary": summary, **self.links(kind, id)}
 
     def ref(self, kind: str, number: int) -> dict[str, Any]:
-        """Return the reference to a generated record, as it was at the start; never change it."""
+        """Return the reference to a generated record, as it was at the start. Never change the result."""
         reference = self._references.get((kind, number))
         if reference is None:
             name = self.name(kind, number)
             reference = self.refer(kind, self.id(kind, number), name)
-            if GHOSTS <= number < LIVE and number % 2:  # some traces of deleted records are barer
+            if GHOSTS <= number < LIVE and number % 2:  # some deleted records have no links
                 reference |= {"self": None, "html_url": None}
             self._references[kind, number] = reference
         return reference
 
     def fragment(self, kind: str, number: int) -> orjson.Fragment:
-        """Return the reference to a generated record as JSON, for records made by the thousand."""
+        """Return the reference to a generated record as JSON, for records that are made by the thousand."""
         fragment = self._fragments.get((kind, number))
         if fragment is None:
             fragment = orjson.Fragment(orjson.dumps(self.ref(kind, number)))

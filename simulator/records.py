@@ -1,4 +1,4 @@
-"""Records with their whole history, in stores that keep them in the order lists serve them."""
+"""Records with their whole history, in stores that keep them in list order."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ SCRAMBLE = 22_695_477_001  # coprime to 36, so that ids are unique without count
 
 
 def make_id(kind: str, number: int, prefix: str = "P") -> str:
-    """Return the id of the *number*th record of *kind*: unique per kind, stable, not sequential."""
+    """Return the id of record *number* of *kind*: unique per kind, stable, not sequential."""
     value = (number * SCRAMBLE + sum(kind.encode()) * 1_000_003) % IDS_PER_KIND
     letters = []
     for _ in range(7):
@@ -21,7 +21,7 @@ def make_id(kind: str, number: int, prefix: str = "P") -> str:
 
 
 class Version(NamedTuple):
-    """A body and when it was the current one; None means since before the start, or still."""
+    """A body and the time when it was current. None means since before the start, or still."""
 
     since: float | None
     until: float | None
@@ -29,7 +29,7 @@ class Version(NamedTuple):
 
 
 class Record:
-    """One record: its current body, made when first asked for, and the bodies it had before."""
+    """One record: its current body, made on first use, and its earlier bodies."""
 
     __slots__ = (
         "body_",
@@ -51,7 +51,7 @@ class Record:
         self.number = number
         self.id = id
         self.order = order
-        self.created = created  # the time windows filter on
+        self.created = created  # the time that windows filter by
         self.body_ = body
         self.born: float | None = None  # when it appeared while serving
         self.changed: float | None = None
@@ -60,7 +60,7 @@ class Record:
 
 
 class Incident(Record):
-    """An incident, with what lists filter and sort by."""
+    """An incident, with the fields that lists filter and sort by."""
 
     __slots__ = ("acknowledged_at", "resolved_at", "service", "status", "urgency")
 
@@ -72,7 +72,7 @@ class Incident(Record):
 
 
 class LogEntry(Record):
-    """A log entry; rendered at each request, because there are so many."""
+    """A log entry. It is rendered at each request, because there are so many."""
 
     __slots__ = ("incident", "what", "who")
 
@@ -82,7 +82,7 @@ class LogEntry(Record):
 
 
 class Store:
-    """All records of one kind of one account, in list order; every change is kept as a version."""
+    """All records of one kind of one account, in list order. Every change is kept as a version."""
 
     def __init__(
         self, render: Callable[[Any], bytes], records: Iterable[Record], keep: bool = True
@@ -95,7 +95,7 @@ class Store:
         self.revision = 0
 
     def body(self, record: Record) -> bytes:
-        """Return the record's current body, making it if nobody asked before."""
+        """Return the record's current body, and make it on first use."""
         if record.body_ is not None:
             return record.body_
         body = self.render(record)
@@ -104,14 +104,14 @@ class Store:
         return body
 
     def add(self, record: Record, now: float) -> None:
-        """Put a record in its place as of *now*."""
+        """Insert a record at its place, as of *now*."""
         record.born = now
         insort(self.rows, record, key=attrgetter("order"))
         self.by_id[record.id] = record
         self.revision += 1
 
     def change(self, record: Record, body: bytes, now: float, order: Any = None) -> None:
-        """Make *body* the current version as of *now*, moving the record if its order changes."""
+        """Make *body* the current version as of *now*, and move the record if its order changes."""
         record.past.append(Version(self._since(record), now, self.body(record)))
         record.body_, record.changed = body, now
         if order is not None and order != record.order:
@@ -121,7 +121,7 @@ class Store:
         self.revision += 1
 
     def remove(self, record: Record, now: float) -> None:
-        """Delete a record as of *now*; its versions stay for the truth."""
+        """Delete a record as of *now*. Its versions stay for the truth."""
         self.body(record)
         record.gone = now
         self.rows.pop(self._place(record))
@@ -145,7 +145,7 @@ class Store:
         yield Version(self._since(record), record.gone, self.body(record))
 
     def body_at(self, record: Record, at: float) -> bytes | None:
-        """Return the version current at *at*, or None if the record did not exist then."""
+        """Return the version that was current at *at*, or None if the record did not exist then."""
         for version in self.versions(record):
             if (version.since is None or version.since <= at) and (
                 version.until is None or at < version.until

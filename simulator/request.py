@@ -1,4 +1,4 @@
-"""What a handler is given: the account, the key, the parameters, and the fault in force."""
+"""The input of a handler: the account, the key, the parameters, and the active fault."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from simulator.world import Account
 
 
-PRIVATE = ("incidents", "schedules", "v3_schedules", "teams")  # kinds a user may be kept from
+PRIVATE = ("incidents", "schedules", "v3_schedules", "teams")  # can be hidden from a user
 
 
 class Params:
@@ -28,7 +28,7 @@ class Params:
         self.pairs = pairs
 
     def get(self, name: str) -> str | None:
-        """Return the last value of *name*; empty counts as absent."""
+        """Return the last value of *name*. An empty value counts as missing."""
         return next((v for k, v in reversed(self.pairs) if k == name), None) or None
 
     def all(self, name: str) -> list[str]:
@@ -36,11 +36,11 @@ class Params:
         return [v for k, v in self.pairs if k == name]
 
     def flag(self, name: str) -> bool:
-        """Tell whether *name* is `true`; `True` is not understood."""
+        """Say whether *name* is `true`. `True` is not accepted."""
         return self.get(name) == "true"
 
     def whole(self, name: str, default: int) -> int:
-        """Return a whole number from 0 on; anything else is a 400."""
+        """Return a whole number, at least 0. Anything else is a 400."""
         text = self.get(name)
         if text is None:
             return default
@@ -67,7 +67,7 @@ class Call:
     fault: Fault | None = None
 
     def zone(self, default: str) -> ZoneInfo:
-        """Return the zone times are shown in: time_zone, else UTC or the account's."""
+        """Return the zone for times: time_zone, else UTC or the account's zone."""
         name = self.params.get("time_zone")
         if name is None:
             name = "UTC" if default == "utc" else self.account.zone.key
@@ -79,7 +79,7 @@ class Call:
             raise invalid("Time zone is invalid.") from None
 
     def time(self, name: str) -> float | None:
-        """Return a time parameter; without an offset it is read in the account's zone."""
+        """Return a time parameter. Without an offset, it is in the account's zone."""
         text = self.params.get(name)
         if text is None:
             return None
@@ -89,13 +89,13 @@ class Call:
             raise invalid(f"{name.capitalize()} is invalid.") from None
 
     def sees(self, record: Record) -> bool:
-        """Tell whether the key's user may see a record; lists leave the others out in silence."""
+        """Say whether the key's user may see a record. Lists silently leave out the others."""
         if self.key.sees >= 1 or record.kind not in PRIVATE:
             return True
         return record.number * 7_919 % 1_000 < self.key.sees * 1_000
 
     def find(self, kind: str) -> Any:
-        """Return the record the path names; 404 if it is gone, unknown or hidden from the key."""
+        """Return the record that the path names; 404 if it is deleted, unknown or hidden from the key."""
         found: Record | None
         if kind == "incidents":
             found = self.account.incident(self.ids[0])
@@ -106,5 +106,5 @@ class Call:
         return found
 
     def trick(self, kind: str) -> bool:
-        """Tell whether the fault in force on this request is *kind*."""
+        """Say whether the fault of this request is *kind*."""
         return self.fault is not None and self.fault.kind == kind

@@ -1,4 +1,4 @@
-"""The endpoints about schedules and duty: both kinds of schedule, overrides, /oncalls."""
+"""The endpoints for schedules and on-call duty: both kinds of schedule, overrides, /oncalls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONCALL_DAYS = 90  # how far into the future /oncalls looks
 
 
 def period(call: Call, zone_name: str) -> Period | None:
-    """Return the bounds to render a schedule for; one alone gives two weeks, none nothing."""
+    """Return the period to render a schedule for. One bound gives two weeks. Without bounds, nothing is rendered."""
     since, until = call.time("since"), call.time("until")
     if since is None and until is None:
         return None
@@ -43,21 +43,21 @@ def detail(call: Call, record: Record, body: bytes) -> dict[str, Any]:
 
 
 def get_schedule(call: Call) -> bytes:
-    """Answer a layer-based schedule; an upgraded one is gone from here."""
+    """Answer a layer-based schedule. An upgraded schedule isn't found here."""
     record = call.find("schedules")
     body = call.account.stores["schedules"].body(record)
     return orjson.dumps({"schedule": detail(call, record, body)})
 
 
 def _gate(call: Call) -> None:
-    """Refuse shift-based schedules where the account's plan lacks them."""
+    """Refuse shift-based schedules if the account's plan lacks them."""
     ability = catalog.V3_SCHEDULES.ability
     if ability and not call.account.has(ability):
         raise lacks_ability(ability)
 
 
 def get_v3_schedule(call: Call) -> bytes:
-    """Answer a shift-based schedule; the id of a layer-based one is a 400."""
+    """Answer a shift-based schedule. The id of a layer-based one gives a 400."""
     _gate(call)
     if call.ids[0] in call.account.stores["schedules"].by_id:
         raise invalid({"id": ["belongs to a layer-based schedule"]})
@@ -67,7 +67,7 @@ def get_v3_schedule(call: Call) -> bytes:
 
 
 def get_schedules(call: Call) -> bytes:
-    """Answer the layer-based schedules; what is included is rendered in part only."""
+    """Answer the layer-based schedules. Included layers are only partly rendered."""
     store = call.account.stores["schedules"]
     asked = set(RENDERED).intersection(call.params.includes)
 
@@ -75,7 +75,7 @@ def get_schedules(call: Call) -> bytes:
         if not asked:
             return store.body(record)
         whole = detail(call, record, store.body(record))
-        for field in RENDERED[1:]:  # a list renders layers; the rest needs the item call
+        for field in RENDERED[1:]:  # a list only renders layers; the rest needs the item call
             whole[field] = {"name": whole[field]["name"], "rendered_schedule_entries": []}
         return orjson.dumps({k: v for k, v in whole.items() if k in asked or k not in RENDERED})
 
@@ -83,7 +83,7 @@ def get_schedules(call: Call) -> bytes:
 
 
 def get_v3_schedules(call: Call) -> bytes:
-    """Answer references to the shift-based schedules; there is no total."""
+    """Answer references to the shift-based schedules, without a total."""
     _gate(call)
     store = call.account.stores["v3_schedules"]
 
@@ -96,7 +96,7 @@ def get_v3_schedules(call: Call) -> bytes:
 
 
 def get_overrides(call: Call) -> tuple[int, bytes]:
-    """Answer a schedule's overrides in a period; both bounds are required, success is a 201."""
+    """Answer a schedule's overrides in a period. Both bounds are required, and success is a 201."""
     record = call.find("schedules")
     zone = orjson.loads(call.account.stores["schedules"].body(record))["time_zone"]
     shown = period(call, zone)
@@ -106,7 +106,7 @@ def get_overrides(call: Call) -> tuple[int, bytes]:
 
 
 def oncalls(call: Call) -> list[bytes]:
-    """Return who is on call between since and until, both now by default; items have no id."""
+    """Return who is on call between since and until, by default now. Items have no id."""
     since, until = call.time("since") or call.now, call.time("until")
     until = max(since, call.now) if until is None else until
     if until < since or until > call.now + ONCALL_DAYS * DAY_SECONDS:

@@ -26,7 +26,7 @@ OVERRIDE_EVERY = 17 * DAY_SECONDS
 
 
 class Duty(NamedTuple):
-    """Somebody (by number) on call from start to end."""
+    """One user (by number) is on call from start to end."""
 
     start: int
     end: int
@@ -34,7 +34,7 @@ class Duty(NamedTuple):
 
 
 class Period(NamedTuple):
-    """What to render, and in which zone to show it."""
+    """The period to render, and the time zone to show it in."""
 
     since: float
     until: float
@@ -43,14 +43,14 @@ class Period(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Tell whether the bounds differ by less than a second without being equal."""
+        """Say whether the bounds differ by less than a second without being equal."""
         return self.until < self.since or 0 < self.until - self.since < 1
 
 
 def rotation(
     users: Sequence[int], turn_seconds: int, period: Period, from_hour: int | None = None
 ) -> list[Duty]:
-    """Return the turns that overlap the period; with *from_hour*, nine hours of each UTC day only."""
+    """Return the turns that overlap the period. With *from_hour*, they cover only nine hours of each UTC day."""
     turn = int((period.since - EPOCH) // turn_seconds)
     duties = []
     while (start := EPOCH + turn * turn_seconds) <= period.until:
@@ -74,7 +74,7 @@ def overlay(lower: Sequence[Duty], upper: Sequence[Duty]) -> list[Duty]:
     for duty in lower:
         while first < len(upper) and upper[first].end <= duty.start:
             first += 1
-        free = duty.start  # nothing of this duty is placed from here on
+        free = duty.start  # no part of this duty after this time is placed yet
         for above in islice(upper, first, None):
             if above.start >= duty.end:
                 break
@@ -122,7 +122,7 @@ def _entries(account: Account, duties: Sequence[Duty], period: Period) -> Body:
 def _layers(
     account: Account, record: Record, period: Period | None
 ) -> tuple[list[Body], list[Duty]]:
-    """Return the layers, top one last as made, and the duties they add up to."""
+    """Return the layers in the order of creation, the top one last, and the duties that they add up to."""
     n, people = record.number, config.crew(account, record.kind, record.number)
     zone = period.zone if period else ZoneInfo("UTC")
     shapes: list[tuple[str, int, list[int], int | None]]
@@ -148,7 +148,7 @@ def _layers(
 
 
 def render(account: Account, record: Record, body: bytes, period: Period | None) -> Body:
-    """Return a layer-based schedule in full; nothing is rendered without a period."""
+    """Return a complete layer-based schedule. Without a period, nothing is rendered."""
     layers, duties = _layers(account, record, period)
     blank: Body = {"rendered_schedule_entries": [], "rendered_coverage_percentage": None}
     overrides = _overrides(account, record, period) if period and not period.empty else []
@@ -173,7 +173,7 @@ def overrides(account: Account, record: Record, period: Period) -> list[Body]:
 
 
 def _shifts(account: Account, record: Record, period: Period) -> Iterator[tuple[Duty, list[int]]]:
-    """Yield weekly shifts with their members: all of the crew, one in turn, or nobody (a gap)."""
+    """Yield weekly shifts with their members: the whole crew, one of them in turn, or nobody (a gap)."""
     people = config.crew(account, "v3_schedules", record.number)
     for duty in rotation(people, 7 * DAY_SECONDS, period):
         week = (duty.start - EPOCH) // (7 * DAY_SECONDS)
@@ -184,7 +184,7 @@ def _shifts(account: Account, record: Record, period: Period) -> Iterator[tuple[
 
 
 def render_v3(account: Account, record: Record, body: bytes, period: Period | None) -> Body:
-    """Return a shift-based schedule in full; the final schedule only for a period."""
+    """Return a complete shift-based schedule. The final schedule needs a period."""
     n = record.number
     people = config.crew(account, "v3_schedules", n)
     rotation_id = make_id("rotations", n)
@@ -252,7 +252,7 @@ def oncalls(account: Account, period: Period) -> Iterator[Body]:
 
 
 def _oncall(account: Account, head: Body, target: Body, period: Period) -> Iterator[Body]:
-    if target["type"] == "user_reference":  # on call for ever, through no schedule
+    if target["type"] == "user_reference":  # always on call, without a schedule
         yield head | {"user": target, "schedule": None, "start": None, "end": None}
         return
     kind = "v3_schedules" if target["type"] == "schedule_v3_reference" else "schedules"

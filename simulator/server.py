@@ -1,4 +1,4 @@
-"""The service: who asks, whether the limit admits it, what goes wrong, and the answer."""
+"""The service: it checks the key, the limit and the faults, and then answers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Asked:
 
     @property
     def harm(self) -> Hostile | None:
-        """What the fault makes of the answer, if it is a hostile one."""
+        """The change to the answer, if the fault is a hostile kind."""
         return hostile.KINDS.get(self.fault.kind) if self.fault else None
 
 
@@ -66,7 +66,7 @@ class Simulator(State):
         return server
 
     def answer(self, request: Request) -> Reply:
-        """Answer one request: control, or a region's API."""
+        """Answer one request, to the control API or to the API of a region."""
         first, _, rest = request.path[1:].partition("/")
         if first == "_control":
             return control.answer(self, rest, request)
@@ -74,7 +74,7 @@ class Simulator(State):
             return _refused(errors.not_found())
         try:
             return self._api(first, f"/{rest}", request)
-        except Exception:  # a mistake of ours, which a client's retries would hide: count it
+        except Exception:  # our own bug: count it, because a client's retries would hide it
             self.stats.bugs += 1
             raise
 
@@ -90,7 +90,7 @@ class Simulator(State):
         return reply
 
     def _asked(self, region: str, path: str, request: Request) -> Asked | None:
-        """Return whose request it is; None for a key this region does not know."""
+        """Return the account and key of a request; None for a key that this region does not know."""
         scheme, _, token = (
             request.headers.get(b"authorization", b"").decode("latin-1").partition("=")
         )
@@ -105,7 +105,7 @@ class Simulator(State):
         return None
 
     def _judged(self, asked: Asked, request: Request) -> Reply:
-        """Return the answer, after the limit and the faults had their say."""
+        """Return the answer, after checking the limit and the faults."""
         key, name = asked.key, asked.account.spec.subdomain
         bucket = f"{name}/{key.key}" if key.kind == "account" else f"{name}/user/{key.user}"
         shape = asked.account.spec.habits.limit_window
@@ -135,7 +135,7 @@ class Simulator(State):
         return reply
 
     def _honest(self, asked: Asked, request: Request) -> Reply:
-        """Return the answer as the account would give it, to the question that the fault leaves."""
+        """Return the honest answer of the account, to the request as the fault changed it."""
         query = hostile.asked(asked.harm, request.query) if asked.harm else request.query
         try:
             if request.method != "GET":
@@ -180,7 +180,7 @@ class Simulator(State):
         self.stats.without_accept += b"version=2" not in request.headers.get(b"accept", b"")
 
     def _finish(self, asked: Asked, request: Request, reply: Reply) -> None:
-        """Add what the account's habits and the fault do to the delivery, and let churn go on."""
+        """Apply the account's habits and the fault to the delivery, and continue churn."""
         habits = asked.account.spec.habits
         if habits.latency_ms:
             swing = self.dice.uniform(-habits.jitter_ms, habits.jitter_ms)
@@ -201,7 +201,7 @@ def _refused(refusal: Refusal, standing: Standing | None = None) -> Reply:
 
 
 def _break(fault: Fault, reply: Reply) -> None:
-    """Spoil the delivery of a good answer as the fault says."""
+    """Break the delivery of a good answer as the fault says."""
     if fault.kind in ("drop_before", "drop_middle", "short_body", "trickle", "hang"):
         reply.delivery = fault.kind  # type: ignore[assignment]  # one of those kinds
     if fault.kind == "trickle":

@@ -1,4 +1,4 @@
-"""Collections without a history, made from templates, and how they are answered."""
+"""Answers collections that have no history and are made from templates."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Simple:
     wrapper: str
     template: Mapping[str, Any]
     count: int = 3
-    item: str | None = None  # wrapper of the item endpoint, if there is one
+    item: str | None = None  # wrapper of the item endpoint, if it exists
     paging: Literal["classic", "cursor", "none", "one"] = "classic"
-    gate: str | None = None  # the ability it needs, and the status without
+    gate: str | None = None  # the ability that it needs, and the status without it
     gate_status: Literal[402, 404] = 402
     bounds: bool = False  # since and until are required
     utc_only: bool = False
-    bare: bool = False  # nothing but the template: no id, summary, self, html_url
+    bare: bool = False  # only the template: no id, summary, self, html_url
     extra: Mapping[str, Any] = field(default_factory=dict)  # beside the wrapper
 
     def items(self, account: Account, ids: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-        """Return the items, below the record *ids* names."""
+        """Return the items that belong to the record in *ids*."""
         return [self._item(account, n, ids[0] if ids else "") for n in range(self.count)]
 
     def _item(self, account: Account, n: int, parent: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _fill(node: Any, account: Account, n: int, words: dict[str, str]) -> Any:
 
 
 def get_simple(simple: Simple, call: Call) -> bytes:
-    """Answer a collection; Refusal for what the plan lacks or the bounds miss."""
+    """Answer a collection; Refusal if the plan lacks it or bounds are missing."""
     if simple.gate and not call.account.has(simple.gate):
         raise not_found(None) if simple.gate_status == 404 else lacks_ability(simple.gate)
     since, until = call.time("since"), call.time("until")

@@ -1,4 +1,4 @@
-"""The collections that are nothing but data, one entry each; `simple.py` says how to read them."""
+"""The collections that are only data, one entry each. `simple.py` answers them."""
 
 from simulator.simple import Simple
 

@@ -1,4 +1,4 @@
-"""What the service holds: accounts, limits, faults, changes under way and counts."""
+"""The state of the service: accounts, limits, faults, churn and counts."""
 
 import random
 import time
@@ -13,7 +13,7 @@ from simulator.world import Account
 
 
 class State:
-    """All that requests find and change; the accounts are of all regions."""
+    """The state that requests read and change, with the accounts of all regions."""
 
     def __init__(self, specs: Sequence[AccountSpec], minute_seconds: float = 60) -> None:
         self.started = time.time()
@@ -29,7 +29,7 @@ class State:
             self.add(spec)
 
     def add(self, spec: AccountSpec) -> Account:
-        """Open an account; one of that name must not be there yet."""
+        """Open an account. Its name must be new."""
         if spec.subdomain in self.accounts:
             raise ValueError(f"account {spec.subdomain!r} is there already.")
         account = self.accounts[spec.subdomain] = Account(spec, self.started)

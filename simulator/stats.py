@@ -1,4 +1,4 @@
-"""What was asked and answered: counts per key, path and status, and the latest requests."""
+"""Counts of requests and answers per key, path and status, and the latest requests."""
 
 from collections import Counter, deque
 from typing import Any, NamedTuple
@@ -28,9 +28,9 @@ class Stats:
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str, str, int]] = Counter()  # account, key, pattern, status
-        self.writes = 0  # requests that were no GET
+        self.writes = 0  # requests with another method than GET
         self.without_accept = 0
-        self.bugs = 0  # requests the simulator itself failed on; anything but 0 spoils a test
+        self.bugs = 0  # requests on which the simulator itself failed; a test fails unless it is 0
         self.latest: deque[Seen] = deque(maxlen=KEPT_REQUESTS)
 
     def note(self, seen: Seen) -> None:
@@ -40,7 +40,7 @@ class Stats:
         self.latest.append(seen)
 
     def summary(self, limits: Limits, faults: Counter[str]) -> dict[str, Any]:
-        """Return everything as one JSON object; 429s are those of the limit and of faults."""
+        """Return everything as one JSON object. The 429s include those of the limit and of faults."""
         keys: dict[str, Any] = {}
         for (account, key, pattern, status), count in self.counts.items():
             entry = keys.setdefault(
@@ -65,7 +65,7 @@ class Stats:
         }
 
     def reset(self) -> None:
-        """Start counting anew."""
+        """Reset the counts."""
         self.counts.clear()
         self.latest.clear()
         self.writes = self.without_accept = 0

@@ -1,4 +1,4 @@
-"""Times as PagerDuty reads and writes them: ISO 8601 outside, epoch seconds inside."""
+"""Converts between epoch seconds and the ISO 8601 times that PagerDuty reads and writes."""
 
 import time
 from calendar import monthrange
@@ -14,18 +14,18 @@ def iso(epoch_seconds: float) -> str:
 
 
 def iso_millis(epoch_seconds: float) -> str:
-    """Return milliseconds in UTC, as audit records carry them."""
+    """Return milliseconds in UTC, as in audit records."""
     millis = round(epoch_seconds * 1000)
     return f"{iso(millis // 1000)[:-1]}.{millis % 1000:03d}Z"
 
 
 def iso_micros(epoch_seconds: float) -> str:
-    """Return microseconds in UTC, as the truth endpoint carries them."""
+    """Return microseconds in UTC, as in the truth endpoint."""
     return datetime.fromtimestamp(epoch_seconds, UTC).isoformat(timespec="microseconds")
 
 
 def zoned(epoch_seconds: float, zone: ZoneInfo) -> str:
-    """Return whole seconds in *zone*: with Z for UTC, with an offset elsewhere."""
+    """Return whole seconds in *zone*, with Z for UTC, and with an offset for other zones."""
     if zone.key in ("UTC", "Etc/UTC"):
         return iso(epoch_seconds)
     return datetime.fromtimestamp(int(epoch_seconds), zone).isoformat()

@@ -1,4 +1,4 @@
-"""The truth: every record as the API would answer it, now or in every version it ever had."""
+"""The truth: every record as the API would answer it, now or in each of its versions."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ RESOURCES = {
 
 
 class TruthError(ValueError):
-    """One sentence saying what the truth was asked wrongly."""
+    """Says in one sentence what is wrong with a request for the truth."""
 
 
 async def stream(
     account: Account, resource: str, params: Params, history: bool
 ) -> AsyncIterator[bytes]:
-    """Yield one JSON line per record, in chunks; other requests are served in between."""
+    """Yield one JSON line per record, in chunks. Other requests are served in between."""
     size, lines = 0, list[bytes]()
     for line in _lines(account, resource, params, history):
         lines += (account.relinked(line), b"\n")
@@ -59,7 +59,7 @@ async def stream(
 
 
 def check(resource: str) -> None:
-    """Raise TruthError for a resource nobody holds."""
+    """Raise TruthError for an unknown resource."""
     known = {"oncalls", *RESOURCES, *LISTINGS, *(s.path[1:] for s in SIMPLE)}
     if resource not in known:
         raise TruthError(f"resource must be one of {', '.join(sorted(known))}.")
@@ -87,7 +87,7 @@ def _lines(account: Account, resource: str, params: Params, history: bool) -> It
 
 
 def _shower(call: Call, listing: Listing) -> Callable[[Record, float | None], bytes]:
-    """Return how a record looks to the call, now or at a moment."""
+    """Return the function that shows a record to the call, now or at a moment."""
     account, kind = call.account, listing.kind
     if kind == "members":
         return lambda record, at: _member(call, record, at)
@@ -106,7 +106,7 @@ def _team(account: Account, record: Record) -> Record | None:
 
 
 def _member(call: Call, record: Record, at: float | None) -> bytes:
-    """Return a membership with the reference to its team, which the API leaves out."""
+    """Return a membership with the reference to its team. The API leaves that out."""
     account, team = call.account, _team(call.account, record)
     body = orjson.loads(view(account, record, call.params.includes, at=at))
     if team is not None:
@@ -117,7 +117,7 @@ def _member(call: Call, record: Record, at: float | None) -> bytes:
 
 
 def _history(call: Call, record: Record, shown: Callable[[Record, float | None], bytes]) -> bytes:
-    """Return a record's life as one line: created, deleted, and each version with its times."""
+    """Return a record's history as one line: created, deleted, and each version with its times."""
     account, store = call.account, call.account.store(record.kind)
     involved = [record]
     for version in store.versions(record):

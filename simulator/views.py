@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 UTC_ZONE = ZoneInfo("UTC")
 
-# include -> where in the body stand the references it expands ("*": each of a list)
+# include -> place in the body of the references that it expands ("*": each of a list)
 EXPANDS: dict[str, dict[str, tuple[str, ...]]] = {
     "incidents": {
         "acknowledgers": ("acknowledgements", "*", "acknowledger"),
@@ -45,7 +45,7 @@ EXPANDS: dict[str, dict[str, tuple[str, ...]]] = {
         "schedules": ("schedule",),
     },
 }
-# include -> the fields it adds or replaces, out of what the kind's MORE function returns
+# include -> the fields of the kind's MORE function that it adds or replaces
 ADDS: dict[str, dict[str, tuple[str, ...]]] = {
     "incidents": {"conference_bridge": ("conference_bridge",), "custom_fields": ("custom_fields",)},
     "log_entries": {"channels": ("channel",)},
@@ -82,7 +82,7 @@ def view(
     at: float | None = None,
     item: bool = False,
 ) -> bytes:
-    """Return the record's JSON for one request; with *at*, as it was then."""
+    """Return the record's JSON for one request. With *at*, return it as it was then."""
     store = account.store(record.kind)
     plain = store.body(record) if at is None else store.body_at(record, at)
     assert plain is not None
@@ -105,7 +105,7 @@ def view(
 def expand(
     account: Account, kind: str, body: Any, includes: Collection[str], at: float | None = None
 ) -> None:
-    """Put whole objects where the includes of *kind* want them; deleted ones stay references."""
+    """Replace references by whole objects, as the includes of *kind* say. Deleted ones stay references."""
     paths = EXPANDS.get(kind, {})
     for include in includes:
         for holder, place in _places(body, paths.get(include, ())):
@@ -136,7 +136,7 @@ def _places(node: Any, path: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
 
 
 def referred(account: Account, kind: str, body: Any, includes: Collection[str]) -> Iterator[Record]:
-    """Yield the records, deleted ones too, that the includes of *kind* would put into *body*."""
+    """Yield the records that the includes of *kind* would put into *body*, also deleted ones."""
     paths = EXPANDS.get(kind, {})
     for include in includes:
         for holder, place in _places(body, paths.get(include, ())):
@@ -145,7 +145,7 @@ def referred(account: Account, kind: str, body: Any, includes: Collection[str]) 
 
 
 def lookup(account: Account, reference: dict[str, Any], deleted: bool = False) -> Record | None:
-    """Return the record a reference names, if it is there (or, if asked, was)."""
+    """Return the record that a reference names, if it exists (or, if asked, existed)."""
     type_ = reference["type"].removesuffix("_reference")
     kind = account.kind_of_type(type_)
     if kind is None:

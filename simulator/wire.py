@@ -1,7 +1,7 @@
-"""HTTP/1.1 over a socket: requests in, replies out, whole or broken as a fault wants them.
+"""HTTP/1.1 over a socket. Replies are complete, or broken as a fault says.
 
-Own code and no ASGI server, because faults need the socket itself: a length that lies, a
-connection cut in the middle of a body, an answer that never comes.
+This is our own code instead of an ASGI server, because faults need the socket itself: a wrong length, a
+connection that is cut in the middle of a body, or no answer at all.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ import httptools
 Delivery = Literal[
     "whole", "drop_before", "drop_middle", "short_body", "trickle", "hang",
     "drip_head",  # the head byte by byte
-    "bare",  # the body is all that is sent, head and all
+    "bare",  # the body contains the head, and nothing else is sent
 ]  # fmt: skip
 TRICKLE_PARTS = 20
-SLICE_BYTES = 2**18  # what is larger is written in slices, so that nothing large waits in a buffer
+SLICE_BYTES = 2**18  # larger bodies are written in slices, so that nothing large waits in a buffer
 BODILESS = (204, 304)
 STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(slots=True)
 class Reply:
-    """One answer and how to deliver it; *stream* replaces the body and is sent in chunks."""
+    """One answer and how to deliver it. *stream* replaces the body and is sent in chunks."""
 
     status: int
     body: bytes = b""
@@ -51,7 +51,7 @@ class Reply:
     delivery: Delivery = "whole"
     delay_seconds: float = 0
     spread_seconds: float = 0
-    parts: int = TRICKLE_PARTS  # how many a trickle has
+    parts: int = TRICKLE_PARTS  # number of parts of a trickle
     stream: AsyncIterator[bytes] | None = None
 
 
@@ -63,7 +63,7 @@ def gzipped(reply: Reply) -> None:
 
 
 class Connection(asyncio.Protocol):
-    """One client connection; requests are answered one after another, in order."""
+    """One client connection. Requests are answered one after another, in order."""
 
     def __init__(self, answer: Callable[[Request], Reply]) -> None:
         self._answer = answer
@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop whatever is still being sent."""
+        """Stop sending."""
         self._waiting.clear()
         self._writable.set()
         if self._task is not None:
@@ -95,11 +95,11 @@ class Connection(asyncio.Protocol):
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Let streams go on."""
+        """Let streams continue."""
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
-        """Parse; whatever is no HTTP ends the connection."""
+        """Parse. Bytes that aren't HTTP end the connection."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -164,7 +164,9 @@ class Connection(asyncio.Protocol):
         async for part in _parts(reply, request):
             self._transport.write(part)
             await self._writable.wait()
-            await asyncio.sleep(0)  # even a client that reads at once leaves others their turn
+            await asyncio.sleep(
+                0
+            )  # give other connections a turn, even if this client reads at once
         self._task = None
         if reply.delivery == "bare":
             self._transport.close()
@@ -178,7 +180,7 @@ class Connection(asyncio.Protocol):
 
 
 async def _parts(reply: Reply, request: Request) -> AsyncIterator[bytes]:
-    """Yield head and body as they are to be written, at the pace the delivery has."""
+    """Yield head and body in the parts and at the pace of the delivery."""
     head = b"" if reply.delivery == "bare" else _head(reply, request)
     if reply.delivery == "drip_head":
         for byte in head:
@@ -189,7 +191,7 @@ async def _parts(reply: Reply, request: Request) -> AsyncIterator[bytes]:
     if reply.stream is not None:
         async for part in reply.stream:
             if not part:
-                continue  # an empty chunk would be the last
+                continue  # an empty chunk would end the body
             yield part if reply.delivery == "bare" else b"%x\r\n%b\r\n" % (len(part), part)
         yield b"0\r\n\r\n"
         return
@@ -213,7 +215,7 @@ def _date_line() -> bytes:
 
 
 def _head(reply: Reply, request: Request) -> bytes:
-    """Return status line and headers; what the reply says itself replaces what it would be told."""
+    """Return status line and headers. Headers that the reply has replace the default ones."""
     said = {name.lower() for name, _ in reply.headers}
     lines = [STATUS_LINES.get(reply.status) or b"HTTP/1.1 %d Odd\r\n" % reply.status]
     if "date" not in said:

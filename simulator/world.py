@@ -1,4 +1,4 @@
-"""One account: the stores of its records, and what it holds beside them."""
+"""One account, with the stores of its records and its other state."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,16 +22,14 @@ BODIES: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
 
 
 class Account(Names):
-    """An account as it stands now, with everything it ever held while serving."""
+    """An account as it is now, with everything that it ever had while serving."""
 
     def __init__(self, spec: AccountSpec, started: float) -> None:
         super().__init__(spec, started)
         self.keys: dict[str, KeySpec] = {key.key: key for key in spec.keys}
         self.next_live = LIVE
         self.next_incident_number = 1_000 + spec.incidents
-        self.selections: dict[
-            Any, Sequence[Any]
-        ] = {}  # what lists selected lately; see lists.select
+        self.selections: dict[Any, Sequence[Any]] = {}  # recent results of lists.select
         self.stores: dict[str, Store] = {}
         for kind, count in (
             ("services", spec.services),
@@ -55,7 +53,7 @@ class Account(Names):
 
     @cached_property
     def log(self) -> Store:
-        """All log entries; made at first use, since there are several per incident."""
+        """All log entries. They are made on first use, because there are several per incident."""
         entries = [e for i in self.stores["incidents"].rows for e in log.story(self, i)]
         return Store(self._renderer("log_entries"), entries, keep=False)
 
@@ -72,7 +70,7 @@ class Account(Names):
         return self.log if kind == "log_entries" else self.stores[kind]
 
     def named(self, kind: str, number: int, name: str, body: bytes | None) -> Record:
-        """Return a record that lists order by its name."""
+        """Return a record that lists sort by its name."""
         id = self.id(kind, number)
         created = self.anchor - (400 + number % 700) * DAY_SECONDS
         return Record(kind, number, id, (name.casefold(), id), created, body)
@@ -85,7 +83,7 @@ class Account(Names):
         ]
 
     def membership(self, team: Record, user: int, place: int) -> Record:
-        """Return the record of a user in a team; the API shows no id for it."""
+        """Return the record of a user in a team. The API doesn't show its id."""
         user_id = self.id("users", user)
         id = f"{team.id}:{user_id}"
         return Record("members", user, id, (team.id, place, id), self.started)
@@ -100,20 +98,20 @@ class Account(Names):
         return found
 
     def kind_of_type(self, type_: str) -> str | None:
-        """Return the kind whose records have *type_*, or None if none is held here."""
+        """Return the kind whose records have *type_*, or None if the account has no such kind."""
         return "log_entries" if type_.endswith("_log_entry") else KIND_OF_TYPE.get(type_)
 
     def has_user(self, number: int) -> bool:
-        """Tell whether the generated user *number* is still there; user keys end with their user."""
+        """Say whether the generated user *number* still exists. User keys end with their user."""
         return self.id("users", number) in self.stores["users"].by_id
 
     def relinked(self, body: bytes) -> bytes:
-        """Return *body* with the links that the account's present name gives."""
+        """Return *body* with links that have the account's current subdomain."""
         if self.subdomain == self.spec.subdomain:
             return body
         before, now = (f"//{name}.pagerduty.com/" for name in (self.spec.subdomain, self.subdomain))
         return body.replace(before.encode(), now.encode())
 
     def now(self) -> float:
-        """Return the time, as the account's clock shows it."""
+        """Return the time of the account's clock."""
         return time.time()

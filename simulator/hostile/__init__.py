@@ -1,7 +1,7 @@
-"""Hostile answers: what a broken or malicious PagerDuty could send, each kind a switch.
+"""Hostile answers that a broken or malicious PagerDuty could send. Each kind is a switch.
 
-A kind is put in force by a fault rule, for an account, a key or a path. It changes the honest answer,
-so that a test knows what it would have been.
+A fault rule activates a kind for an account, a key or a path. The kind changes the honest answer,
+so a test knows the honest one too.
 """
 
 from simulator.hostile import bodies, deliveries, heads, lists, records

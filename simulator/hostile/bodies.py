@@ -1,4 +1,4 @@
-"""Bodies that aren't an answer: garbage, too deep, too large, or not what their head says."""
+"""Bodies that aren't a valid answer: garbage, too deep, too large, or different from their head."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HERE = "@here@"
 DEPTH, BRACKETS = 10_000, 1_000_000
 GZIP_HEAD = b"\x1f\x8b\x08" + bytes(7)
 GARBAGE = bytes(range(256)) * 8
-# Whoever believes it has read that there is nothing.
+# A reader that believes this body thinks that the list is empty.
 NOTHING = json.dumps(
     {name: [] for name in ("incidents", "teams", "users", "members", "records", "schedules")}
     | {"more": False, "total": 0, "next_cursor": None}
@@ -38,7 +38,7 @@ HTML = b"<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please lo
 
 
 def _is(body: bytes, content_type: str = "application/json") -> Spoil:
-    """Return what answers 200 with *body*."""
+    """Return a change that answers 200 with *body*."""
 
     def spoil(exchange: Exchange) -> None:
         reply = exchange.reply
@@ -48,7 +48,7 @@ def _is(body: bytes, content_type: str = "application/json") -> Spoil:
 
 
 def _large(change: Callable[[Body], None], pieces: Callable[[int], Iterable[bytes]]) -> Spoil:
-    """Return what sends a page with *pieces* in each of the places *change* leaves; nobody holds them all."""
+    """Return a change that sends a page with *pieces* in each place that *change* leaves, as a stream."""
 
     def spoil(exchange: Exchange) -> None:
         pages(lambda body, _: change(body))(exchange)
@@ -83,7 +83,7 @@ def _instead(body: Body) -> None:
 
 
 def _text(megabytes: int) -> Callable[[int], Iterable[bytes]]:
-    """Return a text of so many megabytes, shared by all places."""
+    """Return a text with this many megabytes, shared by all places."""
     return lambda places: chain(
         [b'"'], repeat(SLICE, megabytes * MEGABYTE // len(SLICE) // places), [b'"']
     )
@@ -149,7 +149,7 @@ def _says_encoding(encoding: str) -> Spoil:
 
 
 def _says_length(*lengths: str) -> Spoil:
-    """Return what sends these Content-Length headers, in which `half` stands for half the body."""
+    """Return a change that sends these Content-Length headers; `half` means half the body."""
 
     def spoil(exchange: Exchange) -> None:
         reply = exchange.reply
@@ -160,7 +160,7 @@ def _says_length(*lengths: str) -> Spoil:
 
 
 def _answer_twice(exchange: Exchange) -> None:
-    """Let a second answer follow at once, for the connection's next request to take for its own."""
+    """Send a second answer at once. The connection's next request could take it for its own."""
     reply = exchange.reply
     set_header(reply, "Content-Length", str(len(reply.body)))
     reply.body += SECOND_ANSWER

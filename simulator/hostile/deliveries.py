@@ -1,4 +1,4 @@
-"""Answers that come byte by byte, in another protocol, or never begin in earnest."""
+"""Answers that come byte by byte, in another protocol, or never really begin."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _drip_head(exchange: Exchange) -> None:
 
 
 def _bare(raw: bytes) -> Spoil:
-    """Return what sends *raw* and nothing of HTTP's own."""
+    """Return a change that sends only *raw*, without anything from HTTP."""
 
     def spoil(exchange: Exchange) -> None:
         exchange.reply.delivery, exchange.reply.body = "bare", raw

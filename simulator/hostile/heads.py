@@ -1,4 +1,4 @@
-"""Heads that lie: the status, where to go instead, the limits, the date."""
+"""Heads with a wrong status, redirect, limit or date."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _refuse(reply: Reply, status: int, body: bytes = b"") -> None:
 
 
 def _in_turn(status: int) -> Spoil:
-    """Return what answers every second request with *status*."""
+    """Return a change that answers every second request with *status*."""
 
     def spoil(exchange: Exchange) -> None:
         if exchange.turn % 2:
@@ -56,7 +56,7 @@ def _page_too_large(exchange: Exchange) -> None:
 
 
 def _redirect(where: str) -> Spoil:
-    """Return what answers 302; in *where*, {path} stands for the path that was asked."""
+    """Return a change that answers 302 to *where*, in which {path} is the requested path."""
 
     def spoil(exchange: Exchange) -> None:
         _refuse(exchange.reply, 302)
@@ -79,7 +79,7 @@ def _many_headers(exchange: Exchange) -> None:
 
 
 def _limits(*values: str) -> Spoil:
-    """Return what says these for limit, remaining and reset; an empty one stays honest."""
+    """Return a change that sends these values for limit, remaining and reset; an empty one stays honest."""
 
     def spoil(exchange: Exchange) -> None:
         for name, value in zip(LIMITS, values, strict=True):

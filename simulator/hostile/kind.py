@@ -1,4 +1,4 @@
-"""What a hostile kind is: a sentence, and what it does to a question and to its answer."""
+"""Defines a hostile kind: a sentence, and its changes to a request and to the answer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PAGING = ("offset", "cursor")
 class Exchange:
     """One request under a hostile rule, and the honest answer to it, which the kind may change."""
 
-    turn: int  # which request of its rule this is, from 1 on
+    turn: int  # number of this request in its rule, from 1
     seconds: float  # how long the rule makes the answer last
     served: int  # how many records the rule serves at most
-    path: str  # as it was asked for, region included
-    ids: tuple[str, ...]  # what stands in the path's places for ids
-    query: Pairs  # as it was sent
+    path: str  # as requested, including the region
+    ids: tuple[str, ...]  # the ids in the path
+    query: Pairs  # as sent
     reply: Reply
 
     def number(self, name: str) -> int:
@@ -35,20 +35,20 @@ Spoil = Callable[[Exchange], None]
 
 
 class Hostile(NamedTuple):
-    """A kind: its *sentence* says what comes back, *spoil* makes it of the honest answer."""
+    """A kind: its *sentence* describes the answer, and *spoil* makes it from the honest one."""
 
     sentence: str
     spoil: Spoil
-    without: tuple[str, ...] = ()  # parameters that the honest answer is made without
+    without: tuple[str, ...] = ()  # parameters that are removed for the honest answer
 
 
 def asked(kind: Hostile, query: Pairs) -> Pairs:
-    """Return the query that the honest answer is made for."""
+    """Return the query for the honest answer."""
     return [pair for pair in query if pair[0] not in kind.without]
 
 
 def is_list(body: object) -> bool:
-    """Tell whether a body is a page of a list, by offset or by cursor."""
+    """Say whether a body is a page of a list, by offset or by cursor."""
     return isinstance(body, dict) and ("more" in body or "next_cursor" in body)
 
 
@@ -58,7 +58,7 @@ def wrapper_of(body: Body) -> str | None:
 
 
 def pages(change: Callable[[Body, Exchange], None]) -> Spoil:
-    """Return what applies *change* to each page of a list, and leaves other answers alone."""
+    """Return a function that applies *change* to each page of a list, and leaves other answers alone."""
 
     def spoil(exchange: Exchange) -> None:
         body = _decoded(exchange.reply)
@@ -70,7 +70,7 @@ def pages(change: Callable[[Body, Exchange], None]) -> Spoil:
 
 
 def records(change: Callable[[Body, Exchange], None]) -> Spoil:
-    """Return what applies *change* to each record of each page of a list."""
+    """Return a function that applies *change* to each record of each page of a list."""
 
     def each(body: Body, exchange: Exchange) -> None:
         for record in body[wrapper_of(body) or ""]:
@@ -89,6 +89,6 @@ def _decoded(reply: Reply) -> Any:
 
 
 def set_header(reply: Reply, name: str, value: str) -> None:
-    """Let *reply* say *value*, whatever it or the wire would have said."""
+    """Set a header of *reply* to *value*, instead of its own or the default one."""
     reply.headers = [pair for pair in reply.headers if pair[0].lower() != name.lower()]
     reply.headers.append((name, value))

@@ -1,4 +1,4 @@
-"""Lists that lie about themselves: their total, whether there is more, and where it goes on."""
+"""Lists with a wrong total, a wrong `more`, or a wrong offset or cursor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CURSOR_LENGTH = 2**20
 
 
 def _says(**members: Any) -> Spoil:
-    """Return what writes *members* over those that the page has."""
+    """Return a change that overwrites members of the page with *members*."""
 
     def change(body: Body, _: Exchange) -> None:
         body.update({name: value for name, value in members.items() if name in body})

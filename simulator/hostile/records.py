@@ -1,4 +1,4 @@
-"""Records that aren't what a list promises: their ids, their members, their wrapper."""
+"""Records with wrong ids, members or wrappers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMES = ("created_at", "updated_at", "execution_time", "last_status_change_at", 
 
 
 def _id_is(value: Any) -> Spoil:
-    """Return what gives each page's first record *value* as its id, and all others their own."""
+    """Return a change that gives *value* as the id of each page's first record."""
 
     def change(body: Body, _: Exchange) -> None:
         for record in body[wrapper_of(body) or ""][:1]:
@@ -57,7 +57,7 @@ def _half_surrogate(record: Body, _: Exchange) -> None:
 
 
 def _wrapped(value: Any) -> Spoil:
-    """Return what puts *value*, made of the page's records, in their place."""
+    """Return a change that replaces the page's records by *value*, which is made from them."""
 
     def change(body: Body, _: Exchange) -> None:
         name = wrapper_of(body) or ""
@@ -77,7 +77,7 @@ def _body_list(exchange: Exchange) -> None:
 
 
 def _record_deep(exchange: Exchange) -> None:
-    # Written by hand: json.dumps would not go so deep.
+    # Written by hand, because json.dumps doesn't nest this deep.
     reply = exchange.reply
     if reply.status == 200 and is_list(body := json.loads(reply.body)):
         deep = b'{"deep":' + b"[" * DEPTH + b"]" * DEPTH + b","
