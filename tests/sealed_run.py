@@ -20,6 +20,7 @@ from workers import exact
 from workers.pagerduty.client import Outcome, Reply
 from workers.room import Room
 from workers.state.ledger import Clock
+from workers.state.progress import Progress
 from workers.storage import Storage, open_storage
 
 FINGERPRINT = "0123456789abcdef"
@@ -75,9 +76,8 @@ class SealedRun:
 
     def seal(self, verdict: str = "", requests: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Seal the run as the seal task does; return its manifest."""
-        counted = {f"requests:{name}": count for name, count in (requests or {}).items()}
         ledger = SimpleNamespace(
-            progress=lambda _source: {"verdict": verdict, **counted},
+            progress=lambda _source: Progress(verdict=verdict, requests=dict(requests or {})),
             time=lambda: Clock(int(NOW.timestamp() * 1000), None, None),
         )
         fleet = SimpleNamespace(room=Room(), storage=self.storage, ledger=ledger)

@@ -224,7 +224,7 @@ def disconnect(fleet: Runtime, source_id: str) -> Source:
     fleet.ledger.schedule(saved.id, None)
     if not erasing.wants_look(saved):
         fleet.daily.end(saved.id)
-    if run := fleet.ledger.progress(saved.id).get("run"):
+    if run := fleet.ledger.progress(saved.id).run:
         publish(fleet, saved, fleet.ledger.cancel(saved.id, run))
     return saved
 
@@ -289,5 +289,5 @@ def _now(fleet: Runtime) -> datetime:
 
 def publish(fleet: Runtime, source: Source, outcome: Effect) -> None:
     """Send the messages that a step of the ledger asked for; beat would send them half a minute later."""
-    if run := fleet.ledger.progress(source.id).get("run"):
+    if run := fleet.ledger.progress(source.id).run:
         messages.publish(fleet, source.id, run, outcome)

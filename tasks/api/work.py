@@ -123,4 +123,4 @@ def _outcome(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
     if manifest := read_manifest(fleet.storage, source_id, run):
         return sealed_outcome(manifest)
     plan = read_plan(fleet.storage, source_id, run)
-    return open_outcome(plan, fleet.ledger.progress(source_id))
+    return open_outcome(plan, fleet.ledger.progress(source_id).requests)

@@ -38,7 +38,7 @@ def bars(sources: Sequence[str], *, lines: bool = False) -> Iterator[Callable[[s
 
         def show_of(source: str) -> Show:
             def show(sight: Sight) -> None:
-                closed, ahead = int(sight.progress.get("closed", 0)), sight.forecast
+                closed, ahead = sight.progress.closed, sight.forecast
                 total, words = closed + (ahead.pages if ahead else 0), sights.line(sight)
                 progress.update(rows[source], completed=closed, total=total, words=words)
                 if (

@@ -57,8 +57,8 @@ class Follower:
     def _sealed(self, run: str) -> dict[str, Any]:
         while True:
             sight = self._look()
-            ours = sight is not None and sight.progress.get("run") == run
-            ended = not (ours and sight and sight.progress["pages"])
+            ours = sight is not None and sight.progress.run == run
+            ended = not (ours and sight and sight.progress.pages)
             manifest = read_manifest(self._fleet.storage, self._source.id, run) if ended else None
             if manifest:
                 return manifest

@@ -50,27 +50,26 @@ def _forecast(sight: Sight) -> dict[str, Any] | None:
 def open_run(sight: Sight) -> dict[str, Any] | None:
     """Return how far the open run of a source is; None without one."""
     progress = sight.progress
-    if "run" not in progress:
+    if not progress.run:
         return None
-    sent = (count for name, count in progress.items() if name.startswith("requests:"))
     return {
-        "run": progress["run"],
-        "closed": progress.get("closed", 0),
-        "pages": progress["pages"],
-        "in_flight": progress["offered"] + progress["claimed"],
-        "requests": sum(sent),
+        "run": progress.run,
+        "closed": progress.closed,
+        "pages": progress.pages,
+        "in_flight": progress.offered + progress.claimed,
+        "requests": sum(progress.requests.values()),
     }
 
 
 def next_due(sight: Sight) -> datetime | None:
     """Return when the next run of a source is due; None: never."""
-    due = sight.progress["due_at"]
+    due = sight.progress.due_at
     return datetime.fromtimestamp(due // 1000, UTC) if due else None
 
 
 def line(sight: Sight) -> str:
     """Return what a source is doing, how far its run is, and how long it will take."""
-    ahead, closed = sight.forecast, int(sight.progress.get("closed", 0))
+    ahead, closed = sight.forecast, sight.progress.closed
     pages = f"{closed:,}/{closed + ahead.pages:,} pages" if ahead else ""
     return ", ".join(filter(None, (words(sight.doing), remaining(ahead), pages)))
 

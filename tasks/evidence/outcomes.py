@@ -92,8 +92,8 @@ def sealed_outcome(manifest: Mapping[str, Any]) -> RunOutcome:
     )
 
 
-def open_outcome(plan: Plan, progress: Mapping[str, Any]) -> RunOutcome:
-    """Return the same of a run that is not sealed, as far as the ledger's *progress* can tell."""
+def open_outcome(plan: Plan, requests: Mapping[str, int]) -> RunOutcome:
+    """Return the outcome so far of a run that is not sealed; *requests* were sent per resource."""
     return RunOutcome(
         run=plan.run,
         state="open",
@@ -103,7 +103,7 @@ def open_outcome(plan: Plan, progress: Mapping[str, Any]) -> RunOutcome:
         sealed_at=None,
         backlog=False,
         resources={
-            name: ResourceOutcome("open", "", "", 0, progress.get(f"requests:{name}", 0))
+            name: ResourceOutcome("open", "", "", 0, requests.get(name, 0))
             for name in plan.resources
         },
     )

@@ -96,7 +96,7 @@ def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
 
 def is_open(fleet: Runtime, source_id: str, newest: str) -> bool:
     """Whether a run of the source is open, by the ledger or, where it lost that, by what is stored of the *newest*."""
-    if fleet.ledger.progress(source_id).get("run"):
+    if fleet.ledger.progress(source_id).run:
         return True
     try:
         return bool(

@@ -53,7 +53,7 @@ def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
     for _ in range(_ROUNDS):
         run, last = newest(fleet, source)
         if run and last is None:
-            if fleet.ledger.progress(source.id).get("run") != run:
+            if fleet.ledger.progress(source.id).run != run:
                 reopen(fleet, source, run)
             return Opened(run, joined=True)
         if last:

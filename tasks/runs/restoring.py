@@ -71,9 +71,7 @@ def restored(fleet: Runtime, source: Source) -> bool:
         # What they told an open run may have come before it was there again.
         if source.state is SourceState.ACTIVE:
             outcome = fleet.ledger.resume(source.id)
-            messages.publish(
-                fleet, source.id, fleet.ledger.progress(source.id).get("run", ""), outcome
-            )
+            messages.publish(fleet, source.id, fleet.ledger.progress(source.id).run, outcome)
         else:
             fleet.ledger.hold(source.id, str(source.state))
     return reopened

@@ -61,21 +61,15 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
     plan_text = fleet.storage.get(plan_key(source, run))
     assert plan_text is not None, "it was just read"
     progress = fleet.ledger.progress(source)
-    requests = {
-        name.partition(":")[2]: int(count)
-        for name, count in progress.items()
-        if name.startswith("requests:")
-    }
     with gather(plan, fleet.storage, lease.beat, room=fleet.room) as evidence:
-        verdict = str(progress.get("verdict", ""))
-        resources = resources_of(evidence, requests, verdict)
+        resources = resources_of(evidence, progress.requests, progress.verdict)
         writer = Writer(fleet, evidence, lease)
         for name in collected(resources):
             resources[name]["artifacts"] = writer.write(name)
         manifest = make_manifest(
             evidence,
             resources,
-            verdict=verdict,
+            verdict=progress.verdict,
             plan_sha256=sha256(plan_text),
             sealed_at=fleet.ledger.time().now,
             orphans=writer.orphans,

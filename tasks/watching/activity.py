@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
+from workers.state.progress import Progress
 from workers.storage.registry import SourceState
 
 PROMPT_SECONDS = 5.0
@@ -15,9 +15,6 @@ STUCK_LEASES = 3
 """What happens by itself is overdue by so many page leases: it is stuck, and needs a person."""
 SEALERS = 3
 """A run that has no page left and so many sealers, one after another, is stuck."""
-
-Progress = Mapping[str, Any]
-"""What `Ledger.progress` returns."""
 
 
 class Activity(StrEnum):
@@ -72,18 +69,18 @@ class Forecast:
 
 def waits(progress: Progress) -> dict[Activity, Wait]:
     """Return what the open pages wait for: budget, a worker, PagerDuty."""
-    why = progress.get("why", "")
-    blamed = {why: progress.get("why_at")}
-    apart = progress.get("apart", 0)  # they wait for a limit of their endpoints alone
-    budget = apart + (progress["ready"] if why == Activity.BUDGET else 0)
-    later = max(0, progress["later"] - apart)  # they failed, or nobody knows their resource yet
+    why = progress.why
+    blamed = {why: progress.why_at}
+    apart = progress.apart  # they wait for a limit of their endpoints alone
+    budget = apart + (progress.ready if why == Activity.BUDGET else 0)
+    later = max(0, progress.later - apart)  # they failed, or nobody knows their resource yet
     unknown = later if why == Activity.WORKER else 0
-    taken = [at for at in (progress["offered_at"], blamed.get(Activity.WORKER)) if at]
-    asked = [at for at in (progress["claimed_at"], blamed.get(Activity.PAGERDUTY)) if at]
+    taken = [at for at in (progress.offered_at, blamed.get(Activity.WORKER)) if at]
+    asked = [at for at in (progress.claimed_at, blamed.get(Activity.PAGERDUTY)) if at]
     found = {
         Activity.BUDGET: (budget, blamed.get(Activity.BUDGET)),
-        Activity.WORKER: (progress["offered"] + unknown, min(taken, default=None)),
-        Activity.PAGERDUTY: (progress["claimed"] + later - unknown, min(asked, default=None)),
+        Activity.WORKER: (progress.offered + unknown, min(taken, default=None)),
+        Activity.PAGERDUTY: (progress.claimed + later - unknown, min(asked, default=None)),
     }
     return {each: Wait(n, _age(progress, at)) for each, (n, at) in found.items()}
 
@@ -93,12 +90,12 @@ def doing(
 ) -> Doing:
     """Return what a source in *state* is doing; *queues* says how many messages wait in each."""
     overdue = STUCK_LEASES * lease_seconds
-    if "run" not in progress:
+    if not progress.run:
         return _between_runs(state, progress, queues, overdue)
-    if not progress["pages"]:
+    if not progress.pages:
         return _sealing(progress, queues, overdue)
-    hold = progress.get("hold")
-    if state is SourceState.PAUSED or hold not in (None, "key"):
+    hold = progress.hold
+    if state is SourceState.PAUSED or hold not in ("", "key"):
         return Doing(Activity.PAUSED)
     if hold:
         return Doing(Activity.SUSPENDED, _blamed(progress, "key"))
@@ -110,7 +107,7 @@ def _between_runs(
 ) -> Doing:
     if state is not SourceState.ACTIVE:
         return Doing(Activity(state))
-    late = _age(progress, progress["due_at"])
+    late = _age(progress, progress.due_at)
     if late is None or late < PROMPT_SECONDS:
         return Doing(Activity.IDLE)
     if queues["plan"]:
@@ -119,22 +116,22 @@ def _between_runs(
 
 
 def _sealing(progress: Progress, queues: Mapping[str, int], overdue: float) -> Doing:
-    age = _age(progress, progress.get("empty_at")) or 0.0
-    leased = progress.get("seal_lease", 0) > progress["now"]
+    age = _age(progress, progress.empty_at) or 0.0
+    leased = (progress.seal_lease or 0) > progress.now
     if not leased and queues["seal"] and age > PROMPT_SECONDS:
         return Doing(Activity.WORKER, age)
-    if age > overdue and (not leased or progress.get("seals", 0) >= SEALERS):
+    if age > overdue and (not leased or progress.seals >= SEALERS):
         return Doing(Activity.STUCK, age, "seal")
     return Doing(Activity.SEALING, age)
 
 
 def _stuck(progress: Progress, queues: Mapping[str, int], overdue: float) -> Doing | None:
     """Return what is overdue, or that messages wait for a worker: then nothing else is to blame."""
-    offered = _age(progress, progress["offered_at"]) or 0.0
-    if offered > PROMPT_SECONDS and queues.get(progress["queue"], 0) and not progress["claimed"]:
+    offered = _age(progress, progress.offered_at) or 0.0
+    if offered > PROMPT_SECONDS and queues.get(progress.queue, 0) and not progress.claimed:
         return Doing(Activity.WORKER, offered)
     late = {
-        "look": _age(progress, progress["look_at"]),
+        "look": _age(progress, progress.look_at),
         "offer": offered,
         "error": _blamed(progress, "error"),
     }
@@ -145,7 +142,7 @@ def _stuck(progress: Progress, queues: Mapping[str, int], overdue: float) -> Doi
 
 
 def _waiting(progress: Progress) -> Doing | None:
-    claimed = _age(progress, progress["claimed_at"]) or 0.0
+    claimed = _age(progress, progress.claimed_at) or 0.0
     failing = _blamed(progress, Activity.PAGERDUTY)
     if failing is not None or claimed > PROMPT_SECONDS:
         return Doing(Activity.PAGERDUTY, max(failing or 0.0, claimed))
@@ -157,11 +154,11 @@ def _waiting(progress: Progress) -> Doing | None:
 
 def _blamed(progress: Progress, why: str) -> float | None:
     """Return for how long pages have come back for this reason, with no success since."""
-    return _age(progress, progress["why_at"]) if progress.get("why") == why else None
+    return _age(progress, progress.why_at) if progress.why == why else None
 
 
 def _age(progress: Progress, at_ms: int | None) -> float | None:
-    return None if at_ms is None else max(0.0, (progress["now"] - at_ms) / 1000)
+    return None if at_ms is None else max(0.0, (progress.now - at_ms) / 1000)
 
 
 _MOVING = {Activity.READING, Activity.BUDGET}
@@ -175,12 +172,11 @@ def forecast(
     *others* are the sources that share its credential: their runs, unless held, take their part.
     """
     pages = _pages_left(progress)
-    theirs = sum(_pages_left(each) for each in others if not each.get("hold"))
-    unsure = (name for name, count in progress.items() if name.startswith("unsure:") and count > 0)
+    theirs = sum(_pages_left(each) for each in others if not each.hold)
+    unsure = (feed for feed, count in progress.unsure.items() if count > 0)
     minutes = (pages + theirs) / max(1, ceiling) if now.activity in _MOVING else None
-    return Forecast(pages, tuple(sorted(name.removeprefix("unsure:") for name in unsure)), minutes)
+    return Forecast(pages, tuple(sorted(unsure)), minutes)
 
 
 def _pages_left(progress: Progress) -> int:
-    foreseen = sum(n for name, n in progress.items() if name.startswith("ahead:"))
-    return int(progress["pages"] + foreseen)
+    return progress.pages + sum(progress.ahead.values())

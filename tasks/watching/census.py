@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 
-from tasks.watching.activity import Activity, Doing, Forecast, Progress, doing, forecast
+from tasks.watching.activity import Activity, Doing, Forecast, doing, forecast
 from workers.runtime import Runtime
 from workers.state.client import warning
 from workers.state.faults import redis_faults
 from workers.state.limiter import BudgetState, budget_name
+from workers.state.progress import Progress
 from workers.state.roster import QUEUES, Roster
 from workers.storage.registry import Source, SourceState
 
@@ -91,7 +92,7 @@ def _sights(
     ids = list(dict.fromkeys([*sharers, *(name for of in sharers.values() for name in of)]))
     progress = dict(zip(ids, fleet.ledger.progresses(ids), strict=True))
     lasts = fleet.ledger.lasts(list(sharers))
-    reading = [source for source in sources if progress[source.id]["pages"]]
+    reading = [source for source in sources if progress[source.id].pages]
     troubles = fleet.troubles.all()
     states = fleet.limiter.states(
         (budget_name(each.region, each.fingerprint), max(sharers[each.id].values(), default=0.0))

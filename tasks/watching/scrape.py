@@ -167,7 +167,7 @@ class Vitals(Collector):
         refused = {name for name, each in self._known.items() if each.refused}
         return {
             **doing_vitals(found.values()),
-            **budget_vitals(self._budgets(n for n, (_, p) in found.items() if p["pages"])),
+            **budget_vitals(self._budgets(n for n, (_, p) in found.items() if p.pages)),
             "sources_unexamined": one(len(names) > MOST_EXAMINED),
             "keys_refused": one(len(suspended | refused)),
         }

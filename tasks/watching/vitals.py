@@ -16,6 +16,7 @@ from tasks.watching.activity import WAITS, Activity, Doing, waits
 from tasks.watching.concerns import is_refused, is_stale
 from workers.process import metrics
 from workers.state.limiter import BudgetState, budget_name
+from workers.state.progress import Progress
 from workers.storage.registry import Source, SourceState
 
 MOST_EXAMINED = 1_000
@@ -153,7 +154,7 @@ def registry_vitals(sources: Mapping[str, Known], now: float, key_max_seconds: f
     }
 
 
-def doing_vitals(found: Iterable[tuple[Doing, Mapping[str, Any]]]) -> Reading:
+def doing_vitals(found: Iterable[tuple[Doing, Progress]]) -> Reading:
     """Return what sources are doing, and for how long, from their progress."""
     pairs = list(found)
     longest = dict.fromkeys(BUSY, 0.0)
@@ -162,13 +163,13 @@ def doing_vitals(found: Iterable[tuple[Doing, Mapping[str, Any]]]) -> Reading:
     for now, progress in pairs:
         if now.activity in longest:
             longest[now.activity] = max(longest[now.activity], now.seconds or 0.0)
-        if "run" in progress:
-            pages.update({state: progress[state] for state in PAGE_STATES})
+        if progress.run:
+            pages.update({state: getattr(progress, state) for state in PAGE_STATES})
             waiting.update({each: wait.pages for each, wait in waits(progress).items()})
     return {
         "sources_doing": _counts(BUSY, (now.activity for now, _ in pairs)),
         "doing_longest_seconds": {(str(each),): seconds for each, seconds in longest.items()},
-        "runs_open": one(sum("run" in progress for _, progress in pairs)),
+        "runs_open": one(sum(bool(progress.run) for _, progress in pairs)),
         "pages_open": {(state,): pages[state] for state in PAGE_STATES},
         "pages_waiting": {(str(each),): waiting[each] for each in WAITS},
     }

@@ -118,11 +118,11 @@ class Both:
 
     def compare_run(self, source: str) -> None:
         run, found = self.model.runs.get(source), self.ledger.progress(source)
-        assert found["due_at"] == self.model.schedules.get(source)
+        assert found.due_at == self.model.schedules.get(source)
         assert self.look(source) == self.model.due.get(source)
         assert (self.ledger.lasts([source])[0] or "") == self.model.last[source]
         if run is None:
-            assert "run" not in found
+            assert not found.run
             return
         expected = {
             "run": run.id,
@@ -135,9 +135,9 @@ class Both:
             "seal_at": run.seal_at,
             "why": run.why,
             "why_at": run.why_at,
-            "requests:x": run.requests["x"],
         }
-        assert {k: found.get(k, type(v)()) for k, v in expected.items()} == expected
+        assert {k: getattr(found, k) or type(v)() for k, v in expected.items()} == expected
+        assert found.requests.get("x", 0) == run.requests["x"]
         entries, places = self.pages(source), self.places(source)
         assert set(entries) == set(run.pages)
         for name, page in run.pages.items():
@@ -168,13 +168,11 @@ class Both:
                 counts = self.redis.hmget(f"p:run:{source}", "open", "held")
                 assert [int(n or 0) for n in counts] == [len(entries), held]
                 look, run = self.look(source), self.ledger.progress(source)
-                unsure = Counter(
-                    f"unsure:{n.partition('/')[0]}" for n, e in entries.items() if e.get("u")
-                )
-                counted = {k: v for k, v in run.items() if k.startswith("unsure:") and v}
+                unsure = Counter(n.partition("/")[0] for n, e in entries.items() if e.get("u"))
+                counted = {feed: count for feed, count in run.unsure.items() if count}
                 assert counted == unsure or not entries
                 apart = [name for name, entry in entries.items() if entry.get("b")]
-                assert run.get("apart", 0) == len(apart)
+                assert run.apart == len(apart)
                 assert {places[name][0][0] for name in apart} <= {"later"}
                 assert look is not None, "an open run is always looked at again"
                 assert look <= self.now + GIVE_UP
@@ -594,14 +592,14 @@ def test_an_offer_that_nobody_took_leaves_nothing_in_storage(ledger: Ledger) -> 
 def test_a_page_that_waits_alone_holds_up_no_other(ledger: Ledger) -> None:
     one, other = begin(ledger, "a/all.1", "b/all.1").offers
     ledger.give_back(take(ledger, one), why="budget", delay_seconds=9, resource="x", alone=True)
-    assert ledger.progress("acme/a")["apart"] == 1
+    assert ledger.progress("acme/a").apart == 1
     (more,) = ledger.close(
         take(ledger, other), [Opening("c/all.1/000000", "", "c/all.1")], resource="x", settle=True
     ).offers
     assert more.page == "c/all.1/000000"
     ledger.now_ms = START_MS + 9_000
     assert [offer.page for offer in ledger.tend("acme/a").offers] == ["a/all.1/000000"]
-    assert ledger.progress("acme/a")["apart"] == 0
+    assert ledger.progress("acme/a").apart == 0
 
 
 def test_a_success_ends_no_wait_for_budget(ledger: Ledger) -> None:
@@ -613,10 +611,10 @@ def test_a_success_ends_no_wait_for_budget(ledger: Ledger) -> None:
     ledger.now_ms = START_MS + 1_000
     ledger.close(two, [], resource="x", sent=1, settle=True)
     progress = ledger.progress("acme/a")
-    assert (progress["why"], progress["why_at"]) == ("budget", START_MS + 1_000)
+    assert (progress.why, progress.why_at) == ("budget", START_MS + 1_000)
     ledger.now_ms = START_MS + 9_000
     ledger.close(three, [], resource="x", sent=1, settle=True)
-    assert "why" not in ledger.progress("acme/a")
+    assert not ledger.progress("acme/a").why
 
 
 def test_no_more_pages_are_in_flight_than_lanes(ledger: Ledger) -> None:
@@ -711,7 +709,7 @@ def test_a_key_refused_before_anything_was_read_ends_the_run(ledger: Ledger) -> 
     offers = begin(ledger, "a/all.1", "b/all.1").offers
     outcome = ledger.refuse(take(ledger, offers[0]), resource="x", sent=1)
     assert outcome.seal
-    assert ledger.progress("acme/a")["verdict"] == "refused"
+    assert ledger.progress("acme/a").verdict == "refused"
 
 
 def test_a_key_refused_later_suspends_the_run_until_a_probe_succeeds(
@@ -740,7 +738,7 @@ def test_a_reopened_run_is_suspended_by_a_refused_key_for_it_may_have_read_befor
     opened = ledger.open("acme/a", "00000001", lists("a/all.1"), queue="fetch", region="us",
                          lanes=(4, 8), reopened=True)  # fmt: skip
     assert not ledger.refuse(take(ledger, opened.offers[0]), resource="x", sent=1).seal
-    assert ledger.progress("acme/a")["hold"] == "key"
+    assert ledger.progress("acme/a").hold == "key"
 
 
 def live_a_day(ledger: Ledger, most: int = 10) -> None:
@@ -757,7 +755,7 @@ def test_a_run_without_any_success_for_a_day_is_sealed_as_it_stands(ledger: Ledg
     live_a_day(ledger)
     assert ledger.take(10) == ["acme/a"]
     assert ledger.tend("acme/a").task == "seal"
-    assert ledger.progress("acme/a")["verdict"] == "silent"
+    assert ledger.progress("acme/a").verdict == "silent"
 
 
 def test_no_run_is_given_up_for_a_time_in_which_nobody_was_at_work(ledger: Ledger) -> None:
@@ -791,7 +789,7 @@ def test_a_run_that_waits_for_its_seal_is_not_looked_at_without_end(
     ledger.now_ms = START_MS + 2 * GIVE_UP
     ledger.tend("acme/a")
     assert (redis.zscore("p:due", "acme/a") or 0) > ledger.now_ms
-    assert "verdict" not in ledger.progress("acme/a")
+    assert not ledger.progress("acme/a").verdict
 
 
 def test_progress_tells_since_when_the_oldest_page_waits(ledger: Ledger) -> None:
@@ -802,35 +800,35 @@ def test_progress_tells_since_when_the_oldest_page_waits(ledger: Ledger) -> None
     claim = take(ledger, Offer(first.page, 3))
     ledger.now_ms += 500
     found = ledger.progress("acme/a")
-    assert (found["offered"], found["offered_at"]) == (1, START_MS)
-    assert (found["claimed"], found["claimed_at"]) == (1, START_MS + OFFER_LIFE)
-    assert found["now"] == START_MS + OFFER_LIFE + 500
-    assert found["look_at"] == START_MS + 2 * OFFER_LIFE
+    assert (found.offered, found.offered_at) == (1, START_MS)
+    assert (found.claimed, found.claimed_at) == (1, START_MS + OFFER_LIFE)
+    assert found.now == START_MS + OFFER_LIFE + 500
+    assert found.look_at == START_MS + 2 * OFFER_LIFE
     ledger.close(claim, [], resource="x", sent=1, settle=True)
     ledger.close(take(ledger, Offer("b/all.1/000000", 4)), [], resource="x", settle=True)
     assert ledger.seal("acme/a", "00000001", "one")
     ledger.now_ms += SEAL_LEASE
     assert ledger.seal("acme/a", "00000001", "other")
     found = ledger.progress("acme/a")
-    assert (found["offered_at"], found["claimed_at"]) == (None, None)
-    assert (found["pages"], found["empty_at"]) == (0, START_MS + OFFER_LIFE + 500)
-    assert found["seals"] == 2
+    assert (found.offered_at, found.claimed_at) == (None, None)
+    assert (found.pages, found.empty_at) == (0, START_MS + OFFER_LIFE + 500)
+    assert found.seals == 2
     ledger.finish("acme/a", "00000001", START_MS, "ended")
     assert ledger.progresses(["acme/b", "acme/a"]) == [
         ledger.progress("acme/b"), ledger.progress("acme/a")]  # fmt: skip
-    assert ledger.progress("acme/a")["due_at"] == START_MS
+    assert ledger.progress("acme/a").due_at == START_MS
 
 
 def test_pages_foreseen_are_counted_until_they_are_open(ledger: Ledger) -> None:
     (offer,) = ledger.open("acme/a", "00000001", [Opening("a/all.1/000000", "", "a/all.1", unsure=True)],
                            queue="fetch", region="us", lanes=(4, 8)).offers  # fmt: skip
-    assert ledger.progress("acme/a")["unsure:a"] == 1
+    assert ledger.progress("acme/a").unsure["a"] == 1
     more = Opening("a/all.1/000100", "", "a/all.1")
     (last,) = ledger.close(take(ledger, offer), [more], resource="x", sent=1, ahead=150).offers
     found = ledger.progress("acme/a")
-    assert (found["unsure:a"], found["ahead:a"]) == (0, 150)
+    assert (found.unsure["a"], found.ahead["a"]) == (0, 150)
     ledger.close(take(ledger, last), [], resource="x", sent=1, settle=True, ahead=0)
-    assert ledger.progress("acme/a")["ahead:a"] == 0
+    assert ledger.progress("acme/a").ahead["a"] == 0
 
 
 def test_tasks_of_many_sources_are_taken_longest_due_first(ledger: Ledger) -> None:
@@ -871,7 +869,7 @@ def test_a_run_of_which_redis_evicted_any_part_is_due_again_and_is_not_sealed(
         )
         assert all(redis.exists(f"p:{part}:acme/a") for part in PARTS), "each part is there"
         redis.delete(*(f"p:{part}:acme/a" for part in lost))
-        assert ("run" in ledger.progress("acme/a")) is ("run" not in lost)
+        assert bool(ledger.progress("acme/a").run) is ("run" not in lost)
         assert not ledger.seal("acme/a", "00000001", "sealer")
         assert ledger.close(claim, [], resource="x", settle=True).status == "stale"
         assert ledger.tend("acme/a").task == "plan"

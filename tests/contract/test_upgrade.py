@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from redis import Redis
 
 from tasks.watching.activity import doing
@@ -176,7 +177,7 @@ def test_a_run_in_the_ledger_of_any_release_is_gone_on_with(
     ]
     assert ledger.seal(SOURCE, RUN, "sealer")
     ledger.finish(SOURCE, RUN, None, "{}")
-    assert ledger.progress(SOURCE)["pages"] == 0
+    assert ledger.progress(SOURCE).pages == 0
 
 
 def test_what_a_newer_version_says_of_a_run_stops_no_older_one(
@@ -193,7 +194,7 @@ def test_what_a_newer_version_says_of_a_run_stops_no_older_one(
     redis.hset(f"up:run:{SOURCE}", "queue", "express")
     progress = ledger.progress(SOURCE)
     for each in (10_000, 90_000):
-        late = progress | {"now": progress["now"] + each, "claimed": 0}
+        late = replace(progress, now=progress.now + each, claimed=0)
         assert doing(SourceState.ACTIVE, late, {"fetch": 9}, 40.0)
     pages = f"up:pages:{SOURCE}"
     for page, text in redis.hgetall(pages).items():

@@ -477,7 +477,7 @@ def test_a_run_that_opens_while_a_purge_looks_stays_whole(fleet: Fleet) -> None:
         )
         with contextlib.suppress(Busy):
             api.purge(fleet.runtime.replaced(storage=storage), SOURCE, "tester")
-        opened = fleet.runtime.ledger.progress(SOURCE)["run"]
+        opened = fleet.runtime.ledger.progress(SOURCE).run
         assert read_plan(fleet.storage, SOURCE, opened)
         assert opened in runs_of(fleet.storage, SOURCE)
         api.cancel(fleet.runtime, SOURCE)

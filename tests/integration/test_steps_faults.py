@@ -161,12 +161,12 @@ def test_a_restored_source_with_an_open_run_is_as_late_as_the_run_before(fleet: 
     """Or each of them would be stale from the moment Redis was lost until its run is sealed."""
     fleet.live()
     again = opening.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
-    before = fleet.runtime.ledger.lasts([SOURCE]), fleet.runtime.ledger.progress(SOURCE)["due_at"]
+    before = fleet.runtime.ledger.lasts([SOURCE]), fleet.runtime.ledger.progress(SOURCE).due_at
     fleet.lose_redis()
     restoring.restore(fleet.runtime)
     after = fleet.runtime.ledger.progress(SOURCE)
-    assert after["run"] == again.run != RUN
-    assert before == (fleet.runtime.ledger.lasts([SOURCE]), after["due_at"])
+    assert after.run == again.run != RUN
+    assert before == (fleet.runtime.ledger.lasts([SOURCE]), after.due_at)
 
 
 def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fleet) -> None:
@@ -196,9 +196,9 @@ def test_a_source_whose_key_can_not_be_opened_waits_for_no_budget(
             fleet.step()
         else:
             fleet.idle()
-        assert fleet.runtime.ledger.progress(SOURCE).get("why", "error") == "error"
+        assert fleet.runtime.ledger.progress(SOURCE).why in ("", "error")
     progress = fleet.runtime.ledger.progress(SOURCE)
-    assert progress["now"] - progress["why_at"] > 120_000
+    assert progress.now - (progress.why_at or progress.now) > 120_000
 
 
 def test_a_class_of_endpoints_at_its_own_limit_holds_up_no_other_page(fleet: Fleet) -> None:
@@ -214,15 +214,15 @@ def test_a_class_of_endpoints_at_its_own_limit_holds_up_no_other_page(fleet: Fle
         )
 
     fleet.pagerduty.answer = answer
-    progress: dict[str, Any] = {}
-    while progress.get("pages") != 1:
+    progress = fleet.runtime.ledger.progress(SOURCE)
+    while progress.pages != 1:
         if fleet.messages:
             fleet.step()
         else:
             fleet.idle()
         progress = fleet.runtime.ledger.progress(SOURCE)
-    assert "wait_until" not in progress
-    assert progress["later"] == 1
+    assert progress.wait_until is None
+    assert progress.later == 1
     assert asked.count("/oncalls") == 1, "the others wait for nothing, and it isn't asked again"
     fleet.redis.delete(*fleet.redis.keys("pagetrail:limiter:*-oncalls}*"))  # as time would
     fleet.pagerduty.answer = lambda _path, reply: reply
@@ -274,7 +274,7 @@ def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
     assert fleet.redis.hkeys(f"pagetrail:pages:{SOURCE}") == [b"teams/all.1/000000"]
     assert fleet.redis.hget(f"pagetrail:run:{SOURCE}", "wait_until") is None
     progress = fleet.runtime.ledger.progress(SOURCE)
-    assert (progress["why"], waits(progress)[Activity.WORKER].pages) == ("worker", 1)
+    assert (progress.why, waits(progress)[Activity.WORKER].pages) == ("worker", 1)
     assert ended_within(fleet, 1)
     assert states(fleet) == {}
 
@@ -487,12 +487,12 @@ def test_a_page_that_says_what_this_version_does_not_know_waits_for_a_newer_work
     fleet.redis.hset(pages, newest, orjson.dumps(entry | {"d": orjson.dumps(payload).decode()}))
     for _ in range(400):
         progress = fleet.runtime.ledger.progress(SOURCE)
-        if progress["pages"] == 1 and progress.get("why") == "worker":
+        if progress.pages == 1 and progress.why == "worker":
             break
         fleet.step() if fleet.messages else fleet.idle()
     assert waits(progress)[Activity.WORKER].pages == 1
     assert orjson.loads(fleet.redis.hget(pages, newest)).get("a") is None
-    assert progress["closed"] > 10
+    assert progress.closed > 10
 
 
 def test_a_run_goes_by_the_clock_that_all_share(fleet: Fleet) -> None:
@@ -563,7 +563,7 @@ def test_a_run_of_a_stopped_source_is_put_back_as_it_was(fleet: Fleet, paused: b
     while not fleet.redis.exists(f"pagetrail:run:{SOURCE}"):
         fleet.step() if fleet.messages else fleet.idle()
     if paused:
-        assert fleet.runtime.ledger.progress(SOURCE)["hold"] == "paused"
+        assert fleet.runtime.ledger.progress(SOURCE).hold == "paused"
         api.resume(fleet.runtime, SOURCE)
     fleet.live()
     assert fleet.manifest
@@ -601,5 +601,5 @@ def test_what_a_person_does_to_a_source_while_it_is_restored_holds(
     assert not acts
     assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it is due some day"
     progress = fleet.runtime.ledger.progress(SOURCE)
-    assert ("run" in progress) is opened
-    assert "hold" not in progress
+    assert bool(progress.run) is opened
+    assert not progress.hold

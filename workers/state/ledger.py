@@ -17,35 +17,11 @@ import msgspec
 import orjson
 from redis import Redis
 
+from workers.state.progress import Progress, read_progress
+
 PAGE_QUEUES = ("fetch", "backfill")
 _LISTS = (*PAGE_QUEUES, "plan", "seal")
 _STILL_HELD = ("last", "exhausted", "lonely")
-_TEXTS = {"run", "queue", "region", "hold", "verdict", "seal_token", "why"}
-_NUMBERS = {
-    *(
-        "opened_at",
-        "success_at",
-        "why_at",
-        "wait_until",
-        "empty_at",
-        "seal_at",
-        "seal_lease",
-        "seals",
-    ),
-    *(
-        "lanes",
-        "lanes_max",
-        "sequence",
-        "closed",
-        "failed",
-        "apart",
-        "reopened",
-        "probe_at",
-        "probe_wait",
-    ),
-}
-_COUNTS = ("requests:", "unsure:", "ahead:")
-"""The only fields of a run that are read: a newer version may add others, which may hold anything."""
 _MANY = 200
 """Sources asked for in one round trip."""
 
@@ -311,22 +287,18 @@ class Ledger:
         texts: Any = self._redis.hmget(f"{self._prefix}:last", list(sources))
         return [None if text is None else text.decode() for text in texts]
 
-    def progress(self, source: str) -> dict[str, Any]:
-        """Return the open run's fields (none: no run) with its pages by state and its times in ms.
+    def progress(self, source: str) -> Progress:
+        """Return the present state of *source* and its open run."""
+        return read_progress(self._send("progress", source))
 
-        `offered_at`, `claimed_at`: the oldest message out, the oldest page in a worker's hands;
-        `due_at`: the next run; `look_at`: the source's next look; `now`. Each may be None.
-        """
-        return _progress(self._call("progress", source))
-
-    def progresses(self, sources: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the same of each of *sources*, in one round trip per 200 of them."""
-        found = []
+    def progresses(self, sources: Sequence[str]) -> list[Progress]:
+        """Return the states of many sources, in one round trip per 200 of them."""
+        found: list[Progress] = []
         for start in range(0, len(sources), _MANY):
             with self._redis.pipeline(transaction=False) as pipe:
                 for source in sources[start : start + _MANY]:
                     self._send("progress", source, pipe)
-                found += [_progress(orjson.loads(reply)) for reply in pipe.execute()]
+                found += map(read_progress, pipe.execute())
         return found
 
     def _held(self, operation: str, claim: Claim, **arguments: Any) -> Effect:
@@ -371,18 +343,6 @@ def _became(operation: str, status: str, arguments: Mapping[str, Any]) -> str:
     if operation == "close":
         return "failed" if arguments["failed"] else "closed"
     return str(arguments.get("why", "key"))  # given back, or its key was refused
-
-
-def _progress(reply: dict[str, Any]) -> dict[str, Any]:
-    flat = reply.pop("run") or ()
-    run: dict[str, Any] = {}
-    for name, value in zip(flat[::2], flat[1::2], strict=True):
-        if name in _TEXTS:
-            run[name] = value
-        elif name in _NUMBERS or name.startswith(_COUNTS):
-            run[name] = int(value)
-    times = dict.fromkeys(("offered_at", "claimed_at", "due_at", "look_at"))
-    return run | times | reply
 
 
 def _ms(seconds: float) -> int:

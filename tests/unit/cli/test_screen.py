@@ -13,6 +13,7 @@ from tasks.watching.activity import Activity, Doing, Forecast
 from tasks.watching.census import Census, Sight
 from tasks.watching.concerns import Concern
 from tests.unit.state.test_sources import SOURCE
+from workers.state.progress import Progress
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -30,12 +31,12 @@ DAILY = replace(
 def sight(name: str, activity: Activity, **more: Any) -> Sight:
     seconds = None if activity in (Activity.IDLE, Activity.READING) else 75.0
     why = "error" if activity is Activity.STUCK else ""
-    run = {} if activity is Activity.IDLE else {"run": "00000007", "closed": 512}
+    run: dict[str, Any] = {} if activity is Activity.IDLE else {"run": "00000007", "closed": 512}
     last = {"run": "6", "state": "complete", "ended": "done",
             **dict.fromkeys(("opened_at", "sealed_at"), "2026-11-25T03:00:00Z")}  # fmt: skip
     ahead = None if activity is Activity.IDLE else Forecast(9_692, ("audit_records",), 11.2)
     values: dict[str, Any] = {
-        "source": replace(DAILY, id=name), "progress": {"due_at": NOW_MS + 20 * HOUR_MS, **run},
+        "source": replace(DAILY, id=name), "progress": Progress(due_at=NOW_MS + 20 * HOUR_MS, **run),
         "last": last, "doing": Doing(activity, seconds, why), "forecast": ahead,
     }  # fmt: skip
     return Sight(**values | more)

@@ -18,6 +18,7 @@ from tests.sealed_run import SealedRun
 from workers.errors import Busy, StorageConflict
 from workers.room import Room
 from workers.state.ledger import Clock, Times
+from workers.state.progress import Progress
 from workers.storage import Storage
 from workers.storage.local import LocalStorage
 
@@ -72,7 +73,7 @@ def test_a_sealer_keeps_its_lease_over_a_list_that_takes_longer_to_read(
         return True
 
     clock = Clock(0, None, None)
-    ledger = SimpleNamespace(seal=take, progress=lambda _source: {}, time=lambda: clock)
+    ledger = SimpleNamespace(seal=take, progress=lambda _source: Progress(), time=lambda: clock)
     fleet: Any = SimpleNamespace(room=Room(), storage=storage, ledger=ledger)
     manifest = seal(fleet, run.plan.source, run.plan.run, Lease(fleet, "acme/main", run.plan.run))
     assert manifest["resources"]["audit_records"]["state"] == "complete"

@@ -5,17 +5,18 @@ from typing import Any
 import pytest
 
 from tasks.watching.activity import Activity, Doing, Wait, doing, forecast, waits
+from workers.state.progress import Progress
 from workers.storage.registry import SourceState
 
 NOW = 1_800_000_000_000
 LEASE_SECONDS = 40.0
 EMPTY = {"plan": 0, "fetch": 0, "backfill": 0, "seal": 0}
-QUIET = {
+QUIET: dict[str, Any] = {
     "now": NOW,
     **dict.fromkeys(("pages", "ready", "later", "offered", "claimed"), 0),
     **dict.fromkeys(("offered_at", "claimed_at", "due_at", "look_at")),
 }
-RUN = QUIET | {"run": "00000001", "queue": "fetch", "pages": 9, "ready": 5, "opened_at": 1}
+RUN = QUIET | {"run": "00000001", "queue": "fetch", "pages": 9, "ready": 5}
 
 
 def ago(seconds: float) -> int:
@@ -88,7 +89,7 @@ CASES: list[tuple[str, SourceState, dict[str, Any], dict[str, int], Doing]] = [
 def test_what_a_source_is_doing(
     what: str, state: SourceState, progress: dict[str, Any], queues: dict[str, int], expected: Doing
 ) -> None:
-    assert doing(state, progress, EMPTY | queues, LEASE_SECONDS) == expected, what
+    assert doing(state, Progress(**progress), EMPTY | queues, LEASE_SECONDS) == expected, what
 
 
 def test_every_activity_is_told() -> None:
@@ -97,7 +98,7 @@ def test_every_activity_is_told() -> None:
 
 def test_pages_are_told_apart_by_what_they_wait_for() -> None:
     progress = blamed("budget", 30) | offered(2, later=1, claimed=3, claimed_at=ago(7))
-    assert waits(progress) == {
+    assert waits(Progress(**progress)) == {
         Activity.BUDGET: Wait(5, 30),
         Activity.WORKER: Wait(4, 2),
         Activity.PAGERDUTY: Wait(4, 7),
@@ -105,12 +106,12 @@ def test_pages_are_told_apart_by_what_they_wait_for() -> None:
 
 
 def test_a_page_that_waits_for_the_limit_of_its_endpoints_waits_for_budget() -> None:
-    found = waits(RUN | {"later": 3, "apart": 2})
+    found = waits(Progress(**RUN | {"later": 3, "apart": 2}))
     assert (found[Activity.BUDGET], found[Activity.PAGERDUTY]) == (Wait(2, None), Wait(1, None))
 
 
 def test_a_page_that_only_a_newer_worker_knows_waits_for_a_worker() -> None:
-    found = waits(RUN | blamed("worker", 8, later=1))
+    found = waits(Progress(**blamed("worker", 8, later=1)))
     assert (found[Activity.WORKER], found[Activity.PAGERDUTY]) == (Wait(1, 8), Wait(0, None))
 
 
@@ -118,19 +119,20 @@ READING = Doing(Activity.READING)
 
 
 def test_what_is_left_takes_its_share_of_the_budget() -> None:
-    progress = RUN | {"ahead:teams": 11, "ahead:schedules": 0, "unsure:teams": 0}
+    progress = Progress(**RUN, ahead={"teams": 11, "schedules": 0}, unsure={"teams": 0})
     told = forecast(READING, progress, ceiling=10)
     assert (told.pages, told.minutes, told.least_minutes) == (20, 2.0, 2.0)
-    sharers = [RUN | {"pages": 30}, RUN | {"hold": "paused"}, QUIET]
+    sharers = [Progress(**each) for each in (RUN | {"pages": 30}, RUN | {"hold": "paused"}, QUIET)]
     assert forecast(READING, progress, ceiling=10, others=sharers).minutes == 5.0
 
 
 def test_a_list_of_unknown_length_makes_the_end_unknown() -> None:
-    told = forecast(READING, RUN | {"unsure:users": 0, "unsure:audit_records": 2}, ceiling=9)
+    progress = Progress(**RUN, unsure={"users": 0, "audit_records": 2})
+    told = forecast(READING, progress, ceiling=9)
     assert (told.unsure, told.minutes, told.least_minutes) == (("audit_records",), None, 1.0)
 
 
 @pytest.mark.parametrize("activity", [Activity.STUCK, Activity.WORKER, Activity.PAGERDUTY])
 def test_the_end_of_a_run_that_does_not_move_is_unknown(activity: Activity) -> None:
-    told = forecast(Doing(activity, 9.0), RUN, ceiling=960)
+    told = forecast(Doing(activity, 9.0), Progress(**RUN), ceiling=960)
     assert (told.pages, told.minutes, told.least_minutes) == (9, None, None)
