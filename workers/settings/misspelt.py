@@ -1,4 +1,4 @@
-"""Finds a variable that is nearly a setting: a misspelt STORAGE_URL must not misplace evidence."""
+"""Finds a variable whose name is nearly a setting's: a misspelt STORAGE_URL must not misplace evidence."""
 
 import difflib
 import re
@@ -12,10 +12,10 @@ _SIMILAR = 0.8
 def misspelt(
     variables: Iterable[str], known: Collection[str], prefix: str
 ) -> tuple[str, str] | None:
-    """Return the first of *variables* that looks like another one that is *known*, and that one.
+    """Return the first of *variables* that looks like a *known* one, and the known one.
 
-    What resembles none is left alone: it may belong to a newer version (a rollback must start),
-    to another program, or to Kubernetes.
+    A variable that resembles no known one is left alone: it may belong to a newer version (a rollback must start), to
+    another program, or to Kubernetes.
     """
     for variable in sorted(variables):
         name = variable.upper()

@@ -1,6 +1,6 @@
-"""Files that hold secrets: the secrets directory, with a file for each variable, and files for this user alone.
+"""Files that hold secrets: the secrets directory, and files that only this user can read.
 
-A variable of the directory is one of our settings, or a key of the cloud's.
+The secrets directory has a file per variable: one of our settings, or a key of the cloud's.
 """
 
 import os
@@ -16,7 +16,7 @@ DEFAULT_DIR = Path("/run/secrets")
 
 
 def secrets_dir() -> Path | None:
-    """Return the directory that is set, else the usual one if it can be read."""
+    """Return the directory that is set, or else the usual one if it can be read."""
     named = os.environ.get(SECRETS_DIR)
     directory = Path(named) if named else DEFAULT_DIR
     if directory.is_dir() and os.access(directory, os.R_OK | os.X_OK):
@@ -27,7 +27,7 @@ def secrets_dir() -> Path | None:
 
 
 def secret_file(variable: str) -> str | None:
-    """Return what the directory holds under *variable*; None: no such file."""
+    """Return the text of the directory's file for *variable*; None if there isn't one."""
     directory = secrets_dir()
     if directory is None:
         return None
@@ -40,13 +40,13 @@ def secret_file(variable: str) -> str | None:
 
 
 def replace_private(path: Path, text: str) -> None:
-    """Replace *path* whole, readable by this user alone."""
+    """Replace *path* as a whole; only this user can read it."""
     with _draft(path, text) as draft:
         draft.replace(path)
 
 
 def create_private(path: Path, text: str) -> None:
-    """Write *path*, readable by this user alone, unless it is there; of several processes one wins."""
+    """Write *path*, which only this user can read, unless it exists; of several processes one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _draft(path, text) as draft, suppress(FileExistsError):
         os.link(draft, path)
@@ -54,7 +54,7 @@ def create_private(path: Path, text: str) -> None:
 
 @contextmanager
 def _draft(path: Path, text: str) -> Iterator[Path]:
-    """Write *text* beside *path*, to be given its name; what that changes is durable at the end."""
+    """Write *text* to a file beside *path*, for the caller to rename; the rename is durable at the end."""
     descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.")
     draft = Path(name)
     try:

@@ -1,4 +1,4 @@
-"""What a URL in the settings may be; else `ValueError`, with a reason that repeats no secret."""
+"""Checks of the URLs in the settings; a `ValueError` gives the reason and repeats no secret."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _REGION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether *host* (a name or an address) can only be this machine."""
+    """Say whether *host* (a name or an address) is certainly this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -19,7 +19,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_web_address(url: str) -> bool:
-    """Say whether *url* is one of http or https that every program reads alike."""
+    """Say whether *url* is an http or https URL that every program reads in the same way."""
     try:
         parts = _split(url)
     except ValueError:
@@ -35,12 +35,12 @@ def check_regions(regions: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_storage(url: str) -> str:
-    """Return *url* if evidence can be kept there; credentials never stand in it."""
+    """Return *url* if evidence can be kept there; it must not hold credentials."""
     parts = _split(url)
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("credentials and options belong into the cloud's own variables")
+        raise ValueError("credentials and options belong in the cloud's own variables")
     if parts.scheme not in _STORAGE_SCHEMES:
-        raise ValueError("the scheme is another one")
+        raise ValueError("its scheme is not one of these")
     if parts.scheme != "file" and not parts.netloc:
         raise ValueError("the bucket is missing")
     if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
@@ -51,10 +51,10 @@ def check_storage(url: str) -> str:
 
 
 def check_redis(url: str) -> str:
-    """Return *url* if both redis-py and Celery's transport take it."""
+    """Return *url* if both redis-py and Celery's transport accept it."""
     parts = _split(url)
     if parts.scheme not in _REDIS_SCHEMES:
-        raise ValueError("the scheme is another one")
+        raise ValueError("its scheme is not one of these")
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
         raise ValueError("the host is missing")
     if parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
@@ -63,11 +63,11 @@ def check_redis(url: str) -> str:
 
 
 def check_proxy(url: str) -> str:
-    """Return *url* with its scheme, which curl and others let people leave out: http or https."""
+    """Return *url*, an http or https one, with its scheme: curl and others let people leave it out."""
     whole = url if "://" in url else f"http://{url}"
     parts = _split(whole)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("the scheme is another one, or the host is missing")
+        raise ValueError("the scheme is neither http nor https, or the host is missing")
     return whole
 
 
@@ -75,7 +75,7 @@ def check_sentry(url: str) -> str:
     """Return *url* if it is a DSN: scheme, public key, host and project."""
     parts = _split(url)
     if parts.scheme not in ("http", "https"):
-        raise ValueError("the scheme is another one")
+        raise ValueError("the scheme is neither http nor https")
     if not (parts.username and parts.hostname and parts.path.strip("/")):
         raise ValueError("the key, host or project is missing")
     return url
@@ -83,14 +83,14 @@ def check_sentry(url: str) -> str:
 
 def _region(name: str, url: str) -> str:
     if not _REGION_NAME.fullmatch(name):
-        raise ValueError("a region's name is small letters, digits and dashes")
+        raise ValueError("a region's name may have small letters, digits and dashes only")
     parts = _split(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"region {name} has no https URL")
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"region {name} carries a user name or password")
+        raise ValueError(f"region {name} has a user name or password")
     if parts.query or parts.fragment:
-        raise ValueError(f"region {name} carries a query or fragment")
+        raise ValueError(f"region {name} has a query or fragment")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(f"region {name} uses plain http")
     return url.rstrip("/")
@@ -99,9 +99,9 @@ def _region(name: str, url: str) -> str:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # parsed on first use; refuses anything but 0 to 65535
+        _ = parts.port  # parsed on first use; raises unless it is from 0 to 65535
     except ValueError:
         raise ValueError("it is not a URL") from None
-    if re.search(r"[\s\\]", url):  # programs disagree on which host such a URL names
+    if re.search(r"[\s\\]", url):  # programs disagree on the host of such a URL
         raise ValueError("it is not a URL")
     return parts

@@ -1,4 +1,4 @@
-"""Seals secrets with AES-256-GCM, each bound to its owner, and opens them; knows several keys."""
+"""Seals secrets with AES-256-GCM, each bound to its owner, and opens them; it can hold several keys."""
 
 import base64
 import binascii
@@ -25,9 +25,10 @@ def generate_key() -> str:
 
 
 def key_in_file(path: Path) -> str:
-    """Return what is kept in *path*: a vault key, made there (mode 0600) if there is none, or several by hand.
+    """Return the text of *path*: one vault key, or several that a person wrote there.
 
-    The file appears whole, durable and once, however many processes start together.
+    If the file is missing, it is made with a new key (mode 0600). It appears as a whole, durable and only once, however
+    many processes start together.
     """
     try:
         if not path.exists():
@@ -46,7 +47,7 @@ class Vault:
     """Seals with its first key and opens with any of them; safe to share between threads."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        """Raise `VaultFault` when there is no key, or one is not 32 bytes of URL-safe base64."""
+        """Raise `VaultFault` if *keys* is empty, or a key is not 32 bytes of URL-safe base64."""
         self._ciphers = dict(_cipher(key, place) for place, key in enumerate(keys, start=1))
         if not self._ciphers:
             raise VaultFault(
@@ -58,7 +59,7 @@ class Vault:
         return f"Vault({', '.join(self._ciphers)})"
 
     def seal(self, secret: str, bound_to: str) -> str:
-        """Return *secret* sealed with the first key; it opens only together with *bound_to*."""
+        """Return *secret* sealed with the first key; only the same *bound_to* opens it."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._ciphers[self._first].encrypt(
             nonce, secret.encode(), _associated(self._first, bound_to)
@@ -66,7 +67,7 @@ class Vault:
         return f"{_VERSION}.{self._first}.{base64.urlsafe_b64encode(sealed).decode()}"
 
     def open(self, sealed: str, bound_to: str) -> str:
-        """Return the secret; `VaultFault` if its key is missing, or it was changed or moved."""
+        """Return the secret; `VaultFault` if its vault key is missing, or it was changed or moved."""
         key_id, data = _parts(sealed, bound_to)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -86,7 +87,7 @@ class Vault:
         return secret.decode()
 
     def seals_with_first(self, sealed: str) -> bool:
-        """Say whether *sealed* was made with the first key, and needs no sealing again."""
+        """Say whether *sealed* was made with the first key, and need not be sealed again."""
         return sealed.startswith(f"{_VERSION}.{self._first}.")
 
 
@@ -112,7 +113,7 @@ def _parts(sealed: str, bound_to: str) -> tuple[str, bytes]:
         data = b""
     if version != _VERSION or len(data) <= _NONCE_BYTES:
         raise VaultFault(
-            f"What is stored as the key of {bound_to} is not a sealed text: "
+            f"The stored key of {bound_to} is not a sealed text: "
             f"give the key again with `pagetrail source rotate {bound_to}`."
         )
     return key_id, data

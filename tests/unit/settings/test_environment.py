@@ -1,4 +1,4 @@
-"""The environment becomes Settings, or one sentence that names what is wrong."""
+"""The environment becomes Settings, or one sentence that names the wrong variable."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ GOOD_KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of whoever runs the tests, and an empty directory to be in."""
+    """Hide the settings of the person who runs the tests, and work in an empty directory."""
     for name in [name for name in os.environ if name.upper().startswith("PAGETRAIL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr("workers.settings.secret_files.DEFAULT_DIR", tmp_path / "no secrets")
@@ -127,14 +127,14 @@ def test_settings_do_not_change() -> None:
         ("REGIONS", '{"us": 1}', "JSON that gives each region"),
         ("REGIONS", "{}", "it names no region"),
         ("REGIONS", '{"us": "http://api.example.com"}', "region us uses plain http"),
-        ("REGIONS", f'{{"us": "https://u:{PASSWORD}@h"}}', "region us carries a user name"),
-        ("REGIONS", '{"us": "https://h?q=1"}', "region us carries a query"),
+        ("REGIONS", f'{{"us": "https://u:{PASSWORD}@h"}}', "region us has a user name"),
+        ("REGIONS", '{"us": "https://h?q=1"}', "region us has a query"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
-    """The sentence names the variable and what it may be, and shows no secret."""
+    """The sentence names the variable and its allowed values, and shows no secret."""
     monkeypatch.setenv(f"PAGETRAIL_{name}", value)
     sentence = refusal()
     assert f"PAGETRAIL_{name} must be " in sentence
@@ -161,7 +161,7 @@ def test_settings_that_contradict_each_other_are_refused(
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that would be ignored is named with the one that was meant."""
     monkeypatch.setenv("PAGETRAIL_VAULT_KEY", PASSWORD)
-    assert "PAGETRAIL_VAULT_KEY is no setting: PAGETRAIL_VAULT_KEYS is the nearest" in refusal()
+    assert "PAGETRAIL_VAULT_KEY isn't a setting: did you mean PAGETRAIL_VAULT_KEYS?" in refusal()
 
 
 def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_the_file_of_the_vault_key_takes_a_new_key_before_the_old_one(tmp_path: 
 def test_an_unwritable_data_directory_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, below: str
 ) -> None:
-    """Whoever needs to write there learns which variable to change."""
+    """The sentence names the variable to change."""
     (tmp_path / "locked").mkdir(mode=0o555)
     monkeypatch.setenv("PAGETRAIL_DATA_DIR", str(tmp_path / "locked" / below))
     settings = load_settings()
@@ -276,7 +276,7 @@ def test_an_unwritable_data_directory_is_told(
 def test_a_file_in_place_of_the_data_directory_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A file is no directory."""
+    """A file can't be the data directory."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("PAGETRAIL_DATA_DIR", str(tmp_path / "file"))
     with pytest.raises(SettingsFault, match="PAGETRAIL_DATA_DIR must be a directory"):
@@ -284,7 +284,7 @@ def test_a_file_in_place_of_the_data_directory_is_told(
 
 
 def test_the_table_has_a_row_for_every_setting() -> None:
-    """What is documented is what there is."""
+    """Each setting is documented, and nothing else."""
     rows = {row.variable: row for row in table()}
     fields = {f"PAGETRAIL_{name.upper()}" for name in Settings.model_fields}
     assert set(rows) == fields | {"PAGETRAIL_SECRETS_DIR"}

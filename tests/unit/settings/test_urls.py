@@ -1,4 +1,4 @@
-"""What a URL in the settings may be."""
+"""URLs that the settings accept and refuse."""
 
 import pytest
 
@@ -84,7 +84,7 @@ def test_storage_urls(url: str) -> None:
     ],
 )
 def test_other_storage_urls_are_refused(url: str, reason: str) -> None:
-    """Memory can't be shared by a fleet, and credentials don't belong into a URL."""
+    """Memory can't be shared by a fleet, and credentials don't belong in a URL."""
     with pytest.raises(ValueError, match=reason) as caught:
         urls.check_storage(url)
     assert "secret" not in str(caught.value)
@@ -110,7 +110,7 @@ def test_redis_urls(url: str) -> None:
     ["localhost:6379", "http://host", "redis://", "redis://host:x", "redis://host/db", "unix://"],
 )
 def test_other_redis_urls_are_refused(url: str) -> None:
-    """What redis-py would misread or fail on later stops at once."""
+    """A URL that redis-py would misread or fail on later is refused at once."""
     with pytest.raises(ValueError, match=r"scheme|host|not a URL|number"):
         urls.check_redis(url)
 

@@ -19,7 +19,7 @@ OWNER = "acme/main"
 
 @given(st.text(), st.text())
 def test_what_was_sealed_opens(secret: str, owner: str) -> None:
-    """Any text comes back for any owner, and never stands in what is stored."""
+    """Any text comes back for any owner, and the sealed text doesn't show it."""
     vault = Vault([generate_key()])
     sealed = vault.seal(secret, owner)
     assert vault.open(sealed, owner) == secret
@@ -54,7 +54,7 @@ def test_a_missing_vault_key_is_named_by_its_id() -> None:
 
 
 def test_a_moved_secret_stays_closed() -> None:
-    """What was sealed for one source opens for no other."""
+    """A secret that was sealed for one source can't be opened for another."""
     vault = Vault([generate_key()])
     sealed = vault.seal(SECRET, OWNER)
     for other in ("acme/other", "", "acme/mai", "acme/main "):
@@ -116,7 +116,7 @@ def test_no_representation_shows_a_key() -> None:
 
 
 def test_the_key_file_is_made_once_and_private(tmp_path: Path) -> None:
-    """Whoever comes first makes it; all others read the same key."""
+    """The first process makes it; all others read the same key."""
     path = tmp_path / "vault.key"
     with ThreadPoolExecutor(8) as threads:
         keys = set(threads.map(lambda _: key_in_file(path), range(8)))
@@ -138,7 +138,7 @@ def test_an_open_key_file_is_refused(tmp_path: Path, mode: int) -> None:
 
 
 def test_an_unreadable_key_file_is_told(tmp_path: Path) -> None:
-    """A key file of another user, or one that is no text, is one sentence."""
+    """A key file of another user, or one that isn't text, leads to one sentence."""
     path = tmp_path / "vault.key"
     key_in_file(path)
     path.chmod(0)
