@@ -174,7 +174,7 @@ def test_a_server_that_overwrites_fails_the_check(
     with ThreadingHTTPServer(("127.0.0.1", 0), Overwriting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(StorageUnreachable, match="overwrites what it should keep"):
+        with pytest.raises(StorageUnreachable, match="overwrites objects that it should keep"):
             open_storage(s3_url).check()
         server.shutdown()
 

@@ -1,4 +1,4 @@
-"""What each failure of a store or a file system means for a person: nothing else reads their errors."""
+"""The sentence for each failure of a store or a file system: no other module reads their errors."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ _MALFORMED = (
 )
 _OTHER = "it fails: look at its health and the environment that configures it"
 
-# The codes of S3 and what speaks like it, of Google's XML interface and of Azure's blobs.
+# Codes of S3 and compatible stores, of Google's XML interface and of Azure's blobs.
 _CODES = {
     code: reason
     for reason, codes in {
@@ -58,7 +58,7 @@ _RIGHTS = {
     "GET": "the credentials may not read objects, or not list them, without which S3 calls a missing "
     "object forbidden: give them both rights",
     "PUT": "the credentials may not write objects: give them that right",
-    "POST": _DELETING,  # S3 deletes objects so
+    "POST": _DELETING,  # S3 deletes several objects with it
     "DELETE": _DELETING,
     "DeleteObjects": _DELETING,
 }
@@ -73,7 +73,7 @@ _STATUSES = {
     "503": _SLOWER,
     "507": _ACCOUNT,
 }
-# obstore's own words, and those of servers whose code says less.
+# obstore's own words, and those of servers whose codes say less than their words.
 _WORDS = {
     "bucket does not exist": _BUCKET,
     "object lock|retention policy": _LOCKED,
@@ -109,9 +109,9 @@ _DOING = re.compile(r"(list request|DeleteObjects)|performing ([A-Z]+) ")
 
 
 def store_fault(where: str, error: Exception) -> StorageUnreachable:
-    """Return the sentence for what obstore raised.
+    """Return the sentence for an error of obstore.
 
-    Nothing of obstore's own words gets into it but the server's code: they can hold a signed request.
+    It repeats the server's code and nothing else of obstore's words, which can hold a signed request.
     """
     code = _code(str(error))
     told = f" ({code})" if code else ""
@@ -119,12 +119,12 @@ def store_fault(where: str, error: Exception) -> StorageUnreachable:
 
 
 def malformed_fault(where: str) -> StorageUnreachable:
-    """Return the sentence for an address, region or key that can't be one."""
+    """Return the sentence for a malformed address, region or key."""
     return _fault(where, _MALFORMED)
 
 
 def system_fault(where: object, error: OSError) -> StorageUnreachable:
-    """Return the sentence for what a file system said."""
+    """Return the sentence for an error of a file system."""
     known = _SYSTEM.get(error.errno or 0)
     return _fault(where, known or _SYSTEM_OTHER.format(what=error.strerror))
 
@@ -135,18 +135,18 @@ def directory_fault(where: object) -> StorageUnreachable:
 
 
 def is_missing_bucket(error: Exception) -> bool:
-    """Say whether *error* is about the bucket and not about an object in it."""
+    """Say whether *error* means that the bucket is missing, and not an object in it."""
     words = str(error)
     return "bucket does not exist" in words or _CODES.get(_code(words)) == _BUCKET
 
 
 def is_conflict(error: Exception) -> bool:
-    """Say whether *error* is about another request for the same object, whose end isn't known yet."""
+    """Say whether *error* is about another request for the same object that is still under way."""
     return "status code: 409" in str(error)
 
 
 def reasons() -> Iterator[str]:
-    """Yield every reason, with {what} for what changes."""
+    """Yield every reason, with {what} for the variable part."""
     for table in (_CODES, _RIGHTS, _STATUSES, _WORDS, _SYSTEM):
         yield from table.values()
     yield from (_NO_PROFILE, _MALFORMED, _OTHER, _NO_DIRECTORY, _SYSTEM_OTHER)
@@ -157,7 +157,7 @@ def _fault(where: object, reason: str, told: str = "") -> StorageUnreachable:
 
 
 def _code(words: str) -> str:
-    """Return the server's own code, or else the status of its answer; "" if there was no answer."""
+    """Return the server's own code, or else the status of its answer; "" without an answer."""
     if found := _CODE.search(words):
         return found[1] or found[2]
     status = _STATUS.search(words)

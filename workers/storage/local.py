@@ -12,14 +12,14 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from workers.errors import Busy, StorageConflict, StorageUnreachable
-from workers.storage import HIDDEN, Names, Stored, Version, below, checked
 from workers.storage.faults import directory_fault, system_fault
+from workers.storage.protocol import HIDDEN, Names, Stored, Version, below, checked
 
 _CHUNK_BYTES = 1 << 20
-_LEFTOVER_SECONDS = 24 * 3600.0  # no write lasts so long; what is older was left by a crash
+_LEFTOVER_SECONDS = 24 * 3600.0  # no write takes this long; an older file was left by a crash
 _LOCK_SECONDS = 10.0  # a lock is held for milliseconds, unless its holder is frozen
 _REMEMBERED_DIRECTORIES = 10_000
-_PLACINGS = 100  # each that fails has met another deletion
+_PLACINGS = 100  # each failed attempt means another deletion at the same moment
 _PROBE = f"{HIDDEN}check"
 _LOCK = f"{HIDDEN}lock"
 
@@ -27,7 +27,7 @@ Entries = list[os.DirEntry[str]]
 
 
 class LocalStorage:
-    """Storage in a directory of a file system with hard links; `Storage` says what is promised."""
+    """Storage in a directory of a file system with hard links; `Storage` describes its methods."""
 
     def __init__(self, root: Path, *, mode: int = 0o640) -> None:
         self._root = root
@@ -70,7 +70,7 @@ class LocalStorage:
 
     def children(self, prefix: str) -> Names:
         directory = self._root / below(prefix)
-        # A crash or a deletion leaves empty directories; object stores have none, so none count.
+        # Crashes and deletions leave empty directories. They don't count, since object stores have none.
         return sorted(
             entry.name
             for entry in self._entries(directory)
@@ -110,17 +110,17 @@ class LocalStorage:
             return True
 
     def check(self) -> None:
-        """See `Storage.check`; also sweeps what crashes left behind."""
+        """See `Storage.check`; also removes unfinished writes that crashes left."""
         probe = self._root / _PROBE
         self._create(probe, lambda file: file.write(b""))
         if self._create(probe, lambda file: file.write(b"")):
             raise StorageUnreachable(
-                f"The file system of {self._root} overwrites what it should keep: use another one."
+                f"The file system of {self._root} overwrites files that it should keep: use another one."
             )
         self.sweep(_LEFTOVER_SECONDS)
 
     def sweep(self, older_than_seconds: float) -> int:
-        """Remove unfinished writes older than that; return how many. Safe at any time."""
+        """Remove unfinished writes older than *older_than_seconds*; return their number. Safe at any time."""
         limit, swept = time.time() - older_than_seconds, 0
         with (
             _plain_faults(self._aside),
@@ -136,7 +136,7 @@ class LocalStorage:
 
     @property
     def _aside(self) -> Path:
-        # One place for all unfinished writes: evidence never holds one, and a sweep is one look.
+        # One place for all unfinished writes: evidence never holds one, and a sweep reads one directory.
         return self._root / f"{HIDDEN}new"
 
     def _path(self, key: str) -> Path:
@@ -151,25 +151,25 @@ class LocalStorage:
     def _placed(self, temporary: Path, path: Path, tries: int = _PLACINGS) -> bool:
         """Link *temporary* durably at *path*; False if that is taken.
 
-        Directories that others remove meanwhile, with the last object in them, are made again.
+        If another process removes the directories meanwhile, with the last object in them, they are made again.
         """
         try:
             self._settle(path.parent)
             created = _linked(temporary, path)
             if not created:
                 _check_object(path)
-            # Also when another call won: the caller goes on from an object that has to stay.
+            # Also when another call won: the caller relies on that object, so it must be durable.
             _sync_directory(path.parent)
             return created
         except (FileNotFoundError, NotADirectoryError) as error:
-            self._settled.clear()  # one of them is gone, or a file, since it was made
+            self._settled.clear()  # a directory was removed, or replaced by a file
             if isinstance(error, NotADirectoryError) or not tries:
                 raise
         return self._placed(temporary, path, tries - 1)
 
     @contextmanager
     def _written(self, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
-        """Give a durable file outside every key, gone at the end unless it was renamed."""
+        """Give a durable file that no key names; it is removed at the end unless it was renamed."""
         temporary = self._aside / uuid4().hex
         try:
             descriptor = self._open_new(temporary)
@@ -190,7 +190,7 @@ class LocalStorage:
             return os.open(path, flags, self._mode)
 
     def _prune(self, directory: Path) -> None:
-        """Remove *directory* and its parents as far as they are empty: their names say what there was."""
+        """Remove *directory* and its parents as far as they are empty: even their names tell of deleted objects."""
         while directory != self._root:
             try:
                 directory.rmdir()
@@ -200,7 +200,7 @@ class LocalStorage:
             directory = directory.parent
 
     def _settle(self, directory: Path) -> None:
-        """Make *directory* and its parents durably; once per process, then it costs nothing."""
+        """Make *directory* and its parents durably; done once per process, and free after that."""
         if directory in self._settled:
             return
         if directory == self._root:
@@ -209,7 +209,7 @@ class LocalStorage:
             self._settle(directory.parent)
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o750)
-            # Even if another process made it: that one may not have come so far yet.
+            # Even if another process made it, since that one may not have synced it yet.
             _sync_directory(directory.parent)
         if len(self._settled) >= _REMEMBERED_DIRECTORIES:
             self._settled.clear()
@@ -224,14 +224,14 @@ class LocalStorage:
         self._check_root()
 
     def _check_root(self) -> None:
-        """Raise `StorageUnreachable` where a file lies in place of the root, or above it: no empty storage."""
+        """Raise `StorageUnreachable` if a file lies in place of the root or above it: that isn't an empty storage."""
         there = next(one for one in (self._root, *self._root.parents) if one.exists())
         if not there.is_dir():
             raise directory_fault(self._root)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Exclude other replacements by any thread or process; `Busy` after a bounded wait."""
+        """Keep other threads and processes from changing objects; `Busy` after waiting _LOCK_SECONDS."""
         try:
             descriptor = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT, self._mode)
         except NotADirectoryError:
@@ -297,7 +297,7 @@ def _linked(temporary: Path, path: Path) -> bool:
 
 
 def _check_object(path: Path) -> None:
-    """Raise unless there is an object at *path*, which is taken: a directory there, or a link to nothing, isn't one."""
+    """Raise unless the taken *path* is an object: a directory, or a link to nothing, isn't one."""
     if not path.is_file():
         path.lstat()  # FileNotFoundError: it was deleted since
         raise FileExistsError(path)
@@ -317,7 +317,7 @@ def _plain_faults(path: Path) -> Iterator[None]:
         yield
     except (NotADirectoryError, IsADirectoryError, FileExistsError):
         raise StorageConflict(
-            f"{path} can't be an object: it lies below or above another one; move that away."
+            f"{path} can't be an object: it lies below or above another one; move that one away."
         ) from None
     except OSError as error:
         raise system_fault(path, error) from error

@@ -18,23 +18,23 @@ from obstore.store import MemoryStore, from_url
 from workers.errors import StorageUnreachable
 from workers.settings.secret_files import secret_file
 from workers.settings.urls import is_loopback, is_web_address
-from workers.storage import HIDDEN, Names, Stored, Version, below, checked
 from workers.storage.faults import is_conflict, is_missing_bucket, malformed_fault, store_fault
+from workers.storage.protocol import HIDDEN, Names, Stored, Version, below, checked
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _CHUNK_BYTES = 8 << 20  # one request each, so it is larger than on a disk
-_LIST_CHUNK = 1_000  # what one page of an S3 list holds
+_LIST_CHUNK = 1_000  # objects on one page of an S3 list
 _REQUEST_TIMEOUT = timedelta(seconds=15)
 _UPLOAD_TIMEOUT = timedelta(minutes=30)  # 1 GiB at 5 Mbit/s
-# Some stores, such as Google's, take one change per object and second: the waits together are longer.
+# Some stores, such as Google's, take one change per object and second: the waits together are longer than that.
 _RETRY: "RetryConfig" = {
     "backoff": {"init_backoff": timedelta(seconds=0.4), "max_backoff": timedelta(seconds=3)},
     "max_retries": 4,
     "retry_timeout": timedelta(seconds=10),
 }
-_CONFLICT_WAITS = (0.2, 0.5, 1.0)  # seconds before a put is sent again that met another one
+_CONFLICT_WAITS = (0.2, 0.5, 1.0)  # seconds before a put that met another one is sent again
 _PROBES = 256
 _ENDPOINTS = (
     "AWS_ENDPOINT_URL_S3",
@@ -49,7 +49,7 @@ _KEYS = {
     "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY",),
     "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_CLIENT_SECRET"),
 }
-"""What may also be a file in the secrets directory; the environment goes first."""
+"""Variables that may also be files in the secrets directory; the environment goes first."""
 _OURS = {
     # A bucket with Object Lock refuses every put without one:
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
@@ -59,17 +59,17 @@ _OURS = {
 
 
 class ObjectStorage:
-    """Storage in a bucket; see `Storage` for what its methods promise.
+    """Storage in a bucket; `Storage` describes its methods.
 
-    Credentials and endpoint come from the cloud's own standard environment (keys also from files of
-    these names), never from the URL.
+    Credentials and endpoint come from the cloud's standard variables (keys also from secret files with these names),
+    never from the URL.
     """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._name = f"{parts.scheme}://{parts.netloc}{parts.path}"
         if not all(map(is_web_address, _endpoints())):
-            raise malformed_fault(self._name)  # obstore would panic, and say so on stderr
+            raise malformed_fault(self._name)  # obstore would panic and write to stderr
         with self._plain_faults():
             memory = MemoryStore() if parts.scheme == "memory" else None
             self._store: ObjectStore = memory or _connect(url, _REQUEST_TIMEOUT)
@@ -82,11 +82,11 @@ class ObjectStorage:
         return self._create(self._store, checked(key), data)
 
     def put_new_file(self, key: str, path: Path) -> bool:
-        # Nothing can't be mapped, and memory would keep the mapping, which follows the file.
+        # An empty file can't be mapped. And the memory store would keep the mapping, which changes with the file.
         if path.stat().st_size == 0 or isinstance(self._store, MemoryStore):
             return self.put_new(key, path.read_bytes())
-        # A multipart upload would overwrite, so it is one conditional put; mapped, so that the
-        # pages of the file are the kernel's and need no memory of this process.
+        # A multipart upload would overwrite, so this is one conditional put. The file is mapped, so that its pages
+        # are the kernel's and take no memory of this process.
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._create(self._bulk, checked(key), data)
@@ -101,8 +101,8 @@ class ObjectStorage:
         return None if size is None else self._chunks(key, size)
 
     def list(self, prefix: str) -> Iterator[Stored]:
-        # Sorted here, at some 300 bytes of memory per object: SeaweedFS, S3's directory buckets
-        # and Azure's hierarchical accounts each list in an order of their own.
+        # Sorted here, for some 300 bytes of memory per object, because SeaweedFS, S3's directory buckets and Azure's
+        # hierarchical accounts each have their own order.
         return iter(sorted(self._list(below(prefix))))
 
     def children(self, prefix: str) -> Names:
@@ -122,8 +122,8 @@ class ObjectStorage:
             found = stored.key.removeprefix(inside).partition("/")[0]
             if found <= name:
                 raise StorageUnreachable(
-                    f"{self._name} lists from the beginning whatever it is asked: use a store that "
-                    "can begin a list behind a key."
+                    f"{self._name} always lists from the beginning: use a store that can begin a list "
+                    "after a given key."
                 )
             return found
         return None
@@ -152,16 +152,16 @@ class ObjectStorage:
             try:
                 self._store.put(checked(key), data, mode=mode, use_multipart=False)
             except (PreconditionError, AlreadyExistsError, FileNotFoundError):
-                # A retry after a lost answer meets this call's own success.
+                # After a lost answer, the retry meets the object that this call stored.
                 return self.get(key) == data
         return True
 
     def check(self) -> None:
         probe = _probe()
-        # That it was there already and stayed is proof enough, and one request.
+        # If the object exists already and stays, that is proof enough, for one request.
         if self._create(self._store, probe, b"") and self._create(self._store, probe, b""):
             raise StorageUnreachable(
-                f"{self._name} overwrites what it should keep: use a store with conditional writes."
+                f"{self._name} overwrites objects that it should keep: use a store with conditional writes."
             )
         self.get("missing")  # without the right to list, S3 answers 403 instead of 404
         self.children("missing")
@@ -173,7 +173,7 @@ class ObjectStorage:
                 try:
                     store.put(key, data, mode="create", use_multipart=False)
                 except AlreadyExistsError as error:
-                    # S3 says 409 to a put that meets another one, which may fail after all.
+                    # S3 answers 409 to a put that meets another one, and that other put may still fail.
                     if not is_conflict(error) or self._size(key) is not None:
                         return False
                     if not waits:
@@ -186,7 +186,7 @@ class ObjectStorage:
         try:
             return self._store.head(key)["size"]
         except (BaseError, OSError):
-            try:  # the answer to a HEAD has no body that says why
+            try:  # the answer to a HEAD has no body with the reason
                 self._store.get_range(key, start=0, end=1)
             except FileNotFoundError as error:
                 _refuse_missing_bucket(error)
@@ -194,7 +194,7 @@ class ObjectStorage:
             raise
 
     def _chunks(self, key: str, size: int) -> Iterator[bytes]:
-        # Ranges instead of one long answer: each is short, bounded and retried by itself.
+        # Ranges instead of one long answer: each is short, has a bounded time, and is retried by itself.
         for start in range(0, size, _CHUNK_BYTES):
             with self._plain_faults():
                 chunk = self._store.get_range(key, start=start, end=min(start + _CHUNK_BYTES, size))
@@ -226,14 +226,14 @@ def _connect(url: str, timeout: timedelta) -> "ObjectStore":
     on_loopback = endpoints and all(is_loopback(urlsplit(one).hostname or "") for one in endpoints)
     if on_loopback or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1"):
         options["allow_http"] = True
-    config: Any = _config(url)  # whose options these are depends on the URL
+    config: Any = _config(url)  # its type depends on the URL's cloud
     return from_url(url, config=config, client_options=options, retry_config=_RETRY)
 
 
 def _probe() -> str:
-    """Return the key that this process checks with.
+    """Return the key with which this process checks the store.
 
-    Few other processes use the same one, and what they leave behind stays a bounded number of objects.
+    Few other processes use the same key, and there are only _PROBES of them, so few objects are left behind.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     return f"{HIDDEN}check.{crc32(name.encode()) % _PROBES:02x}"
@@ -244,9 +244,9 @@ def _endpoints() -> list[str]:
 
 
 def _config(url: str) -> dict[str, str]:
-    """Return the options of the store that *url* names: our own, and keys that stand in files.
+    """Return the options of the store that *url* names: our own, and keys from secret files.
 
-    obstore takes the others from the environment, which also goes before these.
+    obstore takes all others from the environment, which also goes before these.
     """
     scheme = urlsplit(url).scheme
     files = {name: secret_file(name) for name in _KEYS.get(scheme, ())}
@@ -255,6 +255,6 @@ def _config(url: str) -> dict[str, str]:
 
 
 def _refuse_missing_bucket(error: FileNotFoundError) -> None:
-    """Raise *error* again unless it is only the object that is missing."""
+    """Raise *error* again unless only the object is missing."""
     if is_missing_bucket(error):
         raise error
