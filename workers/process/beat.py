@@ -1,4 +1,4 @@
-"""What beat publishes, as data: one entry, however many tenants there are."""
+"""Beat's schedule, one entry however many tenants there are, and the scheduler that publishes it."""
 
 import time
 from datetime import timedelta
@@ -19,7 +19,7 @@ _ANSWER_SECONDS = 2.0
 
 
 def beat_entries() -> dict[str, dict[str, Any]]:
-    """Return beat's entries. None carries `expires`: it would compare the clocks of two machines."""
+    """Return beat's entries. They don't use `expires`, which would compare the clocks of two machines."""
     return {
         "tick": {
             "task": "tasks.plan.tick",
@@ -30,9 +30,9 @@ def beat_entries() -> dict[str, dict[str, Any]]:
 
 
 class Ticker(Scheduler):
-    """Publishes an entry when it is due and its queue is empty, so that absent workers find no pile of ticks.
+    """Publishes an entry when it is due and its queue is empty, so that ticks don't pile up while workers are away.
 
-    It keeps nothing on disk, goes by the monotonic clock, and waits through any absence of Redis.
+    It keeps nothing on disk, goes by the monotonic clock, and waits however long Redis is away.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ class Ticker(Scheduler):
         self._answers = True
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Publish what is due and return the seconds until the next entry is."""
+        """Publish the entries that are due, and return the seconds until the next one is."""
         liveness.touch(liveness.BEAT)
         metrics.BEAT_LOOKED.set_to_current_time()
         now = time.monotonic()
@@ -61,7 +61,7 @@ class Ticker(Scheduler):
             return False
 
     def _publish(self, entry: Any) -> None:
-        """Publish; Celery's own way logs an error with a traceback for each entry that Redis refuses."""
+        """Publish without Celery's own method, which logs an error with a traceback each time that Redis refuses."""
         try:
             self.apply_async(entry, advance=False)
         except SchedulingError as error:
@@ -72,7 +72,7 @@ class Ticker(Scheduler):
             metrics.TICKS.inc()
 
     def _missed(self, error: BaseException) -> None:
-        """Say so once until Redis takes an entry again."""
+        """Log a missed entry, but only once until Redis takes an entry again."""
         if self._answers:
             log_failure(log, "no ticks", error, {})
         self._answers = False

@@ -1,4 +1,4 @@
-"""How a worker's process spends less: events in batches, garbage collected seldom, memory given back."""
+"""Saves CPU and memory in a worker: events go in batches, garbage is collected seldom, memory is given back."""
 
 import ctypes
 import gc
@@ -10,24 +10,24 @@ from celery import bootsteps
 EVENTS_SECONDS = 0.5
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_BYTES = 2**18
-"""What is larger is returned to the system when it is freed. By itself glibc raises this to 32 MB, and a page of 60 MB
-whose records were rewritten left 500 MB behind."""
+"""Blocks larger than this are returned to the system when they are freed. By itself glibc raises the limit to 32 MB,
+and then a page of 60 MB whose records were rewritten left 500 MB in the process."""
 _EVENTS_MOST = 300
-"""Events sent at once at the latest, 100 tasks' worth."""
+"""When this many events have gathered (of 100 tasks), they are sent at once."""
 
 
 class EventBatches(bootsteps.StartStopStep):
-    """Sends what Flower shows of tasks twice a second: by itself Celery sends it with every turn of its loop."""
+    """Sends the task events for Flower twice a second: by itself Celery sends them with every turn of its loop."""
 
     requires = ("celery.worker.consumer.events:Events",)
 
     def __init__(self, parent: Any, **_: Any) -> None:
-        """Settle the process, which has imported all it needs and takes no work yet."""
+        """Settle the process: it has imported everything and doesn't take work yet."""
         del parent
         settle()
 
     def start(self, parent: Any) -> None:
-        """Let events gather; Celery makes a new dispatcher whenever it connects anew."""
+        """Let events gather; Celery makes a new dispatcher whenever it connects again."""
         dispatcher = parent.event_dispatcher
         dispatcher.on_send_buffered = None
         dispatcher.buffer_limit = _EVENTS_MOST

@@ -1,4 +1,4 @@
-"""`celery -A workers flower`, closed unless asked: a login, nothing that acts, a memory that is bounded and kept."""
+"""`celery -A workers flower` made safe by default: a login, nothing that acts, a bounded memory that is kept."""
 
 import logging
 import secrets
@@ -24,25 +24,25 @@ _OPTIONS = {
     "logging": "none",  # ours, below
     "tasks_columns": "uuid,args,state,result,name,runtime,received,worker",
 }
-"""What differs from Flower's own defaults; FLOWER_<NAME>, a flowerconfig.py or an option of the command still win."""
+"""Our defaults for Flower; FLOWER_<NAME>, a flowerconfig.py or an option of the command go before them."""
 
 _STYLE = b"""<style>
 .overflow-auto { max-width: none }
 .tasks-table .task-uuid-full { display: none }
 .tasks-table .task-uuid-short { display: inline }
 </style></head>"""
-"""Shows in the list of tasks all of what a task does, which Flower cuts, and less of its id."""
+"""In the list of tasks, shows the full description of a task, which Flower cuts, and a shorter id."""
 
 
 def close(app: object) -> None:
-    """Put our defaults before Flower's command for *app*, in the processes of Celery's command line."""
+    """Make Flower's command start with our defaults if it is run for *app*."""
     command = sys.modules.get("flower.command")
     if command is not None:  # loaded with Celery's other commands, before the app
         command.flower.callback = _closed(command.flower.callback, app)
 
 
 def password_of(settings: Settings) -> str:
-    """Return the password of `USER`; without the setting the file's, made (mode 0600) on first use."""
+    """Return the password of `USER`: the setting, or else the text of a file that is made (mode 0600) on first use."""
     if settings.flower_password is not None:
         return settings.flower_password.get_secret_value()
     path = settings.make_data_dir() / "flower.password"
@@ -77,6 +77,7 @@ def _close(argv: tuple[str, ...]) -> None:
 
 
 def _set_options(settings: Settings, argv: tuple[str, ...]) -> None:
+    # Here and below: only the process that runs Flower loads it.
     from flower.command import apply_env_options, apply_options
     from tornado.options import options
 
@@ -92,7 +93,7 @@ def _set_options(settings: Settings, argv: tuple[str, ...]) -> None:
 
 
 def _guard_pages(settings: Settings) -> None:
-    """Close what Flower leaves open to anybody, and show what it hides: idle queues, long arguments."""
+    """Ask for a login on the pages that Flower leaves open; show idle queues and long arguments, which it hides."""
     from flower.views import BaseHandler
     from flower.views.monitor import Healthcheck, Metrics
     from flower.views.tasks import TasksView

@@ -16,14 +16,14 @@ from workers.state.client import connect
 from workers.state.roster import Roster
 
 BEAT_SECONDS = 5.0
-LEAVE_SECONDS = 2.0  # the process may end right after, and its threads with it
+LEAVE_SECONDS = 2.0  # waited for, because the process may end right after, and its threads with it
 
 
 class Heartbeat(bootsteps.StartStopStep):
-    """Beats from the event loop while there is a connection, else by itself.
+    """Beats from the event loop while there is a connection, and otherwise from a thread.
 
-    So a loop that is stuck is seen, and waiting for Redis is no illness. While there is a
-    connection, the roster in Redis says so too.
+    So a stuck loop shows, and a worker that waits for Redis still counts as alive. While there is a connection, each
+    beat also enters the worker in Redis's roster.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -32,18 +32,18 @@ class Heartbeat(bootsteps.StartStopStep):
         self._node: str = parent.hostname
         self._queues: list[str] = []
         self._connected = Event()
-        liveness.set_ready(self._node, ready=False)  # a container that was killed left its files
+        liveness.set_ready(self._node, ready=False)  # a container that was killed leaves its files
         self._wait_for_connection()
 
     def start(self, parent: Any) -> None:
-        """Beat from the event loop; Celery drops its timers whenever it connects anew."""
+        """Beat from the event loop; Celery drops its timers whenever it connects again."""
         self._connected.set()
         self._queues = [queue.name for queue in parent.task_consumer.queues]
         self._beat()
         parent.timer.call_repeatedly(BEAT_SECONDS, self._beat)
 
     def stop(self, parent: Any) -> None:
-        """Beat without the loop until the next start."""
+        """Beat from a thread until the next start."""
         del parent
         self._in_roster(Roster.leave).join(LEAVE_SECONDS)
         self._wait_for_connection()
@@ -53,7 +53,7 @@ class Heartbeat(bootsteps.StartStopStep):
         self._in_roster(Roster.enter)
 
     def _in_roster(self, say: Callable[[Roster, str, list[str]], None]) -> Thread:
-        """Enter or leave the roster from a thread: a Redis that is slow must not stop the loop."""
+        """Enter or leave the roster from a thread, so that a slow Redis doesn't stop the loop."""
 
         def call() -> None:
             with suppress(Fault, redis.RedisError):  # the next beat says it again

@@ -1,4 +1,4 @@
-"""The files by which a process says that it is alive, and that it takes work."""
+"""The files by which a process says that it is alive, and that it takes work; imports almost nothing, to be quick."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from glob import escape
 from pathlib import Path
 from stat import S_ISDIR
 
+from workers.errors import SettingsFault
+
 BEAT = "beat"
 STALE_SECONDS = 120.0
-"""Age of a heartbeat at which its process counts as stuck: several times what a busy one may miss."""
+"""Age of a heartbeat at which its process counts as stuck; a busy process may miss several beats."""
 ALIVE, READY = ".alive", ".ready"
 
 
@@ -22,7 +24,7 @@ def touch(node: str) -> None:
 
 
 def set_ready(node: str, *, ready: bool) -> None:
-    """Say that the process *node* takes work, or that it does no more."""
+    """Say that the process *node* takes work, or that it no longer does."""
     if ready:
         _file(node, READY).touch()
         return
@@ -31,10 +33,9 @@ def set_ready(node: str, *, ready: bool) -> None:
 
 
 def _places() -> tuple[Path, Path]:
-    """Return where heartbeats are kept: another user may have taken the first, whose name can be guessed."""
-    data_dir = (
-        os.environ.get("PAGETRAIL_DATA_DIR") or ".pagetrail"
-    )  # as in workers/settings/environment.py
+    """Return two directories for heartbeats: another user may have taken the first, whose name can be guessed."""
+    # The data directory as in workers/settings/environment.py, which takes too long to import.
+    data_dir = os.environ.get("PAGETRAIL_DATA_DIR") or ".pagetrail"
     return (
         Path(tempfile.gettempdir()) / f"pagetrail-{os.getuid()}",
         Path(data_dir).expanduser().absolute() / "heartbeats",
@@ -42,7 +43,7 @@ def _places() -> tuple[Path, Path]:
 
 
 def _is_ours(directory: Path) -> bool:
-    """Say whether *directory* is one that no other user can write to, and not a link to one."""
+    """Say whether *directory* is a real directory, not a link, that only this user can read and write."""
     try:
         found = directory.lstat()
     except OSError:
@@ -51,19 +52,18 @@ def _is_ours(directory: Path) -> bool:
 
 
 def files_of(node: str | None, kind: str) -> Iterator[Path]:
+    """Yield the files of *kind* of one node, or of all."""
     for directory in filter(_is_ours, _places()):
         yield from directory.glob(f"{escape(node) if node else '*'}{kind}")
 
 
 def _file(node: str, kind: str) -> Path:
-    """Return where the file of *node* is written; raises a `SettingsFault` where nothing is this user's alone."""
+    """Return the file of *node*; raises `SettingsFault` if neither directory is this user's alone."""
     for directory in _places():
         with suppress(OSError):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_ours(directory):
             return directory / f"{node}{kind}"
-    from workers.errors import SettingsFault
-
     first, second = _places()
     raise SettingsFault(
         f"No heartbeat can be kept: {first} and {second} belong to another user or are open to "

@@ -1,4 +1,4 @@
-"""How a process logs: one line per record for a person or a machine, with ids and without secrets."""
+"""How a process logs: a line per record, for a person or a machine, with ids and without secrets."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from workers.state.faults import as_fault
 log = logging.getLogger("pagetrail")
 
 IDS = ("source", "run", "page", "resource", "task", "task_id")
-"""What `extra` may add to a log line; everything else that libraries add stays out."""
+"""Ids that `extra` may add to a log line; fields that libraries add stay out."""
 
 
 _COLOURS = {"DEBUG": 2, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
@@ -46,7 +46,7 @@ class Lines(logging.Formatter):
         return redact(super().format(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        """Return a traceback, but none of a fault, whose sentence says it all, nor of Redis's."""
+        """Return the traceback; "" for a fault of ours or of Redis, whose sentence says everything."""
         return "" if isinstance(as_fault(ei[1]), Fault) else super().formatException(ei)
 
 
@@ -67,7 +67,7 @@ class JsonLines(Lines):
 
 
 def ids_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the ids that *record* carries, in their usual order, and those of the task that says it."""
+    """Return the ids of *record*, in their usual order, and the id of the task that logs it."""
     ids = {name: vars(record)[name] for name in IDS if name in vars(record)}
     if current_task:
         ids.setdefault("task_id", current_task.request.id)
@@ -77,7 +77,7 @@ def ids_of(record: logging.LogRecord) -> dict[str, Any]:
 def configure_logging(settings: Settings) -> None:
     """Log to stderr as *settings* say, in colours on a terminal.
 
-    Celery's own loggers speak from WARNING on: 13 % of a message's cost.
+    Celery's own loggers log only from WARNING on, which saves 13 % of a message's cost.
     """
     handler = logging.StreamHandler(sys.stderr)
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")

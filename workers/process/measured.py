@@ -1,4 +1,4 @@
-"""A storage whose calls are timed and whose failures are counted, for the metrics."""
+"""Wraps a storage to time its calls and count its failures, for the metrics."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,9 @@ from workers.process import metrics
 from workers.storage import Names, Storage, Stored, Version
 
 for _operation in ("put", "put_file", "get", "children", "delete", "replace"):
-    metrics.storage_errors(_operation)  # shown before the first, so that it is an increase
+    metrics.storage_errors(
+        _operation
+    )  # shown as 0 from the start, so that the first error is an increase
 
 
 @contextmanager
@@ -19,7 +21,7 @@ def _call(operation: str) -> Iterator[None]:
 
 
 class MeasuredStorage:
-    """Passes every call on to another storage; a stream is not measured, for its reader sets its pace."""
+    """Passes every call on to another storage. Streams are not timed, because their readers set the pace."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

@@ -1,7 +1,7 @@
-"""What a process counts, and the endpoint where Prometheus reads it: /metrics on a port of its own.
+"""The counts of one process, and the endpoint where Prometheus reads them: /metrics on its own port.
 
-docs/metrics.md lists every metric. A label takes one of a few known values: nothing here names a source,
-a run or a page.
+docs/metrics.md lists every metric. A label takes one of a few known values: no metric here names a source, a run or a
+page.
 """
 
 import logging
@@ -30,24 +30,24 @@ log = logging.getLogger("pagetrail.metrics")
 
 PATH = "/metrics"
 RETRY_SECONDS = 5.0
-"""How soon a port that was taken is tried again."""
+"""How soon a port that is in use is tried again."""
 
 WORKER, BEAT = CollectorRegistry(), CollectorRegistry()
-"""What each role shows. Neither is the library's own, which Flower fills."""
+"""The metrics of each role. The library's own registry is not used, because Flower fills it."""
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 300.0)
 
 
 def counter(name: str, meaning: str, *labels: str) -> Callable[..., Counter]:
-    """Return a worker's counters by their labels, remembered: the library looks longer than it counts."""
+    """Return a function from labels to a worker's counters, cached because the library's look-up is slow."""
     return cache(Counter(name, meaning, labels, registry=WORKER).labels)
 
 
 def histogram(
     name: str, meaning: str, *labels: str, buckets: Sequence[float]
 ) -> Callable[..., Histogram]:
-    """Return a worker's histograms in the same way."""
+    """Return a function from labels to a worker's histograms, as `counter` does."""
     return cache(Histogram(name, meaning, labels, registry=WORKER, buckets=buckets).labels)
 
 
@@ -64,13 +64,13 @@ failures = counter(
 )
 pages = counter(
     "pagetrail_pages",
-    "Pages that a worker was told to take, by what became of them.",
+    "Pages that a worker was told to take, by their fate.",
     "outcome",
 )
 for _outcome in ("closed", "failed"):
-    pages(_outcome)  # shown before the first: to Prometheus an increase from nothing is none
+    pages(_outcome)  # shown as 0 from the start: Prometheus doesn't see an increase from nothing
 requests = counter(
-    "pagetrail_requests", "Requests to PagerDuty by what came back.", "region", "status"
+    "pagetrail_requests", "Requests to PagerDuty by their answers.", "region", "status"
 )
 request_seconds = histogram(
     "pagetrail_request_seconds",
@@ -80,13 +80,13 @@ request_seconds = histogram(
 )
 PERMIT_SECONDS = Histogram(
     "pagetrail_permit_wait_seconds",
-    "Waits of tasks for the permits they were given.",
+    "Waits of tasks for permits that were granted.",
     registry=WORKER,
     buckets=_FAST,
 )
 refused_permits = counter(
     "pagetrail_permits_refused",
-    "Permits not given, the wait being too long for a task, by what the wait is for.",
+    "Permits refused because the wait is too long for a task, by the cause of the wait.",
     "reason",
 )
 storage_seconds = histogram(
@@ -99,7 +99,7 @@ BEAT_LOOKED = Gauge(
 )
 TICKS = Counter(
     "pagetrail_beat_ticks",
-    "Ticks beat published: none while one waits for a worker.",
+    "Ticks that beat published; it publishes no further one while a tick waits for a worker.",
     registry=BEAT,
 )
 
@@ -107,7 +107,7 @@ _STATUSES = {200, 400, 401, 402, 403, 404, 408, 429, 500, 502, 503, 504}
 
 
 def count_permit(permit: Permit) -> None:
-    """Count what a task was told that asked for leave to send."""
+    """Count a permit, granted or refused, that a task asked for."""
     if permit.granted:
         PERMIT_SECONDS.observe(permit.waited_seconds)
     else:
@@ -115,21 +115,21 @@ def count_permit(permit: Permit) -> None:
 
 
 def count_reply(region: str, reply: Reply, seconds: float) -> None:
-    """Count a request to PagerDuty that took *seconds*, and what came back for it."""
+    """Count a request to PagerDuty that took *seconds*, by its *reply*."""
     request_seconds(region).observe(seconds)
     requests(region, status_word(reply.status, reply.timed_out)).inc()
 
 
 @cache
 def status_word(status: int | None, timed_out: bool) -> str:
-    """Return one of a few words for a status, whatever a server or something in between may send."""
+    """Return one of a few words for a status, whatever a server or a proxy may send."""
     if status is None:
         return "timeout" if timed_out else "broken"
     return str(status) if status in _STATUSES else f"{status // 100}xx"
 
 
 class Faults:
-    """A block whose faults are counted, as those of *task*, and go on."""
+    """A block whose exceptions are counted as failures of *task*, and passed on."""
 
     __slots__ = ("_task",)
 
@@ -137,17 +137,17 @@ class Faults:
         self._task = task
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Do nothing."""
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and kind is not NoRoom:  # which is a wait
+        if kind is not None and kind is not NoRoom:  # NoRoom is a wait, not a failure
             failures(self._task, kind.__name__).inc()
 
 
 def serve(settings: Settings, registry: CollectorRegistry) -> None:
-    """Show *registry* on the port that is set, if one is, from a thread of its own.
+    """Serve *registry* on the port that is set, if any, from its own thread.
 
-    A port that is taken never stops the work: that is said, and the port is tried again.
+    A port that is in use never stops the work: a warning is logged, and the port is tried again.
     """
     port, host = settings.metrics_port, settings.metrics_host
     if port is None:
@@ -168,8 +168,8 @@ def serve(settings: Settings, registry: CollectorRegistry) -> None:
 
 
 def begin(settings: Settings, role: str, node: str) -> None:
-    """Show what this process is and counts from now on: a worker, or beat."""
-    # A second series per series, which no query of ours reads.
+    """Serve the metrics of this process, whose *role* is "worker" or "beat", from now on."""
+    # They would double the series, and none of our queries reads them.
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
     registry = BEAT if role == "beat" else WORKER
     ProcessCollector(registry=registry)

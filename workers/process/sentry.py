@@ -1,7 +1,7 @@
-"""Errors worth a person's attention go to Sentry, with ids and without secrets; and that the tick runs.
+"""Tells Sentry of errors worth a person's attention, with ids and without secrets, and that the tick runs.
 
-Whatever is logged as an error is reported, and nothing else: no task carries anything for it. Celery's integration
-of the SDK would hold every task and message in scopes and spans of its own, at two thirds of their cost.
+Records logged as errors are reported, and nothing else: tasks need no code for it. The SDK's integration for Celery
+would wrap every task and message in its own scopes and spans, at two thirds of their cost.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from redis import Redis
 
 from workers.process.logs import ids_of
 from workers.redaction import redacted
 from workers.settings.environment import Settings
 from workers.state.faults import is_outage
 
-if TYPE_CHECKING:
-    from redis import Redis
-
 OURS = ("workers", "tasks")
 REPEAT_SECONDS = 60.0
-"""A process reports one cause once in this time: thousands of pages can fail for it."""
+"""A process reports the same cause only once in this time, because thousands of pages can fail for it."""
 CHECK_IN_SECONDS = 60
 _MARGIN_MINUTES = 3
 """Check-ins may be late by this before Sentry calls the tick missing."""
@@ -33,12 +32,13 @@ _NAMES = ("routing_key", "integration_key", "sealed_key", "vault_keys", "key")
 
 
 def start(settings: Settings, node: str) -> None:
-    """Report what this process logs as an error from now on, if a DSN is set; never waits for Sentry.
+    """Report the errors that this process logs from now on, if a DSN is set; never waits for Sentry.
 
-    What is not sent when the process ends is, for the two seconds that the SDK allows.
+    When the process ends, the SDK takes up to two seconds to send the rest.
     """
     if settings.sentry_dsn is None:
         return
+    # Here and below: the SDK is slow to load, and most processes do without it.
     import sentry_sdk
     from sentry_sdk.integrations.atexit import AtexitIntegration
     from sentry_sdk.integrations.logging import EventHandler
@@ -49,13 +49,13 @@ def start(settings: Settings, node: str) -> None:
         environment=settings.environment,
         release=f"pagetrail@{version('pagetrail')}",
         server_name=node,
-        # None of them watches Redis, HTTP, threads or tasks: each would cost every page.
+        # No integration watches Redis, HTTP, threads or tasks: that would cost time on every page.
         default_integrations=False,
         auto_enabling_integrations=False,
         integrations=[AtexitIntegration(callback=lambda *_: None)],
         max_breadcrumbs=0,
         send_default_pii=False,
-        # Scrubbing goes by names, and the frames of Celery hold whole messages under none of them.
+        # Scrubbing goes by names, but Celery's frames hold whole messages under other names.
         include_local_variables=False,
         include_source_context=False,
         event_scrubber=EventScrubber([*DEFAULT_DENYLIST, *_NAMES], recursive=True),
@@ -67,7 +67,7 @@ def start(settings: Settings, node: str) -> None:
 
 
 def check_in(settings: Settings, redis: Redis) -> None:
-    """Tell Sentry that the tick works: once a minute, whichever worker of the fleet ticks."""
+    """Tell Sentry that the tick works, once a minute for the whole fleet."""
     if settings.sentry_dsn is None:
         return
     key = f"{settings.key_prefix}:checked-in"
@@ -85,9 +85,9 @@ def check_in(settings: Settings, redis: Redis) -> None:
 
 
 class Worth(logging.Filter):
-    """Lets a record pass that a person should hear of: its cause once a minute, and no absence of Redis.
+    """Lets only records pass that a person should see: each cause once a minute, and never an absent Redis.
 
-    An absent Redis is seen by the check-ins that stop, once, instead of by every task there is.
+    When Redis is away, the check-ins stop, and Sentry notices that once. Otherwise every task would report it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -98,7 +98,7 @@ class Worth(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error = _error_of(record)
         if is_outage(error) or not (error or _ours(record.name)):
-            return False  # what libraries say without an exception is about their connections
+            return False  # without an exception, libraries only log about their connections
         if len(self._next) > _CAUSES:
             self._next.clear()
         cause, now = cause_of(record), self._clock()
@@ -109,7 +109,7 @@ class Worth(logging.Filter):
 
 
 def cause_of(record: logging.LogRecord) -> tuple[str, ...]:
-    """Return what makes two records one problem: the exception's type and where in our code it arose."""
+    """Return the key by which two records are the same problem: the exception's type, and the place in our code."""
     error = _error_of(record)
     if error is None:
         return record.name, str(record.msg)
@@ -127,7 +127,7 @@ def _error_of(record: logging.LogRecord) -> BaseException | None:
 
 
 def _finished(event: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *event* redacted; that of a record with its ids as tags, and grouped by cause."""
+    """Return *event* redacted; if it comes from a log record, with ids as tags, and grouped by cause."""
     if record := hint.get("log_record"):
         tags = ids_of(record)
         if source := tags.get("source"):
@@ -135,7 +135,7 @@ def _finished(event: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
         del event["extra"]
         request = vars(record).get("request")
         contexts = {"PagerDuty request": request} if request else {}
-        # The SDK's own contexts are a thread's, not a task's.
+        # Replaces the SDK's own contexts, which belong to a thread and not to a task.
         event |= {"tags": tags, "contexts": contexts, "fingerprint": list(cause_of(record))}
     found: dict[str, Any] = redacted(event)
     return found

@@ -1,4 +1,4 @@
-"""What a process tells, and when: the signals of Celery that say that it starts, works, fails and stops."""
+"""What a process logs and serves when Celery's signals say that it starts, takes work, fails or stops."""
 
 import logging
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _ANSWER_SECONDS = 2.0
 def log_failure(
     logger: logging.Logger, what: str, error: BaseException, known: Mapping[str, object]
 ) -> None:
-    """Log that *what* happened because of *error*, an error unless time mends it."""
+    """Log that *what* happened because of *error*: as a warning if it passes by itself, otherwise as an error."""
     fault = as_fault(error)
     if is_outage(fault):
         logger.warning("%s: %s", what, fault, extra=known)
@@ -35,12 +35,12 @@ def log_failure(
 
 
 class OwnLogging(Logging):
-    """How the processes of our app log, whatever the options of Celery's commands say."""
+    """Logging for the processes of our app; the options of Celery's commands don't change it."""
 
     def setup_logging_subsystem(self, *_: Any, **__: Any) -> bool:
-        """Log as the settings say; True: Celery has nothing left to set up."""
+        """Log as the settings say; True tells Celery that nothing is left to set up."""
         configure_logging(load_settings())
-        # Celery would say again what `TimedTask.on_failure` says, without the ids.
+        # Celery would repeat the errors of `TimedTask.on_failure` without the ids.
         logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
         return True
 
@@ -56,17 +56,17 @@ class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
             return self.run(*args, **kwargs)
 
     def on_failure(self, exc: BaseException, task_id: str, args: Any, *_: Any) -> None:
-        """Log what no task should let through; every task's arguments begin with the same ids."""
-        del task_id  # logged with every line
+        """Log an error that no task should raise; every task's arguments begin with the same ids."""
+        del task_id  # every line has it already
         known = dict(zip(("source", "run", "page"), args, strict=False))
         log_failure(log, "task failed", exc, {"task": self.name, **known})
 
 
 def watch(app: object, *, beat_shows: str) -> None:
-    """Tell when a worker or beat of *app* starts, works and stops.
+    """Log when a worker or beat of *app* starts, takes work and stops.
 
-    *beat_shows* is the `module:name` of the function that shows the whole fleet in beat's metrics.
-    In a process of another app, which only imports ours to give it work, nothing is told, opened or written.
+    *beat_shows* is the `module:name` of the function that adds the whole fleet to beat's metrics. A process of another
+    app, which only imports ours to send it work, logs, opens and writes nothing.
     """
 
     def on_worker(instance: Any, **_: Any) -> None:
@@ -119,4 +119,4 @@ def _warn(settings: Settings) -> None:
 
 def _on_shutting_down(sender: str, **_: Any) -> None:
     liveness.set_ready(sender, ready=False)
-    log.info("%s ends what it does and takes no more", sender)
+    log.info("%s finishes its tasks and takes no more", sender)
