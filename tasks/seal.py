@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from tasks.evidence.manifests import (
     read_manifest,
 )
+from tasks.reading.sealed import Manifest
 from tasks.runs.ending import finish
 from tasks.runs.erasing import sweep
 from tasks.runs.sealing import Lease, LostLease, seal
@@ -38,11 +37,11 @@ def seal_run(source: str, run: str) -> None:
     _log(source, run, manifest)
 
 
-def _log(source: str, run: str, manifest: Mapping[str, Any]) -> None:
+def _log(source: str, run: str, manifest: Manifest) -> None:
     """Log how the run ended: a line for each resource, and one for all."""
     ids = {"source": source, "run": run}
-    for name, each in manifest["resources"].items():
-        state = f"{each['state']} ({each['reason']})" if each["reason"] else each["state"]
-        counts = each["records"], each["requests"]
+    for name, each in manifest.resources.items():
+        state = f"{each.state} ({each.reason})" if each.reason else each.state
+        counts = each.records, each.requests
         log.info("%s records=%d requests=%d", state, *counts, extra={**ids, "resource": name})
-    log.info("sealed %s", manifest["state"], extra=ids)
+    log.info("sealed %s", manifest.state, extra=ids)

@@ -21,6 +21,7 @@ from tasks.reading.paging import decide, first_pages, too_slow
 from tasks.reading.plans import Plan, make_plan
 from tasks.reading.proofs import ProofState, Reading, read_pass, walk
 from tasks.reading.windows import rfc3339
+from tests.manifests import as_manifest, manifest_document
 
 Record = dict[str, Any]
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -44,6 +45,8 @@ def make(*resources: str, days: float = 100, budget: int = 10_000, **more: Any) 
         "newest": None,
         **more,
     }
+    if isinstance(values["last"], dict):
+        values["last"] = as_manifest(manifest_document(**values["last"]))
     return make_plan(**values)
 
 

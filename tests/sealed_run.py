@@ -8,8 +8,10 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
+import orjson
+
 from tasks.evidence.envelopes import decode_page, encode_page
-from tasks.evidence.layout import page_key, plan_key
+from tasks.evidence.layout import manifest_key, page_key, plan_key
 from tasks.evidence.verify import Report, verify
 from tasks.reading.answers import Answer
 from tasks.reading.pages import Page, Request, request_of
@@ -75,14 +77,17 @@ class SealedRun:
         return str(decode_page(blob).envelope["fetched_at"])
 
     def seal(self, verdict: str = "", requests: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """Seal the run as the seal task does; return its manifest."""
+        """Seal the run as the seal task does; return its manifest as a document."""
         ledger = SimpleNamespace(
             progress=lambda _source: Progress(verdict=verdict, requests=dict(requests or {})),
             time=lambda: Clock(int(NOW.timestamp() * 1000), None, None),
         )
         fleet = SimpleNamespace(room=Room(), storage=self.storage, ledger=ledger)
         lease = SimpleNamespace(beat=lambda: None)
-        return seal(cast(Any, fleet), self.plan.source, self.plan.run, cast(Any, lease))
+        seal(cast(Any, fleet), self.plan.source, self.plan.run, cast(Any, lease))
+        text = self.storage.get(manifest_key(self.plan.source, self.plan.run))
+        document: dict[str, Any] = orjson.loads(text or b"")
+        return document
 
     def verify(self) -> Report:
         *_, report = verify(self.storage, self.plan.source)

@@ -10,7 +10,7 @@ import click
 from tasks import api
 from tasks.cli import output, parse
 from tasks.cli.formats import FORMATS, opened
-from tasks.evidence.exports import Choice, SealedResource
+from tasks.evidence.exports import Choice, RunReading
 from tasks.evidence.layout import run_prefix
 from tasks.reading.catalog import CATALOG
 from workers.errors import UsageFault
@@ -123,7 +123,7 @@ def _why(choice: Choice) -> str:
     return f"in run {newest.run} they are {_described(newest)}"
 
 
-def _described(reading: SealedResource) -> str:
+def _described(reading: RunReading) -> str:
     return f"{reading.state} ({reading.reason}) {reading.words}".rstrip(". ")
 
 

@@ -25,6 +25,7 @@ from tasks.cli.bars import bars
 from tasks.cli.interrupts import until_signalled
 from tasks.evidence.layout import manifest_key
 from tasks.evidence.outcomes import sealed_outcome
+from tasks.reading.sealed import Manifest
 from tasks.watching.census import Sight
 from workers.errors import Fault
 from workers.machine.embedded import free_port
@@ -145,7 +146,7 @@ def _run(*arguments: str) -> None:
         )
 
 
-def _collect(tenants: list[Tenant]) -> dict[str, list[dict[str, Any]]]:
+def _collect(tenants: list[Tenant]) -> dict[str, list[Manifest]]:
     """Collect all tenants side by side and return their manifests."""
     from tasks.cli.following import Follower
     from workers.runtime import runtime
@@ -154,7 +155,7 @@ def _collect(tenants: list[Tenant]) -> dict[str, list[dict[str, Any]]]:
     interrupted = threading.Event()
     with bars([tenant.source for tenant in tenants], lines=True) as show_of:
 
-        def follow(tenant: Tenant) -> list[dict[str, Any]]:
+        def follow(tenant: Tenant) -> list[Manifest]:
             opened = api.collect(parts, tenant.source)
             source = api.get(parts, tenant.source)
             show = show_of(source.id)
@@ -187,7 +188,7 @@ def _document(
     directory: Path,
     running: Fleet,
     tenants: list[Tenant],
-    manifests: Mapping[str, list[dict[str, Any]]],
+    manifests: Mapping[str, list[Manifest]],
     seconds: float,
 ) -> dict[str, Any]:
     return {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from tasks.cli import sights
 from tasks.evidence.erasures import Purged
 from tasks.evidence.manifests import read_manifest
+from tasks.reading.sealed import Manifest
 from tasks.watching.activity import Activity
 from tasks.watching.census import Sight, census
 from workers.errors import Fault, RedisUnreachable
@@ -41,20 +41,20 @@ class Follower:
         self._paused = False  # all requests are
         self._away_since: float | None = None
 
-    def follow(self, run: str) -> list[dict[str, Any]]:
+    def follow(self, run: str) -> list[Manifest]:
         """Return the manifests of *run* and of the runs that went on with its backlog.
 
         Raises `Fault` when Redis or the fleet stays away; the run then waits for them.
         """
         manifests = [self._sealed(run)]
-        while manifests[-1]["continues"]:
-            following = self._next(manifests[-1]["run"])
+        while manifests[-1].continues:
+            following = self._next(manifests[-1].run)
             if following is None:
                 break
             manifests.append(self._sealed(following))
         return manifests
 
-    def _sealed(self, run: str) -> dict[str, Any]:
+    def _sealed(self, run: str) -> Manifest:
         while True:
             sight = self._look()
             ours = sight is not None and sight.progress.run == run

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 import zstandard
 
 from tasks.evidence.compression import LEVEL, check_end
+from tasks.reading.sealed import PartContent
 
 PART_BYTES = 1 << 30
 RUN = re.compile("(?!00000000)[0-9]{8}")
@@ -38,7 +39,7 @@ def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise ValueError("the artifact ends in the middle of a line")
 
 
-def describe_part(chunks: Iterator[bytes]) -> Mapping[str, Any]:
+def describe_part(chunks: Iterator[bytes]) -> PartContent:
     """Return what `Part.close` said of a stored artifact, read back without holding it in memory.
 
     Raises ValueError or zstandard.ZstdError where it can't be read.
@@ -56,12 +57,12 @@ def describe_part(chunks: Iterator[bytes]) -> Mapping[str, Any]:
         content.update(line)
         content.update(b"\n")
         records += 1
-    return {
-        "bytes": size,
-        "sha256": blob.hexdigest(),
-        "content_sha256": content.hexdigest(),
-        "records": records,
-    }
+    return PartContent(
+        bytes=size,
+        sha256=blob.hexdigest(),
+        content_sha256=content.hexdigest(),
+        records=records,
+    )
 
 
 class Part:
@@ -87,17 +88,17 @@ class Part:
         if len(self._waiting) >= _BATCH_BYTES:
             self._take()
 
-    def close(self) -> Mapping[str, Any]:
+    def close(self) -> PartContent:
         """Finish the file and return what the manifest says of it."""
         self._take()
         self._out(self._stream.flush())
         self._file.flush()
-        return {
-            "bytes": self.bytes,
-            "sha256": self._blob.hexdigest(),
-            "content_sha256": self._digest.hexdigest(),
-            "records": self.records,
-        }
+        return PartContent(
+            bytes=self.bytes,
+            sha256=self._blob.hexdigest(),
+            content_sha256=self._digest.hexdigest(),
+            records=self.records,
+        )
 
     def _take(self) -> None:
         self._digest.update(self._waiting)
@@ -165,7 +166,7 @@ class Collation:
 
 def write_parts(
     lines: Iterator[bytes], path: Path, most_bytes: int = PART_BYTES
-) -> Iterator[Mapping[str, Any]]:
+) -> Iterator[PartContent]:
     """Write *lines* to *path*, one part after another; yield the account of each while it is there.
 
     Without any line there is one part, and it is empty.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import zstandard
 
@@ -15,16 +14,16 @@ from tasks.evidence.layout import manifest_key
 from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_manifest
 from tasks.reading.answers import identity_of_line
 from tasks.reading.catalog import CATALOG
+from tasks.reading.sealed import ArtifactPart, Manifest, PreviousRun
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
 
-_READ = ("complete", "partial")
 _KEY_DIGEST_BYTES = 16
 _FOLLOWS_NONE = "follows no run, although older runs are stored"
 
 
 @dataclass(frozen=True, slots=True)
-class SealedResource:
+class RunReading:
     """What one sealed run holds of a resource."""
 
     run: str
@@ -32,7 +31,7 @@ class SealedResource:
     reason: str
     words: str
     backlog: bool  # more of its past is still to be read
-    artifacts: tuple[Mapping[str, Any], ...]
+    artifacts: tuple[ArtifactPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class Choice:
     """The readings an export is made of, newest first; a record of a newer one wins."""
 
     resource: str
-    readings: tuple[SealedResource, ...]
-    newest: SealedResource
+    readings: tuple[RunReading, ...]
+    newest: RunReading
     gone: str = ""  # the last run that isn't there any more, and with it what only such runs held
 
     @property
@@ -50,7 +49,7 @@ class Choice:
         return self.newest.state == "complete" and not self.newest.backlog and not self.gone
 
 
-def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[dict[str, Any]]:
+def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[Manifest]:
     """Yield the manifests of *source*, newest first, or the one asked for.
 
     Each is what was sealed, and the one that the next run follows; the oldest follows no run, or one that was erased.
@@ -60,29 +59,25 @@ def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[di
     newer = None
     for name in reversed(chosen_runs(storage, source, run)):
         if manifest := read_manifest(storage, source, name):
-            if newer and newer["previous"] != _link(manifest):
+            if newer and newer.previous != manifest.link:
                 raise _broken(source, newer)
             newer = manifest
             yield manifest
     if newer is None:
         raise nothing_sealed(storage, source, run)
-    before = newer["previous"]
+    before = newer.previous
     if run is None and before and not _was_erased(storage, source, before):
         raise _broken(source, newer)
 
 
-def _link(manifest: Mapping[str, Any]) -> dict[str, str]:
-    return {"run": manifest["run"], "sha256": manifest["sha256"]}
+def _was_erased(storage: Storage, source: str, before: PreviousRun) -> bool:
+    record = Purged(storage, source).naming(before.run)
+    return record is not None and record.digest_of(before.run) == before.sha256
 
 
-def _was_erased(storage: Storage, source: str, before: Mapping[str, str]) -> bool:
-    record = Purged(storage, source).naming(before["run"])
-    return record is not None and record.digest_of(before["run"]) == before["sha256"]
-
-
-def _broken(source: str, newer: Mapping[str, Any]) -> StorageConflict:
-    before, run = newer["previous"], newer["run"]
-    key = manifest_key(source, before["run"] if before else run)
+def _broken(source: str, newer: Manifest) -> StorageConflict:
+    before, run = newer.previous, newer.run
+    key = manifest_key(source, before.run if before else run)
     what = f"is missing or isn't the manifest that run {run} follows" if before else _FOLLOWS_NONE
     return StorageConflict(
         f"{key} {what}: `pagetrail verify {source}` says what else is wrong; restore it from a copy "
@@ -91,30 +86,30 @@ def _broken(source: str, newer: Mapping[str, Any]) -> StorageConflict:
 
 
 def choose(
-    manifests: Iterable[Mapping[str, Any]], source: str, resource: str, run: str | None = None
+    manifests: Iterable[Manifest], source: str, resource: str, run: str | None = None
 ) -> Choice:
     """Return the readings of *resource* to export from *manifests* (newest first, or those of *run*).
 
     A windowed resource needs every run; a snapshot the last complete reading and the partial ones
     after it. Raises `NotFound` if no run was to read the resource.
     """
-    readings: list[SealedResource] = []
+    readings: list[RunReading] = []
     newest, before = None, None
     for manifest in manifests:
-        before = manifest["previous"]
-        entry = manifest["resources"].get(resource)
-        if entry is None:
+        before = manifest.previous
+        found = manifest.resources.get(resource)
+        if found is None:
             continue
-        reading = SealedResource(
-            manifest["run"],
-            entry["state"],
-            entry["reason"],
-            entry["words"],
-            any(feed.segment in manifest["backlog"] for feed in CATALOG[resource].feeds),
-            tuple(entry["artifacts"]),
+        reading = RunReading(
+            manifest.run,
+            found.state,
+            found.reason,
+            found.words,
+            any(feed.segment in manifest.backlog for feed in CATALOG[resource].feeds),
+            found.artifacts,
         )
         newest = newest or reading
-        if reading.state in _READ:
+        if found.has_artifact:
             readings.append(reading)
             if reading.state == "complete" and not CATALOG[resource].windowed:
                 break
@@ -123,7 +118,7 @@ def choose(
             f"{source} does not collect {resource}: `pagetrail artifact list {source}` shows what "
             "it does."
         )
-    gone = before["run"] if before and not run and CATALOG[resource].windowed else ""
+    gone = before.run if before and not run and CATALOG[resource].windowed else ""
     return Choice(resource, tuple(readings), newest, gone)
 
 
@@ -145,9 +140,9 @@ def records(storage: Storage, choice: Choice) -> Iterator[bytes]:
                 yield line
 
 
-def _lines(storage: Storage, reading: SealedResource) -> Iterator[bytes]:
+def _lines(storage: Storage, reading: RunReading) -> Iterator[bytes]:
     for artifact in reading.artifacts:
-        key, digest = artifact["key"], hashlib.sha256()
+        key, digest = artifact.key, hashlib.sha256()
         chunks = storage.open(key)
         if chunks is None:
             raise _damaged(key, "is missing")
@@ -155,11 +150,11 @@ def _lines(storage: Storage, reading: SealedResource) -> Iterator[bytes]:
             yield from lines_of(_counted(chunks, digest))
         except (ValueError, zstandard.ZstdError):
             raise _damaged(key, "can't be read") from None
-        if digest.hexdigest() != artifact["sha256"]:
+        if digest.hexdigest() != artifact.sha256:
             raise _damaged(key, "is not the object its manifest names")
 
 
-def _counted(chunks: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+def _counted(chunks: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
     for chunk in chunks:
         digest.update(chunk)
         yield chunk

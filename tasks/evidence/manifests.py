@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+
+import msgspec
 
 from tasks.evidence.documents import opened, with_digest
 from tasks.evidence.erasure_records import RECORDS, record_key
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, plan_key
 from tasks.evidence.replay import Evidence
-from tasks.evidence.verdicts import describe, outside, states, vanished, withheld
+from tasks.evidence.verdicts import outside, state_of, states, vanished, withheld
 from tasks.reading.plans import Plan
+from tasks.reading.sealed import Manifest, SealedAccount, SealedCredential, SealedResource
 from tasks.reading.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
@@ -22,36 +24,37 @@ from workers.storage.registry import is_registered
 
 def resources_of(
     evidence: Evidence, requests: Mapping[str, int], verdict: str
-) -> dict[str, dict[str, Any]]:
-    """Return the manifest's account of every resource, its artifacts still to be filled in."""
+) -> dict[str, SealedResource]:
+    """Return what the run came to for every resource, its artifacts still to be filled in."""
     verdicts = states(evidence, refused=verdict == "refused")
     return {
-        name: {
-            **describe(verdicts[name]),
-            "withheld": withheld(evidence, name),
-            "vanished": vanished(evidence, name),
-            "period": period.to_json() if (period := evidence.plan.period_of(name)) else None,
-            "outside": [[*gap.period.to_json(), gap.reason] for gap in outside(evidence, name)],
-            "records": gathered.collation.records,
-            "sightings": gathered.collation.sightings,
-            "redacted": gathered.redacted,
-            "requests": max(gathered.requests, requests.get(name, 0)),
-            "artifacts": [],
-            "windows": gathered.windows,
-        }
+        name: SealedResource(
+            state=state_of(verdicts[name]),
+            reason=verdicts[name].reason,
+            words=verdicts[name].words,
+            withheld=withheld(evidence, name),
+            vanished=tuple(vanished(evidence, name)),
+            period=evidence.plan.period_of(name),
+            outside=tuple(outside(evidence, name)),
+            records=gathered.collation.records,
+            sightings=gathered.collation.sightings,
+            redacted=gathered.redacted,
+            requests=max(gathered.requests, requests.get(name, 0)),
+            windows=tuple(gathered.windows),
+        )
         for name, gathered in evidence.resources.items()
     }
 
 
-def run_state(resources: Mapping[str, Mapping[str, Any]], credential: str, verdict: str) -> str:
+def run_state(resources: Mapping[str, SealedResource], credential: str, verdict: str) -> str:
     """Return complete, partial, failed or cancelled. *verdict* is how the run was ended early."""
     if verdict == "cancelled":
         return verdict
-    nothing = all(r["state"] in ("failed", "unavailable") for r in resources.values())
-    if nothing and any(r["reason"] != "plan" for r in resources.values()):
+    nothing = all(r.state in ("failed", "unavailable") for r in resources.values())
+    if nothing and any(r.reason != "plan" for r in resources.values()):
         return "failed"
     whole = all(
-        r["state"] == "complete" or (r["state"] == "unavailable" and r["reason"] == "plan")
+        r.state == "complete" or (r.state == "unavailable" and r.reason == "plan")
         for r in resources.values()
     )
     return "complete" if whole and credential != "user" else "partial"
@@ -59,65 +62,55 @@ def run_state(resources: Mapping[str, Mapping[str, Any]], credential: str, verdi
 
 def make_manifest(
     evidence: Evidence,
-    resources: Mapping[str, Mapping[str, Any]],
+    resources: Mapping[str, SealedResource],
     *,
     verdict: str,
     plan_sha256: str,
     sealed_at: datetime,
-    orphans: list[str],
-) -> bytes:
-    """Return the manifest of a run, with the SHA-256 of its own canonical rest."""
+    orphans: Iterable[str],
+) -> Manifest:
+    """Return the manifest of a run, still without its own digest."""
     plan = evidence.plan
     state = run_state(resources, evidence.credential, verdict)
-    reached = plan.period.until if state in ("complete", "partial") else plan.period.since
-    document = {
-        "format": 1,
-        "source": plan.source,
-        "run": plan.run,
-        "previous": plan.previous,
-        "plan_sha256": plan_sha256,
-        "state": state,
-        "ended": verdict or "done",
-        "opened_at": rfc3339(plan.opened_at),
-        "scheduled_at": rfc3339(plan.scheduled_at),
-        "sealed_at": rfc3339(sealed_at),
-        "account": account(evidence),
-        "credential": {"kind": evidence.credential, "fingerprints": sorted(evidence.fingerprints)},
-        "period": plan.period.to_json(),
-        "reached": rfc3339(reached),
-        "backfill": plan.backfill,
-        "resources": resources,
-        **handed_on(evidence),
-        # A backlog is gone on with at once, but not in circles.
-        "continues": state in ("complete", "partial")
-        and bool(evidence.backlog)
-        and evidence.progressed,
-        "unreadable": evidence.unreadable,
-        "orphans": orphans,
-    }
-    return with_digest(document)
+    advanced = state in ("complete", "partial")
+    return Manifest(
+        source=plan.source,
+        run=plan.run,
+        previous=plan.previous,
+        plan_sha256=plan_sha256,
+        state=state,
+        ended=verdict or "done",
+        opened_at=plan.opened_at,
+        scheduled_at=plan.scheduled_at,
+        sealed_at=sealed_at,
+        account=SealedAccount(
+            region=plan.region,
+            subdomain=plan.subdomain,
+            seen=tuple(evidence.subdomains),
+            renamed=plan.renamed,
+        ),
+        credential=SealedCredential(
+            kind=evidence.credential, fingerprints=tuple(sorted(evidence.fingerprints))
+        ),
+        period=plan.period,
+        reached=plan.period.until if advanced else plan.period.since,
+        backfill=plan.backfill,
+        resources=resources,
+        covered=evidence.covered,
+        backlog=evidence.backlog,
+        unsettled=evidence.unsettled,
+        denied=evidence.denied,
+        sizes=evidence.sizes,
+        # The next run goes on with a backlog at once, unless this one read nothing new.
+        continues=advanced and bool(evidence.backlog) and evidence.progressed,
+        unreadable=tuple(evidence.unreadable),
+        orphans=tuple(orphans),
+    )
 
 
-def handed_on(evidence: Evidence) -> dict[str, Any]:
-    """Return what a run leaves to later ones: what is proved, what is left to read, what they have to read again."""
-    return {
-        "covered": {k: [p.to_json() for p in v] for k, v in evidence.covered.items()},
-        "backlog": {k: [p.to_json() for p in v] for k, v in evidence.backlog.items()},
-        "unsettled": evidence.unsettled,
-        "denied": evidence.denied,
-        "sizes": evidence.sizes,
-    }
-
-
-def account(evidence: Evidence) -> dict[str, Any]:
-    """Return whose records they are: as planned, as their links say, and renamed since the manifest before."""
-    plan = evidence.plan
-    return {
-        "region": plan.region,
-        "subdomain": plan.subdomain,
-        "seen": evidence.subdomains,
-        "renamed": [each.to_json() | {"at": rfc3339(each.at)} for each in plan.renamed],
-    }
+def written(manifest: Manifest) -> bytes:
+    """Return the text of a manifest, with the SHA-256 of everything else in it."""
+    return with_digest(msgspec.to_builtins(manifest))
 
 
 def runs_of(storage: Storage, source: str) -> list[str]:
@@ -136,24 +129,32 @@ def read_plan(storage: Storage, source: str, run: str) -> Plan:
         )
     try:
         plan = Plan.from_json(text)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except ValueError:
         raise _damaged(source, key, "it isn't a plan") from None
     if (plan.source, plan.run) != (source, run):
         raise _damaged(source, key, "it is the plan of another run")
     return plan
 
 
-def read_manifest(storage: Storage, source: str, run: str) -> dict[str, Any] | None:
-    """Return the manifest of a run, or None while it is open; `StorageConflict` if it isn't what was sealed.
+def read_manifest(storage: Storage, source: str, run: str) -> Manifest | None:
+    """Return the manifest of a run, or None while the run is open; `StorageConflict` if it isn't what was sealed.
 
-    It is of this run, and its digest is that of its content.
+    It is of this run, and its digest is that of its content. Members that a newer version added are left out.
     """
     key = manifest_key(source, run)
     text = storage.get(key)
     try:
-        return opened(text, source=source, run=run) if text is not None else None
+        return shaped(opened(text, source=source, run=run)) if text is not None else None
     except ValueError as error:
         raise _damaged(source, key, str(error)) from None
+
+
+def shaped(document: Mapping[str, object]) -> Manifest:
+    """Return the manifest that `opened` returned as a document; raises ValueError if it hasn't that shape."""
+    try:
+        return msgspec.convert(document, Manifest)
+    except msgspec.ValidationError:
+        raise ValueError("it hasn't the shape of a manifest") from None
 
 
 def _damaged(source: str, key: str, why: str) -> StorageConflict:
@@ -169,7 +170,7 @@ def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
         # All runs of a source are of one account: where an object is damaged, another names it too.
         with suppress(StorageConflict):
             if manifest := read_manifest(storage, source, run):
-                return manifest["account"]["region"], manifest["account"]["subdomain"]
+                return manifest.account.region, manifest.account.subdomain
         with suppress(StorageConflict):
             plan = read_plan(storage, source, run)
             return plan.region, plan.subdomain
@@ -217,6 +218,6 @@ def nothing_sealed(storage: Storage, source: str, run: str | None) -> NotFound:
     return NotFound(f"{what} yet{gone}: `pagetrail collect {source} --wait` waits for one.")
 
 
-def collected(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def collected(resources: Mapping[str, SealedResource]) -> list[str]:
     """Return the resources that have an artifact."""
-    return [name for name, r in resources.items() if r["state"] in ("complete", "partial")]
+    return [name for name, each in resources.items() if each.has_artifact]

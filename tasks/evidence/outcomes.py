@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from tasks.reading.plans import Plan
-from tasks.reading.windows import moment
+from tasks.reading.sealed import Manifest
+from tasks.reading.windows import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +65,30 @@ class Artifact:
     records: int
 
 
-def sealed_outcome(manifest: Mapping[str, Any]) -> RunOutcome:
+def sealed_outcome(manifest: Manifest) -> RunOutcome:
     """Return what the run of *manifest* came to."""
     return RunOutcome(
-        run=manifest["run"],
-        state=manifest["state"],
-        since=moment(manifest["period"][0]),
-        until=moment(manifest["period"][1]),
-        opened_at=moment(manifest["opened_at"]),
-        sealed_at=moment(manifest["sealed_at"]),
-        backlog=bool(manifest["backlog"]),
+        run=manifest.run,
+        state=manifest.state,
+        since=manifest.period.since,
+        until=manifest.period.until,
+        opened_at=manifest.opened_at,
+        sealed_at=manifest.sealed_at,
+        backlog=bool(manifest.backlog),
         resources={
             resource: ResourceOutcome(
-                entry["state"],
-                entry["reason"],
-                entry["words"],
-                entry["records"],
-                entry["requests"],
-                entry["withheld"],
-                entry["period"] and tuple(entry["period"]),
-                tuple(map(tuple, entry["outside"])),
-                tuple(entry["vanished"]),
-                tuple(manifest["denied"].get(resource, ())),
+                each.state,
+                each.reason,
+                each.words,
+                each.records,
+                each.requests,
+                each.withheld,
+                (rfc3339(each.period.since), rfc3339(each.period.until)) if each.period else None,
+                tuple((rfc3339(o.since), rfc3339(o.until), o.reason) for o in each.outside),
+                each.vanished,
+                tuple(manifest.denied.get(resource, ())),
             )
-            for resource, entry in manifest["resources"].items()
+            for resource, each in manifest.resources.items()
         },
     )
 
@@ -114,11 +115,10 @@ def damaged_outcome(plan: Plan) -> RunOutcome:
     return replace(open_outcome(plan, {}), state="damaged", resources={})
 
 
-def artifacts_of(manifest: Mapping[str, Any]) -> list[Artifact]:
+def artifacts_of(manifest: Manifest) -> list[Artifact]:
     """Return every artifact of a run."""
-    names = ("key", "bytes", "sha256", "records")
     return [
-        Artifact(resource, *(artifact[name] for name in names))
-        for resource, entry in manifest["resources"].items()
-        for artifact in entry["artifacts"]
+        Artifact(resource, part.key, part.bytes, part.sha256, part.records)
+        for resource, each in manifest.resources.items()
+        for part in each.artifacts
     ]

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO
 
 from tasks.evidence.artifacts import Collation
 from tasks.evidence.compression import sha256
@@ -17,6 +17,7 @@ from tasks.reading.catalog import FEEDS, PAGE_LIMIT, Paging
 from tasks.reading.pages import Page, gave_way
 from tasks.reading.plans import Plan
 from tasks.reading.proofs import ProofState, Reading, Verdict, walk
+from tasks.reading.sealed import ListedPage, WindowPass
 from tasks.reading.windows import Period, merged, period_in, rfc3339
 from workers import exact
 from workers.room import Room, Share
@@ -33,7 +34,7 @@ class Gathered:
 
     name: str
     collation: Collation
-    windows: list[dict[str, Any]] = field(default_factory=list)
+    windows: list[WindowPass] = field(default_factory=list)
     verdicts: list[tuple[Page, Verdict]] = field(default_factory=list)  # of readings that count
     requests: int = 0
     redacted: int = 0
@@ -145,11 +146,11 @@ class Evidence:
             gathered.named |= reading.keys.intersection(self.plan.unsettled.get(first.segment, ()))
 
     @property
-    def covered(self) -> dict[str, list[Period]]:
+    def covered(self) -> dict[str, tuple[Period, ...]]:
         """The proved periods of every windowed feed, earlier runs included."""
         feeds = {**self.plan.covered, **dict.fromkeys(self.plan.windows, ())}
         return {
-            name: merged([*self.plan.covered.get(name, ()), *self._proved.get(name, ())])
+            name: tuple(merged([*self.plan.covered.get(name, ()), *self._proved.get(name, ())]))
             for name in feeds
         }
 
@@ -168,17 +169,17 @@ class Evidence:
         )
 
     @property
-    def backlog(self) -> dict[str, list[Period]]:
+    def backlog(self) -> dict[str, tuple[Period, ...]]:
         """The planned windows that the page budget left to a further run."""
         left = {
-            name: merged(windows[self._opened[name] + 1 :])
+            name: tuple(merged(windows[self._opened[name] + 1 :]))
             for name, windows in self.plan.windows.items()
             if name not in self._refused and name in self._opened
         }
         return {name: periods for name, periods in left.items() if periods}
 
     @property
-    def unsettled(self) -> dict[str, list[str]]:
+    def unsettled(self) -> dict[str, tuple[str, ...]]:
         """Ids of records whose life isn't over, earlier runs included."""
         found = {segment: set(ids) for segment, ids in self.plan.unsettled.items()}
         for feed in self.plan.feeds:
@@ -186,7 +187,7 @@ class Evidence:
                 lives = self.resources[_resource(feed.segment)].lives
                 alive = {record_id for record_id, (_, is_alive) in lives.items() if is_alive}
                 found[feed.segment] = found.get(feed.segment, set()) - lives.keys() | alive
-        return {segment: sorted(ids) for segment, ids in found.items()}
+        return {segment: tuple(sorted(ids)) for segment, ids in found.items()}
 
     @property
     def denied(self) -> dict[str, dict[str, str]]:
@@ -201,12 +202,12 @@ class Evidence:
         return {segment: ids for segment, ids in found.items() if ids}
 
     @property
-    def sizes(self) -> dict[str, list[Any]]:
+    def sizes(self) -> dict[str, tuple[int, str]]:
         """Per feed that needs smaller pages their size, and since when; earlier runs included."""
-        found: dict[str, list[Any]] = {name: list(pair) for name, pair in self.plan.sizes.items()}
+        found = dict(self.plan.sizes)
         for segment, size in self._worked.items():
             if size != self.plan.size_of(segment):
-                found[segment] = [size, rfc3339(self.plan.opened_at)]
+                found[segment] = size, rfc3339(self.plan.opened_at)
         return found
 
     def _follow(self, gathered: Gathered, page: Page, answer: Answer, at: str) -> None:
@@ -222,26 +223,24 @@ class Evidence:
             if last <= at:
                 gathered.lives[record_id] = (at, is_alive)
 
-    def _row(self, reading: Reading) -> dict[str, Any]:
+    def _row(self, reading: Reading) -> WindowPass:
         first, verdict = reading.first, reading.verdict
-        rows = [
-            [f"{page.number:06d}", *self.objects[page.id], len(seen.keys)]
-            for page, seen in reading.pages
-            if seen
-        ]
-        row = {
-            "feed": first.segment,
-            "window": first.window,
-            "pass": first.pass_,
-            "size": first.size if first.size != PAGE_LIMIT else None,
-            "state": str(verdict.state),
-            "reason": verdict.reason,
-            "words": verdict.words,
-            "total": verdict.total,
-            "unique": verdict.unique,
-            "pages": rows,
-        }
-        return {name: value for name, value in row.items() if value not in ("", None)}
+        return WindowPass(
+            feed=first.segment,
+            window=first.window,
+            pass_=first.pass_,
+            size=first.size,
+            state=str(verdict.state),
+            reason=verdict.reason,
+            words=verdict.words,
+            total=verdict.total,
+            unique=verdict.unique,
+            pages=tuple(
+                ListedPage(f"{page.number:06d}", *self.objects[page.id], len(seen.keys))
+                for page, seen in reading.pages
+                if seen
+            ),
+        )
 
 
 def _spool() -> IO[bytes]:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from tasks.evidence.replay import Evidence
 from tasks.reading.catalog import CATALOG, Feed, resource_of
 from tasks.reading.proofs import ProofState, Verdict
+from tasks.reading.sealed import Outside
 from tasks.reading.windows import Period, common, missing, rfc3339
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Outside:
-    """A part of a resource's period that nothing proves."""
-
-    period: Period
-    reason: str  # retention (PagerDuty no longer has it) | backlog (later runs read it) | unread
-
 
 NOT_KNOWN = "this version of Pagetrail can't read it"
 """What a manifest says of a resource that whoever sealed the run had no entry for, and so nothing else."""
@@ -89,17 +80,17 @@ def _parts(evidence: Evidence, feed: Feed, gap: Period) -> Iterator[Outside]:
         edge = evidence.plan.period.until - timedelta(days=feed.retention_days)
     lost = common(gap, [Period(gap.since, edge)])
     left = evidence.backlog.get(feed.segment, ())
-    yield from (Outside(part, "retention") for part in lost)
+    yield from (Outside(part.since, part.until, "retention") for part in lost)
     for kept in missing(gap, lost):
-        yield from (Outside(part, "backlog") for part in common(kept, left))
-        yield from (Outside(part, "unread") for part in missing(kept, left))
+        yield from (Outside(part.since, part.until, "backlog") for part in common(kept, left))
+        yield from (Outside(part.since, part.until, "unread") for part in missing(kept, left))
 
 
 def _lacks(evidence: Evidence, name: str) -> Verdict | None:
     """Return what is missing of a resource whose every reading is proved; None: nothing."""
     if evidence.credential == "user":
         return Verdict(ProofState.PARTIAL, "key", "a user key sees what its user may see")
-    if left := [gap.period for gap in outside(evidence, name) if gap.reason != "retention"]:
+    if left := [gap for gap in outside(evidence, name) if gap.reason != "retention"]:
         shown = ", ".join(
             f"{rfc3339(each.since)} to {rfc3339(each.until)}" for each in left[:_SHOWN]
         )
@@ -163,7 +154,6 @@ def _rank(verdict: Verdict) -> tuple[bool, int]:
     return verdict.state is not ProofState.FAILED, _LAST.index(reason) + 1 if reason in _LAST else 0
 
 
-def describe(verdict: Verdict) -> Mapping[str, str]:
-    """Return a resource's verdict in the manifest's words: what is proved is `complete`."""
-    state = "complete" if verdict.state is ProofState.PROVED else str(verdict.state)
-    return {"state": state, "reason": verdict.reason, "words": verdict.words}
+def state_of(verdict: Verdict) -> str:
+    """Return the state of a resource in the manifest's words: a proved one is `complete`."""
+    return "complete" if verdict.state is ProofState.PROVED else str(verdict.state)

@@ -8,21 +8,35 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import msgspec
 import zstandard
 
-from tasks.evidence.artifacts import RUN, describe_part
+from tasks.evidence.artifacts import RUN, Collation, describe_part
 from tasks.evidence.compression import sha256
 from tasks.evidence.documents import digest_in, opened
 from tasks.evidence.envelopes import decode_page
 from tasks.evidence.erasure_records import Erasure, Purge, record_key, summary
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, page_key, plan_key, run_prefix
-from tasks.evidence.manifests import account, chosen_runs, handed_on, resources_of, run_state
+from tasks.evidence.manifests import (
+    chosen_runs,
+    make_manifest,
+    resources_of,
+    run_state,
+    shaped,
+)
 from tasks.evidence.replay import Evidence, gather
 from tasks.evidence.verdicts import NOT_KNOWN
-from tasks.reading.catalog import CATALOG, PAGE_LIMIT
+from tasks.reading.catalog import CATALOG
 from tasks.reading.pages import group_name
 from tasks.reading.plans import Plan
+from tasks.reading.sealed import (
+    ArtifactPart,
+    Manifest,
+    PreviousRun,
+    SealedAccount,
+    SealedResource,
+)
 from workers.storage import Storage
 from workers.storage.renamings import Renaming, leads
 
@@ -38,7 +52,7 @@ _COMPARED = (
     "redacted",
     "windows",
 )
-_UNREAD = {"state": "failed", "words": NOT_KNOWN, "records": 0, "windows": [], "artifacts": []}
+_HANDED_ON = ("covered", "backlog", "unsettled", "denied", "sizes", "account")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,69 +134,67 @@ class RunCheck:
             return
         self._report.runs.append(self._run)
         self._report.objects += len(self._sizes)
-        if manifest := self._manifest(key, text):
-            try:
-                self._recompute(manifest)
-            except (ValueError, TypeError, LookupError, AttributeError):
-                # Its digest fits, and yet no seal wrote it.
-                self._differs(key, "manifest", "it hasn't the shape of a manifest")
+        try:
+            document = opened(text, source=self._source, run=self._run)
+            manifest = shaped(document)
+        except ValueError as error:
+            self._differs(key, "manifest", str(error))
+            return
+        try:
+            self._recompute(manifest, document)
+        except (ValueError, TypeError, LookupError, AttributeError):
+            # Its digest fits, but no seal wrote it.
+            self._differs(key, "manifest", "it hasn't the shape of a manifest")
 
-    def _recompute(self, manifest: Mapping[str, Any]) -> None:
+    def _recompute(self, manifest: Manifest, document: Mapping[str, Any]) -> None:
         plan = self._plan(manifest)
         if plan is None:
             return
         self._chain(manifest, plan)
         self._report.renamed += ((self._run, each) for each in plan.renamed)
         before = len(self._report.differences)
-        for resource in manifest["resources"].values():
-            for entry in resource["artifacts"]:
-                self._artifact(entry)
+        for resource in manifest.resources.values():
+            for part in resource.artifacts:
+                self._artifact(part)
         with gather(plan, self._storage, only=listed_pages(manifest)) as evidence:
             self._pages(manifest, evidence)
             if len(self._report.differences) == before:
-                self._counts(manifest, evidence)
+                self._counts(manifest, document, evidence)
         self._unlisted(manifest)
 
     def _differs(self, key: str, kind: str, detail: str) -> None:
         self._report.differences.append(Difference(self._run, key, kind, detail))
 
-    def _manifest(self, key: str, text: bytes) -> dict[str, Any] | None:
-        try:
-            return opened(text, source=self._source, run=self._run)
-        except ValueError as error:
-            self._differs(key, "manifest", str(error))
-            return None
-
-    def _plan(self, manifest: Mapping[str, Any]) -> Plan | None:
+    def _plan(self, manifest: Manifest) -> Plan | None:
         key = plan_key(self._source, self._run)
         text = self._storage.get(key)
         if text is None:
             self._differs(key, "missing", "the plan is gone")
-        elif sha256(text) != manifest["plan_sha256"]:
+        elif sha256(text) != manifest.plan_sha256:
             self._differs(key, "changed", "the plan isn't the one this run followed")
         else:
             return Plan.from_json(text)
         return None
 
-    def _chain(self, manifest: Mapping[str, Any], plan: Plan) -> None:
-        previous = manifest["previous"]
+    def _chain(self, manifest: Manifest, plan: Plan) -> None:
+        previous = manifest.previous
         if not previous:
             return
-        if record := Purged(self._storage, self._source).naming(previous["run"]):
+        if record := Purged(self._storage, self._source).naming(previous.run):
             self._purged(previous, record)
             return
-        key = manifest_key(self._source, previous["run"])
+        key = manifest_key(self._source, previous.run)
         text = self._storage.get(key)
         if text is None:
             self._differs(key, "chain", f"run {self._run} follows it, and it is gone")
-        elif digest_in(text, source=self._source, run=previous["run"]) != previous["sha256"]:
+        elif digest_in(text, source=self._source, run=previous.run) != previous.sha256:
             self._differs(key, "chain", f"it isn't the manifest that run {self._run} follows")
         else:
-            self._account(key, opened(text), plan)
+            self._account(key, shaped(opened(text)).account, plan)
 
-    def _account(self, key: str, previous: Mapping[str, Any], plan: Plan) -> None:
+    def _account(self, key: str, previous: SealedAccount, plan: Plan) -> None:
         """Name another account than that of the manifest before, unless a person confirmed that it was renamed."""
-        region, subdomain = previous["account"]["region"], previous["account"]["subdomain"]
+        region, subdomain = previous.region, previous.subdomain
         if region != plan.region or not leads(plan.renamed, subdomain, plan.subdomain):
             self._differs(
                 key,
@@ -191,28 +203,28 @@ class RunCheck:
                 f"{plan.subdomain} in region {plan.region}",
             )
 
-    def _purged(self, previous: Mapping[str, Any], record: Erasure) -> None:
+    def _purged(self, previous: PreviousRun, record: Erasure) -> None:
         """Take the record of a purge in place of the manifest this run follows."""
-        if record.digest_of(previous["run"]) == previous["sha256"]:
+        if record.digest_of(previous.run) == previous.sha256:
             self._report.purged.append(summary(record))
             return
         key = record_key(self._source, record.through)
         self._differs(key, "chain", f"it doesn't name the manifest that run {self._run} follows")
 
-    def _artifact(self, entry: Mapping[str, Any]) -> None:
-        chunks = self._storage.open(entry["key"])
+    def _artifact(self, part: ArtifactPart) -> None:
+        chunks = self._storage.open(part.key)
         if chunks is None:
-            self._differs(entry["key"], "missing", "the artifact is gone")
+            self._differs(part.key, "missing", "the artifact is gone")
             return
         try:
             found = describe_part(chunks)
         except (ValueError, zstandard.ZstdError):
-            self._differs(entry["key"], "changed", "the artifact can't be read")
+            self._differs(part.key, "changed", "the artifact can't be read")
             return
-        if any(entry[name] != value for name, value in found.items()):
-            self._differs(entry["key"], "changed", "the artifact isn't the one that was sealed")
+        if ArtifactPart(key=part.key, **msgspec.structs.asdict(found)) != part:
+            self._differs(part.key, "changed", "the artifact isn't the one that was sealed")
 
-    def _pages(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
+    def _pages(self, manifest: Manifest, evidence: Evidence) -> None:
         """Compare every page the manifest lists with what storage holds."""
         for page_id, (sealed, _) in listed_pages(manifest).items():
             key = page_key(self._source, self._run, page_id)
@@ -224,49 +236,61 @@ class RunCheck:
             elif now != sealed:
                 self._differs(key, "changed", "the page isn't the one that was sealed")
 
-    def _counts(self, manifest: Mapping[str, Any], evidence: Evidence) -> None:
-        """Compare what the pages amount to with what the manifest says."""
-        again, resources = resources_of(evidence, {}, manifest["ended"]), manifest["resources"]
-        key = manifest_key(self._source, self._run)
-        for name in sorted(again.keys() - resources.keys()):
+    def _counts(self, manifest: Manifest, document: Mapping[str, Any], evidence: Evidence) -> None:
+        """Compare the counts of the pages with the manifest, member by member as *document* writes them."""
+        key, resources = manifest_key(self._source, self._run), manifest.resources
+        again = self._again(manifest, evidence)
+        for name in sorted(again["resources"].keys() - resources.keys()):
             self._differs(key, "count", f"{name}: nothing says what it came to")
-        if run_state(resources, evidence.credential, manifest["ended"]) != manifest["state"]:
+        if run_state(resources, evidence.credential, manifest.ended) != manifest.state:
             self._differs(key, "count", "its state is not what its resources amount to")
         for name, sealed in resources.items():
-            self._resource(name, sealed, again, evidence)
-        if all(_counted(name, sealed) for name, sealed in resources.items()):
-            told = handed_on(evidence) | {"account": account(evidence)}
-            for name, members in told.items():
-                if members != manifest[name]:
-                    self._differs(key, "count", f"{name} is not what its pages amount to")
-
-    def _resource(
-        self,
-        name: str,
-        sealed: dict[str, Any],
-        again: Mapping[str, Mapping[str, Any]],
-        evidence: Evidence,
-    ) -> None:
-        key = manifest_key(self._source, self._run)
-        if not _counted(name, sealed):
-            if sealed["windows"]:
+            if _is_counted(name, sealed):
+                told, found = document["resources"][name], again["resources"][name]
+                self._compare(told, found, _COMPARED, f"{name}: ")
+                self._records(sealed, evidence.resources[name].collation)
+            elif sealed.windows:
                 detail = f"{name}: this version of Pagetrail can't count it again"
                 self._differs(key, "count", detail)
-            return
-        for field_name in _COMPARED:
-            if again[name][field_name] != sealed[field_name]:
-                detail = f"{name}: {field_name} is not what its pages amount to"
-                self._differs(key, "count", detail)
-        lines = evidence.resources[name].collation.lines()
-        for entry in sealed["artifacts"]:
-            if entry["content_sha256"] != _digest_of(islice(lines, entry["records"])):
-                detail = "its records aren't those of its pages"
-                self._differs(entry["key"], "count", detail)
+        if all(_is_counted(name, sealed) for name, sealed in resources.items()):
+            self._compare(document, again, _HANDED_ON)
 
-    def _unlisted(self, manifest: Mapping[str, Any]) -> None:
+    def _compare(
+        self,
+        told: Mapping[str, Any],
+        found: Mapping[str, Any],
+        members: Iterable[str],
+        whose: str = "",
+    ) -> None:
+        for name in members:
+            if told[name] != found[name]:
+                detail = f"{whose}{name} is not what its pages amount to"
+                self._differs(manifest_key(self._source, self._run), "count", detail)
+
+    def _again(self, manifest: Manifest, evidence: Evidence) -> dict[str, Any]:
+        """Return the manifest that sealing the run again would give, as a document."""
+        again = make_manifest(
+            evidence,
+            resources_of(evidence, {}, manifest.ended),
+            verdict=manifest.ended,
+            plan_sha256=manifest.plan_sha256,
+            sealed_at=manifest.sealed_at,
+            orphans=manifest.orphans,
+        )
+        document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(again))
+        return document
+
+    def _records(self, sealed: SealedResource, collation: Collation) -> None:
+        """Compare the records of the pages with those of the artifacts."""
+        lines = collation.lines()
+        for part in sealed.artifacts:
+            if part.content_sha256 != _digest_of(islice(lines, part.records)):
+                self._differs(part.key, "count", "its records aren't those of its pages")
+
+    def _unlisted(self, manifest: Manifest) -> None:
         known = {page_key(self._source, self._run, page) for page in listed_pages(manifest)}
-        known |= {e["key"] for r in manifest["resources"].values() for e in r["artifacts"]}
-        known |= {*manifest["orphans"], *manifest["unreadable"]}
+        known |= {part.key for each in manifest.resources.values() for part in each.artifacts}
+        known |= {*manifest.orphans, *manifest.unreadable}
         known |= {plan_key(self._source, self._run), manifest_key(self._source, self._run)}
         for key in self._sizes:
             if key not in known:
@@ -284,18 +308,24 @@ class RunCheck:
         return named == key
 
 
-def _counted(name: str, sealed: dict[str, Any]) -> bool:
-    """Whether this version can count a resource again; what a release without its entry sealed claims nothing."""
-    return name in CATALOG and sealed | _UNREAD != sealed
+def _is_counted(name: str, sealed: SealedResource) -> bool:
+    """Whether this version can count a resource again. A release without an entry for it claimed nothing."""
+    claims_nothing = (sealed.state, sealed.words) == ("failed", NOT_KNOWN) and not (
+        sealed.records or sealed.windows or sealed.artifacts
+    )
+    return name in CATALOG and not claims_nothing
 
 
-def listed_pages(manifest: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+def listed_pages(manifest: Manifest) -> dict[str, tuple[str, int]]:
     """Return every page that a manifest lists: id -> digest and size."""
     return {
-        f"{window['feed']}/{_group(window)}/{number}": (sealed, size)
-        for resource in manifest["resources"].values()
-        for window in resource["windows"]
-        for number, sealed, size, _ in window["pages"]
+        f"{each.feed}/{group_name(each.window, each.pass_, each.size)}/{page.number}": (
+            page.sha256,
+            page.bytes,
+        )
+        for resource in manifest.resources.values()
+        for each in resource.windows
+        for page in each.pages
     }
 
 
@@ -304,7 +334,3 @@ def _digest_of(lines: Iterable[bytes]) -> str:
     for line in lines:
         content.update(line)
     return content.hexdigest()
-
-
-def _group(window: Mapping[str, Any]) -> str:
-    return group_name(window["window"], window["pass"], window.get("size", PAGE_LIMIT))

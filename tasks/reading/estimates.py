@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from tasks.reading.answers import Answer, served
 from tasks.reading.catalog import Paging, children_of, resource_of
 from tasks.reading.pages import Page, Request, request_of
 from tasks.reading.paging import decide, first_pages, next_planned, requests_for
 from tasks.reading.plans import Plan
+from tasks.reading.sealed import Manifest
 from tasks.reading.windows import Period, period_in
 
 Look = Callable[[Page, Request], Answer]
@@ -57,7 +57,7 @@ class Estimate:
         self.resources[name] = self.resources.get(name, Expected()) + more
 
 
-def estimate(plan: Plan, before: Iterable[Mapping[str, Any]], look: Look) -> Estimate:
+def estimate(plan: Plan, before: Iterable[Manifest], look: Look) -> Estimate:
     """Return what the run of *plan* will send; *before* are manifests, the newest first.
 
     It is what `decide` makes of each list's total. Lists without one are looked up in *before*. A parent is
@@ -103,7 +103,7 @@ def _full(page: Page, total: int) -> Answer:
     return Answer(200, None, data, {})
 
 
-def _expected(page: Page, answer: Answer, plan: Plan, before: list[Mapping[str, Any]]) -> Expected:
+def _expected(page: Page, answer: Answer, plan: Plan, before: list[Manifest]) -> Expected:
     """Return what the list, or window, that begins with *page* will ask for and give."""
     if not answer.ok:
         return Expected(1)
@@ -117,21 +117,21 @@ def _expected(page: Page, answer: Answer, plan: Plan, before: list[Mapping[str, 
     return _as_before(page, before) or Expected(least, records, unsure=True)
 
 
-def _as_before(page: Page, before: list[Mapping[str, Any]]) -> Expected | None:
+def _as_before(page: Page, before: list[Manifest]) -> Expected | None:
     """Return what the list took before; of a window, in proportion to its length."""
     for manifest in before:
-        account = manifest["resources"].get(resource_of(page.segment).name, {})
-        rows = [
-            row
-            for row in account.get("windows", ())
-            if row["feed"] == page.segment and row["state"] == "proved"
-            and not row["window"].startswith("of-")
+        resource = manifest.resources.get(resource_of(page.segment).name)
+        passes = [
+            each
+            for each in (resource.windows if resource else ())
+            if each.feed == page.segment and each.state == "proved"
+            and not each.window.startswith("of-")
         ]  # fmt: skip
-        length = sum(_seconds(period_in(row["window"])) for row in rows)
+        length = sum(_seconds(period_in(each.window)) for each in passes)
         if length:
             share = _seconds(period_in(page.window)) / length
-            pages = sum(len(row["pages"]) for row in rows)
-            records = sum(row.get("unique", 0) for row in rows)
+            pages = sum(len(each.pages) for each in passes)
+            records = sum(each.unique or 0 for each in passes)
             return Expected(max(1, round(pages * share)), round(records * share))
     return None
 

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
-import orjson
+import msgspec
 
 from tasks.reading.catalog import CATALOG, CATALOG_VERSION, PAGE_LIMIT, Feed, larger, with_parents
-from tasks.reading.windows import OVERLAP, SECOND, Period, cut, merged, missing, moment, rfc3339
+from tasks.reading.sealed import Manifest, PreviousRun
+from tasks.reading.windows import (
+    OVERLAP,
+    SECOND,
+    Moment,
+    Period,
+    cut,
+    merged,
+    missing,
+    moment,
+    rfc3339,
+)
 from workers.storage.renamings import Renaming, away_from
 
 SIZE_KEPT = timedelta(days=7)
 """After so long a list that was read in smaller pages is tried with larger ones: each try may cost three time-outs."""
 AGING = timedelta(days=62)
 """Windows this close to PagerDuty's retention edge are read before other history."""
-_WRITTEN = (
-    orjson.OPT_INDENT_2
-    | orjson.OPT_UTC_Z
-    | orjson.OPT_OMIT_MICROSECONDS
-    | orjson.OPT_PASSTHROUGH_DATACLASS
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The content of `plan.json`: every setting that shapes a run's requests."""
 
+    format: int = 1
     source: str
     run: str
-    opened_at: datetime
-    scheduled_at: datetime  # when the last run that wasn't a backfill opened
+    opened_at: Moment
+    scheduled_at: Moment  # when the last run that wasn't a backfill opened
     period: Period
-    since: datetime  # how far back the source is to be read in all, by this run or another
+    since: Moment  # how far back the source is to be read in all, by this run or another
     resources: tuple[str, ...]
     windows: Mapping[str, tuple[Period, ...]]  # per feed, in the order they are opened
     page_budget: int
@@ -43,7 +48,7 @@ class Plan:
     subdomain: str
     credential: str
     backfill: bool = False
-    previous: Mapping[str, str] | None = None  # run and sha256 of the last manifest
+    previous: PreviousRun | None = None
     covered: Mapping[str, tuple[Period, ...]] = field(default_factory=dict)  # proved before
     unsettled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # known before
     denied: Mapping[str, Mapping[str, str]] = field(
@@ -82,36 +87,16 @@ class Plan:
         return self.sizes.get(segment, (PAGE_LIMIT, ""))[0]
 
     def to_json(self) -> bytes:
-        members = {each.name: getattr(self, each.name) for each in fields(self)}
-        return orjson.dumps({"format": 1} | members, lambda each: each.to_json(), _WRITTEN)
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
     @classmethod
     def from_json(cls, text: bytes) -> Plan:
-        """Return the plan that `to_json` wrote, without what a newer version added to it."""
-        document: dict[str, Any] = orjson.loads(text)
-        return cls(
-            **{each.name: document[each.name] for each in fields(cls) if each.name in document}
-            | {
-                "opened_at": moment(document["opened_at"]),
-                "scheduled_at": moment(document["scheduled_at"]),
-                "period": Period.from_json(document["period"]),
-                "since": moment(document["since"]),
-                "resources": tuple(document["resources"]),
-                "windows": _periods(document["windows"]),
-                "covered": _periods(document["covered"]),
-                "unsettled": {k: tuple(v) for k, v in document["unsettled"].items()},
-                "renamed": tuple(map(Renaming.from_json, document.get("renamed", ()))),
-                "sizes": {k: (size, since) for k, (size, since) in document["sizes"].items()},
-            }
-        )
+        """Return the plan that `to_json` wrote, without members that a newer version added; raises ValueError."""
+        return msgspec.json.decode(text, type=cls)
 
 
 def _feeds(resources: Iterable[str]) -> list[Feed]:
     return [feed for name in resources if name in CATALOG for feed in CATALOG[name].feeds]
-
-
-def _periods(document: Mapping[str, list[list[str]]]) -> dict[str, tuple[Period, ...]]:
-    return {k: tuple(Period.from_json(pair) for pair in v) for k, v in document.items()}
 
 
 def next_due(
@@ -151,24 +136,24 @@ def make_plan(
     credential: str,
     renamings: tuple[Renaming, ...] = (),
     backfill: bool,
-    last: Mapping[str, Any] | None,
+    last: Manifest | None,
     newest: str | None,
     ask_again_seconds: float = 60.0,
 ) -> Plan:
-    """Return the plan of the run after *newest*, going on from the manifest *last* (None: none)."""
+    """Return the plan of the run after *newest*, going on from the manifest *last* (None: the source has none)."""
     names = with_parents(resources or CATALOG)
     # What the source wants and the catalog no longer has is planned too, to be named as missing.
     names += tuple(name for name in resources or () if name not in CATALOG)
     feeds = _feeds(names)
-    # What a user's key read is read again with the account's: that user may not have seen it all.
-    anew = last is not None and last["credential"]["kind"] == "user" and credential == "account"
-    covered = _periods(last["covered"] if last and not anew else {})
-    start = max(since, moment(last["reached"]) - OVERLAP) if last and not anew else since
+    # A user's key may not have seen everything, so an account's key reads all of it again.
+    again = last is not None and last.credential.kind == "user" and credential == "account"
+    covered = last.covered if last and not again else {}
+    start = max(since, last.reached - OVERLAP) if last and not again else since
     return Plan(
         source=source,
         run=run_number(newest),
         opened_at=opened_at,
-        scheduled_at=moment(last["scheduled_at"]) if last and backfill else opened_at,
+        scheduled_at=last.scheduled_at if last and backfill else opened_at,
         period=Period(min(start, until - SECOND), until),
         since=since,
         resources=names,
@@ -182,17 +167,17 @@ def make_plan(
         subdomain=subdomain,
         credential=credential,
         backfill=backfill,
-        previous={"run": last["run"], "sha256": last["sha256"]} if last else None,
+        previous=last.link if last else None,
         covered=covered,
-        unsettled={k: tuple(v) for k, v in last["unsettled"].items()} if last else {},
-        denied=last["denied"] if last else {},
-        sizes=_sizes(last["sizes"] if last else {}, opened_at),
+        unsettled=last.unsettled if last else {},
+        denied=last.denied if last else {},
+        sizes=_sizes(last.sizes if last else {}, opened_at),
         ask_again_seconds=ask_again_seconds,
-        renamed=away_from(renamings, last["account"]["subdomain"]) if last else (),
+        renamed=away_from(renamings, last.account.subdomain) if last else (),
     )
 
 
-def _sizes(known: Mapping[str, Any], at: datetime) -> dict[str, tuple[int, str]]:
+def _sizes(known: Mapping[str, tuple[int, str]], at: datetime) -> dict[str, tuple[int, str]]:
     """Return the page sizes to start with: those that worked last, and after a week the next larger ones."""
     sizes = {
         segment: (size, since) if at - moment(since) < SIZE_KEPT else (larger(size), rfc3339(at))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 OVERLAP = timedelta(minutes=10)
 """How far a next reading goes back behind the last proved `until`: records may be written late."""
@@ -21,12 +23,15 @@ _PLAIN_ID = re.compile(
 _HASHED = "sha256-"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Period:
-    """A half-open span of time, whole seconds, UTC."""
+Moment = Annotated[datetime, Meta(tz=True)]
+"""A time in a document, read only if it names its zone."""
 
-    since: datetime
-    until: datetime
+
+class Period(Struct, frozen=True, order=True, array_like=True):
+    """A half-open span of time, whole seconds, UTC. Documents write it as a list of two times."""
+
+    since: Moment
+    until: Moment
 
     def __str__(self) -> str:
         return f"{self.since:{_STAMP}}_{self.until:{_STAMP}}"

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
 
-import msgspec
+from msgspec.structs import replace
 
+from tasks.evidence.documents import digest_in
 from tasks.evidence.erasure_records import (
     Account,
     ErasedRun,
@@ -23,9 +24,9 @@ from tasks.evidence.erasure_records import (
     summary,
 )
 from tasks.evidence.erasures import Purged
-from tasks.evidence.layout import plan_key, run_prefix
+from tasks.evidence.layout import manifest_key, plan_key, run_prefix
 from tasks.evidence.manifests import read_manifest, read_plan, runs_of
-from tasks.reading.windows import moment, rfc3339
+from tasks.reading.windows import rfc3339
 from workers.errors import Busy, Fault, StorageConflict
 from workers.runtime import Runtime
 from workers.state.sources import changed
@@ -80,7 +81,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
         manifest = read_manifest(storage, source.id, run)
         if manifest is None:
             break
-        if moment(manifest["sealed_at"]) >= edge or len(found) == MOST_RUNS:
+        if manifest.sealed_at >= edge or len(found) == MOST_RUNS:
             return found
         found.append(run)
     return found if source.state is SourceState.DISCONNECTED else found[:-1]
@@ -177,15 +178,23 @@ def _account(storage: Storage, source: Source, runs: list[str], why: Why, by: st
 
 def _entry(storage: Storage, source: str, run: str) -> ErasedRun:
     sizes = [stored.size for stored in storage.list(run_prefix(source, run))]
-    entry = {"run": run, "objects": len(sizes), "bytes": sum(sizes)}
+    counted = ErasedRun(run=run, objects=len(sizes), bytes=sum(sizes))
     try:
-        manifest = (read_manifest(storage, source, run) if sizes else None) or {}
-        entry["manifest_sha256"] = manifest.get("sha256")
-        named = {name: manifest.get(name) for name in ("state", "period", "opened_at", "sealed_at")}
-        return msgspec.convert(entry | named, ErasedRun)
-    except (StorageConflict, msgspec.ValidationError):
+        manifest = read_manifest(storage, source, run) if sizes else None
+    except StorageConflict:
         log.warning("erased although it can't be read", extra={"source": source, "run": run})
-        return msgspec.convert(entry, ErasedRun)
+        text = storage.get(manifest_key(source, run)) or b""
+        return replace(counted, manifest_sha256=digest_in(text, source=source, run=run))
+    if manifest is None:
+        return counted
+    return replace(
+        counted,
+        state=manifest.state,
+        period=(manifest.period.since, manifest.period.until),
+        opened_at=manifest.opened_at,
+        sealed_at=manifest.sealed_at,
+        manifest_sha256=manifest.sha256,
+    )
 
 
 def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from tasks.evidence.erasures import Purged, newest_run
 from tasks.evidence.layout import plan_key
 from tasks.evidence.manifests import read_manifest, read_plan
 from tasks.reading.paging import first_pages
 from tasks.reading.plans import Plan, make_plan
-from tasks.reading.windows import moment, rfc3339
+from tasks.reading.sealed import Manifest
+from tasks.reading.windows import rfc3339
 from tasks.runs import messages
 from tasks.runs.access import refuse_paused
 from tasks.runs.asking import PROBE_PARAMS, PROBE_PATH, ask, budget
@@ -86,14 +86,14 @@ def next_plan(fleet: Runtime, source: Source) -> Plan:
     return _planned(fleet, source, last, due=False)
 
 
-def newest(fleet: Runtime, source: Source) -> tuple[str, dict[str, Any] | None]:
+def newest(fleet: Runtime, source: Source) -> tuple[str, Manifest | None]:
     """Return the newest run of *source* ("": none) and its manifest (None: it is open)."""
     run = newest_run(fleet, source.id)
     return run, read_manifest(fleet.storage, source.id, run) if run else None
 
 
-def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due: bool) -> Plan:
-    backfill = bool(due and last and last["continues"] and not _regular_due(fleet, source, last))
+def _planned(fleet: Runtime, source: Source, last: Manifest | None, *, due: bool) -> Plan:
+    backfill = bool(due and last and last.continues and not _regular_due(fleet, source, last))
     return make_plan(
         source=source.id,
         resources=source.resources,
@@ -107,7 +107,7 @@ def _planned(fleet: Runtime, source: Source, last: dict[str, Any] | None, *, due
         renamings=source.renamings,
         backfill=backfill,
         last=last,
-        newest=last["run"] if last else Purged(fleet.storage, source.id).through or None,
+        newest=last.run if last else Purged(fleet.storage, source.id).through or None,
         ask_again_seconds=fleet.settings.ask_again_seconds,
     )
 
@@ -176,8 +176,8 @@ def schedule_next(fleet: Runtime, source: Source, after: datetime | None = None)
     fleet.ledger.schedule(source.id, due_ms(source, after or source.connected_at))
 
 
-def _regular_due(fleet: Runtime, source: Source, last: dict[str, Any]) -> bool:
-    due = due_ms(source, moment(last["scheduled_at"]))
+def _regular_due(fleet: Runtime, source: Source, last: Manifest) -> bool:
+    due = due_ms(source, last.scheduled_at)
     return due is not None and due <= fleet.ledger.time().now_ms
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from redis import RedisError
 
 from tasks.evidence.erasures import Purged
 from tasks.evidence.manifests import read_manifest
+from tasks.reading.sealed import Manifest
 from tasks.runs import messages
 from tasks.runs.ending import finish
 from tasks.runs.erasing import wants_look
@@ -96,7 +96,7 @@ def _restore(fleet: Runtime, source: Source) -> bool:
     return False
 
 
-def _manifest_before(fleet: Runtime, source: Source, run: str) -> dict[str, Any] | None:
+def _manifest_before(fleet: Runtime, source: Source, run: str) -> Manifest | None:
     """Return the manifest of the run before *run*; None if it isn't there, or was erased."""
     before = f"{int(run) - 1:08d}"
     if Purged(fleet.storage, source.id).erased(before):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import zstandard
+from msgspec.structs import asdict, replace
 
 from tasks.evidence.artifacts import describe_part, write_parts
 from tasks.evidence.compression import sha256
@@ -20,8 +20,10 @@ from tasks.evidence.manifests import (
     read_manifest,
     read_plan,
     resources_of,
+    written,
 )
 from tasks.evidence.replay import Evidence, gather
+from tasks.reading.sealed import ArtifactPart, Manifest, PartContent
 from workers.errors import Busy, StorageConflict
 from workers.room import Share
 from workers.runtime import Runtime
@@ -55,7 +57,7 @@ class Lease:
             raise LostLease
 
 
-def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
+def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> Manifest:
     """Store artifacts, then the manifest; return the manifest that is there in the end."""
     plan = read_plan(fleet.storage, source, run)
     plan_text = fleet.storage.get(plan_key(source, run))
@@ -65,7 +67,7 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
         resources = resources_of(evidence, progress.requests, progress.verdict)
         writer = Writer(fleet, evidence, lease)
         for name in collected(resources):
-            resources[name]["artifacts"] = writer.write(name)
+            resources[name] = replace(resources[name], artifacts=writer.write(name))
         manifest = make_manifest(
             evidence,
             resources,
@@ -74,7 +76,7 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> dict[str, Any]:
             sealed_at=fleet.ledger.time().now,
             orphans=writer.orphans,
         )
-    fleet.storage.put_new(manifest_key(source, run), manifest)
+    fleet.storage.put_new(manifest_key(source, run), written(manifest))
     stored = read_manifest(fleet.storage, source, run)
     if stored is None:
         raise deleted_meanwhile(manifest_key(source, run))
@@ -92,23 +94,24 @@ class Writer:
         self._lease = lease
         self.orphans: list[str] = []  # artifacts of an earlier sealer with other content
 
-    def write(self, resource: str) -> list[Mapping[str, Any]]:
-        """Return the accounts of the parts of *resource*, all of them stored."""
-        stored, number = [], 0
+    def write(self, resource: str) -> tuple[ArtifactPart, ...]:
+        """Return the parts of *resource*, all of them stored."""
+        stored: list[ArtifactPart] = []
+        number = 0
         with tempfile.TemporaryDirectory() as directory, self._room.share() as share:
             lines = self._beating(
                 _measured(self._evidence.resources[resource].collation.lines(), share)
             )
             path = Path(directory) / "part"
-            for account in write_parts(lines, path):
-                number, entry = self._put(resource, number, path, account)
-                stored.append(entry)
+            for content in write_parts(lines, path):
+                number, part = self._put(resource, number, path, content)
+                stored.append(part)
                 number += 1
-        return stored
+        return tuple(stored)
 
     def _put(
-        self, resource: str, first: int, path: Path, account: Mapping[str, Any]
-    ) -> tuple[int, Mapping[str, Any]]:
+        self, resource: str, first: int, path: Path, content: PartContent
+    ) -> tuple[int, ArtifactPart]:
         """Store a part under the first number that is free, or holds this very content.
 
         What was found under the numbers before it is an orphan.
@@ -118,16 +121,16 @@ class Writer:
             self._lease.beat()
             key = artifact_key(plan.source, plan.run, resource, number)
             if self._storage.put_new_file(key, path):
-                return number, {"key": key, **account}
-            if adopted := self._adopt(key, account):
-                return number, {"key": key, **adopted}
+                return number, ArtifactPart(key=key, **asdict(content))
+            if adopted := self._adopt(key, content):
+                return number, ArtifactPart(key=key, **asdict(adopted))
             self.orphans.append(key)
         raise StorageConflict(
             f"{artifact_key(plan.source, plan.run, resource, first)} and the parts after it hold other "
             f"records, so run {plan.run} can't be sealed: move them away."
         )
 
-    def _adopt(self, key: str, account: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def _adopt(self, key: str, content: PartContent) -> PartContent | None:
         chunks = self._storage.open(key)
         if chunks is None:
             raise deleted_meanwhile(key)
@@ -135,7 +138,7 @@ class Writer:
             found = describe_part(self._beating(chunks))
         except (ValueError, zstandard.ZstdError):
             return None
-        return found if found["content_sha256"] == account["content_sha256"] else None
+        return found if found.content_sha256 == content.content_sha256 else None
 
     def _beating(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from heapq import nlargest
 from typing import Any, NamedTuple
 
+from tasks.reading.sealed import Manifest
 from tasks.reading.windows import moment
 from tasks.watching.activity import WAITS, Activity, Doing, waits
 from tasks.watching.concerns import is_refused, is_stale
@@ -90,14 +91,14 @@ resources = metrics.counter(
 )
 
 
-def count_run(manifest: Mapping[str, Any]) -> None:
+def count_run(manifest: Manifest) -> None:
     """Count a run that this worker sealed."""
-    state = manifest["state"]
+    state = manifest.state
     runs(state).inc()
-    took = moment(manifest["sealed_at"]) - moment(manifest["opened_at"])
+    took = manifest.sealed_at - manifest.opened_at
     run_seconds(state).observe(took.total_seconds())
-    for entry in manifest["resources"].values():
-        resources(entry["state"], entry["reason"]).inc()
+    for each in manifest.resources.values():
+        resources(each.state, each.reason).inc()
 
 
 class Known(NamedTuple):

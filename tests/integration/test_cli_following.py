@@ -13,6 +13,7 @@ from tasks.cli import following
 from tasks.cli.following import Follower
 from tasks.evidence.documents import with_digest
 from tasks.evidence.layout import manifest_key
+from tests.manifests import manifest_document
 from tests.redis_process import redis_server
 from tests.unit.state.test_sources import SOURCE as A_SOURCE
 from workers.errors import Fault, RedisUnreachable
@@ -37,7 +38,7 @@ def fleet_at(url: str, data: Path) -> Runtime:
 
 
 def seal(fleet: Runtime, run: str, *, continues: bool = False) -> None:
-    document = {"source": SOURCE, "run": run, "continues": continues}
+    document = manifest_document(source=SOURCE, run=run, continues=continues)
     fleet.storage.put_new(manifest_key(SOURCE, run), with_digest(document))
 
 
@@ -51,7 +52,7 @@ def test_a_backlog_is_followed_to_its_last_run(data: Path) -> None:
         seal(fleet, FIRST, continues=True)
         seal(fleet, SECOND)
         manifests = follower(fleet).follow(FIRST)
-    assert [manifest["run"] for manifest in manifests] == [FIRST, SECOND]
+    assert [manifest.run for manifest in manifests] == [FIRST, SECOND]
 
 
 def test_a_fleet_that_stays_away_ends_the_waiting(
@@ -92,5 +93,5 @@ def test_a_redis_that_comes_back_elsewhere_is_found_again(data: Path) -> None:
             again = fleet_at(url, data)
             again.ledger.take(1)
             seal(again, FIRST)
-            assert [manifest["run"] for manifest in waiting.result(30)] == [FIRST]
+            assert [manifest.run for manifest in waiting.result(30)] == [FIRST]
     assert said == ["Redis is away, waiting for it."]

@@ -10,6 +10,7 @@ from redis import Redis
 from tasks.evidence.documents import with_digest
 from tasks.reading.catalog import CATALOG
 from tests.cli_process import Pagetrail
+from tests.manifests import manifest_document
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.settings.vault import generate_key
 
@@ -168,7 +169,7 @@ def test_evidence_alone_tells_whose_a_source_is(pagetrail: Pagetrail, tmp_path: 
 
     def leave(subdomain: str) -> None:
         account = {"region": "us", "subdomain": subdomain}
-        manifest = {"source": "acme/main", "run": "00000001", "account": account}
+        manifest = manifest_document(account=account)
         path = tmp_path / "data/artifacts/acme/main/runs/00000001/manifest.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(with_digest(manifest))

@@ -19,6 +19,7 @@ from tasks.evidence.erasure_records import done_key, record_key, summary
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key
 from tasks.evidence.manifests import account_of, read_manifest, read_plan, runs_of
+from tasks.reading.sealed import PreviousRun
 from tasks.runs import erasing, opening, restoring, sealing
 from tests.erased import erasure
 from tests.integration.steps import SOURCE, Died, Fleet
@@ -129,7 +130,7 @@ def test_retention_leaves_the_newest_run_and_what_is_left_is_right(fleet: Fleet)
     collect(fleet)
     following = read_plan(fleet.storage, SOURCE, "00000004")
     assert following
-    assert following.previous == {"run": RUNS[2], "sha256": digests[2]}
+    assert following.previous == PreviousRun(RUNS[2], digests[2])
     assert following.covered, "what was read before is not asked for again"
     assert api.verify(fleet.storage, SOURCE).ok
 
@@ -392,7 +393,7 @@ def test_a_purged_name_keeps_its_account_and_its_numbers(fleet: Fleet) -> None:
     collect(fleet)
     manifest = read_manifest(fleet.storage, SOURCE, RUNS[2])
     assert manifest
-    assert (manifest["state"], manifest["previous"]) == ("complete", None)
+    assert (manifest.state, manifest.previous) == ("complete", None)
     report = api.verify(fleet.storage, SOURCE)
     assert (report.ok, [each.kind for each in report.differences]) == (True, ["left"])
     assert api.export(fleet.storage, SOURCE, "incidents").choice.whole

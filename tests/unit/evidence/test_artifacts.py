@@ -6,7 +6,6 @@ import io
 import random
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zstandard
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from tasks.evidence.artifacts import Collation, lines_of, write_parts
 from tasks.evidence.compression import sha256
 from tasks.evidence.layout import artifact_key, manifest_key, page_key, pages_prefix, plan_key
+from tasks.reading.sealed import PartContent
 from workers import exact
 
 
@@ -31,23 +31,21 @@ def test_objects_lie_where_the_storage_layout_says() -> None:
     )
 
 
-def parts(found: list[bytes], most_bytes: int = 1 << 30) -> list[tuple[dict[str, Any], bytes]]:
+def parts(found: list[bytes], most_bytes: int = 1 << 30) -> list[tuple[PartContent, bytes]]:
     """Return each part's account and content."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "part"
-        return [
-            (dict(each), path.read_bytes()) for each in write_parts(iter(found), path, most_bytes)
-        ]
+        return [(each, path.read_bytes()) for each in write_parts(iter(found), path, most_bytes)]
 
 
-def check_part(account: dict[str, Any], blob: bytes) -> list[bytes]:
+def check_part(content: PartContent, blob: bytes) -> list[bytes]:
     found = [line + b"\n" for line in lines_of(iter([blob]))]
-    assert account == {
-        "bytes": len(blob),
-        "sha256": sha256(blob),
-        "content_sha256": sha256(b"".join(found)),
-        "records": len(found),
-    }
+    assert content == PartContent(
+        bytes=len(blob),
+        sha256=sha256(blob),
+        content_sha256=sha256(b"".join(found)),
+        records=len(found),
+    )
     return found
 
 
@@ -56,8 +54,8 @@ LINES = st.lists(st.text(max_size=30).map(lambda text: exact.dumps(text) + b"\n"
 
 @given(LINES)
 def test_lines_written_are_read_back(found: list[bytes]) -> None:
-    ((account, blob),) = parts(found)
-    assert check_part(account, blob) == found
+    ((content, blob),) = parts(found)
+    assert check_part(content, blob) == found
     assert parts(found) == parts(found), "the same lines give the same object"
 
 
@@ -66,8 +64,8 @@ def test_a_part_that_is_full_is_followed_by_another_only_if_there_is_more(count:
     dice = random.Random(1)
     found = [exact.dumps(dice.randbytes(300_000).hex()) + b"\n" for _ in range(count)]
     written = parts(found, most_bytes=200_000)
-    assert [line for account, blob in written for line in check_part(account, blob)] == found
-    assert [account["records"] for account, _ in written] == ([1] * count or [0])
+    assert [line for content, blob in written for line in check_part(content, blob)] == found
+    assert [content.records for content, _ in written] == ([1] * count or [0])
 
 
 @given(LINES, st.integers(1, 7))

@@ -7,12 +7,14 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import asdict
 
 from tasks.evidence.artifacts import write_parts
 from tasks.evidence.compression import sha256
 from tasks.evidence.documents import digest, with_digest
 from tasks.evidence.exports import choose, records, sealed
 from tasks.evidence.layout import artifact_key, manifest_key
+from tests.manifests import manifest_document, resource_document
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage, open_storage
 
@@ -35,15 +37,15 @@ class Runs:
         run = f"{self.count:08d}"
         key = artifact_key(SOURCE, run, self.resource, 0)
         artifacts = [self._store(key, found)] if state in ("complete", "partial") else []
-        entry = {"state": state, "reason": "", "words": "", "artifacts": artifacts}
+        entry = resource_document(state=state, artifacts=artifacts)
         left = {self.resource: [["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]]}
-        manifest = {
-            "source": SOURCE,
-            "run": run,
-            "resources": {self.resource: entry},
-            "backlog": left if backlog else {},
-            "previous": self.last,
-        }
+        manifest = manifest_document(
+            source=SOURCE,
+            run=run,
+            resources={self.resource: entry},
+            backlog=left if backlog else {},
+            previous=self.last,
+        )
         self.storage.put_new(manifest_key(SOURCE, run), with_digest(manifest))
         self.last = {"run": run, "sha256": digest(manifest)}
 
@@ -51,11 +53,11 @@ class Runs:
         lines = (orjson.dumps(record) + b"\n" for record in found)
         with tempfile.TemporaryDirectory() as directory:
             part = Path(directory) / "part"
-            [account] = write_parts(lines, part)
+            [content] = write_parts(lines, part)
             blob = part.read_bytes()
         self.storage.put_new(key, blob)
-        assert account["sha256"] == sha256(blob)
-        return {"key": key, **account}
+        assert content.sha256 == sha256(blob)
+        return {"key": key, **asdict(content)}
 
     def export(self, run: str | None = None) -> dict[str, Any]:
         """Return the exported records by id."""

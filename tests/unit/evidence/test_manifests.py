@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+import orjson
 import pytest
 
 from tasks.evidence.documents import digest, with_digest
@@ -21,11 +23,14 @@ from tasks.evidence.manifests import (
     read_plan,
     run_state,
     runs_of,
+    written,
 )
 from tasks.reading.answers import Answer
 from tasks.reading.pages import Page, Request
+from tasks.reading.sealed import SealedResource
 from tasks.reading.windows import ALL, Period, rfc3339
 from tests.lists_model import NOW, Lists, answer_to, make, record
+from tests.manifests import as_manifest, manifest_document, resource_document
 from tests.sealed_run import FINGERPRINT, SealedRun
 from workers.errors import NotFound, StorageConflict
 from workers.storage import open_storage
@@ -58,11 +63,17 @@ NO_PLAN, NO_ROLE, NO_KEY = ("unavailable", "plan"), ("unavailable", "role"), ("f
 def test_a_run_is_complete_if_only_the_plan_lacks_anything_and_failed_if_nothing_was_read(
     resources: list[tuple[str, str]], state: str
 ) -> None:
-    accounts = {str(n): {"state": s, "reason": r} for n, (s, r) in enumerate(resources)}
+    accounts = {str(n): resource(state=s, reason=r) for n, (s, r) in enumerate(resources)}
     assert run_state(accounts, "account", "") == state
     assert run_state(accounts, "user", "") == ("partial" if state == "complete" else state)
     assert run_state(accounts, "account", "cancelled") == "cancelled"
     assert run_state(accounts, "account", "silent") == state
+
+
+def resource(**members: Any) -> SealedResource:
+    return as_manifest(manifest_document(resources={"": resource_document(**members)})).resources[
+        ""
+    ]
 
 
 def account(**counts: int) -> Lists:
@@ -74,7 +85,9 @@ def test_a_manifest_says_what_the_run_came_to() -> None:
     plan = make("teams", "users", "log_entries", days=20)
     run = SealedRun(plan, account(users=150).answer)
     manifest = run.seal(requests={"users": 7, "teams": 0})
-    assert manifest == read_manifest(run.storage, "acme/main", "00000001")
+    read = read_manifest(run.storage, "acme/main", "00000001")
+    assert read == as_manifest(manifest)
+    assert orjson.loads(written(read)) == manifest
     assert {name: manifest[name] for name in ("format", "source", "run", "previous", "state", "ended",
                                               "account", "credential", "period", "reached", "backfill",
                                               "covered", "backlog", "continues", "unsettled", "denied", "sizes",
@@ -216,7 +229,7 @@ def test_a_backlog_is_gone_on_with_until_a_run_can_not_shorten_it() -> None:
         last = SealedRun(plan, ask, storage).seal()
         came.append((last["state"], last["continues"]))
         assert last["backlog"]["log_entries"]
-        assert last["previous"] == (plan.previous if newest else None)
+        assert last["previous"] == msgspec.to_builtins(plan.previous if newest else None)
     assert came == [("partial", True), ("partial", False), ("partial", False)]
     assert runs_of(storage, "acme/main") == ["00000001", "00000002", "00000003"]
 
@@ -330,7 +343,7 @@ def test_a_period_is_told_of_what_has_one() -> None:
 
 def test_only_what_was_read_has_an_artifact() -> None:
     states = {"a": "complete", "b": "partial", "c": "failed", "d": "unavailable"}
-    assert collected({name: {"state": state} for name, state in states.items()}) == ["a", "b"]
+    assert collected({name: resource(state=state) for name, state in states.items()}) == ["a", "b"]
 
 
 def test_runs_are_found_by_their_numbers_alone() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -51,11 +52,11 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
         lines = [orjson.loads(line) for line in found.collation.lines()]
         assert {line["id"]: line["seen"] for line in lines} == {"P0": 0, "P1": 2, "P2": 0}
         assert (found.collation.records, found.collation.sightings) == (3, 4)
-        assert evidence.unsettled["incidents"] == ["P0", "P2", "P9"], "a 404 settles nothing"
+        assert evidence.unsettled["incidents"] == ("P0", "P2", "P9"), "a 404 settles nothing"
         assert evidence.denied == {"incidents": {"P9": run.fetched_at("incidents/of-P9.2/000000")}}
 
 
-def sightings(*seen: tuple[str, str]) -> list[str]:
+def sightings(*seen: tuple[str, str]) -> tuple[str, ...]:
     """Return what is left unsettled after incident P1 was *seen*: (when, status or "404")."""
     plan = replace(make("incidents"), unsettled={"incidents": ("P1",)})
     with ExitStack() as files:
@@ -96,7 +97,7 @@ def sightings(*seen: tuple[str, str]) -> list[str]:
 def test_an_incident_is_settled_as_it_was_seen_last(
     seen: list[tuple[str, str]], alive: bool
 ) -> None:
-    assert sightings(*seen) == (["P1"] if alive else [])
+    assert sightings(*seen) == (("P1",) if alive else ())
 
 
 def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> None:
@@ -113,7 +114,7 @@ def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> N
     with gather(denied.plan, denied.storage) as evidence:
         again = {"P9": denied.fetched_at("incidents/of-P9.1/000000")}
         assert (evidence.unsettled, evidence.denied) == (
-            {"incidents": ["P9"]},
+            {"incidents": ("P9",)},
             {"incidents": again},
         )
     assert [page.id for page, _ in denied.fleet.asked if page.parent] == [
@@ -126,13 +127,13 @@ def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> N
 
     shown = SealedRun(make("incidents", last=last), ask)
     with gather(shown.plan, shown.storage) as evidence:
-        assert (evidence.unsettled, evidence.denied) == ({"incidents": ["P9"]}, {})
+        assert (evidence.unsettled, evidence.denied) == ({"incidents": ("P9",)}, {})
 
 
 def test_what_is_unsettled_outlasts_a_run_that_reads_something_else() -> None:
     plan = replace(make("teams"), unsettled={"incidents": ("P1", "P2")})
     with gather(plan, open_storage("memory://")) as evidence:
-        assert evidence.unsettled == {"incidents": ["P1", "P2"]}
+        assert evidence.unsettled == {"incidents": ("P1", "P2")}
 
 
 def test_an_object_that_is_not_its_page_counts_as_none_and_is_named() -> None:
@@ -169,7 +170,7 @@ def test_a_superseded_pass_gives_no_record_but_its_requests_count() -> None:
     run = SealedRun(make("teams"), ask)
     with gather(run.plan, run.storage) as evidence:
         teams = evidence.resources["teams"]
-        rows = [(row["pass"], row["state"], len(row["pages"])) for row in teams.windows]
+        rows = [(row.pass_, row.state, len(row.pages)) for row in teams.windows]
         assert rows == [(1, "superseded", 2), (2, "proved", 2)]
         assert (teams.collation.records, teams.collation.sightings) == (150, 151)
         assert teams.requests == 4
@@ -180,7 +181,8 @@ def test_a_window_is_listed_with_its_pages_their_digests_and_what_they_prove() -
     run = SealedRun(make("users"), account(150).answer)
     with gather(run.plan, run.storage) as evidence:
         (row,) = evidence.resources["users"].windows
-    assert {name: row[name] for name in row if name != "pages"} == {
+    document = msgspec.to_builtins(row)
+    assert {name: document[name] for name in document if name != "pages"} == {
         "feed": "users",
         "window": "all",
         "pass": 1,
@@ -188,7 +190,7 @@ def test_a_window_is_listed_with_its_pages_their_digests_and_what_they_prove() -
         "total": 150,
         "unique": 150,
     }
-    assert [(number, size > 0, len(sha), new) for number, sha, size, new in row["pages"]] == [
+    assert [(number, size > 0, len(sha), new) for number, sha, size, new in document["pages"]] == [
         ("000000", True, 64, 100),
         ("000099", True, 64, 51),
     ]
@@ -211,19 +213,19 @@ def filled(days: int = 100, each: int = 5) -> Lists:
 def test_what_the_budget_leaves_is_the_backlog_and_what_is_proved_is_covered() -> None:
     run = budgeted(4, filled())  # 31 days are two pages
     with gather(run.plan, run.storage) as evidence:
-        assert evidence.covered == {"log_entries": [Period(ago(62), NOW)]}
-        assert evidence.backlog == {"log_entries": [Period(ago(100), ago(62))]}
+        assert evidence.covered == {"log_entries": (Period(ago(62), NOW),)}
+        assert evidence.backlog == {"log_entries": (Period(ago(100), ago(62)),)}
         assert evidence.progressed
     whole = budgeted(100, filled())
     with gather(whole.plan, whole.storage) as evidence:
-        assert evidence.covered == {"log_entries": [Period(ago(100), NOW)]}
+        assert evidence.covered == {"log_entries": (Period(ago(100), NOW),)}
         assert evidence.backlog == {}
 
 
 def test_a_feed_this_key_may_not_read_leaves_no_backlog() -> None:
     run = SealedRun(make("log_entries", days=100), lambda page, _: answer_to(page, 403))
     with gather(run.plan, run.storage) as evidence:
-        assert (evidence.covered, evidence.backlog) == ({"log_entries": []}, {})
+        assert (evidence.covered, evidence.backlog) == ({"log_entries": ()}, {})
         assert not evidence.progressed
 
 

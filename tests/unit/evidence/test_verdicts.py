@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tasks.evidence.replay import Evidence
-from tasks.evidence.verdicts import describe, states, vanished, withheld
+from tasks.evidence.verdicts import state_of, states, vanished, withheld
 from tasks.reading.catalog import FEEDS
 from tasks.reading.pages import Page
 from tasks.reading.plans import Plan
@@ -157,5 +157,5 @@ def test_a_resource_the_catalog_does_not_have_is_failed() -> None:
 
 
 def test_what_is_proved_is_called_complete() -> None:
-    assert describe(GONE) == {"state": "complete", "reason": "denied", "words": "Not Found"}
-    assert describe(NO_ROLE)["state"] == "unavailable"
+    assert state_of(GONE) == "complete"
+    assert state_of(NO_ROLE) == "unavailable"

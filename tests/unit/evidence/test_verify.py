@@ -19,6 +19,7 @@ from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.pages import Page, Request
 from tasks.reading.windows import ALL
 from tests.lists_model import Lists, answer_to, make, record
+from tests.manifests import DAY
 from tests.sealed_run import SealedRun
 from workers.errors import NotFound
 from workers.storage import Storage, open_storage
@@ -167,7 +168,8 @@ def test_what_a_run_leaves_to_the_next_can_not_be_changed_either(
     storage: Storage, name: str
 ) -> None:
     """A period that is called covered would never be read."""
-    forged(storage, lambda m: m.update({name: {"log_entries": []}}))
+    changed: dict[str, Any] = {"denied": {"P1": DAY[0]}, "sizes": [25, DAY[0]]}
+    forged(storage, lambda m: m.update({name: {"log_entries": changed.get(name, [])}}))
     assert {(d.kind, d.detail.split()[0]) for d in found(storage) if d.counts} == {("count", name)}
 
 

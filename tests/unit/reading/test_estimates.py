@@ -15,8 +15,10 @@ from tasks.reading.answers import Answer
 from tasks.reading.estimates import Estimate, Expected, estimate
 from tasks.reading.pages import Page, Request
 from tasks.reading.plans import Plan
+from tasks.reading.sealed import Manifest
 from tasks.reading.windows import Period
 from tests.lists_model import NOW, Fleet, Lists, answer_to, make, record
+from tests.manifests import as_manifest, manifest_document, resource_document
 
 PATHS = ("/incidents", "/log_entries", "/services", "/escalation_policies", "/schedules",
          "/teams", "/users", "/v3/schedules", "/audit/records")  # fmt: skip
@@ -78,22 +80,24 @@ def test_a_list_of_unknown_length_asks_for_at_least_one_page_more() -> None:
     assert asked(plan, lists) == 10 + 1
 
 
-def manifest(resource: str, feed: str, window: str, pages: int, unique: int) -> dict[str, Any]:
+def manifest(resource: str, feed: str, window: str, pages: int, unique: int) -> Manifest:
     row = {
         "feed": feed,
         "window": window,
+        "pass": 1,
         "state": "proved",
-        "pages": [[]] * pages,
+        "pages": [["000000", "0" * 64, 1, 1]] * pages,
         "unique": unique,
     }
-    return {"resources": {resource: {"windows": [row]}}}
+    resources = {resource: resource_document(windows=[row])}
+    return as_manifest(manifest_document(resources=resources))
 
 
 def test_a_list_without_a_total_is_expected_to_be_as_it_was() -> None:
     """A window in proportion to its length, a snapshot with its children."""
     month = Period(NOW - timedelta(days=40), NOW - timedelta(days=10))
     before = [
-        {"resources": {}},
+        as_manifest(manifest_document()),
         manifest("audit_records", "audit_records", str(month), 60, 6_000),
         manifest("schedules", "schedules.shift", "all", 3, 250),
     ]

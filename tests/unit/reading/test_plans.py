@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tasks.reading.catalog import CATALOG, CATALOG_VERSION, FEEDS
 from tasks.reading.paging import first_pages
 from tasks.reading.plans import AGING, Plan, next_due, run_number
+from tasks.reading.sealed import PreviousRun
 from tasks.reading.windows import OVERLAP, Period, merged, missing, rfc3339
 from tests.lists_model import NOW, make
 
@@ -180,7 +181,7 @@ def test_a_run_goes_on_ten_minutes_before_what_is_proved() -> None:
     assert plan.windows["log_entries"] == (Period(ago(1) - OVERLAP, NOW),)
     assert plan.windows["audit_records"][0] == Period(ago(31), NOW)
     assert plan.period == Period(ago(1) - OVERLAP, NOW)
-    assert plan.previous == {"run": "00000041", "sha256": "ab" * 32}
+    assert plan.previous == PreviousRun("00000041", "ab" * 32)
 
 
 @pytest.mark.parametrize("covered_until", [NOW, NOW - SECOND, NOW - 5 * MINUTE])

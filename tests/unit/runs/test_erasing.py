@@ -9,6 +9,7 @@ from tasks.evidence.documents import with_digest
 from tasks.evidence.layout import manifest_key, plan_key
 from tasks.evidence.manifests import account_of
 from tasks.runs.erasing import months_before, outlived
+from tests.manifests import manifest_document
 from tests.unit.state.test_sources import SOURCE
 from workers.storage import Storage, open_storage
 from workers.storage.registry import SourceState
@@ -40,7 +41,7 @@ def storage_of(*sealed_at: str | None) -> Storage:
         run = f"{number:08d}"
         storage.put_new(plan_key(SOURCE.id, run), b"{}")
         if day:
-            manifest = {"source": SOURCE.id, "run": run, "sealed_at": f"{day}T12:00:00Z"}
+            manifest = manifest_document(source=SOURCE.id, run=run, sealed_at=f"{day}T12:00:00Z")
             storage.put_new(manifest_key(SOURCE.id, run), with_digest(manifest))
     return storage
 
@@ -77,7 +78,7 @@ def test_a_run_that_cannot_be_read_hides_no_account() -> None:
     """Of a run without plan the one before tells whose the evidence is: connect, check and rotate go on."""
     storage = open_storage("memory://")
     account = {"region": "eu", "subdomain": "acme"}
-    manifest = {"source": SOURCE.id, "run": "00000001", "account": account}
+    manifest = manifest_document(source=SOURCE.id, account=account)
     storage.put_new(manifest_key(SOURCE.id, "00000001"), with_digest(manifest))
     storage.put_new(f"{SOURCE.id}/runs/00000002/pages/teams/all.1/000000.json.zst", b"")
     storage.put_new(manifest_key(SOURCE.id, "00000003"), b"damaged")

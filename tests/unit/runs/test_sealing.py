@@ -76,7 +76,7 @@ def test_a_sealer_keeps_its_lease_over_a_list_that_takes_longer_to_read(
     ledger = SimpleNamespace(seal=take, progress=lambda _source: Progress(), time=lambda: clock)
     fleet: Any = SimpleNamespace(room=Room(), storage=storage, ledger=ledger)
     manifest = seal(fleet, run.plan.source, run.plan.run, Lease(fleet, "acme/main", run.plan.run))
-    assert manifest["resources"]["audit_records"]["state"] == "complete"
+    assert manifest.resources["audit_records"].state == "complete"
     assert storage.now > 2 * Times().seal_lease
 
 
@@ -151,7 +151,7 @@ def test_a_sealer_passes_over_what_others_left_and_keeps_its_lease(
     keys = foreign(storage, 3)
     sealer = writer(storage, evidence, beats)
     [entry] = sealer.write("incidents")
-    assert (entry["key"], sealer.orphans) == (
+    assert (entry.key, sealer.orphans) == (
         artifact_key("acme/main", "00000001", "incidents", 3),
         keys,
     )
