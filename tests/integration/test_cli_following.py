@@ -58,7 +58,7 @@ def test_a_backlog_is_followed_to_its_last_run(data: Path) -> None:
 def test_a_fleet_that_stays_away_ends_the_waiting(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(following, "SILENCE_SECONDS", 0.1)
     with redis_server() as url:
         fleet = fleet_at(url, data)
         with pytest.raises(Fault, match="pagetrail up"):
@@ -68,7 +68,7 @@ def test_a_fleet_that_stays_away_ends_the_waiting(
 def test_a_redis_that_stays_away_ends_the_waiting(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(following, "SILENCE_SECONDS", 0.1)
     with redis_server() as url:
         fleet = fleet_at(url, data)
     with pytest.raises(RedisUnreachable):
