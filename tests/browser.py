@@ -1,4 +1,4 @@
-"""A real browser for tests: Chromium without a window, where it is installed."""
+"""A real browser for tests: Chromium without a window, if it is installed."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
-_RENDER_MS = 8000  # of the page's own time, which passes as fast as it has nothing to do
+_RENDER_MS = 8000  # in the page's own time, which passes faster while the page is idle
 _OPTIONS = (
     "--headless",
     "--hide-scrollbars",
@@ -29,12 +29,12 @@ needs_a_browser = pytest.mark.skipif(
 
 
 def rendered(url: str) -> str:
-    """Return a page as it is after its scripts have run, as HTML."""
+    """Return the HTML of a page after its scripts have run."""
     return _browse("--dump-dom", url)
 
 
 def photographed(url: str, picture: Path, width: int, height: int) -> None:
-    """Write a page as it is after its scripts have run to *picture*, a PNG of that many pixels."""
+    """Write a picture of a page, after its scripts have run, to *picture*, a PNG of that many pixels."""
     _browse(f"--window-size={width},{height}", f"--screenshot={picture}", url)
 
 

@@ -1,4 +1,4 @@
-"""`pagetrail` as a person runs it: a process of its own, with settings of its own."""
+"""Runs `pagetrail` as a person does, in a separate process with its own settings."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _CELERY = [sys.executable, "-m", "celery", "-A", "workers"]
 
 
 class Pagetrail:
-    """Runs the command with the same settings each time; keyword arguments change some."""
+    """Runs the command with the same settings each time. Keyword arguments change some of them."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         kept = {name: value for name, value in os.environ.items() if "PAGETRAIL" not in name}
@@ -48,7 +48,7 @@ class Pagetrail:
         return done.stderr
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a command whose output is read later."""
+        """Start a command, and read its output later."""
         return subprocess.Popen(
             [*PROGRAM, *arguments],
             env=self.environment,
@@ -59,7 +59,7 @@ class Pagetrail:
 
     @contextmanager
     def fleet(self, logs: Path) -> Iterator[None]:
-        """Run one worker and the beat until the block ends; they write into *logs*."""
+        """Run one worker and beat until the block ends. They write into *logs*."""
         worker = ["worker", "-Q", "plan,fetch,backfill,seal", "-n", f"test-{os.getpid()}@pagetrail"]
         with ExitStack() as stack:
             for name, arguments in (("worker", worker), ("beat", ["beat"])):

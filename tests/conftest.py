@@ -1,4 +1,4 @@
-"""Fixtures every room of the tests may use: one real Redis per test process, flushed per test."""
+"""Fixtures for all tests: one real Redis per test process, emptied for each test."""
 
 import signal
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from tests.redis_process import redis_server
 
 settings.register_profile(
     "any-load", deadline=None
-)  # no example is to depend on the machine's speed
+)  # examples must not depend on the machine's speed
 settings.load_profile("any-load")
 
-# The background of a shell ignores Ctrl-C, and so would every program that a test interrupts.
+# A background job of a shell ignores Ctrl-C, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -27,7 +27,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[Redis]:
-    """A client of an emptied Redis; it waits for as long as a test does."""
+    """A client of an emptied Redis. It waits as long as a test may take."""
     with Redis.from_url(redis_url, socket_timeout=None) as client:
         client.flushall()
         yield client
@@ -35,5 +35,5 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def prefix(request: pytest.FixtureRequest) -> str:
-    """A key prefix of this test's own."""
+    """A key prefix that only this test uses."""
     return f"test-{abs(hash(request.node.nodeid)):x}"

@@ -1,4 +1,4 @@
-"""The deployment files as data: which programs run, with which environment, secrets and probes."""
+"""Reads the deployment files as data: which programs run, with which environment, secrets and probes."""
 
 import re
 import shutil
@@ -38,21 +38,21 @@ class Program:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """Return what a worker consumes; nothing for another program."""
+        """Return the queues of a worker; nothing for another program."""
         if "--queues" not in self.argv:
             return ()
         return tuple(self.argv[self.argv.index("--queues") + 1].split(","))
 
 
 def image_environment() -> dict[str, str]:
-    """Return what the Dockerfile sets for every process, without PATH."""
+    """Return the environment that the Dockerfile sets for every process, without PATH."""
     text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ").rpartition("\nFROM ")[2]
     pairs = [word for line in re.findall(r"^ENV (.*)$", text, re.M) for word in line.split()]
     return dict(pair.split("=", 1) for pair in pairs if not pair.startswith("PATH="))
 
 
 def dotenv(*, demo: bool = False) -> dict[str, str]:
-    """Return .env.example as Docker Compose reads it, with *demo* as its last part tells to change it."""
+    """Return .env.example as Docker Compose reads it. With *demo*, the last two lines are uncommented."""
     text = (ROOT / ".env.example").read_text("utf-8")
     if demo:
         before, _, after = text.rpartition("# The demo:")
@@ -102,7 +102,7 @@ def compose(env: Mapping[str, str] | None = None) -> dict[str, Program]:
 
 @cache
 def rendered(overlay: str) -> tuple[Object, ...]:
-    """Return the objects of an overlay as kubectl makes them."""
+    """Return the objects of an overlay as kubectl renders them."""
     assert KUBECTL
     command = [KUBECTL, "kustomize", str(KUBERNETES / "overlays" / overlay)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -111,7 +111,7 @@ def rendered(overlay: str) -> tuple[Object, ...]:
 
 
 def files(kustomization: Path) -> Iterator[Path]:
-    """Yield the files that a kustomization is made of, in the folders it refers to as well."""
+    """Yield the files of a kustomization, also in the folders that it refers to."""
     document = yaml.safe_load((kustomization / "kustomization.yaml").read_text("utf-8"))
     for name in [*document.get("resources", ()), *document.get("components", ())]:
         path = (kustomization / name).resolve()
@@ -122,13 +122,13 @@ def files(kustomization: Path) -> Iterator[Path]:
 
 
 def objects(overlay: str) -> list[Object]:
-    """Return the objects of an overlay as they are written, before any patch; no tool is needed."""
+    """Return the objects of an overlay as written, before any patch. This needs no tool."""
     paths = files(KUBERNETES / "overlays" / overlay)
     return [yaml.safe_load(path.read_text("utf-8")) for path in paths]
 
 
 def settings(overlay: str) -> dict[str, str]:
-    """Return the ConfigMap that an overlay generates from its parts."""
+    """Return the ConfigMap that an overlay generates."""
     values = dict(dotenv_values(KUBERNETES / "base" / "settings.env"))
     folders = {path.parent for path in files(KUBERNETES / "overlays" / overlay)}
     for folder in [*sorted(folders), KUBERNETES / "overlays" / overlay]:
@@ -139,7 +139,7 @@ def settings(overlay: str) -> dict[str, str]:
 
 
 def kubernetes(overlay: str, given: tuple[Object, ...] | None = None) -> dict[str, Program]:
-    """Return the containers of an overlay: of its files, or of *given*, its rendered objects."""
+    """Return the containers of an overlay, from its files or from *given*, its rendered objects."""
     programs = {}
     for found in given or objects(overlay):
         if "template" not in found.get("spec", {}):
@@ -172,7 +172,7 @@ def kubernetes(overlay: str, given: tuple[Object, ...] | None = None) -> dict[st
 
 
 def _secrets(pod: Object) -> Iterator[str]:
-    """Yield the secret files of a pod; those of pagetrail-storage are what storage needs of keys."""
+    """Yield the secret files of a pod. Those of pagetrail-storage are the keys of storage."""
     for volume in pod["volumes"]:
         for source in volume.get("projected", {}).get("sources", ()):
             if source["secret"]["name"] == "pagetrail-storage":

@@ -1,4 +1,4 @@
-"""Runs a few actors in every order of their steps: each stops after what it does to a storage, and before it reads."""
+"""Runs actors in every order of their steps. An actor stops after each call to a storage, and before each read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Died(BaseException):
 
 
 class Actor:
-    """One process: does a step whenever it is told to, in a thread of its own."""
+    """One process. It does a step in its own thread whenever it is told to."""
 
     def __init__(self, act: Callable[[Storage], object], storage: Storage) -> None:
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
@@ -30,7 +30,7 @@ class Actor:
         self._thread.start()
 
     def step(self, *, dies: bool = False) -> None:
-        """Let it go on to where it stops next, or die where it is."""
+        """Continue to the next stop, or die at this one."""
         self._dies = dies
         self._go.release()
         assert self._stopped.acquire(timeout=_SECONDS), "an actor waits for another"
@@ -70,7 +70,7 @@ class _Stopping:
         call = getattr(self._storage, name)
 
         def stopping(*arguments: Any) -> Any:
-            if name == "get":  # what it did since its last stop is a step of its own
+            if name == "get":  # everything since its last stop is a separate step
                 self._actor.stop()
             answer = call(*arguments)
             self._actor.stop()
@@ -80,7 +80,7 @@ class _Stopping:
 
 
 class Choices:
-    """One walk through a tree of choices: the *planned* ones, then the first ones or, with *chance*, any."""
+    """One walk through a tree of choices: the *planned* ones, then the first or, with *chance*, a random choice."""
 
     def __init__(self, planned: Sequence[int] = (), chance: Random | None = None) -> None:
         self._planned = planned
@@ -88,7 +88,7 @@ class Choices:
         self.taken: list[tuple[int, int]] = []
 
     def choose(self, count: int) -> int:
-        """Return which of *count* ways to go."""
+        """Return which of *count* ways to take."""
         depth = len(self.taken)
         choice = self._chance.randrange(count) if self._chance else 0
         if depth < len(self._planned):
@@ -98,7 +98,7 @@ class Choices:
 
 
 def every() -> Iterator[Choices]:
-    """Yield walks until each way was gone."""
+    """Yield walks until each way was taken."""
     planned: list[int] = []
     while True:
         choices = Choices(planned)
@@ -112,7 +112,7 @@ def every() -> Iterator[Choices]:
 
 
 def some(count: int) -> Iterator[Choices]:
-    """Yield *count* walks by chance, the same ones each time."""
+    """Yield *count* random walks, the same ones each time."""
     chance = Random(count)
     for _ in range(count):
         yield Choices(chance=chance)
@@ -125,7 +125,7 @@ def interleave(
     *,
     deaths: int = 0,
 ) -> None:
-    """Let *actors* go to their ends in the order of *choices*, of whom up to *deaths* die on the way."""
+    """Run *actors* to their ends in the order of *choices*. Up to *deaths* of them die on the way."""
     while live := [actor for actor in actors if not actor.ended]:
         may_die = deaths > sum(actor.died for actor in actors)
         choice = choices.choose(len(live) * (2 if may_die else 1))

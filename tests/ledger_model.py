@@ -1,4 +1,4 @@
-"""The ledger's law as a small model: one Python object per run, no scripts, no Redis."""
+"""A small model of the ledger: one Python object per run, without scripts and Redis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STALE = Effect("stale")
 
 @dataclass
 class Page:
-    """An open page. `at`: not-before, time of the offer, or end of the lease, as `state` says."""
+    """An open page. Depending on `state`, `at` is the earliest time, the time of the offer, or the end of the lease."""
 
     group: str
     sequence: int
@@ -105,15 +105,15 @@ class Model:
         self.schedules: dict[str, int] = {}
         self.offered: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
-        self.length: Counter[str] = Counter()  # of the Celery lists: the test keeps it
+        self.length: Counter[str] = Counter()  # of the Celery lists; the test updates it
         self.clocks: dict[str, int] = {}
         self.last: dict[str, str] = defaultdict(str)
         self.tick_at = self.woke_at = 0
 
-    # What every step ends with
+    # The end of every step
 
     def look(self, source: str) -> None:
-        """Keep the time at which something must be done for *source*."""
+        """Set the time of the next look at *source*."""
         run, times = self.runs.get(source), list[int]()
         if run is None:
             times += [self.schedules[source]] if source in self.schedules else []
@@ -221,12 +221,12 @@ class Model:
         return held is not None
 
     def answered(self, run: Run, page: Page) -> bool:
-        """Whether the source answered since *page* failed last, or was claimed."""
+        """Say whether the source answered since *page* last failed or was claimed."""
         since = page.claimed_at if page.failed_at is None else page.failed_at
         return run.success_at > since
 
     def fail(self, run: Run, page: Page) -> None:
-        """Count an attempt if the source answered since the last."""
+        """Count an attempt if the source answered since the last one."""
         page.attempts += self.answered(run, page)
         page.failed_at = self.now
 

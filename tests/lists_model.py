@@ -1,8 +1,8 @@
-"""PagerDuty's lists, and a fleet that reads them: a model without time, network or storage.
+"""A model of PagerDuty's lists and of a fleet that reads them, without time, network or storage.
 
-The lists follow what PagerDuty documents of its pagination, and nothing that our code says of it. The
-fleet does what the ledger and the fetch task do together: pages are asked in any order, the held
-one last, whoever closes the last page of a pass settles it.
+The lists follow PagerDuty's documentation of its pagination, not our code. The fleet does the work of the
+ledger and the fetch task: it requests pages in any order, the held one last, and closing the last page
+of a pass settles the pass.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ def make(*resources: str, days: float = 100, budget: int = 10_000, **more: Any) 
 
 
 def answer_to(page: Page, status: int = 200, **data: Any) -> Answer:
-    """Return an answer of PagerDuty's, whose `Date` is just after the run's end."""
+    """Return an answer of PagerDuty, with a `Date` just after the run's end."""
     envelope = {"words": f"said {status}", "fetched_at": stamp(NOW)}
     return Answer(status, NOW + timedelta(seconds=5), data, envelope)
 
 
 def record(number: int, **more: Any) -> Record:
-    """Return a record whose name sorts like its number, made a minute before the one before it."""
+    """Return a record with a name that sorts like its number. It is a minute older than the record before it."""
     made = NOW - timedelta(minutes=1 + number)
     return named({"id": f"P{number}", "type": "thing", "made": made, **more}, number)
 
 
 def named(record: Record, number: int) -> Record:
-    """Give *record* the name that sorts like *number*; where PagerDuty shows no name, it is the summary."""
+    """Give *record* a name that sorts like *number*, or a summary if PagerDuty shows no name."""
     name = f"n{number:06d}"
     record |= {"name": name, "summary": name}
     return record
@@ -71,15 +71,15 @@ def named(record: Record, number: int) -> Record:
 
 @dataclass
 class Lists:
-    """The lists of an account by path; windowed ones in the order of `made`, others of `name`."""
+    """The lists of an account by path. Windowed lists are sorted by `made`, others by `name`."""
 
     records: dict[str, list[Record]]
-    served: int = 100  # records per page at most, whatever is asked
-    totals: bool = True  # whether `total` is given where it is asked for
+    served: int = 100  # most records per page, whatever is requested
+    totals: bool = True  # whether `total` is given if it is asked for
     requests: Counter[str] = field(default_factory=Counter)
 
     def answer(self, page: Page, request: Request) -> Answer:
-        """Return what PagerDuty would, now."""
+        """Return the answer that PagerDuty would give now."""
         self.requests[request.path] += 1
         params = dict(request.params)
         found = self.records.get(request.path)
@@ -118,7 +118,7 @@ class Lists:
 
 
 def _now(records: list[Record]) -> list[Record]:
-    """Return *records* as they are now, whatever becomes of them, with the times that PagerDuty shows."""
+    """Return copies of *records* as they are now, with the times that PagerDuty shows."""
     return [
         {**each, "created_at": (at := rfc3339(each["made"])), "execution_time": at}
         for each in records
@@ -127,11 +127,11 @@ def _now(records: list[Record]) -> list[Record]:
 
 @dataclass
 class Fleet:
-    """Reads a run: pages in any order, each answer kept as the one that was stored first."""
+    """Reads a run, with pages in any order. The first answer for a page is kept."""
 
     plan: Plan
     ask: Callable[[Page, Request], Answer | None]  # None: the page kept failing
-    slow: Callable[[Page], bool] = lambda _page: False  # whether it timed out again and again
+    slow: Callable[[Page], bool] = lambda _page: False  # whether it timed out repeatedly
     dice: random.Random = field(default_factory=random.Random)
     stored: dict[str, Answer] = field(default_factory=dict)
     open: list[Page] = field(default_factory=list)
@@ -154,7 +154,7 @@ class Fleet:
 
     @property
     def readings(self) -> list[Reading]:
-        """What the stored answers amount to, as the sealer sees it."""
+        """The readings of the stored answers, as the sealer sees them."""
         return list(walk(self.plan, self.read, lambda _page, _answer: None, self.parts))
 
     @property
@@ -162,7 +162,7 @@ class Fleet:
         return [r for r in self.readings if r.verdict.state is not ProofState.SUPERSEDED]
 
     def records(self, reading: Reading) -> list[str]:
-        """The ids of all records of a reading, as often as they were served."""
+        """The ids of all records in a reading, as often as they were served."""
         return [key for _, seen in reading.pages if seen for key in seen.keys]
 
     def _any(self) -> Page:

@@ -1,4 +1,4 @@
-"""Lets a test be a user whom permissions stop, also where the tests run as root."""
+"""Lets a test run as a user who is bound by permissions, even if the tests run as root."""
 
 import os
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ _NOBODY = 65534
 
 @contextmanager
 def unprivileged(way_to: Path) -> Iterator[None]:
-    """Be an ordinary user who can walk to the directory *way_to*."""
+    """Be an ordinary user who can reach the directory *way_to*."""
     if os.getuid() != 0:
         yield
         return
     for directory in (way_to, *way_to.parents):
         mode = directory.stat().st_mode
-        if not mode & 0o001:  # pytest's directories are for their owner
+        if not mode & 0o001:  # only the owner can enter pytest's directories
             directory.chmod(mode | 0o055)
     os.setresuid(_NOBODY, _NOBODY, 0)
     try:

@@ -1,4 +1,4 @@
-"""Real processes for tests: started with a log of their own, ended with their block."""
+"""Real processes for tests. Each has its own log and ends with its block."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """Return this process's environment without settings of ours, then with *settings*: `redis_url="..."`."""
+    """Return this process's environment without our settings, plus *settings*: `redis_url="..."`."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PAGETRAIL_")}
     return env | {f"PAGETRAIL_{name.upper()}": str(value) for name, value in settings.items()}
 
@@ -27,7 +27,7 @@ def celery(*arguments: str) -> list[str]:
 def running(
     argv: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program for the length of the block; what it says goes to *log*."""
+    """Run a program until the block ends. Its output goes to *log*."""
     with log.open("ab") as output:
         process = subprocess.Popen(argv, env=env, stdout=output, stderr=output, cwd=cwd)
     try:
@@ -37,7 +37,7 @@ def running(
 
 
 def end(process: subprocess.Popen[Any], seconds: float = 30.0) -> int:
-    """Tell *process* to end, insist after *seconds*, and return its exit code."""
+    """Tell *process* to end, kill it after *seconds*, and return its exit code."""
     process.terminate()
     try:
         return process.wait(seconds)
@@ -49,7 +49,7 @@ def end(process: subprocess.Popen[Any], seconds: float = 30.0) -> int:
 def wait_for(
     happened: Callable[[], object], what: str, seconds: float = 60.0, every: float = 0.05
 ) -> None:
-    """Return when *happened* says so; AssertionError names *what* never did."""
+    """Return when *happened* is true; AssertionError names *what* never happened."""
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, f"{what}, not within {seconds:g} s"

@@ -1,4 +1,4 @@
-"""What our dashboard and alerts ask Prometheus for, and which series each query reads."""
+"""The queries of our dashboard and alerts, and the series that each query reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SELECTOR = re.compile(r"\{([^}]*)\}")
 
 
 def panels() -> list[dict[str, Any]]:
-    """Return the panels of the dashboard that show something."""
+    """Return the panels of the dashboard that have queries."""
     found = json.loads((OBSERVABILITY / "grafana" / "pagetrail.json").read_text("utf-8"))["panels"]
     return [panel for panel in found if panel["type"] != "row"]
 
@@ -38,7 +38,7 @@ def queries() -> list[str]:
 
 
 def series_in(query: str) -> set[str]:
-    """Return the names of the series that *query* reads: every word that is not PromQL's own."""
+    """Return the names of the series that *query* reads: every word that isn't part of PromQL."""
     bare = re.sub(r"\[[^]]*\]", " ", _SELECTOR.sub(" ", _LABELS.sub(" ", query)))
     return set(re.findall(r"[a-z_:][a-z0-9_:]*", bare)) - _WORDS
 

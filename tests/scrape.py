@@ -1,4 +1,4 @@
-"""What a process shows to Prometheus, read as Prometheus reads it."""
+"""Reads the metrics of a process, as Prometheus does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUFFIXES = {
     "histogram": ("_bucket", "_sum", "_count"),
     "info": ("_info",),
 }
-"""What the series of a metric of each type end in."""
+"""The endings of the series of each type of metric."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Scrape:
 
     samples: tuple[Sample, ...]
     names: frozenset[str]
-    """What series are or may be called: some have no sample before something happens."""
+    """The names that series may have. Some series have no sample until something happens."""
 
     def sum(self, name: str, **labels: str) -> float:
-        """Return the sum of the series of *name* that carry *labels*."""
+        """Return the sum of the series of *name* that have *labels*."""
         return sum(
             sample.value
             for sample in self.samples

@@ -1,4 +1,4 @@
-"""A run that is read into storage and sealed, without a fleet: its answers come from a model."""
+"""A run that is stored and sealed without a fleet. Its answers come from a model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ FINGERPRINT = "0123456789abcdef"
 
 
 class InOrder(random.Random):
-    """No chance at all: what was opened first is asked first."""
+    """Not random: pages are requested in the order in which they were opened."""
 
     def choice(self, seq: Any) -> Any:
         return seq[0]
 
 
 class SealedRun:
-    """One run of one source, in a storage of its own or in one that has runs already."""
+    """One run of one source, in a new storage or in one that already has runs."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class SealedRun:
                 self.store(page, answer, number)
 
     def store(self, page: Page, answer: Answer, number: int = 0) -> str:
-        """Store an answer that was fetched so many seconds after the run's end; return its key."""
+        """Store an answer that was fetched this many seconds after the run's end. Return its key."""
         plan = self.plan
         source: Any = SimpleNamespace(
             id=plan.source, region=plan.region, credential=plan.credential, fingerprint=FINGERPRINT
@@ -71,13 +71,13 @@ class SealedRun:
         return page_key(self.plan.source, self.plan.run, page.id)
 
     def fetched_at(self, page_id: str) -> str:
-        """Return when a page was fetched, as its envelope says."""
+        """Return the time when a page was fetched, according to its envelope."""
         blob = self.storage.get(page_key(self.plan.source, self.plan.run, page_id))
         assert blob
         return str(decode_page(blob).envelope["fetched_at"])
 
     def seal(self, verdict: str = "", requests: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """Seal the run as the seal task does; return its manifest as a document."""
+        """Seal the run as the seal task does. Return its manifest as a document."""
         ledger = SimpleNamespace(
             progress=lambda _source: Progress(verdict=verdict, requests=dict(requests or {})),
             time=lambda: Clock(int(NOW.timestamp() * 1000), None, None),

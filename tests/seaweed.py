@@ -34,7 +34,7 @@ _PORTS = (
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where the server listens and what it accepts; it has one bucket."""
+    """The server's address and keys. It has one bucket."""
 
     endpoint: str
     bucket: str = "evidence"
@@ -54,7 +54,7 @@ class S3Server:
 
 @contextmanager
 def s3_server(directory: Path) -> Iterator[S3Server]:
-    """Run a server with its data and log in *directory*; raises when it can't be started."""
+    """Run a server with its data and log in *directory*. Raises if the server can't be started."""
     ports = {name: free_port() for name in _PORTS}
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}")
     with (directory / "weed.log").open("wb") as log:
@@ -65,7 +65,7 @@ def s3_server(directory: Path) -> Iterator[S3Server]:
             _await_ready(server, process, directory / "weed.log")
             yield server
         finally:
-            process.send_signal(signal.SIGKILL)  # nothing of it is kept
+            process.send_signal(signal.SIGKILL)  # its output isn't kept
             process.wait(timeout=10)
 
 

@@ -1,4 +1,4 @@
-"""The endpoint of Sentry that takes envelopes, on loopback: keeps every byte that was sent, and reads it."""
+"""Sentry's endpoint for envelopes, on loopback. It keeps and reads every byte that was sent."""
 
 import gzip
 import json
@@ -17,13 +17,13 @@ ENDPOINT = "/api/1/envelope/"
 
 @dataclass
 class Receiver:
-    """What has arrived at *dsn* so far."""
+    """The envelopes that have arrived at *dsn* so far."""
 
     dsn: str
     bodies: list[bytes] = field(default_factory=list)
 
     def items(self, kind: str) -> list[dict[str, Any]]:
-        """Return the items of one type ("event", "check_in"), in the order they came."""
+        """Return the items of one type ("event", "check_in"), in the order of arrival."""
         found = (_items(body) for body in list(self.bodies))
         return [json.loads(item) for items in found for type_, item in items if type_ == kind]
 
@@ -33,7 +33,7 @@ class Receiver:
 
 
 def _items(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield type and payload of each item: lines after the envelope's own, a payload of a length or a line."""
+    """Yield type and payload of each item. Items follow the envelope's line; a payload has a length or is one line."""
     _, _, rest = body.partition(b"\n")
     while rest:
         line, _, rest = rest.partition(b"\n")
@@ -58,7 +58,7 @@ def _plain(body: bytes, encoding: str) -> bytes:
 
 @contextmanager
 def sentry() -> Iterator[Receiver]:
-    """Take envelopes until the block ends."""
+    """Accept envelopes until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -85,6 +85,6 @@ def sentry() -> Iterator[Receiver]:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """Yield a DSN whose host takes connections and never says a word."""
+    """Yield a DSN of a host that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         yield f"http://public@127.0.0.1:{server.getsockname()[1]}/1"

@@ -1,4 +1,4 @@
-"""A real simulator process for a test: started on a free loopback port, ended with the test."""
+"""A real simulator process for a test, on a free loopback port. It ends with the test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class ControlRefused(AssertionError):
-    """The control API did not take a request; its sentence says why."""
+    """The control API refused a request. Its sentence says why."""
 
 
 @dataclass(slots=True)
@@ -43,19 +43,19 @@ class SimulatorProcess:
         return answer.json()
 
     def fault(self, kind: str, **rule: Any) -> dict[str, Any]:
-        """Put a fault rule in force: account, key, path (fnmatch), probability, next, skip, ..."""
+        """Activate a fault rule: account, key, path (fnmatch), probability, next, skip, ..."""
         return dict(self.control("POST", "faults", kind=kind, **rule))
 
     def clear_faults(self) -> None:
-        """Take all fault rules out of force."""
+        """Deactivate all fault rules."""
         self.control("DELETE", "faults")
 
     def mutate(self, account: str, do: str, **args: Any) -> dict[str, Any]:
-        """Make one change now; returns kind, id and number of the record."""
+        """Make one change now. Return kind, id and number of the record."""
         return dict(self.control("POST", "mutate", account=account, do=do, **args))
 
     def churn(self, account: str, operations: Sequence[str], count: int, **pace: Any) -> None:
-        """Start so many changes by themselves (every_requests=N or every_ms=N, seed=N)."""
+        """Start churn with this many changes (every_requests=N or every_ms=N, seed=N)."""
         self.control(
             "POST", "churn", account=account, operations=list(operations), count=count, **pace
         )
@@ -65,7 +65,7 @@ class SimulatorProcess:
         return dict(self.control("GET", "stats"))
 
     def reset_stats(self) -> None:
-        """Start counting anew."""
+        """Reset the counts."""
         self.control("POST", "reset-stats")
 
     def requests(self) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ class SimulatorProcess:
         *,
         history: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """Yield what the account holds: records, or with *history* one life per record."""
+        """Yield the account's records, or with *history* the history of each record."""
         query = httpx.QueryParams([("account", account), ("resource", resource), *params])
         query = query.add("history", "1") if history else query
         with self.http.stream("GET", f"{self.url}/_control/truth", params=query) as answer:
@@ -111,7 +111,7 @@ def running_simulator(
                 with httpx.Client(timeout=60, trust_env=False) as http:
                     yield SimulatorProcess(json.loads(line)["url"], process.pid, http)
             finally:
-                process.stdin.close()  # the leash: it ends by itself
+                process.stdin.close()  # the leash: the simulator ends by itself
                 try:
                     process.wait(10)
                 except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""TLS in front of a server for tests: a relay process on loopback, with a certificate nobody knows yet."""
+"""TLS in front of a server for tests: a relay process on loopback, with a new certificate."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ _REQUEST = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days",
 
 @contextmanager
 def tls_relay(port: int, directory: Path) -> Iterator[tuple[int, Path]]:
-    """Relay from TLS on another port to *port*; yield that port and the certificate to trust."""
+    """Relay from TLS on another port to *port*. Yield that port and the certificate to trust."""
     certificate, key = directory / "relay.pem", directory / "relay.key"
     request = [*_REQUEST, "-out", str(certificate), "-keyout", str(key)]
     subprocess.run(request, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""One simulator and one fleet that most of these tests share; each brings an account of its own."""
+"""One simulator and one fleet, which most of these tests share. Each test uses its own account."""
 
 from collections.abc import Iterator
 
@@ -10,9 +10,9 @@ from tests.simulator_process import SimulatorProcess, running_simulator
 
 @pytest.fixture(scope="session")
 def pagerduty() -> Iterator[SimulatorProcess]:
-    """A simulator; what it answered wrongly by its own mistake fails the tests that used it."""
+    """A simulator. If it fails because of its own bug, the tests that used it fail."""
     nobody = account("nobody", ["nobodys-key-00000000"], incidents=0)
-    # A short minute: whoever is told to wait for its end waits for seconds.
+    # A short minute, so that waiting for its end takes seconds.
     with running_simulator([nobody], "--minute-seconds", "6") as simulator:
         yield simulator
         seen = simulator.stats()
@@ -29,7 +29,7 @@ def shared_fleet(
 
 @pytest.fixture
 def fleet(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> Iterator[Fleet]:
-    """A fleet at work."""
+    """A running fleet."""
     yield shared_fleet
     pagerduty.clear_faults()
     pagerduty.control("DELETE", "churn")

@@ -1,4 +1,4 @@
-"""What was collected against what the simulator holds, and what storage says of it."""
+"""Compares the collected evidence with the simulator's records, and reads it from storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.simulator_process import SimulatorProcess
 
 Record = dict[str, Any]
 REDACTED = "[redacted]"
-# Fields that are credentials to whoever reads them.
+# Fields that are credentials by themselves.
 SECRETS = frozenset(
     (
         "integration_key",
@@ -30,15 +30,15 @@ SECRETS = frozenset(
     )
 )
 _PERIOD = re.compile(r"\d{8}T\d{6}Z_\d{8}T\d{6}Z")
-_SHAPE = {"limit", "offset", "total", "cursor", "since", "until"}  # of a page, not of a record
-# PagerDuty forgets these: what is older than that was not there to be read.
+_SHAPE = {"limit", "offset", "total", "cursor", "since", "until"}  # of pages, not of records
+# PagerDuty deletes older records of these, so they could not be read.
 KEPT = {"audit_records": timedelta(days=365)}
 PAGE = 100
 EXPORTERS = 3
 
 
 class Evidence:
-    """What one source left in storage."""
+    """The objects of one source in storage."""
 
     def __init__(self, artifacts: Path, source: str) -> None:
         self.directory = artifacts / source / "runs"
@@ -95,7 +95,7 @@ def assert_all_true(
 
 
 def read_as(evidence: Evidence, resource: str) -> tuple[list[tuple[str, str]], Counter[str]]:
-    """Return how the records were asked for, as the truth takes it, and what was redacted."""
+    """Return the parameters of the requests, as the truth endpoint takes them, and the redacted fields."""
     asked: dict[tuple[str, str], None] = {}
     redactions: Counter[str] = Counter()
     windowed = False
@@ -105,9 +105,9 @@ def read_as(evidence: Evidence, resource: str) -> tuple[list[tuple[str, str]], C
         asked |= dict.fromkeys((n, v) for n, v in envelope["params"] if n not in _SHAPE)
         redactions.update(pointer.rpartition("/")[2] for pointer in envelope["redacted"])
         windowed = windowed or bool(_PERIOD.match(path.parent.name))
-    if not windowed:  # bounds, if there are any, say what of a record is shown
+    if not windowed:  # if there are bounds, they say which part of a record is shown
         return [*asked, *bounds.items()], redactions
-    # All that was ever read, not the last run alone.
+    # Everything that was ever read, not only the last run.
     since, first_until = evidence.manifest(evidence.sealed[0])["period"]
     until = evidence.manifest()["period"][1]
     if resource in KEPT:
@@ -141,7 +141,7 @@ def canonical(record: Any) -> str:
 
 
 def assert_same(what: str, got: Iterable[Record], truth: Iterable[Record]) -> None:
-    """Assert that both hold the same records, each as often as the other."""
+    """Assert that both have the same records, equally often."""
     have, want = Counter(map(canonical, got)), Counter(map(canonical, truth))
     if have == want:
         return
@@ -154,7 +154,7 @@ def assert_same(what: str, got: Iterable[Record], truth: Iterable[Record]) -> No
 
 
 def least(manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Return, per resource, the least possible requests for what the counted windows hold."""
+    """Return, per resource, the fewest possible requests for the records in the counted windows."""
     return {
         name: sum(map(_least, resource["windows"]))
         for name, resource in manifest["resources"].items()

@@ -1,7 +1,7 @@
-"""The fleet as a person runs it: `pagetrail up` and the command line, as processes of their own.
+"""Runs the fleet as a person does: `pagetrail up` and the command line, as separate processes.
 
-Nothing of the product is imported here: what these tests know, they know from stdout, stderr, exit
-codes, files and the simulator.
+This module imports nothing of the product. The tests only use stdout, stderr, exit codes, files and the
+simulator.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_SECONDS = 60.0
 END_SECONDS = 40.0
 COLLECT_SECONDS = 150.0
 LOG_TAIL_LINES = 60
-# What is lost is noticed within seconds, so that no test waits long for a repair.
+# Losses are noticed within seconds, so that tests don't wait long for a repair.
 SHORT = {
     "PAGETRAIL_REQUEST_TIMEOUT_SECONDS": "3",
     "PAGETRAIL_PAGE_LEASE_SECONDS": "5",
@@ -40,7 +40,7 @@ SHORT = {
 }
 T = TypeVar("T")
 
-# A command for each of many sources would take longer than the collecting: this is what a backend does.
+# With many sources, one command each would take longer than collecting. So do what a backend does.
 BACKEND = """
 import json, sys
 from tasks import api
@@ -77,7 +77,7 @@ class Ran:
 
 @dataclass(slots=True)
 class CommandLine:
-    """The command `pagetrail` with its environment; remembers all it ever said."""
+    """The command `pagetrail` with its environment. It remembers all its output."""
 
     settings: dict[str, str]
     said: list[str] = field(default_factory=list)
@@ -112,7 +112,7 @@ class CommandLine:
         return process
 
     def end(self, process: subprocess.Popen[str], key: str = "", *, timeout: float = 60) -> Ran:
-        """Wait for a command that was begun."""
+        """Wait for a command that was started."""
         out, err = process.communicate(key, timeout=timeout)
         self.begun.remove(process)
         self.said += (out, err)
@@ -120,13 +120,13 @@ class CommandLine:
         return Ran(process.returncode, out, err)
 
     def ask(self, *arguments: str, code: int = 0, key: str = "", timeout: float = 60) -> Any:
-        """Run a command with --json that ends with *code*; return its document."""
+        """Run a command with --json that ends with *code*. Return its document."""
         ran = self.run(*arguments, "--json", key=key, timeout=timeout)
         assert ran.code == code, f"{arguments} ended {ran.code}: {ran.err}{ran.out}{self.tail()}"
         return ran.document
 
     def refused(self, code: int, *arguments: str, key: str = "", **settings: str) -> str:
-        """Run a command that must fail with *code*, one sentence and nothing else; return it."""
+        """Run a command that must fail with *code* and print only one sentence. Return the sentence."""
         ran = self.run(*arguments, key=key, **settings)
         assert ran.code == code, f"{arguments} ended {ran.code}: {ran.err}{ran.out}"
         assert ran.out == ""
@@ -135,25 +135,25 @@ class CommandLine:
         return ran.err
 
     def connect(self, source: str, key: str, *options: str, region: str = "us") -> Any:
-        """Connect a source; return what the command printed."""
+        """Connect a source. Return the output of the command."""
         command = ("source", "connect", source, "--region", region, "--every", "never", "--yes")
         return self.ask(*command, *options, key=key)
 
     def collect(self, source: str, code: int = 0) -> Any:
-        """Collect a source to its end; return the summary."""
+        """Collect a source to the end. Return the summary."""
         return self.ask("collect", source, "--wait", code=code, timeout=COLLECT_SECONDS)
 
     def export(
         self, source: str, resource: str, *options: str, code: int = 0
     ) -> list[dict[str, Any]]:
-        """Export a resource; return its records."""
+        """Export a resource. Return its records."""
         command = ("artifact", "export", source, "--resource", resource)
         ran = self.run(*command, *options, timeout=90)
         assert ran.code == code, f"export of {resource} ended {ran.code}: {ran.err}"
         return ran.records
 
     def verify(self, source: str, code: int = 0) -> Any:
-        """Verify a source; return the report."""
+        """Verify a source. Return the report."""
         report = self.ask("verify", source, code=code, timeout=90)
         assert report["ok"] == (code == 0), report
         return report
@@ -180,7 +180,7 @@ class CommandLine:
 
 @dataclass(slots=True)
 class Fleet(CommandLine):
-    """What `pagetrail up` runs on a data directory of its own."""
+    """A fleet that `pagetrail up` runs in its own data directory."""
 
     data: Path = Path()
     ready: dict[str, Any] = field(default_factory=dict)
@@ -193,7 +193,7 @@ class Fleet(CommandLine):
         return self.data / "artifacts"
 
     def start(self, *options: str) -> None:
-        """Run `pagetrail up` until it takes work."""
+        """Start `pagetrail up`, and wait until it takes work."""
         assert self.process is None
         self.starts += 1
         out, err = self._outputs()
@@ -225,7 +225,7 @@ class Fleet(CommandLine):
         return code
 
     def kill(self) -> list[psutil.Process]:
-        """Kill `up` with -9; return the children it left behind."""
+        """Kill `up` with -9. Return the children that it left behind."""
         assert self.process is not None
         children = self.children()
         self.process.kill()
@@ -239,17 +239,17 @@ class Fleet(CommandLine):
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> list[psutil.Process]:
-        """Return the worker processes, each without the one that watches over it."""
+        """Return the worker processes, without their supervisors."""
         assert self.process is not None
         mine = psutil.Process(self.process.pid).children()
         return [each for each in mine if "worker" in _command(each)]
 
     def until(self, true: Callable[[], T], seconds: float, what: str) -> T:
-        """Wait until *true* holds and return what it came to; fail with the logs if it never does."""
+        """Wait until *true* returns something true, and return that; fail with the logs if it never does."""
         return until(true, seconds, what, self.tail)
 
     def tail(self) -> str:
-        """Return the last lines of everything the fleet wrote."""
+        """Return the last lines of everything that the fleet wrote."""
         logs = [*self._outputs(), *sorted(self.data.glob("logs/*"))]
         shown = [
             (log, log.read_text("utf-8", "replace").splitlines()) for log in logs if log.is_file()
@@ -270,7 +270,7 @@ class Fleet(CommandLine):
         return self.process is None or self.process.poll() is not None
 
     def close(self) -> None:
-        """End everything, come what may; a test that failed has left its commands behind."""
+        """End everything. A failed test may have left commands behind."""
         for command in self.begun:
             command.kill()
             command.communicate()
@@ -294,7 +294,7 @@ class Fleet(CommandLine):
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment with *settings* as the only ones of the product."""
+    """Return this process's environment with *settings* as the only settings of the product."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PAGETRAIL_")}
     return kept | settings
 
@@ -302,7 +302,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def settings_for(
     data: Path, simulator: SimulatorProcess, more: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the settings of a fleet in *data* that asks *simulator*."""
+    """Return the settings of a fleet in *data* that reads from *simulator*."""
     regions = {name: simulator.region(name) for name in ("us", "eu")}
     server = os.environ.get("PAGETRAIL_TEST_REDIS")
     return {
@@ -330,7 +330,7 @@ def fleet_of(
 def until(
     true: Callable[[], T], seconds: float, what: str, tail: Callable[[], str] = lambda: ""
 ) -> T:
-    """Wait until *true* holds and return what it came to."""
+    """Wait until *true* returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
         if time.monotonic() > deadline:
@@ -346,7 +346,7 @@ def requests_of(simulator: SimulatorProcess, *keys: str) -> int:
 
 
 def account(subdomain: str, keys: Sequence[Any], **more: Any) -> dict[str, Any]:
-    """Return an account as the simulator takes it; a key may be its text alone."""
+    """Return an account in the simulator's format. A key may be given as text."""
     given = [{"key": key, "limit": 60_000} if isinstance(key, str) else key for key in keys]
     small = {"incidents": 300, "users": 30, "services": 20, "audit_records": 150}
     return {"subdomain": subdomain, "keys": given, "log_entries_per_incident": 1} | small | more

@@ -1,4 +1,4 @@
-"""What was collected against what there was meanwhile: for accounts that change while they are read."""
+"""Compares an export with the history of an account that changes while it is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of the test's time, in which something was read."""
+    """A period in the test in which something was read."""
 
     began: datetime
     ended: datetime
@@ -26,12 +26,12 @@ class Span:
         return cls(began, datetime.now(UTC))
 
     def meets(self, version: Mapping[str, Any]) -> bool:
-        """Whether a version was the current one at any moment of it."""
+        """Say whether a version was current at any moment of this period."""
         since, until = _moment(version["from"]), _moment(version["to"])
         return (not since or since <= self.ended) and (not until or until >= self.began)
 
     def lies_in(self, version: Mapping[str, Any]) -> bool:
-        """Whether a version was the current one all the time."""
+        """Say whether a version was current for all of this period."""
         since, until = _moment(version["from"]), _moment(version["to"])
         return (not since or since < self.began) and (not until or until > self.ended)
 
@@ -45,10 +45,10 @@ def assert_as_it_was(
     *,
     all_of_it: bool = True,
 ) -> int:
-    """Compare an export with the lives of all records; return how many of them changed *during* it.
+    """Compare an export with the history of all records. Return how many of them changed *during* it.
 
-    No record is there twice, each is as it was at some moment of the reading, and (*all_of_it*)
-    none is missing that was there, unchanged, all the time.
+    Every record must come once, as it was at some moment of the reading. With *all_of_it*, every record
+    that existed unchanged all the time must be there.
     """
     got: dict[Key, str] = {}
     for record in fleet.export(source, resource):
@@ -75,7 +75,7 @@ def assert_as_it_was(
 def _lives(
     fleet: Fleet, simulator: SimulatorProcess, source: str, resource: str
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the versions of every record, secrets redacted as they had to be."""
+    """Yield the versions of every record, with secrets redacted."""
     recipe, redactions = read_as(Evidence(fleet.runs, source), resource)
     secrets = SECRETS | redactions.keys()
     account = source.partition("/")[0]
@@ -84,7 +84,7 @@ def _lives(
 
 
 def _key(record: Record) -> Key:
-    """Return what tells records of one resource apart."""
+    """Return the key that distinguishes records of one resource."""
     if "id" in record:  # an upgraded schedule keeps its id and changes its type
         return str(record.get("type")), str(record["id"])
     return tuple(str(each["id"]) for _, each in sorted(record.items()) if isinstance(each, dict))

@@ -1,4 +1,4 @@
-"""One S3 server for all contract tests of a process, and a double of one for each test that wants it."""
+"""One S3 server for all contract tests of a process, and a double for each test that needs one."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -41,6 +41,6 @@ def double_url(double: S3Double) -> str:
 
 @pytest.fixture
 def locked_url(double: S3Double, double_url: str) -> str:
-    """The same, of a bucket that demands the checksums that Object Lock needs."""
+    """The same for a bucket that demands checksums, as Object Lock does."""
     double.rules.append(demand_checksum)
     return double_url

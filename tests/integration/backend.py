@@ -1,6 +1,6 @@
-"""A backend that lives in Pagetrail's environment: what it does with `tasks.api`, as a program of its own.
+"""A program that uses `tasks.api` as a backend in Pagetrail's environment does.
 
-It reads {"key", "next", "other"} from stdin: two keys of one account and one of another. A fleet is at work.
+It reads {"key", "next", "other"} from stdin: two keys of one account and one of another. A fleet must be running.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WRONG: list[dict[str, Any]] = [{"region": "mars"}, {"resources": ("nothing",)}, 
 
 
 def main(keys: dict[str, str]) -> None:
-    """Take a source through its life; what isn't as promised ends the program."""
+    """Take a source from connecting to disconnecting. The program ends if something is wrong."""
     own = Celery("backend")
     fleet = runtime()
     connect(fleet, keys)

@@ -10,20 +10,20 @@ from workers.app import celery
 
 @celery.task(name="chores.note")
 def note(word: str) -> None:
-    """Write down that this process did something."""
+    """Record that this process did something."""
     _say(word)
 
 
 @celery.task(name="chores.dawdle")
 def dawdle(seconds: float) -> None:
-    """Say when it begins, and take its time."""
+    """Report the start, and take some time."""
     _say("began")
     time.sleep(seconds)
 
 
 @celery.task(name="chores.fail")
 def fail(source: str, run: str, page: str, seconds: float) -> None:
-    """Say when it begins, take its time, and fail for a reason that tells a secret."""
+    """Report the start, take some time, and fail with a message that contains a secret."""
     del source, run, page
     dawdle(seconds)
     raise RuntimeError(f"Asked with Authorization: Token token={os.environ['CHORES_KEY']}")

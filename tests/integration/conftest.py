@@ -1,4 +1,4 @@
-"""Fixtures of the tests that tell runs step by step."""
+"""Fixtures for tests that do runs step by step."""
 
 from tests.integration.steps import make, simulator
 

@@ -1,4 +1,4 @@
-"""A backend's own Celery app; its processes import all that ours do: `celery -A tests.integration.guest`."""
+"""A backend's own Celery app. Its processes import everything that ours do: `celery -A tests.integration.guest`."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ COLLECTING = gc.get_threshold()
 
 @app.task(name="guest.fail")
 def fail() -> None:
-    """Say what of this process is no longer as its libraries made it, and fail."""
+    """Report which parts of this process differ from the defaults of its libraries, and fail."""
     changed = {
         "kombu": Transport.Channel is not Channel,
         "garbage collector": gc.get_threshold() != COLLECTING,

@@ -1,8 +1,8 @@
-"""A fleet of one worker that does one message at a time, for runs told step by step.
+"""A fleet of one worker that does one message at a time, for tests that do runs step by step.
 
-Real Redis, a real simulator process, real storage. Only the transport of messages is replaced: what
-would lie in Celery's lists lies in a deque here, and each step runs one message. The ledger's clock
-is set by the test, so nothing waits.
+Redis, the simulator process and storage are real. Only the transport of messages is replaced: messages
+are in a deque instead of Celery's lists, and each step does one message. The test sets the ledger's
+clock, so nothing waits.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ Message = tuple[str, tuple[Any, ...]]
 
 
 class Died(BaseException):
-    """The worker is gone in the middle of its step."""
+    """The worker died in the middle of its step."""
 
 
 class Noticed:
-    """A storage that tells when it took an object that wasn't there."""
+    """A storage that reports each new object."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -77,7 +77,7 @@ class Noticed:
 
 
 class Timed:
-    """PagerDuty as it is, but for the answers a test changes; each takes a moment of the ledger's clock."""
+    """PagerDuty, except for answers that a test changes. Each answer takes a moment of the ledger's clock."""
 
     def __init__(self, pagerduty: PagerDuty, ledger: Ledger) -> None:
         self._pagerduty = pagerduty
@@ -137,7 +137,7 @@ class Fleet:
         return self.manifest is not None and not self.redis.exists(f"pagetrail:run:{SOURCE}")
 
     def step(self, which: int = 0) -> None:
-        """Do what one message says; a worker that dies in it leaves it undone."""
+        """Do one message. If the worker dies, the message stays undone."""
         self.steps += 1
         assert self.steps < MOST_STEPS, "the run is stuck, or as good as"
         self.messages.rotate(-which)
@@ -147,7 +147,7 @@ class Fleet:
             celery.tasks[name](*arguments)
 
     def idle(self) -> None:
-        """Let time go by until something is due, and let beat tick."""
+        """Move the clock to the next due time, and let beat tick."""
         ledger = self.runtime.ledger
         assert ledger.now_ms is not None
         due = self.redis.zrangebyscore("pagetrail:due", 0, "(inf", 0, 1, withscores=True)
@@ -155,7 +155,7 @@ class Fleet:
         plan.tick()
 
     def lose_redis(self) -> None:
-        """Empty Redis, and with it every message on its way."""
+        """Empty Redis, and drop all messages."""
         self.redis.flushall()
         self.messages.clear()
 
@@ -178,9 +178,9 @@ def simulator() -> Iterator[SimulatorProcess]:
 def make(
     simulator: SimulatorProcess, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Path], Fleet]]:
-    """Give what makes a fleet on an emptied Redis and a data directory."""
+    """Return a function that makes a fleet, with an emptied Redis and a data directory."""
 
-    monkeypatch.setenv("PAGETRAIL_REDIS_URL", redis_url)  # Celery's settings ask for it
+    monkeypatch.setenv("PAGETRAIL_REDIS_URL", redis_url)  # Celery's settings need it
     fleets: list[Fleet] = []
 
     def made(data_dir: Path) -> Fleet:
