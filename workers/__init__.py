@@ -1,10 +1,10 @@
-"""The workshop: what any worker process carries; it knows no resource, page or manifest."""
+"""The workshop: tools of any worker process. It doesn't know what a resource, a page or a manifest is."""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Import the Celery app when `celery -A workers` asks for it: most importers need only one tool."""
+    """Import the Celery app when `celery -A workers` asks for it: most importers need only one tool and no Celery."""
     if name == "celery":
         from workers.app import celery
 

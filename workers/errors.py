@@ -1,4 +1,4 @@
-"""Our own faults: one plain sentence each, saying what is wrong, where, and what to do next."""
+"""Our own faults. The message of each is one plain sentence: the problem, the place, and the next step."""
 
 
 class Fault(Exception):
@@ -8,17 +8,17 @@ class Fault(Exception):
 
 
 class SettingsFault(Fault):
-    """A setting is wrong; the message names the variable and what it may be."""
+    """A setting is wrong; the message names the variable and its allowed values."""
 
 
 class UsageFault(Fault):
-    """What was typed can't be right; nothing was sent."""
+    """The command was typed wrong; nothing was sent."""
 
     exit_code = 2
 
 
 class NotFound(Fault):
-    """There is no such source, run or artifact."""
+    """The source, run or artifact doesn't exist."""
 
 
 class Exists(Fault):
@@ -26,11 +26,11 @@ class Exists(Fault):
 
 
 class RedisUnreachable(Fault):
-    """Redis is down, refuses us, or is not known yet."""
+    """Redis is down, refuses us, or its address isn't known yet."""
 
 
 class RedisRefuses(RedisUnreachable):
-    """Redis answers, and refuses what we need until a person changes something."""
+    """Redis answers, but refuses us until a person changes something."""
 
 
 class StorageUnreachable(Fault):
@@ -38,7 +38,7 @@ class StorageUnreachable(Fault):
 
 
 class StorageConflict(Fault):
-    """An object is not the one that belongs under its key; nothing was overwritten."""
+    """The wrong object lies under a key; nothing was overwritten."""
 
 
 class VaultFault(Fault):
@@ -46,12 +46,12 @@ class VaultFault(Fault):
 
 
 class KeyRefused(Fault):
-    """PagerDuty does not take the key, or it is not the kind of key we accept."""
+    """PagerDuty refuses the key, or it is not a kind of key that we accept."""
 
 
 class ClockFault(Fault):
-    """Two clocks differ so far that nobody can say what has happened yet."""
+    """Two clocks differ so much that the order of events is unknown."""
 
 
 class Busy(Fault):
-    """Somebody else is at it; trying again later helps."""
+    """Another process or person is working on it; trying again later helps."""

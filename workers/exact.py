@@ -1,10 +1,10 @@
-"""JSON as others really send it: whole numbers keep every digit, and all that is read can be written.
+"""JSON as people really send it: whole numbers keep every digit, and every value that was read can be written again.
 
-orjson is strict and takes integers beyond 64 bits for floating-point numbers. What people put into
-an event is neither: half a character (`\\ud83d` alone), a trace id of 128 bits.
+orjson is strict, and reads integers beyond 64 bits as floating-point numbers. But people's events hold half characters
+(`\\ud83d` alone) and trace ids of 128 bits.
 
-Python's objects take ten to fifty times the room of their text. So nothing is decoded that would take more than
-MOST_DECODED, and of a long list not more than MOST_ELEMENTS.
+Python's objects take ten to fifty times the memory of their text. So a value that would take more than MOST_DECODED is
+not decoded, and neither is a list of more than MOST_ELEMENTS.
 """
 
 import codecs
@@ -19,33 +19,33 @@ import msgspec
 import orjson
 
 Written = bytes | msgspec.Raw
-"""A piece of JSON that was found well formed, and not read."""
+"""A piece of JSON that is well formed, but not decoded."""
 MOST_DECODED = 64 * 2**20
-"""Bytes that one decoded value may take: a record of 50 MB, if most of it is text."""
+"""Bytes that one decoded value may take: enough for a record of 50 MB that is mostly text."""
 MOST_ELEMENTS = 1_000
-"""Elements of a list that are looked at: the most records PagerDuty serves at once."""
+"""The longest list that is read: PagerDuty serves at most this many records at once."""
 _CAREFUL_COPIES = 4  # `_carefully` holds the value twice, and its text
-_SHORT_BYTES = 2**20  # the elements of a list so short may be counted when they are there
-_OBJECT_BYTES = 100  # a list, object or number takes 32 to 240, and a member its name
+_SHORT_BYTES = 2**20  # the elements of a list this short are counted after they were read
+_OBJECT_BYTES = 100  # a list, object or number takes 32 to 240 bytes, and a member also its name
 _PIECE_BYTES = 2**20
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _alone = threading.Lock()
-"""Held by the one thread that reads carefully: it takes much memory for a moment."""
+"""Held by the one thread that reads carefully, because that takes much memory for a moment."""
 
 _DEEPEST = 250
-"""Lists and objects within each other: orjson writes 254, and PagerDuty's own parser reads 100."""
+"""Most levels of nested lists and objects: orjson writes 254, and PagerDuty's own parser reads 100."""
 _LONG = b"0" * 19  # the digits of the shortest number orjson may round
 _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 def loads(text: bytes) -> Any:
-    """Return the value of *text*, for `dumps` to write again; raises ValueError where it has none, or too large a one.
+    """Return the value of *text*, which `dumps` can write again; raises ValueError if it isn't JSON, or too large.
 
-    What is no character is replaced by U+FFFD. A name that comes twice has its last value.
+    Half characters and bytes that aren't UTF-8 are replaced by U+FFFD. If a name comes twice, its last value is used.
     """
     if weight(text) > MOST_DECODED:
-        raise ValueError("more than can be decoded at once")
+        raise ValueError("too large to decode at once")
     if _has_long_number(text):
         return _carefully(text)
     try:
@@ -57,7 +57,7 @@ def loads(text: bytes) -> Any:
 
 
 def _has_long_number(text: bytes) -> bool:
-    # A search by regular expression costs 16 times as much.
+    # Searching with a regular expression takes 16 times as long.
     return any(
         _LONG in text[start : start + _PIECE_BYTES + len(_LONG)].translate(_DIGITS)
         for start in range(0, len(text), _PIECE_BYTES)
@@ -65,16 +65,16 @@ def _has_long_number(text: bytes) -> bool:
 
 
 def weight(text: bytes) -> int:
-    """Return about how many bytes the value of *text* takes, and not fewer."""
+    """Return an upper estimate of the bytes that the value of *text* takes."""
     characters = len(text) * (1 if text.isascii() else 4)
     return characters + _OBJECT_BYTES * sum(map(text.count, (b",", b"[", b"{")))
 
 
 def members(text: bytes | memoryview, names: Iterable[str] | None = None) -> Mapping[str, Written]:
-    """Return the members *names* of the object *text*, or all, each as it was written.
+    """Return the members *names* of the object *text*, or all members, each as it was written.
 
-    Raises ValueError where `loads` finds no object. Costs a tenth of `loads`: nothing in it is read. All members of a
-    stranger's object are asked for only where it is known that they are few.
+    Raises ValueError if `loads` finds no object. Takes a tenth of the time of `loads`, because values are not decoded.
+    Ask for all members only if it is known that there are few.
     """
     kind = None if names is None else tuple(names)
     if _is_utf8(text):
@@ -86,12 +86,12 @@ def members(text: bytes | memoryview, names: Iterable[str] | None = None) -> Map
             return found
     value = _carefully(bytes(text))
     if not isinstance(value, dict):
-        raise ValueError("no object")
+        raise ValueError("not an object")
     return {name: dumps(member) for name, member in value.items() if kind is None or name in kind}
 
 
 def check_once(text: bytes, names: Iterable[str]) -> None:
-    """Raise ValueError where the object *text* has a member of *names* twice: one value would hide the other."""
+    """Raise ValueError if the object *text* has a member of *names* twice: one value would hide the other."""
     if all(text.count(f'"{name}"'.encode()) < 2 for name in names):
         return
     last: list[str] = []  # the outermost object ends last
@@ -109,7 +109,7 @@ def check_once(text: bytes, names: Iterable[str]) -> None:
 
 @cache
 def _members_decoder(names: tuple[str, ...] | None) -> msgspec.json.Decoder[Any]:
-    """Return what finds members; it passes over those that aren't named and keeps nothing of them."""
+    """Return a decoder that finds members; it skips all others and keeps nothing of them."""
     if names is None:
         return msgspec.json.Decoder(dict[str, msgspec.Raw])
     kind = TypedDict("kind", dict.fromkeys(names, msgspec.Raw), total=False)  # type: ignore[misc]  # known to callers
@@ -117,7 +117,7 @@ def _members_decoder(names: tuple[str, ...] | None) -> msgspec.json.Decoder[Any]
 
 
 def _is_utf8(text: bytes | memoryview) -> bool:
-    """Whether *text* is UTF-8, looked at in pieces: decoded at once, one emoji would make it four times as large."""
+    """Say whether *text* is UTF-8. It is decoded in pieces, because one emoji makes a string four times as large."""
     if isinstance(text, bytes) and text.isascii():
         return True
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -131,17 +131,17 @@ def _is_utf8(text: bytes | memoryview) -> bool:
 
 
 def check_few(text: Written) -> None:
-    """Raise ValueError where the list *text* is long and has more than MOST_ELEMENTS; stops to look there."""
+    """Raise ValueError if *text* is long, and isn't a list of at most MOST_ELEMENTS; reads no further than that."""
     if len(memoryview(text)) > _SHORT_BYTES:
         try:
             _few_decoder().decode(text)
         except msgspec.ValidationError:
-            raise ValueError("no list, or one with too many elements") from None
+            raise ValueError("not a list, or one with too many elements") from None
 
 
 @cache
 def _few_decoder() -> msgspec.json.Decoder[Any]:
-    """Return what refuses a long list at once; a limit on the length of a list is looked at after it was read."""
+    """Return a decoder that stops at one element too many; msgspec checks its own limit only after the whole list."""
     names = [
         (f"n{number}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)
         for number in range(MOST_ELEMENTS)
@@ -151,7 +151,7 @@ def _few_decoder() -> msgspec.json.Decoder[Any]:
 
 
 def elements(text: Written) -> Sequence[Written]:
-    """Return the elements of the list *text*, each as it was written; ValueError where they are too many."""
+    """Return the elements of the list *text*, each as it was written; ValueError if there are too many."""
     check_few(text)
     found: Sequence[Written] = _ELEMENTS.decode(text)
     if len(found) > MOST_ELEMENTS:
@@ -160,7 +160,7 @@ def elements(text: Written) -> Sequence[Written]:
 
 
 def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
-    """Return *value*, which `loads` gave, as one line of JSON."""
+    """Return *value*, which came from `loads`, as one line of JSON."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
     except TypeError:
@@ -169,9 +169,9 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
 
 
 def _carefully(text: bytes) -> Any:
-    """Do the same without orjson, five times as slowly."""
+    """Do the work of `loads` without orjson; this takes five times as long."""
     if weight(text) * _CAREFUL_COPIES > MOST_DECODED:
-        raise ValueError("more than can be read with care")
+        raise ValueError("too large to read with care")
     try:
         with _alone:
             value = json.loads(
@@ -187,7 +187,7 @@ def _carefully(text: bytes) -> Any:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number in JSON")
+    raise ValueError(f"{constant} isn't a number in JSON")
 
 
 def _deeper(value: Any, levels: int) -> bool:

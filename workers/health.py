@@ -1,18 +1,19 @@
 """Liveness and readiness of a worker or beat: `python -m workers.health live|ready [NODE]`, exit 0 or 1.
 
-Only the standard library is imported for `live`, since it is asked every few seconds.
+`live` is asked every few seconds, so it imports the standard library only, and our own modules that do the same.
 """
 
 import sys
 import time
 
+from workers.errors import Fault
 from workers.process.liveness import ALIVE, READY, STALE_SECONDS, files_of
 
 
 def live(node: str | None = None) -> str:
-    """Return why *node*, or without a name the one process of this container, is not alive; "" if it is.
+    """Return why *node* is not alive, or "" if it is; None stands for the one process of this container.
 
-    An absent Redis is no reason: restarting the fleet would not bring it back.
+    An absent Redis doesn't count: restarting the fleet would not bring it back.
     """
     beaten = [path.stat().st_mtime for path in files_of(node, ALIVE)]
     if not beaten:
@@ -22,8 +23,8 @@ def live(node: str | None = None) -> str:
 
 
 def ready(node: str | None = None) -> str:
-    """Return what keeps *node* from working (itself, Redis, storage or the vault); "" if nothing does."""
-    from workers.errors import Fault
+    """Return the reason why *node* can't work (itself, Redis, storage or the vault); "" if it can."""
+    # Imported only here: these take a second to load, and `live` is asked every few seconds.
     from workers.runtime import Runtime
     from workers.settings.environment import load_settings
 
@@ -37,7 +38,7 @@ def ready(node: str | None = None) -> str:
 
 
 def main() -> None:
-    """Answer the one question on the command line with an exit code, and a sentence where it is no."""
+    """Answer the question on the command line with an exit code, and with a sentence if the answer is no."""
     questions = {"live": live, "ready": ready}
     question, *nodes = sys.argv[1:] or [""]
     if question not in questions or len(nodes) > 1:

@@ -1,4 +1,4 @@
-"""Takes out of text what has the shape of a secret, for everything that leaves a process as words."""
+"""Removes everything that looks like a secret from text, before the text leaves a process."""
 
 import re
 from typing import Any
@@ -20,18 +20,18 @@ _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 _KEY_SHAPE = re.compile(
     r"(?<![\w+-])(?=[\w+-]*\d)(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])[\w+-]{20}(?![\w+-])"
 )
-"""A PagerDuty API key: 20 characters; digits and both cases keep names of functions and modules out."""
+"""A PagerDuty API key: 20 characters. Asking for digits and both cases spares names of functions and modules."""
 _REDACTED = "[redacted]"
 
 
 def redact(text: str) -> str:
-    """Return *text* without anything that has the shape of a secret."""
+    """Return *text* without anything that looks like a secret."""
     text = _URL_PASSWORD.sub(rf"\1{_REDACTED}", text)
     return _KEY_SHAPE.sub(_REDACTED, _SECRETS.sub(rf"\g<before>{_REDACTED}", text))
 
 
 def redacted(value: Any) -> Any:
-    """Return *value* (of JSON's kinds) with every string in it redacted."""
+    """Return *value* (of JSON's types) with every string in it redacted."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The memory that pages may take in a process: shared by small ones, and one large one at a time has its own."""
+"""The memory for pages in a process: small pages share it, and one large page at a time gets more beside it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 BODY_BYTES = 64 * 2**20
-"""Longest body of an answer, unpacked: a page of 100 records with events of 500 KB has 50 MB."""
+"""Longest unpacked body of an answer: a page of 100 records with events of 500 KB has 50 MB."""
 SHARE = 32
-"""A page that takes more than one part in so many of the room is large."""
+"""A page that takes more than this fraction (1/32) of the room is large."""
 
 
 class NoRoom(Exception):
-    """Other pages take all the memory there is for pages: the page has to be asked for later."""
+    """Other pages take all the memory for pages, so this page has to be asked for later."""
 
 
 class Room:
     """Memory for pages, in bytes. Safe to share between threads.
 
-    A small page takes from the room. A large one waits for its turn, in the order of asking, and then takes what it
-    needs beside the room. So the small ones can't keep it waiting forever, and they go on meanwhile. All in all the
-    pages take the room and what one large page takes.
+    A small page takes memory from the room. A large one waits for its turn, in the order of asking, and then takes its
+    memory beside the room. So small pages can't keep it waiting forever, and they go on meanwhile. All pages together
+    take at most the room and the memory of one large page.
     """
 
     def __init__(self, most_bytes: float = math.inf) -> None:
@@ -33,7 +33,7 @@ class Room:
 
     @contextmanager
     def share(self) -> Iterator[Share]:
-        """Give what one page takes; all of it is given back at the end."""
+        """Give the share of one page; all its memory is given back at the end."""
         share = Share(self)
         try:
             yield share
@@ -49,11 +49,11 @@ class Room:
                 self._taken += size
 
     def _fits(self, share: Share, size: int) -> bool:
-        """Whether *share* is small with *size* more, and there is room."""
+        """Say whether *share* stays small with *size* more bytes, and the room has them."""
         return share.size + size <= self._most / SHARE and self._taken + size <= self._most
 
     def _turn(self, share: Share, size: int, seconds: float) -> None:
-        """Wait until there is room for *share*, or it is its turn to take what it needs; raises NoRoom."""
+        """Wait until the room has *size* bytes for *share*, or it is the share's turn; raises NoRoom."""
         self._turns.append(share)
         waited = self._changed.wait_for(
             lambda: self._turns[0] is share or self._fits(share, size),
@@ -78,7 +78,7 @@ class Room:
 
 
 class Share:
-    """What one page takes of a room. For one thread."""
+    """The memory that one page takes. For one thread."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -89,5 +89,5 @@ class Share:
         self._room._grow(self, size, seconds)  # noqa: SLF001 - two halves of one thing
 
     def give_back(self) -> None:
-        """Give back all that was taken."""
+        """Give back everything."""
         self._room._shrink(self)  # noqa: SLF001 - the same

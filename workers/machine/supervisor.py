@@ -1,4 +1,4 @@
-"""Keeps a set of processes running: starts, watches, restarts and ends them; they never outlive it."""
+"""Keeps a set of processes running: starts, watches, restarts and ends them. They never outlive it."""
 
 import fcntl
 import logging
@@ -20,18 +20,19 @@ from workers.machine import leash
 log = logging.getLogger("pagetrail.supervisor")
 
 BACKOFF_SECONDS = (1.0, 2.0, 5.0)
-"""Waits before a process that died is started again; the first one after it ran for a while."""
+"""Waits before a process that died is started again, for the first death, the second, and later ones in a row."""
 STEADY_SECONDS = 30.0
+"""After this long, the next death of a process counts as a first one again."""
 ORPHAN_SECONDS = 5.0
-"""What is left to the processes when we were killed: their work is delivered again anyway."""
+"""Time that the processes have to end if we were killed: their work is delivered again anyway."""
 LOG_BYTES = 10_000_000
-"""A log of a process is begun anew at this length, and the last one kept."""
+"""A process's log is started again at this length, and the old one is kept beside it."""
 _LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to keep: *ready* says whether it works, *last* lets it end after all that are not."""
+    """A process to keep running: *ready* says whether it works; a *last* one ends after all others."""
 
     name: str
     argv: Sequence[str]
@@ -42,7 +43,7 @@ class Child:
 
 
 class _Kept:
-    """A child, its leash and the process it has now."""
+    """A child, its leash and its present process."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -54,9 +55,9 @@ class _Kept:
 
 
 class Supervisor:
-    """Runs children in *directory*, which one supervisor can have at a time; use it as a context.
+    """Runs children in *directory*, which only one supervisor can use at a time; use it as a context.
 
-    `logs/` there holds the output of each and, while it runs, its process id: `NAME.log`, `NAME.pid`.
+    The directory's `logs/` has the output of each child in `NAME.log`, and its process id in `NAME.pid` while it runs.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -66,7 +67,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._ours = _locked(directory / "up.lock", wait_seconds=0)
         try:
-            # Held by the watchers of the children too: free only when none is left of an earlier supervisor.
+            # The watchers of the children hold it too, so it is free only after those of an earlier supervisor ended.
             self._theirs = _locked(directory / "fleet.lock", wait_seconds=4 * ORPHAN_SECONDS)
         except Busy:
             os.close(self._ours)
@@ -102,18 +103,18 @@ class Supervisor:
         self._end(leaving)
 
     def pid(self, name: str) -> int | None:
-        """Return the process id the child called *name* has now."""
+        """Return the present process id of the child called *name*."""
         with self._lock:
             running = {kept.child.name: kept.process for kept in self._kept}
         process = running.get(name)
         return process.pid if process else None
 
     def wait(self) -> None:
-        """Return when `stop` is called; a signal's exception ends it too."""
+        """Wait until `stop` is called, or a signal raises an exception."""
         self._stopping.wait()
 
     def stop(self) -> None:
-        """End all children, the last ones last, and give the directory free; safe to repeat."""
+        """End all children, those marked *last* at the end, and free the directory; safe to repeat."""
         self._stopping.set()
         self._thread.join()
         self._end([kept for kept in self._kept if not kept.child.last])
@@ -121,7 +122,7 @@ class Supervisor:
         self._kept.clear()
         if self._ours >= 0:
             os.close(self._theirs)
-            # The watchers are gone a moment after their programs; nothing of us is left behind.
+            # The watchers end a moment after their programs: wait for them too.
             os.close(_locked(self._directory / "fleet.lock", wait_seconds=ORPHAN_SECONDS))
             os.close(self._ours)
             self._ours = -1
@@ -151,7 +152,7 @@ class Supervisor:
         if kept.start_at is not None and now >= kept.start_at:
             try:
                 self._spawn(kept)
-            except OSError as error:  # no memory or no disk for the moment
+            except OSError as error:  # such as no memory or a full disk: it may pass
                 log.warning("%s can't be started (%s)", kept.child.name, error.strerror)
                 kept.start_at = now + BACKOFF_SECONDS[-1]
 
@@ -171,9 +172,9 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **child.env},
-                cwd=self._directory,  # Celery imports from here first: nobody's modules are in the way
+                cwd=self._directory,  # Celery imports from here first, and no foreign modules are here
                 pass_fds=descriptors,
-                start_new_session=True,  # Ctrl-C is for us to pass on
+                start_new_session=True,  # so that Ctrl-C reaches only us, and we end the children
             )
         kept.started, kept.start_at = time.monotonic(), None
         self._name_process(kept)
@@ -183,7 +184,7 @@ class Supervisor:
 
     def _name_process(self, kept: _Kept) -> None:
         file = self._directory / "logs" / f"{kept.child.name}.pid"
-        with suppress(OSError):  # it runs, or has ended, whether anybody can be told or not
+        with suppress(OSError):  # the file only informs people
             if kept.process is None:
                 file.unlink()
             else:
@@ -211,8 +212,8 @@ class Supervisor:
 
 
 def _shorten(log: Path) -> None:
-    """Keep what a long log says beside it; who writes to it appends, and goes on at its new beginning."""
-    with suppress(OSError):  # no room for the copy, or no log: it is looked at again
+    """Copy a long log to a file beside it and empty it; the process appends, and so goes on at the new beginning."""
+    with suppress(OSError):  # no room for the copy, or no log yet: the next look tries again
         if log.stat().st_size > LOG_BYTES:
             shutil.copyfile(log, log.with_suffix(".log.1"))
             os.truncate(log, 0)
@@ -227,7 +228,7 @@ def _reap(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def _locked(path: Path, *, wait_seconds: float) -> int:
-    """Return a descriptor that holds the lock *path*; `Busy` if somebody else holds it for longer."""
+    """Return a descriptor that holds the lock *path*; `Busy` if it isn't free within *wait_seconds*."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + wait_seconds
     while True:

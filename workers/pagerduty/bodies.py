@@ -1,4 +1,4 @@
-"""The body of an answer, unpacked and never larger than a page can be: whatever its head promises."""
+"""Reads and unpacks the body of an answer, and stops at the size that a page can have at most."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import httpx
 from workers.room import BODY_BYTES
 
 ERROR_BYTES = 2**20
-"""Longest body of an error answer: PagerDuty's have a few hundred bytes, error pages a few KB."""
+"""Longest body of an error answer: PagerDuty's have a few hundred bytes, and error pages of proxies a few KB."""
 _PIECE_BYTES = 2**16
-"""Unpacked at a time: gzip packs a thousand blanks into a byte."""
+"""Most bytes unpacked at a time: gzip packs a thousand blanks into one byte."""
 _GZIP = 31
 """zlib's window bits for gzip with its head and checksum."""
 
@@ -25,11 +25,11 @@ class Oversized(httpx.RequestError):
 def read_body(response: httpx.Response, grow: Callable[[int], None]) -> bytes:
     """Return the body of *response*.
 
-    *grow* is called with each number of further bytes before they are kept; what it raises ends the reading. Raises
-    httpx's RequestError: `Oversized`, DecodingError for what isn't gzip, and what reading from the network raises.
+    *grow* is called with the size of each piece before the piece is kept; an exception from it ends the reading. Raises
+    httpx's RequestError: `Oversized`, DecodingError for bodies that aren't gzip, and the errors of the network.
     """
     most = BODY_BYTES if response.status_code < 300 else ERROR_BYTES
-    kept, size = BytesIO(), 0  # gives its content away without a copy
+    kept, size = BytesIO(), 0  # BytesIO returns its content without a copy
     for piece in _plain(response, most):
         size += len(piece)
         if size > most:

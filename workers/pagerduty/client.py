@@ -1,8 +1,8 @@
-"""One authenticated GET of a PagerDuty region becomes one Reply; wire facts only.
+"""One authenticated GET of a PagerDuty region becomes one Reply, which says only what came over the wire.
 
-Nothing but GET to a configured region can leave the process. There is no cookie jar and no redirect,
-so nothing of one credential's answer reaches another's request. A proxy named by HTTPS_PROXY and
-certificates named by SSL_CERT_FILE are used, as companies need them; loopback is always direct.
+The process can send nothing but GET to a configured region. It keeps no cookies and follows no redirects, so nothing
+from one credential's answer reaches another credential's request. It uses the proxy of HTTPS_PROXY and the certificates
+of SSL_CERT_FILE, which many companies need; loopback is always direct.
 """
 
 import hashlib
@@ -29,33 +29,33 @@ from workers.pagerduty.transport import PunctualTransport, left, within
 from workers.room import NoRoom, Share
 from workers.settings.urls import check_proxy, is_loopback
 
-# As many as a process has slots at most, for to wait for one would count as PagerDuty's silence;
-# httpx's pool slows down steeply above about 100.
 CONNECTIONS = 80
+"""The most slots that a process can have: waiting for a connection would count as PagerDuty's silence. httpx's pool
+slows down steeply above about 100."""
 KEEPALIVE_SECONDS = 20.0
 WORDS_LENGTH = 300
 _MARGIN_SECONDS = 0.5
-"""A body stops to wait for memory so long before its deadline: it didn't come too late."""
+"""A body stops waiting for memory this long before its deadline, so that it doesn't count as late."""
 KEY_LENGTH = 20  # PagerDuty's keys today
 SHORTEST_KEY, LONGEST_KEY = 16, 200
 
 _KEY = re.compile(r"[A-Za-z0-9_+-]+")
 _PATH = re.compile(r"(/[A-Za-z0-9_-]+)+")
-"""Signs that nobody on the way decodes, encodes or folds: what is sent is what the recipe says."""
+"""Paths of characters that no program on the way decodes, encodes or folds, so they arrive as the recipe says."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:=/+-]{1,100}")
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,40}/[A-Za-z0-9.+-]{1,60}")
 
 
 class Outcome(StrEnum):
-    """What a reply means for the page that asked."""
+    """The meaning of a reply for the page that asked."""
 
     OK = "ok"
-    RETRY = "retry"  # later, as it is
-    WAIT = "wait"  # for budget
-    STOP = "stop"  # the source: its key is not taken
-    CROWDED = "crowded"  # later: the other pages in this process take all the memory
+    RETRY = "retry"  # ask the same again later
+    WAIT = "wait"  # wait for budget
+    STOP = "stop"  # stop the source: its key is refused
+    CROWDED = "crowded"  # ask again later: other pages in this process take all the memory
     UNAVAILABLE = "unavailable"  # `Reply.reason` says why
-    BAD_REQUEST = "bad_request"  # never again as it is
+    BAD_REQUEST = "bad_request"  # never ask the same again
 
 
 _HEADERS = (
@@ -75,37 +75,37 @@ _OUTCOMES: Mapping[int, tuple[Outcome, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for one request, or that nothing did."""
+    """The answer to one request, or the fact that no whole answer came."""
 
     outcome: Outcome
     status: int | None = None  # None: no whole answer arrived
     body: bytes = field(default=b"", repr=False)  # after content decoding
     reason: str = ""  # "plan", "role", "key", "gone", "error" or ""
-    words: str = ""  # `words_of` an answer, or what happened to the connection; one short line
+    words: str = ""  # one short line: `words_of` the answer, or the failure of the connection
     request_id: str | None = None
     date: datetime | None = None  # the server's, aware UTC
     limit: int | None = None
     remaining: int | None = None
     reset_seconds: int | None = None
     timed_out: bool = False
-    # The members of the body that were asked for; always there where outcome is OK.
+    # The wanted members of the body; always set if the outcome is OK.
     members: Mapping[str, exact.Written] | None = field(default=None, repr=False, compare=False)
 
     @property
     def gist(self) -> str:
-        """Return in a line what PagerDuty's support would ask for: status, words, request id."""
+        """Return a line for PagerDuty's support: status, words, request id."""
         request = self.request_id and f"request id {self.request_id}"
         return ", ".join(filter(None, (str(self.status or "no answer"), self.words, request)))
 
 
 class ReadOnlyTransport(httpx.BaseTransport):
-    """Passes GET to the origins it was given, and refuses everything else unsent."""
+    """Passes on GET requests to its origins, and refuses everything else before it is sent."""
 
     def __init__(self, origins: Mapping[str, httpx.BaseTransport]) -> None:
         self._origins = origins
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send *request*; raises PermissionError, before anything is sent, unless it only reads."""
+        """Send *request*; raises PermissionError, before sending anything, unless it is a GET to an origin."""
         transport = self._origins.get(_origin(request.url))
         if request.method != "GET" or transport is None:
             raise PermissionError(f"Only GET to a configured region is sent, not {request.method}.")
@@ -125,7 +125,7 @@ class PagerDuty:
         self._bases = {name: url.rstrip("/") for name, url in regions.items()}
         origins = {_origin(httpx.URL(base)) for base in self._bases.values()}
         self._transport = ReadOnlyTransport({origin: _connections(origin) for origin in origins})
-        # At DEBUG it writes down response headers; nobody needs them in a log.
+        # At DEBUG, httpcore logs response headers.
         logging.getLogger("httpcore").setLevel(logging.WARNING)
 
     def get(
@@ -139,11 +139,12 @@ class PagerDuty:
         members: Sequence[str] = (),
         share: Share | None = None,
     ) -> Reply:
-        """Ask once and return what came back, with *members* of its body; a failing network is a reply too.
+        """Ask once and return the reply, with *members* of its body; a failure of the network is a reply too.
 
-        The body takes its bytes from *share*, which keeps them; the reply is CROWDED where it doesn't get them in time.
-        What isn't here whole by the deadline counts as timed out. Raises UsageFault for what can't be a key,
-        SettingsFault for an unknown region, and ValueError for a path that could be read in two ways; nothing is sent.
+        The body's memory is taken from *share*, which keeps it; if there isn't enough in time, the reply is CROWDED. An
+        answer that isn't complete by the deadline counts as timed out. Raises UsageFault for text that can't be a key,
+        SettingsFault for an unknown region, and ValueError for a path that could be read in two ways; then nothing is
+        sent.
         """
         plausible_key(key)
         url = self._url(region, path, params)
@@ -158,7 +159,7 @@ class PagerDuty:
             headers=[*_HEADERS, ("Authorization", f"Token token={key}")],
         )
         if str(request.url) != url:
-            raise ValueError("httpx would send another address than the one that was asked for.")
+            raise ValueError("httpx would send a different address from the one it was given.")
         try:
             with within(deadline_seconds), closing(self._transport.handle_request(request)) as came:
                 try:
@@ -179,7 +180,9 @@ class PagerDuty:
         if base is None:
             raise SettingsFault(f"The region {region!r} is not known: add it to PAGETRAIL_REGIONS.")
         if not _PATH.fullmatch(path):
-            raise ValueError("Only a path of plain segments is sent: anything else may be folded.")
+            raise ValueError(
+                "Only a path of plain segments is sent: others may be changed on the way."
+            )
         return f"{base}{path}?{urlencode(params)}" if params else f"{base}{path}"
 
 
@@ -189,7 +192,7 @@ def fingerprint(region: str, key: str) -> str:
 
 
 def plausible_key(text: str) -> None:
-    """Raise UsageFault, in plain words and without the text, for what can't be an API key."""
+    """Raise UsageFault if *text* can't be an API key; the sentence says why and doesn't repeat the text."""
     if _KEY.fullmatch(text) and SHORTEST_KEY <= len(text) <= LONGEST_KEY:
         return
     complaints = {
@@ -209,17 +212,21 @@ def plausible_key(text: str) -> None:
 
 
 def _unanswered(error: httpx.RequestError) -> Reply:
-    # PoolTimeout is our own crowd, not a slow server. The error's text may quote a header: not used.
+    # PoolTimeout means too many of our own requests, not a slow server. The error's text is not used, since it may
+    # quote a header.
     slow = isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.PoolTimeout)
     words = f"No whole answer: {type(error).__name__}."
     return Reply(Outcome.RETRY, reason="error", words=words, timed_out=slow)
 
 
 def reply_to(response: httpx.Response, body: bytes, key: str, wanted: Sequence[str] = ()) -> Reply:
-    """Return what *response*, whose body was read whole, means, with the members *wanted*; the status alone decides."""
+    """Return the reply for a *response* whose body was read whole, with the members *wanted*.
+
+    The status alone decides the outcome, except that a success without these members is an error to retry.
+    """
     status, headers = response.status_code, response.headers
     outcome, reason = _outcome(status)
-    if outcome is not Outcome.OK:  # an error page that echoes the request would carry the key on
+    if outcome is not Outcome.OK:  # an error page may repeat the request, and with it the key
         body = body.replace(key.encode(), b"[key]")
     members = _members(body, wanted) if outcome is Outcome.OK else None
     if outcome is Outcome.OK and members is None:
@@ -251,10 +258,11 @@ def _outcome(status: int) -> tuple[Outcome, str]:
 
 
 def words_of(response: httpx.Response, body: bytes, key: str) -> str:
-    """Return what may be quoted of an answer that can't be used: one short line without *key*.
+    """Return one short line about an answer that can't be used, without *key*.
 
-    Logs, Sentry and Redis may hold it, and a body may hold records. So only the error message of an error answer is
-    quoted, in the shapes that PagerDuty is known to send; any other body is described by its size and content type.
+    The line goes to logs, Sentry and Redis, and a body may hold records. So the line quotes only the error message of
+    an error answer, in the shapes that PagerDuty is known to send. Any other body is described by its size and content
+    type.
     """
     refused = response.status_code >= 400
     data = _decoded(body) if refused else None
@@ -290,12 +298,12 @@ def _sentences(value: object) -> Iterator[str]:
 
 
 def _matching(shape: re.Pattern[str], text: str | None) -> str | None:
-    """Return *text* if it has the *shape*: a header that holds anything else isn't repeated."""
+    """Return *text* if it has the *shape*, or else None: other headers aren't repeated."""
     return text if text and shape.fullmatch(text) else None
 
 
 def _line(text: str, length: int) -> str:
-    """Return *text* as one line of at most *length* characters a terminal can show."""
+    """Return *text* as one line of at most *length* characters that a terminal can show."""
     visible = "".join(sign if sign.isprintable() else " " for sign in text[: 20 * length])
     line = " ".join(visible.split())
     return line if len(line) <= length else line[: length - 1] + "…"
@@ -341,7 +349,7 @@ def _connections(origin: str) -> httpx.BaseTransport:
 
 
 def _proxy(host: str) -> str | None:
-    """Return the proxy on the way to *host*, if the environment names one; `SettingsFault` unless httpx can use it."""
+    """Return the proxy for *host*, if the environment names one; `SettingsFault` if httpx can't use it."""
     named = getproxies().get("https")
     if not named or is_loopback(host) or proxy_bypass(host):
         return None

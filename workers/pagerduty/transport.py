@@ -1,4 +1,4 @@
-"""GET over connections that end in time: a server that drips keeps each read alive, so a whole request has one end."""
+"""GET with one deadline for the whole request: a server that sends a byte now and then never exceeds a read timeout."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _NAMES = (
     *("LocalProtocolError", "RemoteProtocolError", "ProtocolError", "UnsupportedProtocol"),
 )
 _MEANING = {getattr(httpcore, name): getattr(httpx, name) for name in _NAMES}
-"""Both libraries call their exceptions alike; a name that one of them drops ends the start."""
+"""Both libraries use the same names for their exceptions; if one drops a name, the program doesn't start."""
 
 _ends_at: ContextVar[float] = ContextVar("ends_at", default=math.inf)
 _unheard: ContextVar[bool] = ContextVar("unheard", default=False)
-"""Whether this thread has sent a request and read nothing since."""
+"""Whether this thread has read nothing since it sent a request."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """End everything that the block reads and writes in this thread when *seconds* are over.
+    """End all reads and writes of this thread in the block after *seconds*, with httpx's exceptions for time-outs.
 
-    Looking up a name takes as long as the system's resolver is set to, and what drips through a proxy that is reached
-    by TLS takes as long as each drop may. What is late raises httpx's exceptions of time-outs.
+    Two things can take longer: looking up a name takes as long as the system's resolver allows, and the reads through
+    a proxy that is reached by TLS have only their own time-outs.
     """
     token = _ends_at.set(time.monotonic() + seconds)
     try:
@@ -44,15 +44,16 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def left() -> float:
-    """Return the seconds that are left of the block `within` which this thread is."""
+    """Return the seconds that are left in this thread's block `within`."""
     return _ends_at.get() - time.monotonic()
 
 
 class PunctualTransport(httpx.BaseTransport):
-    """httpcore's pool behind httpx's interface. Each step ends in CONNECT_SECONDS or READ_SECONDS, and all `within`.
+    """httpcore's pool behind httpx's interface.
 
-    httpx's own transport takes no network backend, and httpcore's pool does. A connection serves one account after
-    the other, so what comes over it before a request is sent is never taken for the answer to that request.
+    Each step ends after CONNECT_SECONDS or READ_SECONDS, and all of them `within` the caller's block. httpx's own
+    transport can't use our network backend, and httpcore's pool can. Since a connection serves one account after the
+    other, bytes that arrive before a request is sent are never taken for the answer to that request.
     """
 
     def __init__(self, *, connections: int, keepalive_seconds: float, proxy: str | None) -> None:
@@ -75,13 +76,13 @@ class PunctualTransport(httpx.BaseTransport):
             self._pool = httpcore.HTTPProxy(_address(way.url), proxy_auth=way.raw_auth, **options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a GET as it is; the body of the answer is read by the caller."""
+        """Send a GET unchanged; the caller reads the body of the answer."""
         with _translated():
             answer = self._answer(request)
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
 
     def _answer(self, request: httpx.Request) -> httpcore.Response:
-        """Return the answer to *request*; over a connection on which something came unasked, it is sent in vain."""
+        """Return the answer to *request*; sends it again over another connection if bytes came before it was sent."""
         step = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
         for _ in range(self._connections):
             asked = httpcore.Request(
@@ -100,7 +101,9 @@ class PunctualTransport(httpx.BaseTransport):
             if not _unheard.get():
                 return answer
             answer.close()
-        raise httpcore.RemoteProtocolError("an answer came unasked over every connection")
+        raise httpcore.RemoteProtocolError(
+            "every connection had an answer before the request was sent"
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -140,7 +143,7 @@ class _Backend(httpcore.SyncBackend):
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *options: Any, **named: Any
     ) -> httpcore.NetworkStream:
-        """Try one address after the other: left to itself, a socket gives each of them the whole time."""
+        """Try one address after the other within the deadline: a socket alone would give each the whole time."""
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in _addresses(host, port):
             try:
@@ -194,7 +197,7 @@ class _Stream(httpcore.NetworkStream):
 class _Broken(httpcore.NetworkStream):
     """A stream whose handshake failed; it raises the failure when it is used.
 
-    Behind a proxy httpcore's pool is not told about earlier failures: the connection would keep its place in the pool.
+    Behind a proxy, httpcore's pool is not told about earlier failures, and the connection would keep its place there.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -207,7 +210,7 @@ class _Broken(httpcore.NetworkStream):
         raise self._error
 
     def close(self) -> None:
-        """Do nothing: it is closed."""
+        """Do nothing: the stream is closed already."""
 
 
 def _left(step: float | None = None) -> float:

@@ -15,12 +15,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redis import Redis
 
-if TYPE_CHECKING:
-    from workers.pagerduty.client import Reply
+from workers.pagerduty.client import Reply
 
 LIMIT = 960  # requests a minute, PagerDuty's documented limit; answers correct it
 PATIENCE_SECONDS = 2.0  # a longer wait is not worth a worker's slot
