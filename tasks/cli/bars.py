@@ -1,4 +1,4 @@
-"""Runs shown as they are read: a bar per source on a terminal, a line now and then elsewhere."""
+"""Show the progress of runs: a bar per source on a terminal, or a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tasks.cli import output, sights
 from tasks.watching.census import Sight
 
 Show = Callable[[Sight], None]
-"""Shows how far the open run of one source is."""
+"""Shows the progress of one source."""
 _LINE_SECONDS = 5.0
 _BAR_WIDTH = 12
 
 
 @contextmanager
 def bars(sources: Sequence[str], *, lines: bool = False) -> Iterator[Callable[[str], Show]]:
-    """Show the runs of *sources* for the length of the block; yields what gives each its `Show`.
+    """Show the runs of *sources* until the block ends. Yields a function from a source to its `Show`.
 
-    Where there is no terminal nothing is shown, or with *lines* one line now and then.
+    Without a terminal nothing is shown, or with *lines* one line every few seconds.
     """
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column

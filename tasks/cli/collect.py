@@ -7,6 +7,7 @@ import click
 from tasks import api
 from tasks.cli import output, parse, summaries
 from tasks.cli.bars import bars
+from tasks.cli.documents import estimate_document
 from tasks.cli.following import Follower
 from tasks.cli.run import show_summary
 from tasks.evidence.outcomes import sealed_outcome
@@ -56,12 +57,12 @@ def collect(source: str, wait: bool, estimate: bool, as_json: bool) -> None:
             f"Interrupted: run {opened.run} of {source} continues; `pagetrail collect {source} "
             f"--wait` follows it again, `pagetrail run cancel {source}` ends it."
         ) from None
-    document = summaries.summary([sealed_outcome(each) for each in manifests])
+    outcome = summaries.summary([sealed_outcome(each) for each in manifests])
     if as_json:
-        output.emit(document)
+        output.emit(outcome)
     else:
-        show_summary(source, document)
-    output.ended(summaries.exit_code(document["state"]))
+        show_summary(source, outcome)
+    output.ended(summaries.exit_code(outcome.state))
 
 
 def _say_opened(fleet: Runtime, source: str, run: str, *, joined: bool) -> None:
@@ -75,7 +76,7 @@ def _estimate(fleet: Runtime, source: str, *, as_json: bool) -> None:
     with output.waiting("Asking PagerDuty how long each list is"):
         found = api.estimate(fleet, source)
     budget = api.budget(fleet, api.get(fleet, source))
-    document = summaries.estimate(found, budget)
+    document = estimate_document(found, budget)
     if as_json:
         output.emit(document)
         return
@@ -87,7 +88,7 @@ def _estimate(fleet: Runtime, source: str, *, as_json: bool) -> None:
         ),
     )
     about = "at least" if found.unsure else "about"
-    minutes = output.age(document["least_minutes"] * 60)
+    minutes = output.age(document.least_minutes * 60)
     output.say(
         f"A run of {source} would send {about} {output.counted(found.requests, 'request')}, "
         f"{minutes} at {budget.ceiling:,} a minute."

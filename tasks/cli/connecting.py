@@ -11,6 +11,7 @@ import click
 
 from tasks import api
 from tasks.cli import output, parse, portraits
+from tasks.cli.documents import source_details
 from tasks.cli.keys import key_file_option, read_key
 from tasks.cli.person import typist
 from tasks.runs.access import KeyReport
@@ -87,7 +88,7 @@ def connect(
         by = _confirmed(renamed)
         made = api.connect(fleet, source, key, wished, agree=agree, renamed_by=by)
     if as_json:
-        output.emit(portraits.document(made))
+        output.emit(source_details(made))
         return
     every = made.every_seconds
     due = f"its first run is due in {output.span(every)}, " if every else ""
@@ -110,7 +111,7 @@ def check(source: str, renamed: bool, as_json: bool) -> None:
     with _asking(before.region):
         found, verdict = api.check(fleet, source, renamed_by=_confirmed(renamed))
     if as_json:
-        output.emit(portraits.document(found))
+        output.emit(source_details(found))
         return
     portraits.show_access(verdict)
     for each in found.renamings[len(before.renamings) :]:

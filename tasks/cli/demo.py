@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from tasks import api
-from tasks.cli import output, summaries
+from tasks.cli import output
 from tasks.cli.bars import bars
 from tasks.cli.interrupts import until_signalled
+from tasks.cli.summaries import Summary, summary
 from tasks.evidence.layout import manifest_key
 from tasks.evidence.outcomes import sealed_outcome
 from tasks.reading.sealed import Manifest
@@ -48,6 +48,18 @@ class Tenant:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """The outcome of a demo, as --json prints it."""
+
+    seconds: float
+    longest_wait_seconds: float
+    data_dir: str
+    artifacts: str
+    flower: str | None
+    sources: dict[str, Summary]
+
+
 @click.command()
 @click.option("--keep", is_flag=True, help="Keep everything running until Ctrl-C.")
 @output.json_option
@@ -67,11 +79,11 @@ def demo(keep: bool, as_json: bool) -> None:
         _connect(directory, tenants)
         manifests = _collect(tenants)
         _prove(directory, tenants)
-        document = _document(directory, running, tenants, manifests, time.monotonic() - began)
+        done = _done(directory, running, tenants, manifests, time.monotonic() - began)
         if as_json:
-            output.emit(document)
+            output.emit(done)
         else:
-            _tell(document, running, keep=keep)
+            _tell(done, running, keep=keep)
         if keep:
             with until_signalled():
                 running.supervisor.wait()
@@ -184,24 +196,24 @@ def _prove(directory: Path, tenants: list[Tenant]) -> None:
          "--format", "csv", "--output", str(file))  # fmt: skip
 
 
-def _document(
+def _done(
     directory: Path,
     running: Fleet,
     tenants: list[Tenant],
     manifests: Mapping[str, list[Manifest]],
     seconds: float,
-) -> dict[str, Any]:
-    return {
-        "seconds": round(seconds, 1),
-        "longest_wait_seconds": max(map(_longest_wait, tenants)),
-        "data_dir": str(directory),
-        "artifacts": str(directory / "artifacts"),
-        "flower": running.flower,
-        "sources": {
-            source: summaries.summary([sealed_outcome(each) for each in found])
+) -> Demonstration:
+    return Demonstration(
+        seconds=round(seconds, 1),
+        longest_wait_seconds=max(map(_longest_wait, tenants)),
+        data_dir=str(directory),
+        artifacts=str(directory / "artifacts"),
+        flower=running.flower,
+        sources={
+            source: summary([sealed_outcome(each) for each in found])
             for source, found in manifests.items()
         },
-    }
+    )
 
 
 def _longest_wait(tenant: Tenant) -> float:
@@ -213,38 +225,38 @@ def _longest_wait(tenant: Tenant) -> float:
     return round(state.longest_wait_seconds, 1)
 
 
-def _tell(document: Mapping[str, Any], running: Fleet, *, keep: bool) -> None:
-    rows = [
+def _lacking(found: Summary) -> str:
+    return ", ".join(
+        f"{name} ({each.reason})"
+        for name, each in found.resources.items()
+        if each.state != "complete"
+    )
+
+
+def _tell(done: Demonstration, running: Fleet, *, keep: bool) -> None:
+    output.table(
+        ("SOURCE", "STATE", "#RECORDS", "#REQUESTS", "NOT COMPLETE"),
         (
-            source,
-            found["state"],
-            sum(each["records"] for each in found["resources"].values()),
-            sum(each["requests"] for each in found["resources"].values()),
-            ", ".join(
-                f"{name} ({each['reason']})"
-                for name, each in found["resources"].items()
-                if each["state"] != "complete"
-            ),
-        )
-        for source, found in document["sources"].items()
-    ]
-    output.table(("SOURCE", "STATE", "#RECORDS", "#REQUESTS", "NOT COMPLETE"), rows)
+            (source, found.state, found.records, found.requests, _lacking(found))
+            for source, found in done.sources.items()
+        ),
+    )
     click.echo()
-    first, found = next(iter(document["sources"].items()))
-    manifest = manifest_key(first, found["runs"][0])
+    first, found = next(iter(done.sources.items()))
+    manifest = manifest_key(first, found.runs[0])
     flower = f"{running.flower} (user pagetrail, password {running.flower_password})"
     output.facts(
         [
-            ("took", f"{document['seconds']:.0f} s"),
-            ("longest wait for budget", f"{document['longest_wait_seconds']:.1f} s"),
-            ("artifacts", document["artifacts"]),
+            ("took", f"{done.seconds:.0f} s"),
+            ("longest wait for budget", f"{done.longest_wait_seconds:.1f} s"),
+            ("artifacts", done.artifacts),
             ("a manifest", f"{manifest} in it"),
-            ("export", f"{document['data_dir']}/incidents.csv"),
+            ("export", f"{done.data_dir}/incidents.csv"),
             ("Flower", flower if keep else f"{running.flower} (--keep leaves it running)"),
         ]
     )
     click.echo("\nWhat to try next:")
-    click.echo(f"  . {document['data_dir']}/demo.env")
+    click.echo(f"  . {done.data_dir}/demo.env")
     click.echo(f"  pagetrail verify {first}")
     click.echo(f"  pagetrail artifact list {first}")
     if keep:

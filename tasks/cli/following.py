@@ -1,4 +1,4 @@
-"""Follows a run to its manifest, and the runs that go on with its backlog."""
+"""Follow a run to its manifest, and the runs that read its backlog."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from workers.storage.registry import Source, SourceState
 
 POLL_SECONDS = 0.5
 SILENCE_SECONDS = 60.0
-"""How long Redis or the fleet may be away: both may be being restarted."""
+"""How long Redis or the fleet may be away, for example during a restart."""
 
 
 class Follower:
-    """Waits for what the fleet does; a fleet or a Redis that restarts meanwhile is waited for."""
+    """Waits until the fleet has ended a run. It survives a restart of the fleet or of Redis."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class Follower:
         self._show = show
         self._say = say
         self._said = ""
-        self._paused = False  # all requests are
+        self._paused = False  # whether all requests are paused
         self._away_since: float | None = None
 
     def follow(self, run: str) -> list[Manifest]:
-        """Return the manifests of *run* and of the runs that went on with its backlog.
+        """Return the manifests of *run* and of the runs that read its backlog.
 
-        Raises `Fault` when Redis or the fleet stays away; the run then waits for them.
+        Raises `Fault` if Redis or the fleet stays away. The run then waits for them.
         """
         manifests = [self._sealed(run)]
         while manifests[-1].continues:
@@ -69,7 +69,7 @@ class Follower:
             time.sleep(POLL_SECONDS)
 
     def _next(self, run: str) -> str | None:
-        """Return the run after *run*; None if there will be none, the source being stopped."""
+        """Return the run after *run*, or None if the source was stopped before one was opened."""
         while True:
             newest = Purged(self._fleet.storage, self._source.id).newest(run)
             if newest > run:
@@ -82,18 +82,18 @@ class Follower:
             time.sleep(POLL_SECONDS)
 
     def _look(self) -> Sight | None:
-        """Return what the source is doing; None while Redis is away."""
+        """Return the source as it is now, or None while Redis is away."""
         try:
             found = census(self._fleet, [self._source])
         except RedisUnreachable as fault:
-            away = "Redis is away, waiting for it." if is_outage(fault) else str(fault)
+            away = "Redis is away: waiting for it." if is_outage(fault) else str(fault)
             self._wait_for(away, fault)
             return None
         if found.working:
             self._away_since = None
         else:
             self._wait_for(
-                "No fleet is at work, waiting for one: start it with `pagetrail up`.",
+                "No fleet is at work: start one with `pagetrail up`. Waiting for it.",
                 Fault(
                     f"No fleet is at work: start it with `pagetrail up`, then `pagetrail collect "
                     f"{self._source.id} --wait` follows the run that is open."
@@ -112,22 +112,22 @@ class Follower:
             self._fleet = found_again(self._fleet)
 
     def _sentence(self, sight: Sight) -> str:
-        """Return what a person can do about a run that waits for a person; else nothing."""
+        """Return what a person can do if the run waits for a person, else nothing."""
         source, now = self._source.id, sight.doing
         if trouble := sight.troubles.get("run"):
             return trouble
         match now.activity:
             case Activity.PAUSED if self._paused:
-                return "All requests are paused: `pagetrail source resume --all` lets them go on."
+                return "All requests are paused: `pagetrail source resume --all` resumes them."
             case Activity.PAUSED:
-                return f"{source} is paused: `pagetrail source resume {source}`."
+                return f"{source} is paused: `pagetrail source resume {source}` resumes it."
             case Activity.SUSPENDED:
                 return (
                     "PagerDuty refuses the key, so the run is suspended: "
-                    f"`pagetrail source rotate {source}` gives it another."
+                    f"`pagetrail source rotate {source}` replaces it."
                 )
             case Activity.WORKER:
-                return f"No worker takes the messages of {source}: start more, or wait."
+                return f"No worker takes the messages of {source}: start more workers, or wait."
             case Activity.STUCK:
                 return f"{source} is stuck: {sights.STUCK[now.why]}."
         return ""
@@ -140,7 +140,7 @@ class Follower:
 
 
 def found_again(fleet: Runtime) -> Runtime:
-    """Return the fleet where Redis is now: an embedded one has a new address after a restart."""
+    """Return the fleet at the present address of Redis, which an embedded Redis changes at a restart."""
     try:
         return Runtime(settings := load_settings(), redis=connect(settings.redis_url_or_embedded()))
     except RedisUnreachable:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from tasks.cli import output
+from tasks.cli.summaries import ResourceSummary
 from tasks.reading.windows import moment
 
 _SHOWN = 5
@@ -15,21 +15,21 @@ _WHY = {
 }
 
 
-def sentences(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a sentence for each gap that the summaries of *resources* name."""
+def sentences(resources: Mapping[str, ResourceSummary]) -> Iterator[str]:
+    """Yield a sentence for each gap in the summaries of *resources*."""
     for name, each in resources.items():
-        for feed in each["withheld"] if each["reason"] != "plan" else ():
+        for feed in each.withheld if each.reason != "plan" else ():
             yield f"{name}: the account's plan lacks {feed}; the other lists are not affected."
-        for gap in each["outside"]:
-            since, until = (output.moment(moment(gap[bound])) for bound in ("since", "until"))
-            if why := _WHY.get(gap["reason"]):
+        for gap in each.outside:
+            since, until = (output.moment(moment(bound)) for bound in (gap.since, gap.until))
+            if why := _WHY.get(gap.reason):
                 yield f"{name}: {since} to {until} is missing: {why}"
-        if each["vanished"]:
+        if each.vanished:
             yield (
-                f"{name}: PagerDuty lists {_named(each['vanished'])}, but answered 404 twice when asked "
+                f"{name}: PagerDuty lists {_named(each.vanished)}, but answered 404 twice when asked "
                 "for it directly. It may be deleted, or hidden from this key. The next run asks again."
             )
-        if unlisted := sorted({*each["denied"]} - {*each["vanished"]}):
+        if unlisted := sorted({*each.denied} - {*each.vanished}):
             yield (
                 f"{name}: PagerDuty answers 404 for {_named(unlisted)}, which was open when earlier "
                 "runs read it. It may be deleted, merged, or hidden from this key. The next run asks again."

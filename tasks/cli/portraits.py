@@ -1,43 +1,19 @@
-"""What commands show of a source: documents for programs, tables for people."""
+"""Show a source to a person: its account, its settings, and what its key can read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from tasks.cli import output, sights
+from tasks.cli.documents import source_details
 from tasks.runs.access import KeyReport
-from tasks.watching.census import Sight, census
+from tasks.watching.census import Sight
 from tasks.watching.concerns import renamed_to
-from workers.runtime import Runtime
 from workers.storage.registry import Source, SourceState
 
 
-def document(source: Source) -> dict[str, Any]:
-    """Return a source as connect, check and show print it with --json."""
-    resources = {
-        name: {"readable": not reason, "reason": reason} for name, reason in source.access.items()
-    }
-    return _account(source) | {"resources": resources}
-
-
-def row(source: Source, age_days: int, rotation_due: bool) -> dict[str, Any]:
-    """Return a source as one entry of a list."""
-    names = ("since", "every_seconds", "resources", "reserve", "connected_at")
-    settings = {name: getattr(source, name) for name in names}
-    return _account(source) | settings | {"key_age_days": age_days, "rotation_due": rotation_due}
-
-
-def _account(source: Source) -> dict[str, Any]:
-    names = ("region", "subdomain", "credential", "fingerprint", "state",
-             "retention_months", "held_since")  # fmt: skip
-    former = [each.old for each in source.renamings]
-    account = {name: getattr(source, name) for name in names}
-    return {"source": source.id} | account | {"former_subdomains": former}
-
-
 def cells(source: Source, age_days: int) -> tuple[object, ...]:
-    """Return a source as one line of a table."""
+    """Return the cells of a source in a list."""
     kind = source.credential if source.sealed_key else "destroyed"
     age = f"{age_days} d" if source.sealed_key else "-"
     every = output.span(source.every_seconds)
@@ -46,9 +22,9 @@ def cells(source: Source, age_days: int) -> tuple[object, ...]:
     return source.id, source.subdomain, source.region, state, kind, age, every, since
 
 
-def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
-    """Return what is known of a source, name by name."""
-    [sight] = census(fleet, [source]).sights
+def facts(sight: Sight) -> list[tuple[str, object]]:
+    """Return the names and values that describe a source."""
+    source = sight.source
     due = sights.next_due(sight)
     return [
         ("source", source.id),
@@ -70,25 +46,19 @@ def facts(fleet: Runtime, source: Source) -> list[tuple[str, object]]:
     ]
 
 
-def renamed(fleet: Runtime, source: Source) -> dict[str, Any]:
-    """Return what `source show --json` adds: the subdomain of the last run's links, if it is a new one."""
-    [sight] = census(fleet, [source]).sights
-    return {"renamed_to": renamed_to(source, sight.last) or None}
-
-
 def _renamed(sight: Sight) -> Iterator[str]:
     if name := renamed_to(sight.source, sight.last):
         command = f"`pagetrail source check {sight.source.id} --renamed`"
-        yield f"the records of its last run link to {name}: {command} confirms that it was renamed"
+        yield f"the records of its last run link to {name}: {command} confirms the new name"
 
 
 def access_rows(source: Source) -> list[tuple[str, str, str]]:
-    """Return what a source's key could read when it was last tried."""
+    """Return which resources a source's key could read when it was last tried."""
     return [(name, "no" if reason else "yes", reason) for name, reason in source.access.items()]
 
 
 def show_access(verdict: KeyReport) -> None:
-    """Print whose key it is and what it can read."""
+    """Print the account of a key, and which resources it can read."""
     who = verdict.identity
     kind = "General Access key" if who.credential == "account" else "user key"
     output.say(f"Account {who.subdomain} in region {who.region}, {kind} {who.fingerprint}.")
@@ -100,12 +70,14 @@ def show_access(verdict: KeyReport) -> None:
         ),
     )
     if missing := [name for name, each in verdict.resources.items() if not each.readable]:
-        output.say(f"This key can't read {', '.join(missing)}: runs will name that as missing.")
+        output.say(
+            f"This key can't read {', '.join(missing)}: runs will name these resources as missing."
+        )
 
 
 def show_changed(source: Source, as_json: bool, sentence: str) -> None:
-    """Print a source that was changed as a document, or say what was done."""
+    """Print a changed source as a document, or a sentence about the change."""
     if as_json:
-        output.emit(document(source))
+        output.emit(source_details(source))
     else:
         output.say(sentence)

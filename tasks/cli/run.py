@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from tasks import api
-from tasks.cli import gaps, output, parse, sights, summaries
+from tasks.cli import gaps, output, parse, sights
+from tasks.cli.documents import listed_run, working_run
+from tasks.cli.summaries import Summary, summary
 from tasks.evidence.outcomes import RunOutcome
 from workers.runtime import runtime
 
@@ -24,7 +24,7 @@ def list_(source: str, as_json: bool) -> None:
     """List the runs of a source, oldest first."""
     runs = api.runs(runtime(), source)
     if as_json:
-        output.emit({"source": source, "runs": [summaries.run_row(each) for each in runs]})
+        output.emit({"source": source, "runs": [listed_run(each) for each in runs]})
         return
     if not runs:
         output.say(f"{source} has no run: `pagetrail collect {source}` starts one.")
@@ -43,17 +43,19 @@ def show(source: str, run: str | None, as_json: bool) -> None:
     """Show the outcome of a run for every resource."""
     fleet = runtime()
     found = api.run(fleet, source, run)
-    document, now = summaries.summary([found]), ""
-    if found.sealed_at is None:
-        [sight] = api.status(fleet, [api.get(fleet, source)]).sights
-        document |= sights.document(sight)
-        now = sights.line(sight)
-    if as_json:
-        output.emit(document)
+    outcome = summary([found])
+    if found.sealed_at is not None:
+        if as_json:
+            output.emit(outcome)
+        else:
+            show_summary(source, outcome)
         return
-    show_summary(source, document)
-    if now:
-        output.say(f"Now: {now}.")
+    [sight] = api.status(fleet, [api.get(fleet, source)]).sights
+    if as_json:
+        output.emit(working_run(outcome, sight))
+    else:
+        show_summary(source, outcome)
+        output.say(f"Now: {sights.line(sight)}.")
 
 
 @run.command()
@@ -69,27 +71,26 @@ def cancel(source: str, run: str | None, as_json: bool) -> None:
         output.say(f"Cancelled run {chosen} of {source}: the records it has read are being sealed.")
 
 
-def show_summary(source: str, document: dict[str, Any]) -> None:
+def show_summary(source: str, outcome: Summary) -> None:
     """Print a summary for a person."""
     output.table(
         ("RESOURCE", "STATE", "REASON", "#RECORDS", "#REQUESTS"),
         (
-            (name, each["state"], each["reason"], each["records"], each["requests"])
-            for name, each in document["resources"].items()
+            (name, each.state, each.reason, each.records, each.requests)
+            for name, each in outcome.resources.items()
         ),
     )
-    runs = ", ".join(document["runs"])
+    runs = ", ".join(outcome.runs)
     output.say(
-        f"{source}, run {runs}: {document['state']}, {output.moment(document['since'])} to "
-        f"{output.moment(document['until'])}."
+        f"{source}, run {runs}: {outcome.state}, {output.moment(outcome.since)} to "
+        f"{output.moment(outcome.until)}."
     )
-    for sentence in gaps.sentences(document["resources"]):
+    for sentence in gaps.sentences(outcome.resources):
         output.say(sentence)
-    found = document["resources"].values()
-    if any((each["state"], each["reason"]) == ("failed", "key") for each in found):
+    if any(each.state == "failed" and each.reason == "key" for each in outcome.resources.values()):
         output.say(
-            f"PagerDuty refused the key: `pagetrail source check {source}` asks again, "
-            f"`pagetrail source rotate {source}` gives it another."
+            f"PagerDuty refused the key: `pagetrail source check {source}` tries it again, "
+            f"`pagetrail source rotate {source}` replaces it."
         )
 
 

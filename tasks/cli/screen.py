@@ -1,4 +1,4 @@
-"""The screen of `pagetrail status`: as much as fits, what needs a person first."""
+"""The screen of `pagetrail status`: as many sources as fit, those that need a person first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A source, and what of it needs a person."""
+    """A source, and why it needs a person."""
 
     sight: Sight
     needs: tuple[Concern, ...]
@@ -56,7 +56,7 @@ def seen(found: Census, at: datetime, key_max_age_days: int) -> View:
 
 
 def screen(view: View, size: tuple[int, int] | None) -> RenderableType:
-    """Return all of it; with a *size*, width and height, as much as fits, the worst sources first."""
+    """Return the whole view, or with a *size* (width and height) as many of the first sources as fit."""
     from rich.console import Group
     from rich.text import Text
 
@@ -78,19 +78,19 @@ def _fleet_lines(found: Census) -> Iterator[str]:
     at_work = "at work" if found.working else "not at work"
     yield f"The fleet is {at_work}: {output.counted(len(found.workers), 'worker')}, last tick {tick}."
     if not found.workers:
-        yield "No worker is there: `pagetrail up` starts the fleet on this machine."
+        yield "No worker is running: `pagetrail up` starts the fleet on this machine."
     else:
         if untaken := [name for name in found.queues if name not in found.taken]:
             yield f"No worker takes from {', '.join(untaken)}."
         if not found.working and "plan" in found.taken:
-            yield "No tick comes: is beat running?"
+            yield "The tick is late: is beat running?"
     if found.paused:
-        yield "All requests are paused: `pagetrail source resume --all` lets them go on."
+        yield "All requests are paused: `pagetrail source resume --all` resumes them."
     if found.warning:
         yield found.warning
     if found.lost:
         yield (
-            f"Redis may lack sources and runs ({found.lost}): a fleet at work puts them back from storage, and so "
+            f"Redis may lack sources and runs ({found.lost}): a working fleet restores them from storage, and so "
             "does `pagetrail recover`."
         )
     waiting = ", ".join(f"{name} {count:,}" for name, count in found.queues.items())
@@ -102,7 +102,7 @@ def _counts(view: View) -> Iterator[str]:
     if not rows and view.census.lost:
         return
     if not rows:
-        yield "There is no source yet: `pagetrail source connect TENANT/NAME` makes one."
+        yield "There is no source yet: `pagetrail source connect TENANT/NAME` connects one."
         return
     counts = Counter(row.sight.doing.activity for row in rows)
     names = {each: sights.WORDS[each].partition(":")[0] for each in Activity if counts[each]}
@@ -121,7 +121,7 @@ def _table(view: View, rows: Sequence[Row], width: int | None) -> RenderableType
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("SOURCE", no_wrap=True, max_width=width and width // 4)
-    table.add_column("DOING")  # the one that gives way
+    table.add_column("DOING")  # the column that shrinks
     table.add_column("LAST RUN", no_wrap=True)
     table.add_column("NEXT IN", no_wrap=True)
     for row in rows:

@@ -10,7 +10,9 @@ from click.core import ParameterSource
 
 from tasks import api
 from tasks.cli import connecting, output, parse, portraits
+from tasks.cli.documents import listed_source, shown_source
 from tasks.cli.person import typist
+from tasks.watching.concerns import renamed_to
 from workers.errors import Fault, UsageFault
 from workers.runtime import runtime
 
@@ -34,7 +36,11 @@ def list_(as_json: bool) -> None:
     due = [each.id for each in rows if each.sealed_key and ages[each.id] >= most]
     if as_json:
         output.emit(
-            {"sources": [portraits.row(each, ages[each.id], each.id in due) for each in rows]}
+            {
+                "sources": [
+                    listed_source(each, ages[each.id], rotation_due=each.id in due) for each in rows
+                ]
+            }
         )
     elif rows:
         columns = ("SOURCE", "ACCOUNT", "REGION", "STATE", "KEY", "#KEY AGE", "EVERY", "SINCE")
@@ -55,10 +61,11 @@ def show(source: str, as_json: bool) -> None:
     """Show the settings and state of a source. This sends nothing."""
     fleet = runtime()
     found = api.get(fleet, source)
+    [sight] = api.status(fleet, [found]).sights
     if as_json:
-        output.emit(portraits.document(found) | portraits.renamed(fleet, found))
+        output.emit(shown_source(found, renamed_to(found, sight.last)))
         return
-    output.facts(portraits.facts(fleet, found))
+    output.facts(portraits.facts(sight))
     output.table(("RESOURCE", "READABLE", "REASON"), portraits.access_rows(found))
 
 

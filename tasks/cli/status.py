@@ -1,4 +1,4 @@
-"""`pagetrail status`: the fleet and every source, what needs a person first."""
+"""`pagetrail status`: show the fleet and every source, sources that need a person first."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
 from tasks import api
-from tasks.cli import output, sights
+from tasks.cli import output
+from tasks.cli.documents import fleet_status
 from tasks.cli.following import found_again
-from tasks.cli.screen import Row, View, screen, seen
+from tasks.cli.screen import View, screen, seen
 from workers.errors import RedisUnreachable
 from workers.runtime import Runtime, runtime
 
@@ -21,18 +21,18 @@ REFRESH_SECONDS = 1.0
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 @output.json_option
 def status(watch: bool, as_json: bool) -> None:
-    """Show the fleet and every source: what needs a person first.
+    """Show the fleet and every source. Sources that need a person come first.
 
-    With --watch --json it prints one document a line, every second.
+    With --watch --json it prints one document per line, every second.
     """
     fleet = runtime()
     if watch:
         _watch(fleet, as_json=as_json)
     elif as_json:
-        output.emit(_document(_view(fleet)))
+        output.emit(fleet_status(_view(fleet)))
     else:
         console = output.console()
         width, height = console.size
@@ -44,7 +44,7 @@ def _watch(fleet: Runtime, *, as_json: bool) -> None:
         if as_json:
             for view in _views(fleet):
                 if isinstance(view, View):
-                    output.emit_line(_document(view))
+                    output.emit_line(fleet_status(view))
                 else:
                     output.say(view)
         else:
@@ -52,7 +52,7 @@ def _watch(fleet: Runtime, *, as_json: bool) -> None:
 
 
 def _play(views: Iterator[View | str]) -> None:
-    """Show one view after another, on a terminal each in the place of the last."""
+    """Show one view after another. On a terminal each replaces the last."""
     from rich.live import Live
 
     console = output.console()
@@ -67,7 +67,7 @@ def _play(views: Iterator[View | str]) -> None:
 
 
 def _views(fleet: Runtime) -> Iterator[View | str]:
-    """Yield the fleet every second; while Redis is away, a sentence that says so."""
+    """Yield the fleet every second, or a sentence while Redis is away."""
     while True:
         try:
             view: View | str = _view(fleet)
@@ -81,30 +81,3 @@ def _view(fleet: Runtime) -> View:
     found = api.status(fleet)
     at = datetime.fromtimestamp(found.now_ms / 1000, UTC)
     return seen(found, at, fleet.settings.key_max_age_days)
-
-
-def _document(view: View) -> dict[str, Any]:
-    found = view.census
-    return {
-        "at": view.at,
-        "working": found.working,
-        "tick_age_seconds": found.tick_seconds,
-        "paused": found.paused,
-        "redis": {"lost": found.lost, "warning": found.warning},
-        "queues": found.queues,
-        "workers": found.workers,
-        "sources": list(map(_entry, view.rows)),
-    }
-
-
-def _entry(row: Row) -> dict[str, Any]:
-    sight = row.sight
-    return {
-        "source": sight.source.id,
-        "state": sight.source.state,
-        "needs": row.needs,
-        **sights.document(sight),
-        "next_due": sights.next_due(sight),
-        "open": sights.open_run(sight),
-        "last": sight.last,
-    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import click
 
 from tasks.cli import output
@@ -11,6 +13,18 @@ from workers.process import metrics
 from workers.process.flower import USER
 from workers.process.logs import configure_logging
 from workers.settings.environment import Settings, load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A fleet that takes work, as --json prints it."""
+
+    ready: bool
+    redis: str
+    flower: str | None
+    metrics: dict[str, str]
+    workers: int
+    data_dir: str
 
 
 @click.command()
@@ -49,15 +63,15 @@ def _scraped(address: str) -> str:
 
 def _tell(running: Fleet, settings: Settings, *, as_json: bool) -> None:
     if as_json:
-        document = {
-            "ready": True,
-            "redis": running.redis,
-            "flower": running.flower,
-            "metrics": {name: _scraped(address) for name, address in running.metrics.items()},
-            "workers": running.workers,
-            "data_dir": str(settings.data_dir),
-        }
-        output.emit_line(document)  # the program that started us may wait for it
+        ready = Ready(
+            ready=True,
+            redis=running.redis,
+            flower=running.flower,
+            metrics={name: _scraped(address) for name, address in running.metrics.items()},
+            workers=running.workers,
+            data_dir=str(settings.data_dir),
+        )
+        output.emit_line(ready)  # the program that started us may wait for it
         return
     pairs: list[tuple[str, object]] = [
         ("Workers", running.workers),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from tasks import api
 from tasks.cli import output, parse
-from tasks.evidence.verify import Report
+from tasks.evidence.erasure_records import Purge
+from tasks.evidence.verify import Difference, Report
 from workers.settings.environment import load_settings
 from workers.storage import open_storage
 
@@ -31,22 +33,34 @@ def verify(source: str, run: str | None, as_json: bool) -> None:
     with output.waiting(f"Verifying {source}"):
         report = api.verify(storage, source, run)
     if as_json:
-        output.emit(_document(report))
+        output.emit(_verified(report))
     else:
         _show(report)
     if not report.ok:
         output.ended(3)
 
 
-def _document(report: Report) -> dict[str, Any]:
-    return {
-        "ok": report.ok,
-        "runs": report.runs,
-        "objects": report.objects,
-        "differences": report.differences,
-        "purged": report.purged,
-        "renamed": [{"run": run, **each.to_json()} for run, each in report.renamed],
-    }
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The outcome of a verification, as --json prints it."""
+
+    ok: bool
+    runs: list[str]
+    objects: int
+    differences: list[Difference]
+    purged: list[Purge]
+    renamed: list[dict[str, Any]]  # each run, with the members of its renaming
+
+
+def _verified(report: Report) -> Verified:
+    return Verified(
+        report.ok,
+        report.runs,
+        report.objects,
+        report.differences,
+        report.purged,
+        [{"run": run, **each.to_json()} for run, each in report.renamed],
+    )
 
 
 def _show(report: Report) -> None:

@@ -94,4 +94,4 @@ def test_a_redis_that_comes_back_elsewhere_is_found_again(data: Path) -> None:
             again.ledger.take(1)
             seal(again, FIRST)
             assert [manifest.run for manifest in waiting.result(30)] == [FIRST]
-    assert said == ["Redis is away, waiting for it."]
+    assert said == ["Redis is away: waiting for it."]

@@ -137,7 +137,7 @@ def test_each_thing_to_wait_for_is_told_apart(
         wait_for(lambda: watch()["broken"] == "idle", "what is mended goes on by itself", 120)
         beat.terminate()
         beat.wait()
-        wait_for(lambda: watch()["down"] == "stuck look", "nobody looks after it")
+        wait_for(lambda: watch()["down"] == "stuck look", "the fleet doesn't look after it")
         assert watch.sights["slow"].doing.activity in (Activity.STUCK, Activity.PAGERDUTY)
         wait_for(lambda: not api.status(fleet).working, "no tick comes")
         assert "is beat running?" in pagetrail("status").stdout

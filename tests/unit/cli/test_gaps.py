@@ -1,16 +1,28 @@
 """What a person is told of the gaps in a run."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tasks.cli.gaps import sentences
+from tasks.cli.summaries import Gap, ResourceSummary
 
-WHOLE: dict[str, Any] = {"reason": "", "outside": [], "withheld": {}, "vanished": [], "denied": []}
+WHOLE = ResourceSummary(
+    state="partial",
+    reason="",
+    records=0,
+    requests=0,
+    period=None,
+    outside=[],
+    withheld={},
+    vanished=(),
+    denied=(),
+)
 
 
 def told(**gaps: Any) -> list[str]:
-    return list(sentences({"schedules": WHOLE | gaps}))
+    return list(sentences({"schedules": replace(WHOLE, **gaps)}))
 
 
 def test_of_what_is_whole_nothing_is_said() -> None:
@@ -29,7 +41,7 @@ def test_a_list_that_the_plan_lacks_is_named_unless_the_state_says_so() -> None:
 )  # fmt: skip
 def test_a_period_that_nothing_proves_is_named_with_its_reason(reason: str, words: str) -> None:
     """What merely failed shows by the state and reason of its resource."""
-    gap = {"since": "2024-01-01T00:00:00Z", "until": "2025-12-01T00:00:00Z", "reason": reason}
+    gap = Gap("2024-01-01T00:00:00Z", "2025-12-01T00:00:00Z", reason)
     said = told(outside=[gap])
     assert len(said) == bool(words)
     assert all(words in each and "2024-01-01" in each and "2025-12-01" in each for each in said)

@@ -110,8 +110,8 @@ def test_no_color_leaves_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
     ("fleet", "words"),
     [
         ({}, "The fleet is at work: 2 workers, last tick 0 s ago."),
-        ({"tick_seconds": 34.0}, "No tick comes: is beat running?"),
-        ({"tick_seconds": None, "workers": {}}, "No worker is there: `pagetrail up`"),
+        ({"tick_seconds": 34.0}, "The tick is late: is beat running?"),
+        ({"tick_seconds": None, "workers": {}}, "No worker is running: `pagetrail up`"),
         ({"workers": {"a@b": ("fetch",)}}, "No worker takes from plan, backfill, seal."),
         ({"paused": True}, "`pagetrail source resume --all`"),
         ({}, "Messages waiting: plan 0, fetch 12,345, backfill 3, seal 0."),

@@ -1,37 +1,35 @@
-"""What commands say of runs, and of the ledger's progress."""
+"""The summary of runs that belong together."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from tasks.cli.summaries import exit_code, summary
-from tasks.evidence.outcomes import RunOutcome, sealed_outcome
+from tasks.cli.summaries import ResourceSummary, exit_code, summary
+from tasks.evidence.outcomes import ResourceOutcome, RunOutcome
 
-NOTHING: dict[str, object] = {
+NOTHING: dict[str, Any] = {
     "period": None,
     "outside": [],
     "withheld": {},
-    "vanished": [],
-    "denied": [],
+    "vanished": (),
+    "denied": (),
 }
 
 
 def outcome(run: str, state: str, reason: str = "role", **resources: tuple[str, int]) -> RunOutcome:
-    return sealed_outcome(
-        {
-            "run": run,
-            "state": state,
-            "period": [f"2026-01-0{run}T00:00:00Z", "2026-02-01T00:00:00Z"],
-            "opened_at": "2026-02-01T00:00:00Z",
-            "sealed_at": "2026-02-01T00:01:00Z",
-            "backlog": {},
-            "denied": {},
-            "resources": {
-                name: {"state": came, "reason": "" if came == "complete" else reason}
-                | {"records": records, "requests": 1, "words": "", **NOTHING}
-                for name, (came, records) in resources.items()
-            },
-        }
+    return RunOutcome(
+        run=run,
+        state=state,
+        since=datetime(2026, 1, int(run), tzinfo=UTC),
+        until=datetime(2026, 2, 1, tzinfo=UTC),
+        opened_at=datetime(2026, 2, 1, tzinfo=UTC),
+        sealed_at=datetime(2026, 2, 1, 0, 1, tzinfo=UTC),
+        backlog=False,
+        resources={
+            name: ResourceOutcome(came, "" if came == "complete" else reason, "", records, 1)
+            for name, (came, records) in resources.items()
+        },
     )
 
 
@@ -42,17 +40,13 @@ def test_runs_that_belong_together_are_summed_and_the_worst_state_counts() -> No
             outcome("2", "complete", teams=("complete", 6)),
         ]
     )
-    assert (told["run"], told["runs"], told["state"]) == ("1", ["1", "2"], "partial")
-    assert told["since"] == datetime(2026, 1, 1, tzinfo=UTC)
-    assert told["resources"] == {
-        "teams": {"state": "complete", "reason": "", "records": 10, "requests": 2, **NOTHING},
-        "users": {
-            "state": "unavailable",
-            "reason": "role",
-            "records": 0,
-            "requests": 1,
-            **NOTHING,
-        },
+    assert (told.run, told.runs, told.state) == ("1", ["1", "2"], "partial")
+    assert told.since == datetime(2026, 1, 1, tzinfo=UTC)
+    assert told.resources == {
+        "teams": ResourceSummary(state="complete", reason="", records=10, requests=2, **NOTHING),
+        "users": ResourceSummary(
+            state="unavailable", reason="role", records=0, requests=1, **NOTHING
+        ),
     }
 
 
@@ -60,11 +54,11 @@ def test_what_a_run_left_to_those_that_followed_is_made_up_by_the_last_of_them()
     left = outcome("1", "partial", "backlog", incidents=("partial", 9), teams=("complete", 1))
     done = outcome("2", "complete", incidents=("complete", 3), teams=("complete", 1))
     told = summary([left, done])
-    assert (told["state"], told["resources"]["incidents"]["state"]) == ("complete", "complete")
-    assert summary([left, left])["state"] == "partial"
-    assert summary([left])["resources"]["incidents"]["reason"] == "backlog"
+    assert (told.state, told.resources["incidents"].state) == ("complete", "complete")
+    assert summary([left, left]).state == "partial"
+    assert summary([left]).resources["incidents"].reason == "backlog"
     lacking = outcome("1", "partial", "unproved", incidents=("partial", 9))
-    assert summary([lacking, done])["state"] == "partial"
+    assert summary([lacking, done]).state == "partial"
 
 
 @pytest.mark.parametrize(
