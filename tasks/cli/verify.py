@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
@@ -59,7 +59,7 @@ def _verified(report: Report) -> Verified:
         report.objects,
         report.differences,
         report.purged,
-        [{"run": run, **each.to_json()} for run, each in report.renamed],
+        [{"run": run, **asdict(each)} for run, each in report.renamed],
     )
 
 

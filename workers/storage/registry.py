@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import orjson
+import msgspec
 
 from workers.errors import UsageFault
 from workers.storage import Storage
@@ -62,37 +62,24 @@ class Source:
         """Return the registry document."""
         members = {name: getattr(self, name) for name in _MEMBERS}
         if self.state is SourceState.PAUSED and "state" in self.newer:
-            del members["state"]  # a newer version's, which we only don't know
-        return orjson.dumps({"format": 1, **self.newer} | members, option=orjson.OPT_UTC_Z)
+            del members["state"]  # it is in a state that only a newer version knows
+        return msgspec.json.encode({"format": 1, **self.newer} | members)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Source:
-        """Return the source that `to_json` wrote, in this version or another.
+        """Return the source that `to_json` wrote, in this version or another; raises ValueError, TypeError or KeyError.
 
-        One in a state that only a newer version knows is paused here.
+        A source in a state that only a newer version knows is paused here. Members of a newer version are kept.
         """
-        document: Any = orjson.loads(text)
-        if not isinstance(document, dict):
-            raise TypeError("the document of a source is an object")
-        members = {name: document.pop(name) for name in _MEMBERS if name in document}
+        document = msgspec.json.decode(text, type=dict[str, Any])
+        known = {name: document.pop(name) for name in _MEMBERS if name in document}
         document.pop("format", None)
-        state = members["state"]
-        if state not in set(SourceState):
-            document["state"], state = state, SourceState.PAUSED
-        members["newer"] = document
-        resources = members["resources"]
-        times = {name: members[name] for name in _TIMES if members.get(name)}
-        members |= {name: datetime.fromisoformat(text) for name, text in times.items()}
-        members |= {
-            "state": SourceState(state),
-            "resources": None if resources is None else tuple(resources),
-            "renamings": tuple(map(Renaming.from_json, members.get("renamings", ()))),
-        }
-        return cls(**members)
+        if known["state"] not in set(SourceState):
+            document["state"], known["state"] = known["state"], SourceState.PAUSED.value
+        return msgspec.convert({**known, "newer": document}, cls)
 
 
 _MEMBERS = tuple(name for name in Source.__slots__ if name != "newer")
-_TIMES = ("keyed_at", "connected_at", "since", "held_since")
 
 
 def parse_source_id(text: str) -> str:

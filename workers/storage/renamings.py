@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +16,6 @@ class Renaming:
     at: datetime  # when it was confirmed
     by: str
     because: str  # what was compared, in a sentence
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Renaming:
-        return cls(**{**document, "at": datetime.fromisoformat(document["at"])})
 
 
 def away_from(renamings: Sequence[Renaming], subdomain: str) -> tuple[Renaming, ...]:
