@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 
-from tasks.reading.catalog import FEEDS
-from tasks.reading.pages import NewerPage
 from tasks.runs import messages
 from tasks.runs.erasing import sweep
-from tasks.runs.visits import Visit, give_back, give_up_unknown, leave_to_newer
+from tasks.runs.setbacks import give_back
+from tasks.runs.visits import visit
 from workers.app import celery
 from workers.process import metrics
 from workers.process.signals import log_failure
-from workers.runtime import Runtime, runtime
-from workers.state.ledger import Claim, Effect
+from workers.runtime import runtime
 
 log = logging.getLogger("pagetrail.fetch")
 
 
 @celery.task(name="tasks.fetch.fetch_resource")
 def fetch_resource(source: str, run: str, page: str, number: int, queue: str) -> str:
-    """Fetch the first page of a list, which tells what else there is."""
+    """Fetch the first page of a list, from which the other pages follow."""
     return _fetch(source, run, page, number, queue)
 
 
@@ -31,18 +29,18 @@ def fetch_page(source: str, run: str, page: str, number: int, queue: str) -> str
 
 
 def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
-    """Do what the message asks for, and return in a word what the page became: Flower shows it."""
+    """Make one visit to a page; return what became of it in one word, which Flower shows."""
     fleet = runtime()
     claim = fleet.ledger.claim(source, run, page, number, queue)
     if claim is None:
         metrics.pages("dropped").inc()
         return "dropped"
     try:
-        outcome = _visited(fleet, claim)
-        if outcome.status == "stale":  # the run may be sealed by now, and erased
+        outcome = visit(fleet, claim)
+        if outcome.status == "stale":  # the run may be sealed and erased by now
             sweep(fleet, source, run)
     except Exception as error:  # noqa: BLE001 - logged
-        # The page goes back, whatever went wrong; who looks after the fleet hears of it.
+        # Whatever went wrong: the page goes back, and the error is reported.
         log_failure(log, "page failed", error, {"source": source, "run": run, "page": page})
         outcome = give_back(fleet, claim)
     if outcome.became:
@@ -50,13 +48,3 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
     messages.publish(fleet, source, run, outcome)
     log.debug("page %s", outcome.status, extra={"source": source, "run": run, "page": page})
     return outcome.became or outcome.status
-
-
-def _visited(fleet: Runtime, claim: Claim) -> Effect:
-    if claim.page.partition("/")[0] not in FEEDS:
-        return give_up_unknown(fleet, claim)
-    try:
-        visit = Visit(fleet, claim)
-    except NewerPage:
-        return leave_to_newer(fleet, claim)
-    return visit.make()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import random
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache, partial
-from time import monotonic, sleep
+from functools import cached_property, lru_cache
+from time import monotonic
 
 from redis import RedisError
 
@@ -14,75 +13,58 @@ from tasks.evidence.envelopes import decode_page, encode_page, same_recipe, stam
 from tasks.evidence.layout import page_key
 from tasks.evidence.manifests import read_plan
 from tasks.reading.answers import Answer, members_of, read_answer, room_for, well_formed
-from tasks.reading.catalog import CATALOG_VERSION, Paging
-from tasks.reading.pages import Page, Request, request_of
+from tasks.reading.catalog import CATALOG_VERSION, FEEDS, Paging
+from tasks.reading.pages import NewerPage, Page, Request, request_of
 from tasks.reading.paging import Step, children_ahead, decide, too_slow
 from tasks.reading.plans import Plan
 from tasks.reading.proofs import Read, read_pass
 from tasks.runs import messages
-from tasks.runs.asking import CROWDED_SECONDS, ask, is_answering
-from workers.errors import Fault, RedisUnreachable, StorageConflict
+from tasks.runs.asking import CROWDED_SECONDS, ask
+from tasks.runs.setbacks import MAX_ATTEMPTS, OWN_FAULT_SECONDS, Setbacks
+from workers.errors import Fault, StorageConflict
 from workers.pagerduty.client import Outcome as Came
 from workers.pagerduty.client import Reply
 from workers.process import metrics
 from workers.process.signals import log_failure
 from workers.room import NoRoom, Share
 from workers.runtime import Runtime
-from workers.state.events import DAY_SECONDS
-from workers.state.faults import as_fault
 from workers.state.ledger import Claim, Effect
 from workers.storage import Storage, deleted_meanwhile
 from workers.storage.registry import Source, SourceState
 
 log = logging.getLogger("pagetrail.fetch")
 
-MAX_ATTEMPTS = 8
-SLOW_ATTEMPTS = 3
-"""After so many time-outs, or errors of PagerDuty's, a list is asked for less at once."""
-_BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 30.0
-_OWN_FAULT_SECONDS = 5.0
-_AWAY_SECONDS = 0.5
-"""When to try again whether Redis is back."""
 _READ_BACK_SECONDS = 20.0
 """How long a stored page waits for memory; its lease is longer."""
 CLAIM_RENEW_SECONDS = 10.0
-_FAILING_SECONDS = 3_600
-"""A source that goes on failing is told of once in each hour of the clock."""
-_STOPPED_SECONDS = 30.0
-"""When to look again whether a source may send."""
 
 
-def give_back(fleet: Runtime, claim: Claim) -> Effect:
-    """Give a page back; wait for a Redis that is away for as long as the page is ours.
+def visit(fleet: Runtime, claim: Claim) -> Effect:
+    """Bring a claimed page to its end, or back to the ledger; return what follows.
 
-    Else a page that a failover caught in a worker's hands would stay there, and seem to wait for PagerDuty, until its
-    lease ends. An answer that was stored is found again.
+    A failure with this page alone, such as an object under its key that can't be read, counts like a failure of
+    PagerDuty: in the end the page is given up, and the run goes on without it. A storage, vault or Redis that is away,
+    or a lack of memory, costs no attempt: the run waits.
     """
-    until = monotonic() + fleet.settings.page_lease_seconds
-    while True:
-        try:
-            return fleet.ledger.give_back(
-                claim, why="error", delay_seconds=_OWN_FAULT_SECONDS, resource=""
-            )
-        except RedisError as error:
-            if monotonic() > until or not isinstance(as_fault(error), RedisUnreachable):
-                raise
-            sleep(_AWAY_SECONDS)
+    if claim.page.partition("/")[0] not in FEEDS:
+        return _give_up_unknown(fleet, claim)
+    try:
+        found = Visit(fleet, claim)
+    except NewerPage:
+        return _leave_to_newer(fleet, claim)
+    return found.make()
 
 
-def give_up_unknown(fleet: Runtime, claim: Claim) -> Effect:
-    """Give up the page of a resource that the catalog no longer has; leave to a newer worker
-    what it does not have yet.
-    """
+def _give_up_unknown(fleet: Runtime, claim: Claim) -> Effect:
+    """Give up the page of a retired resource; leave the page of a resource that is too new to a newer worker."""
     if plan_of(fleet.storage, claim.source, claim.run).catalog > CATALOG_VERSION:
-        return leave_to_newer(fleet, claim)
+        return _leave_to_newer(fleet, claim)
     return fleet.ledger.close(claim, (), resource="", settle=True, failed=True)
 
 
-def leave_to_newer(fleet: Runtime, claim: Claim) -> Effect:
-    """Leave a page to a newer worker."""
+def _leave_to_newer(fleet: Runtime, claim: Claim) -> Effect:
     return fleet.ledger.give_back(
-        claim, why="worker", delay_seconds=_OWN_FAULT_SECONDS, resource="", alone=True
+        claim, why="worker", delay_seconds=OWN_FAULT_SECONDS, resource="", alone=True
     )
 
 
@@ -95,29 +77,25 @@ class Visit:
         self.page = Page.parse(claim.page, claim.payload)
         self.plan = plan_of(fleet.storage, claim.source, claim.run)
         self.resource = self.page.segment.partition(".")[0]
+        self.setbacks = Setbacks(fleet, claim, self.resource)
         self.key = page_key(claim.source, claim.run, claim.page)
         self.sent = 0
-        self.said = ""  # what PagerDuty answered now
+        self.said = ""  # the gist of PagerDuty's answer to this visit
         self.begun_at = self.kept_at = monotonic()
         self.share: Share
 
     @property
     def _now(self) -> datetime:
-        """The time by Redis's clock, which every worker shares, without asking for it."""
+        """The time of Redis's clock, which all workers share, reckoned from the claim without asking Redis."""
         return datetime.fromtimestamp(self.claim.at_ms / 1000 + (monotonic() - self.begun_at), UTC)
 
     @cached_property
     def request(self) -> Request:
-        """The request for the page; ValueError if it isn't askable."""
+        """The request for the page; ValueError if the page can't be asked for."""
         return request_of(self.page, self.plan)
 
     def make(self) -> Effect:
-        """Bring the page to its end, or back to the ledger; return what follows.
-
-        What is wrong with the page itself, like an object under its key that can't be read, counts
-        as a failure of PagerDuty's does: in the end the page is given up and holds up no run. That
-        storage, vault or Redis are away costs no page an attempt: the run waits for them. Nor does waiting for memory.
-        """
+        """Bring the page to its end, or back to the ledger; return what follows."""
         with self.fleet.room.share() as self.share:
             try:
                 return self._made()
@@ -134,7 +112,7 @@ class Visit:
             log_failure(log, "page in conflict", conflict, self._known())
         except (Fault, RedisError) as error:
             log_failure(log, "page given back", error, self._known())
-            return self._back("error", _OWN_FAULT_SECONDS)
+            return self._back("error", OWN_FAULT_SECONDS)
         except Exception as error:  # noqa: BLE001 - logged
             log_failure(log, "page failed", error, self._known())
         return self._failed(why="error")
@@ -149,12 +127,12 @@ class Visit:
             return self._give_up()
         source = self.fleet.sources.recent(self.claim.source)
         if source.state is not SourceState.ACTIVE:
-            return self._stopped(source)
+            return self.setbacks.stopped(source)
         came = self._fetched(source)
         return came if isinstance(came, Effect) else self._close(came, date=came.date)
 
     def _fetched(self, source: Source) -> Effect | Answer:
-        """Ask PagerDuty and store what it answers; return the heads of the answer, or what became of the page."""
+        """Ask PagerDuty and store its answer; return the heads of the answer, or what became of the page."""
         wanted, members = self.request, members_of(self.page)
         asked = ask(
             self.fleet,
@@ -174,7 +152,7 @@ class Visit:
     def _judge(self, source: Source, reply: Reply) -> Effect | Answer:
         match reply.outcome:
             case Came.STOP:
-                return self._refused(source)
+                return self.setbacks.refused(source, sent=self.sent)
             case Came.WAIT:
                 return self._back("budget", max(1.0, float(reply.reset_seconds or 0)))
             case Came.CROWDED:
@@ -191,7 +169,7 @@ class Visit:
     def _read(
         self, source: Source, reply: Reply, fetched_at: datetime
     ) -> tuple[Answer, bytes] | None:
-        """Return the answer and the object that holds it; None where the body can't be a page."""
+        """Return the answer and the object that holds it; None if the body can't be a page."""
         assert reply.status is not None
         envelope = {"words": reply.words, "fetched_at": stamp(fetched_at)}
         try:
@@ -202,80 +180,20 @@ class Visit:
         except ValueError:
             return None
 
-    def _stopped(self, source: Source) -> Effect:
-        """Send nothing: the ledger was not told, for whoever stopped the source died before."""
-        if source.state is SourceState.DISCONNECTED:
-            return self.fleet.ledger.cancel(source.id, self.claim.run)
-        return self._back(str(source.state), _STOPPED_SECONDS)
-
     def _back(self, why: str, delay_seconds: float) -> Effect:
-        """Give the page back; what waits for the limit of a class, or for memory, waits alone."""
-        return self.fleet.ledger.give_back(
-            self.claim,
-            why=why,
-            delay_seconds=delay_seconds,
-            resource=self.resource,
-            sent=self.sent,
-            alone=why == "worker" or (why == "budget" and bool(self.request.endpoint_class)),
-        )
-
-    def _refused(self, source: Source) -> Effect:
-        """A 401 counts only against the key that the source still has."""
-        now = self.fleet.sources.get(source.id)
-        if now.fingerprint != source.fingerprint:
-            return self._back("key", 0.0)
-        log.warning("key refused", extra={"source": source.id, "run": self.claim.run})
-        self.fleet.events.emit(
-            "key.refused",
-            source.id,
-            self.claim.run,
-            {"region": source.region, "fingerprint": source.fingerprint},
-            about=source.fingerprint,
-            quiet_seconds=DAY_SECONDS,
-        )
-        return self.fleet.ledger.refuse(self.claim, resource=self.resource, sent=self.sent)
+        """Give the page back; one that waits for the limit of an endpoint class, or for memory, waits alone."""
+        alone = why == "worker" or (why == "budget" and bool(self.request.endpoint_class))
+        return self.setbacks.wait(why, delay_seconds, sent=self.sent, alone=alone)
 
     def _failed(self, *, slow: bool = False, why: str = "pagerduty") -> Effect:
-        """Give the page back, or, after its last attempt, up: of a list that is slow less is asked for at once."""
+        """Give the page back; after its last attempt, ask for less if its list is slow, or give it up."""
         slow = slow and self.page.call.paging is not Paging.SINGLE
-        give_back = partial(
-            self.fleet.ledger.give_back,
-            self.claim,
-            why=why,
-            delay_seconds=backoff_seconds(self.claim.requests),
-            resource=self.resource,
-            sent=self.sent,
-            failed=True,
-            slow=slow,
-            most=SLOW_ATTEMPTS if slow else MAX_ATTEMPTS,
-        )
-        outcome = give_back()
-        if outcome.status == "lonely":
-            messages.publish(self.fleet, self.claim.source, self.claim.run, self._probe())
-            outcome = give_back(probed=True)
-        if outcome.status != "exhausted":
+        outcome = self.setbacks.failed(why, self._now, sent=self.sent, slow=slow)
+        if outcome is not None:
             return outcome
-        self.sent = 0  # counted by now
+        self.sent = 0  # the ledger has counted them
         instead = too_slow(self.page, self.plan) if slow else None
         return self._finish(instead) if instead else self._give_up()
-
-    def _probe(self) -> Effect:
-        """Tell a dead page from a dead source: only the former costs the page an attempt."""
-        source = self.fleet.sources.get(self.claim.source)
-        ok = is_answering(self.fleet, source)
-        sent = 0 if ok is None else 1
-        if ok is False:
-            self.fleet.events.emit(
-                "source.failing",
-                source.id,
-                self.claim.run,
-                {"region": source.region},
-                about=f"{self._now:%Y-%m-%dT%H}",
-                quiet_seconds=_FAILING_SECONDS,
-            )
-        return self.fleet.ledger.probed(
-            self.claim.source, self.claim.run, ok=bool(ok), resource=self.resource, sent=sent
-        )
 
     def _stored(self) -> Answer | None:
         self.share.give_back()
@@ -291,7 +209,7 @@ class Visit:
         return answer.slim
 
     def _decoded(self, blob: bytes) -> Answer:
-        """Return the answer in *blob*, in what memory there is for it; raises ValueError and `NoRoom`."""
+        """Return the answer in *blob*; ValueError if it can't be read, `NoRoom` if there is no memory for it."""
         self.share.take(unpacked_room(blob), _READ_BACK_SECONDS)
         return decode_page(blob)
 
@@ -307,7 +225,7 @@ class Visit:
         )
 
     def _store(self, answer: Answer, blob: bytes) -> Answer:
-        """Store *blob*, whose *answer* is ours, or adopt the one that was stored first."""
+        """Store *blob*, which holds our *answer*; return the stored answer, ours or the one that was stored first."""
         if self.fleet.storage.put_new(self.key, blob):
             return answer
         first = self._stored()
@@ -325,7 +243,7 @@ class Visit:
     def _finish(
         self, step: Step, answer: Answer | None = None, *, date: datetime | None = None
     ) -> Effect:
-        """Close the page, failed where it has no answer; whoever closes the last of a pass says what that proves."""
+        """Close the page, as failed if it has no answer; the last page of a pass settles the pass."""
 
         def close(pages: tuple[Page, ...], *, settle: bool) -> Effect:
             return self.fleet.ledger.close(
@@ -350,9 +268,9 @@ class Visit:
         return close(tuple(reading.followers), settle=True)
 
     def _reader(self, answer: Answer | None) -> Read:
-        """Return how to read the pages of this pass: this one from memory.
+        """Return a function that reads the pages of this pass: this page from memory, the others from storage.
 
-        One that can't be read counts as none, as it does when the run is sealed.
+        A page that can't be read counts as missing, as it does when the run is sealed.
         """
 
         def read(page: Page) -> Answer | None:
@@ -371,13 +289,13 @@ class Visit:
         return read
 
     def _keep(self) -> None:
-        """Renew the lease when it is time to: a pass behind cursors has as many pages as it has."""
+        """Renew the lease when it is time: reading back a long pass may take longer than the lease."""
         if monotonic() - self.kept_at > CLAIM_RENEW_SECONDS:
             self.kept_at = monotonic()
             self.fleet.ledger.renew(self.claim)
 
     def _known(self) -> dict[str, object]:
-        """Return what whoever reads of a failure should know of this page."""
+        """Return what a person who reads about a failure should know about this page."""
         known: dict[str, object] = {
             "source": self.claim.source,
             "run": self.claim.run,
@@ -392,7 +310,7 @@ class Visit:
                 "method": "GET",
                 "path": self.request.path,
                 "parameters": [
-                    # A cursor comes from a body: it isn't repeated.
+                    # A cursor comes from a body, so it is not shown.
                     f"{name}={f'[{len(value)} characters]' if name == 'cursor' else value}"
                     for name, value in self.request.params
                 ],
@@ -402,11 +320,5 @@ class Visit:
 
 @lru_cache(maxsize=512)
 def plan_of(storage: Storage, source: str, run: str) -> Plan:
-    """Return a run's plan, which never changes once it is stored."""
+    """Return the plan of a run; remembered, since a stored plan never changes."""
     return read_plan(storage, source, run)
-
-
-def backoff_seconds(sent: int) -> float:
-    """Return how long a page waits after a failure, *sent* requests having been sent for it."""
-    longest = min(_BACKOFF_MOST, _BACKOFF_SECONDS * 2 ** min(sent, 10))
-    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, hides nothing

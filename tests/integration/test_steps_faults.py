@@ -23,7 +23,7 @@ from tasks.evidence.verify import verify
 from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.windows import moment
 from tasks.runs import asking, messages, opening, restoring, visits
-from tasks.runs.visits import MAX_ATTEMPTS
+from tasks.runs.setbacks import MAX_ATTEMPTS
 from tasks.watching.activity import Activity, waits
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
