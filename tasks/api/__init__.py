@@ -22,7 +22,6 @@ from tasks.api.lives import (
     Agree,
     change,
     check,
-    check_purge,
     connect,
     disconnect,
     get,
@@ -30,7 +29,6 @@ from tasks.api.lives import (
     hold,
     pause,
     pause_all,
-    purge,
     refuse_taken,
     release,
     resume,
@@ -49,6 +47,7 @@ from tasks.api.wishes import (
 )
 from tasks.api.work import cancel, collect, estimate, events, run, runs, status
 from tasks.runs.asking import budget
+from tasks.runs.erasing import check_purge, purge
 from tasks.runs.keys import Resealed, reseal_all
 
 __all__ = [

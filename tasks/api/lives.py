@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Unpack
 
 from tasks.api.wishes import Changes, Wishes, check_settings, check_wishes
-from tasks.evidence.erasure_records import Purge
-from tasks.runs import erasing, messages, renaming
+from tasks.runs import messages, renaming
 from tasks.runs.access import Identity, KeyReport, examine_key
+from tasks.runs.erasing import wants_look
 from tasks.runs.keys import key_of
 from tasks.runs.opening import schedule_next
 from workers.errors import Exists, Fault, KeyRefused, NotFound
@@ -146,7 +146,7 @@ def rotate(
         )
     )
     if saved.state is SourceState.ACTIVE:
-        publish(fleet, saved, fleet.ledger.resume(saved.id))
+        _publish(fleet, saved, fleet.ledger.resume(saved.id))
     return saved
 
 
@@ -198,7 +198,7 @@ def resume(fleet: Runtime, source_id: str) -> Source:
     """Let a paused or suspended source go on: its open run at once, its next one when due. Repeatable."""
     saved = _in_state(fleet, get_connected(fleet, source_id), SourceState.ACTIVE)
     schedule_next(fleet, saved, _now(fleet))
-    publish(fleet, saved, fleet.ledger.resume(saved.id))
+    _publish(fleet, saved, fleet.ledger.resume(saved.id))
     return saved
 
 
@@ -222,26 +222,11 @@ def disconnect(fleet: Runtime, source_id: str) -> Source:
     if saved.state is not SourceState.DISCONNECTED:
         saved = fleet.sources.save(replace(saved, state=SourceState.DISCONNECTED, sealed_key=None))
     fleet.ledger.schedule(saved.id, None)
-    if not erasing.wants_look(saved):
+    if not wants_look(saved):
         fleet.daily.end(saved.id)
     if run := fleet.ledger.progress(saved.id).run:
-        publish(fleet, saved, fleet.ledger.cancel(saved.id, run))
+        _publish(fleet, saved, fleet.ledger.cancel(saved.id, run))
     return saved
-
-
-def check_purge(fleet: Runtime, source_id: str) -> None:
-    """Raise what `purge` would, of a source that is active, under legal hold or has an open run; erases nothing."""
-    erasing.erasable(fleet, parse_source_id(source_id))
-
-
-def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
-    """Erase all evidence of a paused or disconnected source, on behalf of *by*; return the record of it.
-
-    The record (which runs, their digests, how much, when and by whom) is stored first and stays, outside the evidence;
-    from then on nothing of those runs counts as evidence. Interrupted, it is safe to repeat, and goes on. None if there
-    never was any evidence. Raises `Fault` for an active source or one under legal hold, `Busy` while a run is open.
-    """
-    return erasing.purge(fleet, parse_source_id(source_id), by)
 
 
 def _tried(
@@ -287,7 +272,7 @@ def _now(fleet: Runtime) -> datetime:
     return fleet.ledger.time().now
 
 
-def publish(fleet: Runtime, source: Source, outcome: Effect) -> None:
+def _publish(fleet: Runtime, source: Source, outcome: Effect) -> None:
     """Send the messages that a step of the ledger asked for; beat would send them half a minute later."""
     if run := fleet.ledger.progress(source.id).run:
         messages.publish(fleet, source.id, run, outcome)

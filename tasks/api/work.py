@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 from tasks.api.lives import get
 from tasks.evidence.erasures import newest_run
-from tasks.evidence.exports import sealed
 from tasks.evidence.manifests import chosen_runs, read_manifest, read_plan, runs_of
 from tasks.evidence.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_outcome
-from tasks.reading.answers import Answer, members_of, read_answer, well_formed
 from tasks.reading.estimates import Estimate
-from tasks.reading.estimates import estimate as estimated
-from tasks.reading.pages import Page, Request
 from tasks.runs import messages
-from tasks.runs.access import answered, asker, still_known
-from tasks.runs.keys import key_of
-from tasks.runs.opening import Opened, collect_now, next_plan, reopen
+from tasks.runs.estimating import estimate as estimated
+from tasks.runs.opening import Opened, collect_now, reopen
 from tasks.watching.census import Census, census
-from workers import exact
 from workers.errors import Fault, NotFound, StorageConflict
 from workers.runtime import Runtime
 from workers.state.events import START, Event
 from workers.storage.registry import Source
 
 _READERS = 8
-_LOOK_BACK = 10
-"""Manifests in which an estimate looks for lists that don't tell how long they are."""
 
 
 def status(fleet: Runtime, chosen: Iterable[Source] | None = None) -> Census:
@@ -51,32 +42,12 @@ def collect(fleet: Runtime, source_id: str) -> Opened:
 
 
 def estimate(fleet: Runtime, source_id: str) -> Estimate:
-    """Return how many requests a run would send if it began now, having asked each list how long it is.
+    """Return how many requests a run would send if it began now.
 
-    Sends a GET per list and window, under the limiter. `Busy` where `collect` would open no run; `KeyRefused`.
+    Asks each list for its length: one GET per list and window, under the limiter. Raises `Busy` where `collect` would
+    open no run, and `KeyRefused`.
     """
-    source = get(fleet, source_id)
-    plan = next_plan(fleet, source)
-    ask = asker(fleet, key_of(fleet.vault, source), source.reserve)
-
-    def look(page: Page, request: Request) -> Answer:
-        reply = still_known(
-            ask(source.region, request.path, request.params, request.endpoint_class)
-        )
-        answered(reply, source.region)
-        assert reply.status is not None
-        unreadable = Fault(f"PagerDuty's answer to {request.path} could not be read: try again.")
-        try:
-            members = exact.members(reply.body, members_of(page)) if reply.status < 300 else {}
-            answer = read_answer(page, reply.status, reply.date, members, {})
-        except ValueError:
-            raise unreadable from None
-        if not well_formed(page, answer):
-            raise unreadable
-        return answer
-
-    before = islice(sealed(fleet.storage, source_id), _LOOK_BACK) if plan.previous else ()
-    return estimated(plan, before, look)
+    return estimated(fleet, get(fleet, source_id))
 
 
 def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:

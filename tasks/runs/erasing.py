@@ -31,7 +31,7 @@ from workers.errors import Busy, Fault, StorageConflict
 from workers.runtime import Runtime
 from workers.state.sources import changed
 from workers.storage import Storage
-from workers.storage.registry import Source, SourceState
+from workers.storage.registry import Source, SourceState, parse_source_id
 
 log = logging.getLogger("pagetrail.purge")
 MOST_RUNS = 50
@@ -43,11 +43,14 @@ _ERASERS, _BATCH = 8, 400
 
 
 def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
-    """Erase all evidence of a source; return the record of it, None if there never was any.
+    """Erase all evidence of a paused or disconnected source, on behalf of *by*; return the record of the erasure.
 
-    See `tasks.api.purge`.
+    None if there never was any evidence. The record says which runs were erased, their digests, how much, when and by
+    whom. It is stored first, outside the evidence, and stays; from then on none of those runs counts as evidence.
+    After an interruption it is safe to call again, and goes on. Raises `Fault` for an active source or one under legal
+    hold, `Busy` while a run is open.
     """
-    source, found = erasable(fleet, source_id)
+    source, found = _erasable(fleet, parse_source_id(source_id))
     if found:
         _record(fleet, source, found, "purge", by)
     _erase(fleet, source_id)
@@ -109,7 +112,12 @@ def is_open(fleet: Runtime, source_id: str, newest: str) -> bool:
         return False  # nobody can go on with it
 
 
-def erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
+def check_purge(fleet: Runtime, source_id: str) -> None:
+    """Raise the `Fault` that `purge` would raise, if any; erases nothing."""
+    _erasable(fleet, parse_source_id(source_id))
+
+
+def _erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
     """Return a source and all its runs; a `Fault` says why they may not be erased now."""
     source = fleet.sources.fresh(name)
     runs = runs_of(fleet.storage, name)  # what opens from now on is none of them

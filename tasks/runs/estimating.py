@@ -1,0 +1,50 @@
+"""Ask PagerDuty how long a source's lists are, to tell what a run would cost."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from tasks.evidence.exports import sealed
+from tasks.reading import estimates
+from tasks.reading.answers import Answer, members_of, read_answer, well_formed
+from tasks.reading.estimates import Estimate
+from tasks.reading.pages import Page, Request
+from tasks.runs.access import Ask, answered, asker, still_known
+from tasks.runs.keys import key_of
+from tasks.runs.opening import next_plan
+from workers import exact
+from workers.errors import Fault
+from workers.runtime import Runtime
+from workers.storage.registry import Source
+
+_LOOK_BACK = 10
+"""Newest manifests that an estimate searches for the length of lists that don't tell it."""
+
+
+def estimate(fleet: Runtime, source: Source) -> Estimate:
+    """Return how many requests a run of *source* would send if it began now.
+
+    Sends one GET per list and window, under the limiter. Raises `Busy` where no run would be opened, and `KeyRefused`.
+    """
+    plan = next_plan(fleet, source)
+    ask = asker(fleet, key_of(fleet.vault, source), source.reserve)
+    before = islice(sealed(fleet.storage, source.id), _LOOK_BACK) if plan.previous else ()
+    return estimates.estimate(
+        plan, before, lambda page, request: _look(ask, source.region, page, request)
+    )
+
+
+def _look(ask: Ask, region: str, page: Page, request: Request) -> Answer:
+    """Return PagerDuty's answer to the request for *page*; `Fault` if there is no answer that can be read."""
+    reply = still_known(ask(region, request.path, request.params, request.endpoint_class))
+    answered(reply, region)
+    assert reply.status is not None
+    unreadable = Fault(f"PagerDuty's answer to {request.path} could not be read: try again.")
+    try:
+        members = exact.members(reply.body, members_of(page)) if reply.status < 300 else {}
+        answer = read_answer(page, reply.status, reply.date, members, {})
+    except ValueError:
+        raise unreadable from None
+    if not well_formed(page, answer):
+        raise unreadable
+    return answer
