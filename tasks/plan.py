@@ -1,4 +1,4 @@
-"""Who is due; open a run; offer its pages, again where they were lost; bring runs back."""
+"""Tend the sources that are due: open runs, offer lost pages again, restore what Redis lost."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from workers.storage.registry import SourceState
 log = logging.getLogger("pagetrail.plan")
 
 BATCH = 200
-"""Sources tended per tick: the rest is due at the next one."""
+"""Sources tended per tick; the others wait for the next tick."""
 LOOKS = 20
 """Daily looks per tick."""
 
 
 @celery.task(name="tasks.plan.tick")
 def tick() -> None:
-    """Do what is due: for every source in the batch, a few small things."""
+    """Tend the sources that are due: a few small steps for each."""
     fleet = runtime()
     notice_loss(fleet)
-    most = 0 if fleet.switch.paused() else BATCH  # to take none still says that the fleet works
+    most = (
+        0 if fleet.switch.paused() else BATCH
+    )  # taking no source still shows that the fleet is alive
     for source in fleet.ledger.take(most):
         try:
             outcome = fleet.ledger.tend(source)
@@ -41,7 +43,7 @@ def tick() -> None:
         except (RedisUnreachable, ConnectionError, TimeoutError):
             raise
         except Exception:
-            # Its keys are damaged, or a newer version wrote them: no reason to leave the others untended.
+            # Its keys are damaged, or a newer version wrote them. The other sources must still be tended.
             log.exception("can't be tended", extra={"source": source})
     for source in fleet.daily.take(min(most, LOOKS)):
         messages.look_after(fleet, source)
@@ -50,22 +52,22 @@ def tick() -> None:
 
 @celery.task(name="tasks.plan.plan_run")
 def plan_run(source: str) -> None:
-    """Open the run that is due, in the backfill class where only history is left to read."""
+    """Open the run that is due; in the backfill class if it only reads more of the backlog."""
     fleet = runtime()
     outcome = fleet.ledger.tend(source)
-    if outcome.task != "plan":  # another message of its kind was first
+    if outcome.task != "plan":  # another such message came first
         messages.publish(fleet, source, outcome.run, outcome)
         return
     found = fleet.sources.get(source)
     if found.state is SourceState.ACTIVE:
         open_run(fleet, found, due=True)
-    else:  # its open run may have been lost; else nothing of it is due
+    else:  # a stopped source is due only if its open run may have been lost
         restored(fleet, found)
 
 
 @celery.task(name="tasks.plan.probe_source")
 def probe_source(source: str, run: str) -> None:
-    """Ask a suspended source for one record; a good answer wakes it."""
+    """Ask a suspended source for one record; a good answer resumes its run."""
     fleet = runtime()
     ok = is_answering(fleet, fleet.sources.get(source))
     if ok is not None:
@@ -75,9 +77,9 @@ def probe_source(source: str, run: str) -> None:
 
 @celery.task(name="tasks.plan.recover")
 def recover() -> None:
-    """Put back into Redis what it lost: sources, schedules and open runs; one worker at a time.
+    """Restore the sources, schedules and open runs that Redis lost; one worker at a time.
 
-    It may take longer than the age at which its message is delivered again.
+    The work may take longer than the visibility timeout, so that another worker gets the message too: hence the lock.
     """
     fleet = runtime()
     lease = fleet.redis.lock(f"{fleet.settings.key_prefix}:restoring", timeout=RECOVERY_SECONDS)
@@ -85,5 +87,5 @@ def recover() -> None:
         try:
             restore(fleet, lease.reacquire)
         finally:
-            with suppress(LockError):  # Redis was emptied again meanwhile
+            with suppress(LockError):  # Redis was emptied again in the meantime
                 lease.release()

@@ -1,4 +1,4 @@
-"""Write the artifacts and the manifest of a finished run, and say when the next one is due."""
+"""Seal finished runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("pagetrail.seal")
 
 @celery.task(name="tasks.seal.seal_run")
 def seal_run(source: str, run: str) -> None:
-    """Seal *run* unless it isn't ready or somebody else is at it."""
+    """Seal *run*, unless it isn't ready or another worker is sealing it."""
     fleet = runtime()
     lease = Lease(fleet, source, run)
     if not lease.renew():
@@ -29,7 +29,7 @@ def seal_run(source: str, run: str) -> None:
     manifest = None
     with suppress(LostLease), fleet.troubles.noted(source, "run"):
         manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
-    # If we were frozen, the run may have been sealed and erased meanwhile: what we stored is no evidence.
+    # If this worker was frozen, the run may have been sealed and erased: then our objects aren't evidence.
     if sweep(fleet, source, run) or manifest is None:
         return
     finish(fleet, source, manifest)
@@ -38,7 +38,7 @@ def seal_run(source: str, run: str) -> None:
 
 
 def _log(source: str, run: str, manifest: Manifest) -> None:
-    """Log how the run ended: a line for each resource, and one for all."""
+    """Log how the run ended: one line for each resource, and one for the run."""
     ids = {"source": source, "run": run}
     for name, each in manifest.resources.items():
         state = f"{each.state} ({each.reason})" if each.reason else each.state

@@ -1,4 +1,4 @@
-"""What Pagetrail can be asked to do: functions for the command line, and for a backend in the same environment.
+"""Pagetrail's functions for the command line, and for a backend in the same environment.
 
     from tasks import api
     from workers.runtime import runtime
@@ -7,14 +7,14 @@
     api.connect(fleet, "acme/main", key, api.Wishes(every_seconds=3600))
     api.collect(fleet, "acme/main")
 
-A source is named `tenant/name`. Everything that goes in or comes out is a frozen dataclass. What goes wrong is a
-`workers.errors.Fault` whose text is one sentence for a person and never holds a key: `UsageFault` (what was given
-can't be right; nothing was done), `NotFound`, `Exists`, `KeyRefused`, `Busy` (trying again later helps),
-`RedisUnreachable`, `StorageUnreachable`, `StorageConflict`, `VaultFault`. Nothing here prints or asks.
+A source is named `tenant/name`. Arguments and results are frozen dataclasses. Every error is a `workers.errors.Fault`.
+Its text is one sentence for a person and never holds a key: `UsageFault` (an argument is wrong; nothing was done),
+`NotFound`, `Exists`, `KeyRefused`, `Busy` (try again later), `RedisUnreachable`, `StorageUnreachable`,
+`StorageConflict`, `VaultFault`. No function prints or asks anything.
 
-Every change of a source is one conditional write of its document in storage, which happens whole or not at all; of two
-changes at once one raises `Busy`. What follows from it in Redis is repeated by the fleet where it got lost. Functions
-that take a `Storage` need storage alone, neither Redis nor vault keys.
+Every change of a source is one conditional write of its document in storage, which happens whole or not at all. If two
+callers change a source at once, one of them gets `Busy`. If the change is lost in Redis, the fleet repeats it.
+Functions that take a `Storage` need neither Redis nor vault keys.
 """
 
 from tasks.api.evidence import Export, artifacts, export, verify

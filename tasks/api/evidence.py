@@ -1,4 +1,4 @@
-"""What was collected, from storage alone."""
+"""Read the evidence: artifacts, exports, verification. Needs storage alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from workers.storage.registry import parse_source_id
 class Export:
     """Records of a resource, one line of JSON each, and the readings they come from.
 
-    Without readings no run could read the resource: `choice.newest` says why.
+    If there are no readings, no run could read the resource, and `choice.newest` says why.
     """
 
     choice: Choice
@@ -28,7 +28,7 @@ class Export:
 def artifacts(
     storage: Storage, source_id: str, run: str | None = None
 ) -> tuple[RunOutcome, list[Artifact]]:
-    """Return a sealed run (default: the newest) and its artifacts; `NotFound` if there is none."""
+    """Return a sealed run (default: the newest) and its artifacts; `NotFound` if it isn't there."""
     manifest = next(sealed(storage, parse_source_id(source_id), run))
     return sealed_outcome(manifest), artifacts_of(manifest)
 
@@ -36,8 +36,8 @@ def artifacts(
 def export(storage: Storage, source_id: str, resource: str, run: str | None = None) -> Export:
     """Return the records of a resource: the newest version of each, or those of one run.
 
-    They are read while they are used, and `StorageConflict` ends them where an artifact isn't what was sealed.
-    `NotFound` without a sealed run, or if none was to read the resource.
+    Records are read from storage while they are used: `StorageConflict` is raised there if an artifact was changed.
+    Raises `NotFound` if no run is sealed, or none was asked to read the resource.
     """
     check_resources([resource])
     manifests = sealed(storage, parse_source_id(source_id), run)
@@ -48,7 +48,7 @@ def export(storage: Storage, source_id: str, resource: str, run: str | None = No
 def verify(storage: Storage, source_id: str, run: str | None = None) -> Report:
     """Recompute every digest and count of a source, or of one run, and name every difference.
 
-    `NotFound` without a sealed run. What is wrong is no exception: it is in the report.
+    Differences are in the report, not raised. Raises `NotFound` if no run is sealed.
     """
     report = Report()
     for grown in verified(storage, parse_source_id(source_id), run):

@@ -1,4 +1,4 @@
-"""The life of a source: from its connection over keys, pauses and holds to its end."""
+"""Change a source: connect it, change its key or settings, pause, hold, disconnect."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from workers.state.ledger import Effect
 from workers.storage.registry import Source, SourceState, parse_source_id
 
 Agree = Callable[[KeyReport], object]
-"""Is shown whose key it is and what it can read, before anything is kept; raises a `Fault` to stop."""
+"""A function that sees the account and the access of a key before anything is kept; a `Fault` stops the call."""
 
 
 def connect(
@@ -31,9 +31,9 @@ def connect(
 ) -> Source:
     """Try *key*, register the source with it, and schedule the first run one interval from now.
 
-    *renamed_by* is who confirms, if anybody, that an account whose evidence is there was renamed. Sends a few GETs
-    under the key's budget. Raises `Exists`, `KeyRefused`, `Busy` while the key's budget is used up, and whatever
-    *agree* raises; then nothing was kept.
+    *renamed_by* names the person who confirms that the account was renamed, if somebody does. Sends a few GETs under
+    the key's budget. Raises `Exists`, `KeyRefused`, `Busy` while the key's budget is used up, and any `Fault` of
+    *agree*; then nothing was kept.
     """
     check_wishes(fleet, wishes)
     refuse_taken(fleet, source_id)
@@ -58,7 +58,9 @@ def connect(
             sealed_key=fleet.vault.seal(key, source_id),
             keyed_at=now,
             connected_at=now,
-            since=since.astimezone(UTC).replace(microsecond=0),  # windows are named so
+            since=since.astimezone(UTC).replace(
+                microsecond=0
+            ),  # the names of windows have whole seconds
             every_seconds=wishes.every_seconds,
             resources=wishes.resources,
             reserve=reserve,
@@ -74,7 +76,7 @@ def connect(
 
 
 def refuse_taken(fleet: Runtime, source_id: str) -> None:
-    """Raise `Exists` if *source_id* is connected, or a `Fault` if it couldn't be kept anyway; sends nothing."""
+    """Raise `Exists` if *source_id* is connected, or a `Fault` if storage couldn't keep it; sends nothing."""
     fleet.storage.check()
     found = _registered(fleet, source_id)
     if found and found.state is not SourceState.DISCONNECTED:
@@ -85,7 +87,7 @@ def refuse_taken(fleet: Runtime, source_id: str) -> None:
 
 
 def get(fleet: Runtime, source_id: str) -> Source:
-    """Return a source; `NotFound` if there is none of that name."""
+    """Return a source; `NotFound` if there isn't one of that name."""
     return fleet.sources.get(parse_source_id(source_id))
 
 
@@ -105,10 +107,10 @@ def sources(fleet: Runtime) -> list[Source]:
 def check(
     fleet: Runtime, source_id: str, *, renamed_by: str | None = None
 ) -> tuple[Source, KeyReport]:
-    """Try the key of a source again, and keep what it can read now.
+    """Try the key of a source again, and keep its present access.
 
-    *renamed_by* is who confirms, if anybody, that the account was renamed: that is kept, with what was compared.
-    Raises `KeyRefused`, also if the key now speaks for another account, `VaultFault` without a key, `Busy`.
+    *renamed_by* names the person who confirms that the account was renamed, if somebody does; the renaming is kept with
+    its proof. Raises `KeyRefused` (also if the key now belongs to another account), `VaultFault` without a key, `Busy`.
     """
     source = get(fleet, source_id)
     key = key_of(fleet.vault, source)
@@ -125,10 +127,10 @@ def rotate(
     agree: Agree = lambda _: None,
     renamed_by: str | None = None,
 ) -> Source:
-    """Try *key*, put it in place of the one the source has, and wake a run that waits for it.
+    """Try *key*, put it in place of the source's key, and resume a run that waits for a key.
 
-    *renamed_by* is who confirms, if anybody, that the account was renamed. Raises `KeyRefused` also for a key of
-    another account, `Busy`, and whatever *agree* raises; then the old key stays.
+    *renamed_by* names the person who confirms that the account was renamed, if somebody does. Raises `KeyRefused` (also
+    for a key of another account), `Busy`, and any `Fault` of *agree*; then the old key stays.
     """
     source = get_connected(fleet, source_id)
     fleet.storage.check()
@@ -151,7 +153,7 @@ def rotate(
 
 
 def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source:
-    """Change settings of a source: its next run follows them, and so does the next one's time."""
+    """Change settings of a source. They apply from its next run on, and to the time of that run."""
     check_settings(changes)
     saved = fleet.sources.save(replace(get(fleet, source_id), **changes))
     if "every_seconds" in changes:
@@ -164,7 +166,7 @@ def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source
 def hold(fleet: Runtime, source_id: str) -> Source:
     """Put a source under legal hold: neither `purge` nor its retention erases anything. Repeatable.
 
-    What a record says is erased stays so. `Busy` while such a record is being stored.
+    Runs whose erasure is already recorded stay erased. Raises `Busy` while such a record is being stored.
     """
     with fleet.sources.alone(parse_source_id(source_id)):
         source = fleet.sources.fresh(source_id)
@@ -174,9 +176,9 @@ def hold(fleet: Runtime, source_id: str) -> Source:
 
 
 def release(fleet: Runtime, source_id: str) -> tuple[Source, datetime | None]:
-    """End the legal hold of a source, and return since when it was held (None: it wasn't). Repeatable.
+    """End the legal hold of a source; return the source and when the hold began (None: there was no hold). Repeatable.
 
-    Its retention goes on.
+    Its retention applies again.
     """
     source = fleet.sources.fresh(parse_source_id(source_id))
     held_since = source.held_since
@@ -195,7 +197,7 @@ def pause(fleet: Runtime, source_id: str) -> Source:
 
 
 def resume(fleet: Runtime, source_id: str) -> Source:
-    """Let a paused or suspended source go on: its open run at once, its next one when due. Repeatable."""
+    """Let a paused or suspended source go on: its open run at once, its next run when due. Repeatable."""
     saved = _in_state(fleet, get_connected(fleet, source_id), SourceState.ACTIVE)
     schedule_next(fleet, saved, _now(fleet))
     _publish(fleet, saved, fleet.ledger.resume(saved.id))
@@ -203,16 +205,16 @@ def resume(fleet: Runtime, source_id: str) -> Source:
 
 
 def pause_all(fleet: Runtime) -> None:
-    """Let no process send a request until `resume_all`, whatever its source; those under way end by themselves.
+    """Stop all requests of all sources until `resume_all`; requests under way are finished.
 
-    Every process knows within two seconds. What was due meanwhile is done afterwards. Survives an emptied Redis.
-    Repeatable.
+    Every process knows within two seconds. Runs that come due in the meantime are opened afterwards. The pause survives
+    an emptied Redis. Repeatable.
     """
     fleet.switch.pause()
 
 
 def resume_all(fleet: Runtime) -> None:
-    """Let requests be sent again; a source that was paused by itself stays so. Repeatable."""
+    """Let requests be sent again; sources that were paused one by one stay paused. Repeatable."""
     fleet.switch.resume()
 
 
@@ -232,9 +234,9 @@ def disconnect(fleet: Runtime, source_id: str) -> Source:
 def _tried(
     fleet: Runtime, source: Source, key: str, renamed_by: str | None
 ) -> tuple[Source, KeyReport]:
-    """Return *source* with what *key* can read and the account's present name, unsaved, and what was found.
+    """Return *source* with the access of *key* and the account's present name, not saved yet, and the report.
 
-    `KeyRefused` unless the key is of the account whose evidence the source holds.
+    Raises `KeyRefused` unless the key belongs to the account whose evidence the source holds.
     """
     verdict = examine_key(
         fleet, source.region, key, reserve=source.reserve, resources=source.resources

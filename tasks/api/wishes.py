@@ -1,4 +1,4 @@
-"""What can be asked of a source, and what of it can't be right."""
+"""The settings of a source that a caller can choose, and their limits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MOST_RESERVE = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What is asked of a new source."""
+    """The settings of a new source."""
 
     region: str = "us"
     since: datetime | None = (
@@ -33,7 +33,7 @@ class Wishes:
 
 
 class Changes(TypedDict, total=False):
-    """What can be changed of a source; what is left out stays."""
+    """The settings that can be changed; a setting that is left out stays."""
 
     every_seconds: int | None
     resources: tuple[str, ...] | None
@@ -42,7 +42,7 @@ class Changes(TypedDict, total=False):
 
 
 def check_wishes(fleet: Runtime, wishes: Wishes) -> None:
-    """Raise `UsageFault` if no account can be connected with *wishes*; sends nothing."""
+    """Raise `UsageFault` if *wishes* can't be right for any account; sends nothing."""
     regions = fleet.settings.regions
     if wishes.region not in regions:
         raise UsageFault(

@@ -1,4 +1,4 @@
-"""What the fleet is asked to do, and what it does: runs, budgets, events."""
+"""Start, cancel and list runs; read the state and the events of the fleet."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _READERS = 8
 
 
 def status(fleet: Runtime, chosen: Iterable[Source] | None = None) -> Census:
-    """Return what the fleet and the *chosen* sources (default: all) are doing now, in a few round trips to Redis."""
+    """Return the present state of the fleet and the *chosen* sources (default: all), in a few round trips to Redis."""
     return census(fleet, fleet.sources.list() if chosen is None else chosen)
 
 
 def events(fleet: Runtime, after: str = START, *, follow: bool = False) -> Iterator[Event]:
-    """Yield what happened after a position (default: all that is kept), oldest first; with *follow* wait for more.
+    """Yield the events after a position (default: all events that are kept), oldest first; *follow* waits for more.
 
-    Each event comes at least once, and repeats have the same `id`: keep the `position` of the last one that was dealt
-    with, and ids for a day. docs/events.md has every kind. Raises `RedisUnreachable`.
+    Each event comes at least once, and repeats have the same `id`. Keep the `position` of the last event that you dealt
+    with, and the ids of a day. docs/events.md lists every kind. Raises `RedisUnreachable`.
     """
     return fleet.events.read(after, follow=follow)
 
 
 def collect(fleet: Runtime, source_id: str) -> Opened:
-    """Start a run now, or join the open one; the fleet carries it out. `Busy` unless the source is active."""
+    """Start a run now, or join the open run; the fleet carries it out. `Busy` unless the source is active."""
     return collect_now(fleet, get(fleet, source_id))
 
 
@@ -51,7 +51,7 @@ def estimate(fleet: Runtime, source_id: str) -> Estimate:
 
 
 def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:
-    """End the open run, whose id is returned: what it has read is sealed as cancelled. Repeatable until then."""
+    """End the open run and return its id. The pages it has are sealed as cancelled. Repeatable until then."""
     source = get(fleet, source_id)
     chosen = _chosen(fleet, source_id, run)
     if read_manifest(fleet.storage, source_id, chosen):
@@ -86,7 +86,7 @@ def _chosen(fleet: Runtime, source_id: str, run: str | None) -> str:
 def _listed(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
     try:
         return _outcome(fleet, source_id, run)
-    except StorageConflict:  # one manifest that is damaged hides none of the other runs
+    except StorageConflict:  # a damaged manifest must not hide the other runs
         return damaged_outcome(read_plan(fleet.storage, source_id, run))
 
 

@@ -1,4 +1,4 @@
-"""What an API key is and can read: a few GETs of one record each, through the shared limiter."""
+"""Find out whose API key it is and what it can read: a few GETs of one record each, under the limiter."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Ask(Protocol):
 
 ATTEMPTS = 4
 BUDGET_WAIT_SECONDS = 120.0
-"""How long a probe waits for budget in all: two windows of PagerDuty's limit."""
+"""Longest total wait for budget while a key is examined: two windows of PagerDuty's limit."""
 _ONE = ("limit", "1")
 _RECENT = timedelta(days=1)
 _NAMED_LISTS = ("users", "services", "teams", "escalation_policies", "schedules", "incidents")
-"""Lists whose records link to the account's own host, the likeliest to be readable first."""
+"""Lists whose records link to the account's own host; the list that keys can read most often comes first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whether a key can read a resource; else `plan`, `role` or `error`, and PagerDuty's words."""
+    """Whether a key can read a resource; if not, the reason (`plan`, `role` or `error`) and PagerDuty's words."""
 
     reason: str = ""
     words: str = ""
@@ -56,7 +56,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a key speaks for."""
+    """The account, or the user, that a key belongs to."""
 
     region: str
     subdomain: str
@@ -66,7 +66,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """What a probe found: the account, and every resource with its access."""
+    """The account of a key, and the access it gives to each resource."""
 
     identity: Identity
     resources: dict[str, Access] = field(default_factory=dict)
@@ -77,9 +77,9 @@ class KeyReport:
 
 
 def asker(fleet: Runtime, key: str, reserve: float) -> Ask:
-    """Return a function that sends GETs with *key*, each under the limiter; repeats what may heal.
+    """Return a function that sends GETs with *key*, each under the limiter, and repeats those that may work later.
 
-    It raises `Busy` when the key's budget stays used up, `Fault` when PagerDuty stays away.
+    The function raises `Busy` when the key's budget stays used up, or all requests are paused.
     """
     deadline = time.monotonic() + BUDGET_WAIT_SECONDS
 
@@ -126,7 +126,7 @@ def _permit(
 
 
 def identify(ask: Ask, region: str, regions: Iterable[str], key: str) -> Identity:
-    """Return whom *key* speaks for in *region*; `KeyRefused` says why it can't be used there."""
+    """Return the account of *key* in *region*; `KeyRefused` says why the key can't be used there."""
     me = ask(region, "/users/me", ())
     if me.status == 401:
         raise _unknown_key(ask, region, [other for other in regions if other != region])
@@ -158,7 +158,7 @@ def still_known(reply: Reply) -> Reply:
 
 
 def answered(reply: Reply, region: str) -> None:
-    """Raise `Fault` if PagerDuty did not answer in the end."""
+    """Raise `Fault` if PagerDuty gave no usable answer after all attempts."""
     if reply.outcome in (Outcome.RETRY, Outcome.WAIT):
         came = f"status {reply.status}" if reply.status else "no answer"
         raise Fault(
@@ -185,7 +185,7 @@ def _subdomain(ask: Ask, region: str, me: Reply) -> str:
 
 
 def records_in(reply: Reply, wrapper: str) -> Iterator[dict[str, Any]]:
-    """Yield the records that an answer holds in the member *wrapper*: those of a list, or one."""
+    """Yield the records in the member *wrapper* of an answer, which is a list or a single record."""
     if reply.status != 200:
         return
     try:
@@ -199,12 +199,12 @@ def records_in(reply: Reply, wrapper: str) -> Iterator[dict[str, Any]]:
 
 
 def _record(reply: Reply, wrapper: str) -> dict[str, Any]:
-    """Return the one record, or the first of the list, that an answer holds; else nothing."""
+    """Return the first record in an answer; {} if there isn't one."""
     return next(records_in(reply, wrapper), {})
 
 
 def survey(ask: Ask, region: str, names: Iterable[str], now: datetime) -> dict[str, Access]:
-    """Return the access to each of *names* and to what they are read for."""
+    """Return the access to each of *names*, and to the resources whose records they are read for."""
     seen: dict[str, tuple[Access, dict[str, Any]]] = {}  # feed -> access and its first record
     found = {}
     for name in sorted(with_parents(names), key=lambda name: bool(CATALOG[name].needs)):
@@ -216,7 +216,7 @@ def survey(ask: Ask, region: str, names: Iterable[str], now: datetime) -> dict[s
 
 
 def _whole(feeds: list[Access]) -> Access:
-    """Return the access to a resource: a feed that the plan lacks takes nothing from the others."""
+    """Return the access to a resource. A feed that the plan lacks doesn't count if other feeds can be read."""
     given = [access for access in feeds if access.reason != "plan"] or feeds
     return next((access for access in given if not access.readable), Access())
 
@@ -231,7 +231,7 @@ def _try(
     parent_id, call = "", feed.list
     if feed.parent:
         access, record = seen[feed.parent]
-        if not record:  # unreadable, or there is none whose records could be asked for
+        if not record:  # the parent can't be read, or has no record
             return access, {}
         call, parent_id = feed.each, str(record.get("id", ""))
         if not is_plain(parent_id):
@@ -264,9 +264,9 @@ def _access(reply: Reply, feed: Feed) -> Access:
 def examine_key(
     fleet: Runtime, region: str, key: str, *, reserve: float, resources: Iterable[str] | None
 ) -> KeyReport:
-    """Return whose *key* it is and what it can read, `None` meaning all of the catalog.
+    """Return the account of *key* and its access to *resources* (None: all of the catalog).
 
-    Raises `KeyRefused` in plain words, `Busy` or `Fault` when PagerDuty can't be asked now.
+    Raises `KeyRefused`, and `Busy` or `Fault` when PagerDuty can't be asked now.
     """
     ask = asker(fleet, key, reserve)
     identity = identify(ask, region, fleet.settings.regions, key)

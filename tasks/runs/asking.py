@@ -1,4 +1,4 @@
-"""One request to PagerDuty on behalf of a source: permit, call, and what the limiter learns."""
+"""Send one request to PagerDuty for a source: get a permit, call, and tell the limiter about the answer."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from workers.state.limiter import BudgetState, budget_name
 from workers.storage.registry import Source
 
 CROWDED_SECONDS = 5.0
-"""When to come back to a region whose share of this process's slots is taken, or where pages take all the memory."""
+"""When to try again if the region's share of this process's slots, or the memory for pages, is in use."""
 _ROOM_BYTES = 2**16
 _ROOM_SECONDS = 2.0
 PAUSED_SECONDS = 2.0
-"""When to come back while all requests are paused."""
+"""When to try again while all requests are paused."""
 PROBE_PATH = "/users"
 PROBE_PARAMS = (("limit", "1"),)
 _ALIVE = {Outcome.OK, Outcome.UNAVAILABLE, Outcome.BAD_REQUEST}
@@ -28,7 +28,7 @@ _ALIVE = {Outcome.OK, Outcome.UNAVAILABLE, Outcome.BAD_REQUEST}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A reply, or (None) how long to wait before asking at all, and for what."""
+    """A reply; or None, with how long to wait before asking, and why."""
 
     reply: Reply | None
     wait_seconds: float = 0.0
@@ -36,7 +36,7 @@ class Asked:
 
 
 def budget(fleet: Runtime, source: Source) -> BudgetState:
-    """Return how many requests the key of a source may send, and what others send with it."""
+    """Return how many requests the key of a source may send, and how many others send with it."""
     reserve = fleet.sources.reserve_for(source.fingerprint)
     name = budget_name(source.region, source.fingerprint)
     return fleet.limiter.state(name, reserve_share=reserve)
@@ -53,9 +53,9 @@ def ask(
 ) -> Asked:
     """Send one GET with the source's key if its budget allows it within the limiter's patience.
 
-    The reply has *members* of the body, whose bytes are taken from *share*; where there is no room, nothing is sent.
-    Of an *endpoint_class*, the budget of that class has to allow it too. A key that can't be opened (`VaultFault`)
-    takes nothing of it, or the source's other pages would seem to wait for what this one never sends.
+    The reply has *members* of the body, whose bytes are taken from *share*; without room for them nothing is sent. If
+    the request has an *endpoint_class*, the budget of that class must allow it too. The key is opened before the permit
+    is taken: a key that can't be opened (`VaultFault`) must not use up the budget of the source's other pages.
     """
     if fleet.switch.paused():
         return Asked(None, PAUSED_SECONDS, "paused")
@@ -93,6 +93,6 @@ def ask(
 
 
 def is_answering(fleet: Runtime, source: Source) -> bool | None:
-    """Return whether *source* answers at all; None: not asked, for want of budget."""
+    """Return whether *source* answers at all; None if it could not be asked now."""
     reply = ask(fleet, source, PROBE_PATH, PROBE_PARAMS).reply
     return None if reply is None else reply.outcome in _ALIVE

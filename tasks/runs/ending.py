@@ -1,4 +1,4 @@
-"""Tell everyone that a run has ended, and when the source is due next."""
+"""End a run: tell the ledger and the events, and set when the source is due next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.storage.registry import Source, SourceState
 
 
 def finish(fleet: Runtime, source: str, manifest: Manifest) -> None:
-    """Tell the ledger, and who follows events, that a run ended with *manifest*, and when the source is due next."""
+    """Tell the ledger and the events that a run ended with *manifest*, and set when the source is due next."""
     [before] = fleet.ledger.lasts([source])
     if not before or orjson.loads(before)["run"] < manifest.run:
         _tell(fleet, source, manifest)
@@ -67,6 +67,6 @@ def _next_ms(fleet: Runtime, source_id: str, manifest: Manifest) -> int | None:
 
 
 def due_ms(source: Source, after: datetime) -> int | None:
-    """Return when *source* is due next after *after*, in ms; None: never, or not while it is stopped."""
+    """Return when *source* is due next after *after*, in ms; None if it has no interval or is stopped."""
     due = next_due(source.id, source.connected_at, source.every_seconds, after)
     return int(due.timestamp() * 1000) if due and source.state is SourceState.ACTIVE else None

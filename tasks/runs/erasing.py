@@ -35,9 +35,9 @@ from workers.storage.registry import Source, SourceState, parse_source_id
 
 log = logging.getLogger("pagetrail.purge")
 MOST_RUNS = 50
-"""Runs that one look takes: each is read and listed before any is erased."""
+"""Runs that one look erases: all of them are read and listed before the first is erased."""
 MOST_LOST = 10_000
-"""Runs that may be lost, at most, among those that an erasure names: each is named too."""
+"""Most lost runs that a record of an erasure may name, beside the runs that were there."""
 FLEET = "fleet"
 _ERASERS, _BATCH = 8, 400
 
@@ -59,9 +59,9 @@ def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
 
 
 def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> bool:
-    """Erase runs of *source* that have outlived its retention; False if more are left, or *seconds* weren't enough.
+    """Erase runs of *source* that have outlived its retention; False if runs are left, or *seconds* weren't enough.
 
-    Safe to repeat. A legal hold stops it, `Busy` one that came at this very moment.
+    Safe to repeat. Does nothing under a legal hold; raises `Busy` if one begins at the same moment.
     """
     if source.held_since:
         return True
@@ -72,9 +72,9 @@ def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> boo
 
 
 def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
-    """Return the oldest runs, some at a time, that were all sealed longer ago than the source's retention.
+    """Return the oldest runs that were sealed longer ago than the source's retention, at most `MOST_RUNS`.
 
-    The newest sealed run stays while the source is connected: the next one goes on from it.
+    While the source is connected, its newest sealed run stays, because the next run continues from it.
     """
     if source.retention_months is None:
         return []
@@ -91,7 +91,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
 
 
 def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
-    """Whether *run* was erased: what a worker that was late has stored of it since goes at a look, which is due now."""
+    """Return whether *run* was erased; if so, a look is due now, to delete objects that a late worker stored."""
     erased = Purged(fleet.storage, source_id).erased(run)
     if erased:
         fleet.daily.within(source_id, 0)
@@ -99,7 +99,7 @@ def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
 
 
 def is_open(fleet: Runtime, source_id: str, newest: str) -> bool:
-    """Whether a run of the source is open, by the ledger or, where it lost that, by what is stored of the *newest*."""
+    """Return whether a run is open: by the ledger or, if Redis lost it, by the stored objects of the *newest* run."""
     if fleet.ledger.progress(source_id).run:
         return True
     try:
@@ -109,7 +109,7 @@ def is_open(fleet: Runtime, source_id: str, newest: str) -> bool:
             and read_plan(fleet.storage, source_id, newest)
         )
     except StorageConflict:
-        return False  # nobody can go on with it
+        return False  # a run with a damaged plan can't go on
 
 
 def check_purge(fleet: Runtime, source_id: str) -> None:
@@ -120,7 +120,7 @@ def check_purge(fleet: Runtime, source_id: str) -> None:
 def _erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
     """Return a source and all its runs; a `Fault` says why they may not be erased now."""
     source = fleet.sources.fresh(name)
-    runs = runs_of(fleet.storage, name)  # what opens from now on is none of them
+    runs = runs_of(fleet.storage, name)  # a run that opens later is not erased
     if source.state is SourceState.ACTIVE:
         raise Fault(
             f"{name} is active: `pagetrail source pause {name}` or `pagetrail source disconnect "
@@ -140,15 +140,15 @@ def _erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
 
 
 def _record(fleet: Runtime, source: Source, runs: list[str], why: Why, by: str) -> None:
-    """Store what is about to be erased and why; from then on these runs are no evidence any more."""
+    """Store the record of an erasure; from then on its runs don't count as evidence."""
     record = _account(fleet.storage, source, runs, why, by)
     with fleet.sources.alone(source.id):
-        fleet.sources.save(source)  # `Busy` if it changed: it may be under legal hold by now
+        fleet.sources.save(source)  # `Busy` if it changed: a legal hold may have begun
         key = record_key(source.id, record.through)
         text = record.to_json()
         ours = fleet.storage.put_new(key, text) or fleet.storage.get(key) == text
         if ours and fleet.sources.fresh(source.id).held_since:
-            # We were so slow that the lock ended: who was told that the hold holds shall find all of it.
+            # Our lock ran out before we stored the record, and a hold began: everything must stay.
             fleet.storage.delete(key)
             raise changed(source.id)
     if not Purged(fleet.storage, source.id).erased(record.through):
@@ -159,7 +159,7 @@ def _record(fleet: Runtime, source: Source, runs: list[str], why: Why, by: str) 
 
 
 def _account(storage: Storage, source: Source, runs: list[str], why: Why, by: str) -> Erasure:
-    """Return the record of an erasure of *runs*, and of those between them that nothing is stored of any more."""
+    """Return the record of an erasure of *runs*, and of the lost runs between them."""
     before = Purged(storage, source.id).last
     first, last = int(before.through) + 1 if before else 1, int(runs[-1])
     if last - first > MOST_LOST + len(runs):
@@ -206,7 +206,7 @@ def _entry(storage: Storage, source: str, run: str) -> ErasedRun:
 
 
 def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
-    """Delete whatever is stored of runs that were erased; False if *seconds* weren't enough."""
+    """Delete all objects of runs that were erased; False if *seconds* weren't enough."""
     deadline, storage = time.monotonic() + seconds, fleet.storage
     purged = Purged(storage, source)
     with ThreadPoolExecutor(_ERASERS) as erasers:
@@ -215,7 +215,7 @@ def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
             while batch := list(islice(keys, _BATCH)):
                 if time.monotonic() >= deadline:
                     return False
-                # The plan goes first: without it, what is left is no longer a run.
+                # The plan goes first: without a plan, the other objects don't count as a run.
                 storage.delete(plan_key(source, run))
                 list(erasers.map(storage.delete, batch))
     for record in purged.unfinished():
@@ -224,7 +224,7 @@ def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
 
 
 def _finish(fleet: Runtime, record: Erasure) -> None:
-    """Tell, and store, that all is gone that the record names."""
+    """Store, and emit as an event, that every run in the record is gone."""
     source = record.source
     if next(Purged(fleet.storage, source).oldest_kept(), None) is None:
         fleet.ledger.forget(source)
@@ -247,12 +247,12 @@ def _now() -> datetime:
 
 
 def wants_look(source: Source) -> bool:
-    """Whether there is anything that must be done for *source* once a day."""
+    """Return whether *source* needs a daily look."""
     return source.state is not SourceState.DISCONNECTED or source.retention_months is not None
 
 
 def months_before(when: datetime, months: int) -> datetime:
-    """Return the same time so many calendar months earlier; of a shorter month, its last day."""
+    """Return the same time *months* calendar months earlier; the last day of a month that is too short."""
     year, month = divmod(when.year * 12 + when.month - 1 - months, 12)
     day = min(when.day, monthrange(year, month + 1)[1])
     return when.replace(year=year, month=month + 1, day=day)

@@ -1,4 +1,4 @@
-"""Ask PagerDuty how long a source's lists are, to tell what a run would cost."""
+"""Estimate the requests of a run by asking PagerDuty how long a source's lists are."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def estimate(fleet: Runtime, source: Source) -> Estimate:
 
 
 def _look(ask: Ask, region: str, page: Page, request: Request) -> Answer:
-    """Return PagerDuty's answer to the request for *page*; `Fault` if there is no answer that can be read."""
+    """Return PagerDuty's answer to the request for *page*; `Fault` if it can't be read."""
     reply = still_known(ask(region, request.path, request.params, request.endpoint_class))
     answered(reply, region)
     assert reply.status is not None

@@ -12,15 +12,16 @@ from workers.runtime import Runtime
 from workers.state.ledger import Effect, Opening
 
 _FIRST = re.compile(r"\.1(s\d+)?/000000$")
-"""What the first page of a window ends with, which tells what else there is."""
+"""The end of the id of a window's first page, from which the other pages follow."""
 _PASS_DELAYS = {2: 1.0, 3: 5.0}
-"""Seconds before a window is read again: whoever is changing the list may be done by then."""
+"""Seconds before a window is read again: the list may have stopped changing by then."""
 
 
 def openings(pages: Iterable[Page], ask_again_seconds: float, now: datetime) -> list[Opening]:
-    """Return *pages* as the ledger takes them; after a 404 a window is read again no sooner than so many seconds.
+    """Return *pages* as the ledger takes them.
 
-    *now* is by the clock by which answers say when they were fetched.
+    After a 404 a window is read again no sooner than *ask_again_seconds* later. *now* comes from the clock that also
+    dates the stored answers.
     """
     return [
         Opening(
@@ -36,7 +37,7 @@ def openings(pages: Iterable[Page], ask_again_seconds: float, now: datetime) -> 
 
 
 def _delay_seconds(page: Page, ask_again_seconds: float, now: datetime) -> float:
-    """Return how long the first page of a pass waits; the page alone does, neither its run nor a lane."""
+    """Return how long the first page of a pass waits. Only the page waits, not its run or a lane."""
     if page.denied_at is None:
         return _PASS_DELAYS.get(page.pass_, 0.0)
     passed = (now - moment(page.denied_at)).total_seconds()
@@ -44,7 +45,7 @@ def _delay_seconds(page: Page, ask_again_seconds: float, now: datetime) -> float
 
 
 def publish(fleet: Runtime, source: str, run: str, outcome: Effect) -> None:
-    """Send what a step of the ledger asked for; the tick repeats what gets lost here.
+    """Send the messages that a step of the ledger asked for; the tick repeats messages that get lost.
 
     Raises `RedisUnreachable`.
     """
@@ -66,7 +67,7 @@ def look_after(fleet: Runtime, source: str) -> None:
 
 
 def recover(fleet: Runtime) -> None:
-    """Send the one task that puts back what Redis lost."""
+    """Send the task that restores from storage what Redis lost."""
     _send(fleet, "tasks.plan.recover", "plan")
 
 

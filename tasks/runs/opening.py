@@ -1,4 +1,4 @@
-"""Open a run from its plan, or join the one that is open."""
+"""Open a run from its plan, or join the open run."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from workers.storage.registry import Source, SourceState
 
 log = logging.getLogger("pagetrail.plan")
 _ROUNDS = 10
-"""Runs that others may open and end while one is opened; a store may not keep an opener for longer."""
+"""How often an opener tries, if others open and end runs meanwhile or the store gives wrong answers."""
 LOOK_AGAIN_MS = 30_000
-"""When the tick looks whether a run that was about to be opened is open."""
+"""When the tick checks that a run whose opening had begun is open."""
 CLOCKS_APART = timedelta(days=1)
-"""Further apart, one of two clocks is wrong beyond drift, and nobody can say which."""
+"""Two clocks further apart than this don't just drift: one is wrong, and nothing says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,12 @@ class Opened:
 
 
 def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
-    """Open the next run of *source*, or join the one that is open."""
+    """Open the next run of *source*, or join the open run."""
     with fleet.troubles.noted(source.id, "run") as note:
         opened = _open_or_join(fleet, source, due=due)
-        note.done = not opened.joined  # what keeps an open run from being sealed may last
+        note.done = (
+            not opened.joined
+        )  # whatever keeps the open run from being sealed may still be there
     return opened
 
 
@@ -59,9 +61,9 @@ def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
         if last:
             finish(fleet, source.id, last)
         plan = _planned(fleet, source, last, due=due)
-        # Whoever dies behind the next lines leaves a run only storage knows of: let the tick look.
+        # If we die after the next lines, only storage knows of the run: let the tick look.
         fleet.ledger.schedule(source.id, fleet.ledger.time().now_ms + LOOK_AGAIN_MS)
-        # Only one opener gets this key; the others find the run open in their next round.
+        # Only one opener gets this key; the others find the open run in their next round.
         key = plan_key(source.id, plan.run)
         if fleet.storage.put_new(key, plan.to_json()):
             log.info("opened", extra={"source": source.id, "run": plan.run})
@@ -75,7 +77,7 @@ def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
 
 
 def next_plan(fleet: Runtime, source: Source) -> Plan:
-    """Return the plan that `collect_now` would open a run with; raises `Busy` where it wouldn't."""
+    """Return the plan of the run that `collect_now` would open; `Busy` if it would open none."""
     _refuse_stopped(fleet, source)
     run, last = newest(fleet, source)
     if run and last is None:
@@ -87,7 +89,7 @@ def next_plan(fleet: Runtime, source: Source) -> Plan:
 
 
 def newest(fleet: Runtime, source: Source) -> tuple[str, Manifest | None]:
-    """Return the newest run of *source* ("": none) and its manifest (None: it is open)."""
+    """Return the newest run of *source* ("" if it has no run) and its manifest (None if the run is open)."""
     run = newest_run(fleet, source.id)
     return run, read_manifest(fleet.storage, source.id, run) if run else None
 
@@ -113,7 +115,7 @@ def _planned(fleet: Runtime, source: Source, last: Manifest | None, *, due: bool
 
 
 def collect_now(fleet: Runtime, source: Source) -> Opened:
-    """Open a run because somebody asked, or join the open one; raises `Busy` where none may run."""
+    """Open a run because somebody asked, or join the open run; `Busy` if the source or the fleet is stopped."""
     _refuse_stopped(fleet, source)
     return open_run(fleet, source)
 
@@ -126,21 +128,23 @@ def _refuse_stopped(fleet: Runtime, source: Source) -> None:
 
 
 def reopen(fleet: Runtime, source: Source, run: str) -> None:
-    """Bring an open run back under its id: pages are found in storage, the rest is asked for.
+    """Bring an open run back into the ledger under its id; only pages that aren't stored are asked for again.
 
-    That of a disconnected source ends with what it has.
+    The run of a disconnected source ends with the pages that it has.
     """
     plan = read_plan(fleet.storage, source.id, run)
     _enter(fleet, source, plan, reopened=True)
     schedule_next(fleet, source, plan.scheduled_at)
-    if sealed := read_manifest(fleet.storage, source.id, run):  # while we were at it
+    if sealed := read_manifest(
+        fleet.storage, source.id, run
+    ):  # another worker sealed it in the meantime
         finish(fleet, source.id, sealed)
     if source.state is SourceState.DISCONNECTED:
         messages.publish(fleet, source.id, run, fleet.ledger.cancel(source.id, run))
 
 
 def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> None:
-    """Put a run into the ledger; a sealed one found there is from before Redis lost something."""
+    """Put a run into the ledger. A sealed run that is still there was set back with Redis, and is ended first."""
     settings = fleet.settings
     fleet.events.emit(
         "run.opened",
@@ -172,7 +176,7 @@ def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> Non
 
 
 def schedule_next(fleet: Runtime, source: Source, after: datetime | None = None) -> None:
-    """Set when *source* is due next, counted after *after* (default: its connection)."""
+    """Set when *source* is due next, counted from *after* (default: its connection)."""
     fleet.ledger.schedule(source.id, due_ms(source, after or source.connected_at))
 
 
@@ -182,9 +186,9 @@ def _regular_due(fleet: Runtime, source: Source, last: Manifest) -> bool:
 
 
 def _until(fleet: Runtime, source: Source) -> datetime:
-    """Return PagerDuty's present: until when a run can prove anything.
+    """Return the present by PagerDuty's clock, where the period of a run ends.
 
-    Raises `ClockFault` where PagerDuty and Redis name days that differ: a period would be wrong either way.
+    Raises `ClockFault` if the clocks of PagerDuty and Redis differ by more than a day: the period would be wrong.
     """
     clock = fleet.ledger.time(source.id)
     ours, ahead = clock.now, timedelta(milliseconds=clock.ahead_ms or 0)

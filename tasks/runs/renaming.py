@@ -1,8 +1,8 @@
-"""Whether an account that goes by another subdomain is still the one whose evidence a source holds.
+"""Find out whether an account with another subdomain is still the account whose evidence a source holds.
 
-PagerDuty gives no id of an account. What stays when it is renamed are the ids of its records, which are never
-given twice (developer.pagerduty.com, "Types"), and their names. So what the account lists now is compared
-with the newest evidence.
+PagerDuty gives no id of an account. When an account is renamed, its records keep their ids, which are never given
+twice (developer.pagerduty.com, "Types"), and their names. So the records that the account lists now are compared with
+the newest evidence.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from workers.storage.registry import Source
 from workers.storage.renamings import Renaming
 
 COMPARED = ("users", "services", "teams", "escalation_policies", "schedules")
-"""Lists whose records have names, and outlive the weeks between two runs."""
+"""Lists whose records have names and usually still exist weeks later."""
 ENOUGH = 3
-"""So many records with the same id and the same name are no accident; an account may have fewer."""
+"""This many records with the same id and name can't be a coincidence; an account may have fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How much of what an account lists now is in the evidence."""
+    """How many of the records that an account lists now are in the evidence."""
 
-    run: str = ""  # the newest run that has any of it
-    listed: int = 0  # records, of the first page of each list that the evidence has as well
-    known: int = 0  # those whose id is in the evidence
-    same: int = 0  # those whose name is the same, too
+    run: str = ""  # the newest run that has some of them
+    listed: int = 0  # records on the first page of each list that is also in the evidence
+    known: int = 0  # listed records whose id is in the evidence
+    same: int = 0  # listed records whose id and name are in the evidence
 
     @property
     def convinces(self) -> bool:
@@ -59,11 +59,10 @@ def confirmed(
     at: datetime,
     by: str | None,
 ) -> tuple[Renaming, ...]:
-    """Return the renamings of the source's account; one more where *by* confirms that it was renamed.
+    """Return the renamings of the source's account, with a new one if *by* confirms that it was renamed.
 
-    *found* is whom *key* speaks for, *before* the source as it is registered. Raises `KeyRefused` where that is another
-    account than the registry or the newest evidence names: unless somebody confirms, and then where too little of what
-    the account lists is in the evidence.
+    *found* is the account of *key*, *before* the source as it is registered. Raises `KeyRefused` if the registry or the
+    newest evidence names another account and nobody confirms, or if too few of its records are in the evidence.
     """
     renamings = before.renamings if before else ()
     registered = (before.region, before.subdomain) if before else None
@@ -94,7 +93,7 @@ def _another(found: Identity, source_id: str, holds: tuple[str, str]) -> KeyRefu
 def _compared(
     fleet: Runtime, source_id: str, key: str, found: Identity, before: Source | None
 ) -> str:
-    """Return in a sentence what shows that the account is the same; `KeyRefused` if too little does."""
+    """Return a sentence with the proof that the account is the same; `KeyRefused` if there is too little proof."""
     ask = asker(fleet, key, before.reserve if before else fleet.settings.reserve)
     likeness = compare(fleet.storage, source_id, ask, found.region)
     if likeness.convinces:
@@ -110,10 +109,10 @@ def _compared(
 
 
 def compare(storage: Storage, source_id: str, ask: Ask, region: str) -> Likeness:
-    """Return how much of the first page of each list is in the evidence of *source_id*.
+    """Return how many records of the first page of each list are in the evidence of *source_id*.
 
-    Sends one GET a list. Raises `KeyRefused` or `Fault` where PagerDuty doesn't answer, `StorageConflict` where an
-    artifact isn't the one that was sealed.
+    Sends one GET per list. Raises `KeyRefused` or `Fault` if PagerDuty doesn't answer, `StorageConflict` if an artifact
+    isn't the one that was sealed.
     """
     run, listed, known, same = "", 0, 0, 0
     for resource in COMPARED:
@@ -132,7 +131,7 @@ def compare(storage: Storage, source_id: str, ask: Ask, region: str) -> Likeness
 def _stored(
     storage: Storage, source_id: str, resource: str
 ) -> tuple[str, Iterator[Mapping[str, Any]]] | None:
-    """Return the newest run that read *resource*, and its records as they were last; None without any."""
+    """Return the newest run that read *resource* and the newest version of its records; None without such a run."""
     try:
         choice = choose(sealed(storage, source_id), source_id, resource)
     except NotFound:

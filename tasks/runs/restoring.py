@@ -1,4 +1,4 @@
-"""Bring back into Redis what it lost, from storage."""
+"""Restore from storage what Redis lost."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ RECOVERY_SECONDS = 120
 
 
 def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
-    """Put sources, schedules and open runs from storage back into Redis; return how many runs.
+    """Put sources, schedules and open runs from storage back into Redis; return the number of open runs.
 
-    Repeatable, and harmless while the fleet works: what Redis knows better stays. *beat* is called
-    once per document of the registry and once per source.
+    Safe to repeat, also while the fleet works: newer data in Redis stays. *beat* is called once per document of the
+    registry and once per source.
     """
-    fleet.switch.restore()  # first: a storage that does not answer leaves Redis as it is
+    fleet.switch.restore()  # first: if storage does not answer, Redis stays as it is
     token = fleet.marks.begin()
     if unreadable := fleet.sources.restore(beat).unreadable:
         log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
@@ -48,11 +48,13 @@ def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
 
 
 def _tried(fleet: Runtime, source: Source) -> bool:
-    """Restore one source; what is wrong with it alone is logged, tried again when a run is due, and stops no other."""
+    """Restore one source; a fault of this source alone is logged, and tried again when its next run is due."""
     try:
         with fleet.troubles.noted(source.id, "run") as note:
             reopened = restored(fleet, source)
-            note.done = not reopened  # the same
+            note.done = (
+                not reopened
+            )  # whatever keeps an open run from being sealed may still be there
         return reopened
     except (StorageUnreachable, RedisUnreachable, RedisError):
         raise
@@ -63,12 +65,12 @@ def _tried(fleet: Runtime, source: Source) -> bool:
 
 
 def restored(fleet: Runtime, source: Source) -> bool:
-    """Restore one source, again for as long as somebody changes it meanwhile; return whether its run was open."""
+    """Restore one source, and again if somebody changed it in the meantime; return whether its run was open."""
     reopened = _restore(fleet, source)
     while (now := fleet.sources.get(source.id)).version != source.version:
         source = now
         reopened = _restore(fleet, source)
-        # What they told an open run may have come before it was there again.
+        # The change may have reached the ledger before the open run was back.
         if source.state is SourceState.ACTIVE:
             outcome = fleet.ledger.resume(source.id)
             messages.publish(fleet, source.id, fleet.ledger.progress(source.id).run, outcome)
@@ -84,7 +86,7 @@ def _restore(fleet: Runtime, source: Source) -> bool:
         fleet.daily.end(source.id)
     run, last = newest(fleet, source)
     if run and last is None:
-        # A source is as late as the run before, while the next one is open.
+        # Until the open run is sealed, the manifest before it says how late the source is.
         if before := _manifest_before(fleet, source, run):
             finish(fleet, source.id, before)
         reopen(fleet, source, run)
@@ -97,15 +99,15 @@ def _restore(fleet: Runtime, source: Source) -> bool:
 
 
 def _manifest_before(fleet: Runtime, source: Source, run: str) -> Manifest | None:
-    """Return the manifest of the run before *run*; None if it isn't there, or was erased."""
+    """Return the manifest of the run before *run*; None if there isn't one, or the run was erased."""
     before = f"{int(run) - 1:08d}"
     if Purged(fleet.storage, source.id).erased(before):
         return None
-    return read_manifest(fleet.storage, source.id, before)  # the first run has none before
+    return read_manifest(fleet.storage, source.id, before)  # None for the first run
 
 
 def notice_loss(fleet: Runtime) -> None:
-    """Have what Redis lost put back; a second message for that is sent after two minutes."""
+    """Send the task that restores what Redis lost, if it lost something; at most once in two minutes."""
     recovering = f"{fleet.settings.key_prefix}:recovering"
     if (lost := fleet.marks.lost()) and fleet.redis.set(
         recovering, b"1", nx=True, ex=RECOVERY_SECONDS

@@ -31,12 +31,12 @@ from workers.storage import deleted_meanwhile
 
 LEASE_RENEW_SECONDS = 10.0
 MOST_ORPHANS = 20
-"""Parts with other content that a sealer passes over: earlier sealers leave one each, if any."""
-_LINE_COPIES = 3  # as it is read, waits and is compressed
+"""Most parts with other content that a sealer skips. An earlier sealer leaves at most one."""
+_LINE_COPIES = 3  # one is read, one waits, one is compressed
 
 
 class LostLease(Busy):
-    """Another sealer has the run: whatever it stores is the same."""
+    """Another sealer has the run. It stores the same objects."""
 
 
 class Lease:
@@ -52,13 +52,13 @@ class Lease:
         return self._take()
 
     def beat(self) -> None:
-        """Renew the lease when it is time to; raises `LostLease`."""
+        """Renew the lease when it is time; raises `LostLease`."""
         if time.monotonic() - self._renewed_at > LEASE_RENEW_SECONDS and not self.renew():
             raise LostLease
 
 
 def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> Manifest:
-    """Store artifacts, then the manifest; return the manifest that is there in the end."""
+    """Store the artifacts, then the manifest; return the manifest that is in storage afterwards."""
     plan = read_plan(fleet.storage, source, run)
     plan_text = fleet.storage.get(plan_key(source, run))
     assert plan_text is not None, "it was just read"
@@ -84,7 +84,7 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> Manifest:
 
 
 class Writer:
-    """Puts a run's artifacts into storage, adopting the ones an earlier sealer left."""
+    """Puts a run's artifacts into storage, and adopts the artifacts that an earlier sealer left."""
 
     def __init__(self, fleet: Runtime, evidence: Evidence, lease: Lease) -> None:
         self._storage = fleet.storage
@@ -95,7 +95,7 @@ class Writer:
         self.orphans: list[str] = []  # artifacts of an earlier sealer with other content
 
     def write(self, resource: str) -> tuple[ArtifactPart, ...]:
-        """Return the parts of *resource*, all of them stored."""
+        """Store all parts of *resource* and return them."""
         stored: list[ArtifactPart] = []
         number = 0
         with tempfile.TemporaryDirectory() as directory, self._room.share() as share:
@@ -114,7 +114,7 @@ class Writer:
     ) -> tuple[int, ArtifactPart]:
         """Store a part under the first number that is free, or holds this very content.
 
-        What was found under the numbers before it is an orphan.
+        Parts with other content under the numbers before it are orphans.
         """
         plan = self._plan
         for number in range(first, first + MOST_ORPHANS + 1):
@@ -147,7 +147,7 @@ class Writer:
 
 
 def _measured(lines: Iterator[bytes], share: Share) -> Iterator[bytes]:
-    """Yield *lines*, each while *share* has what it takes to hash and compress it."""
+    """Yield *lines*; while a line is in use, *share* holds the memory to hash and compress it."""
     for line in lines:
         share.give_back()
         share.take(_LINE_COPIES * len(line))

@@ -1,4 +1,4 @@
-"""What a setback costs: a page goes back to the ledger, is counted as failed, or suspends its run."""
+"""Give pages back after setbacks: a page waits, loses an attempt, or suspends its run."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ CLAIM_RENEW_SECONDS = 10.0
 
 
 def visit(fleet: Runtime, claim: Claim) -> Effect:
-    """Bring a claimed page to its end, or back to the ledger; return what follows.
+    """Close a claimed page, or give it back; return the ledger's answer.
 
     A failure with this page alone, such as an object under its key that can't be read, counts like a failure of
     PagerDuty: in the end the page is given up, and the run goes on without it. A storage, vault or Redis that is away,
@@ -95,7 +95,7 @@ class Visit:
         return request_of(self.page, self.plan)
 
     def make(self) -> Effect:
-        """Bring the page to its end, or back to the ledger; return what follows."""
+        """Close the page, or give it back; return the ledger's answer."""
         with self.fleet.room.share() as self.share:
             try:
                 return self._made()
@@ -209,7 +209,7 @@ class Visit:
         return answer.slim
 
     def _decoded(self, blob: bytes) -> Answer:
-        """Return the answer in *blob*; ValueError if it can't be read, `NoRoom` if there is no memory for it."""
+        """Return the answer in *blob*; ValueError if it can't be read, `NoRoom` without memory for it."""
         self.share.take(unpacked_room(blob), _READ_BACK_SECONDS)
         return decode_page(blob)
 
@@ -295,7 +295,7 @@ class Visit:
             self.fleet.ledger.renew(self.claim)
 
     def _known(self) -> dict[str, object]:
-        """Return what a person who reads about a failure should know about this page."""
+        """Return the details of this page that belong in a report of a failure."""
         known: dict[str, object] = {
             "source": self.claim.source,
             "run": self.claim.run,

@@ -1,1 +1,1 @@
-"""What the fleet is doing: it reads and changes nothing."""
+"""Watch the fleet: this room reads Redis and changes nothing."""

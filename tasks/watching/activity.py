@@ -1,4 +1,4 @@
-"""What a source is doing or waiting for, since when, and how long its run will take: pure functions."""
+"""Tell a source's activity, its waits and the rest of its run from its progress: pure functions."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from workers.state.progress import Progress
 from workers.storage.registry import SourceState
 
 PROMPT_SECONDS = 5.0
-"""A message is taken and a request answered within this; what takes longer is a wait."""
+"""A message is usually taken, and a request answered, within this time. Longer is a wait."""
 STUCK_LEASES = 3
-"""What happens by itself is overdue by so many page leases: it is stuck, and needs a person."""
+"""A source is stuck, and needs a person, when its next step is overdue by this many page leases."""
 SEALERS = 3
-"""A run that has no page left and so many sealers, one after another, is stuck."""
+"""A run without open pages is stuck after this many workers tried to seal it."""
 
 
 class Activity(StrEnum):
-    """What a source is doing now, the most urgent first; five where it gets nowhere."""
+    """The present activity of a source, the most urgent first; in the first five it makes no progress."""
 
     SUSPENDED = "suspended"  # PagerDuty refuses the key
-    STUCK = "stuck"  # what should happen by itself doesn't: `why` says what
-    WORKER = "worker"  # messages are out, nobody takes them
+    STUCK = "stuck"  # its next step doesn't happen: `why` says which
+    WORKER = "worker"  # its messages wait for a worker
     PAGERDUTY = "pagerduty"  # requests fail, or their answers take long
     BUDGET = "budget"  # its credential's limit is used up
     READING = "reading"
@@ -33,21 +33,21 @@ class Activity(StrEnum):
 
 
 WAITS = (Activity.BUDGET, Activity.WORKER, Activity.PAGERDUTY)
-"""Where its pages wait for something."""
+"""The activities in which its pages wait for something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """What a source is doing, for how long (None: not known), and if it is stuck, in what."""
+    """The activity of a source, for how long (None: not known), and for a stuck source the overdue step."""
 
     activity: Activity
     seconds: float | None = None
-    why: str = ""  # of a stuck source: look | plan | offer | error | seal
+    why: str = ""  # for a stuck source: look | plan | offer | error | seal
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The pages that wait for one thing, and for how long the oldest has."""
+    """The number of pages that wait for one thing, and how long the oldest of them has waited."""
 
     pages: int
     seconds: float | None
@@ -55,7 +55,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is left of an open run, at its budget's pace."""
+    """The rest of an open run, at its budget's pace."""
 
     pages: int  # open, or foreseen
     unsure: tuple[str, ...]  # feeds whose length nobody knows yet
@@ -63,17 +63,18 @@ class Forecast:
 
     @property
     def minutes(self) -> float | None:
-        """Minutes until all is read; None where it can't be known."""
+        """Minutes until all is read; None if that isn't known."""
         return None if self.unsure else self.least_minutes
 
 
 def waits(progress: Progress) -> dict[Activity, Wait]:
-    """Return what the open pages wait for: budget, a worker, PagerDuty."""
+    """Return how many open pages wait for budget, for a worker and for PagerDuty."""
     why = progress.why
     blamed = {why: progress.why_at}
-    apart = progress.apart  # they wait for a limit of their endpoints alone
+    apart = progress.apart  # pages that wait for the limit of their own endpoint class
     budget = apart + (progress.ready if why == Activity.BUDGET else 0)
-    later = max(0, progress.later - apart)  # they failed, or nobody knows their resource yet
+    # Pages that failed, or whose resource only a newer worker knows.
+    later = max(0, progress.later - apart)
     unknown = later if why == Activity.WORKER else 0
     taken = [at for at in (progress.offered_at, blamed.get(Activity.WORKER)) if at]
     asked = [at for at in (progress.claimed_at, blamed.get(Activity.PAGERDUTY)) if at]
@@ -88,7 +89,7 @@ def waits(progress: Progress) -> dict[Activity, Wait]:
 def doing(
     state: SourceState, progress: Progress, queues: Mapping[str, int], lease_seconds: float
 ) -> Doing:
-    """Return what a source in *state* is doing; *queues* says how many messages wait in each."""
+    """Return the activity of a source in *state*; *queues* has the number of messages in each queue."""
     overdue = STUCK_LEASES * lease_seconds
     if not progress.run:
         return _between_runs(state, progress, queues, overdue)
@@ -126,7 +127,7 @@ def _sealing(progress: Progress, queues: Mapping[str, int], overdue: float) -> D
 
 
 def _stuck(progress: Progress, queues: Mapping[str, int], overdue: float) -> Doing | None:
-    """Return what is overdue, or that messages wait for a worker: then nothing else is to blame."""
+    """Return that messages wait for a worker, or the step that is overdue; None if neither is so."""
     offered = _age(progress, progress.offered_at) or 0.0
     if offered > PROMPT_SECONDS and queues.get(progress.queue, 0) and not progress.claimed:
         return Doing(Activity.WORKER, offered)
@@ -146,14 +147,17 @@ def _waiting(progress: Progress) -> Doing | None:
     failing = _blamed(progress, Activity.PAGERDUTY)
     if failing is not None or claimed > PROMPT_SECONDS:
         return Doing(Activity.PAGERDUTY, max(failing or 0.0, claimed))
-    for each in (Activity.BUDGET, Activity.WORKER):  # a newer one, which knows the resource
+    for each in (
+        Activity.BUDGET,
+        Activity.WORKER,
+    ):  # WORKER: a newer worker, which knows the resource
         if (seconds := _blamed(progress, each)) is not None:
             return Doing(each, seconds)
     return None
 
 
 def _blamed(progress: Progress, why: str) -> float | None:
-    """Return for how long pages have come back for this reason, with no success since."""
+    """Return how long pages have been given back for this reason without a success in between."""
     return _age(progress, progress.why_at) if progress.why == why else None
 
 
@@ -167,9 +171,9 @@ _MOVING = {Activity.READING, Activity.BUDGET}
 def forecast(
     now: Doing, progress: Progress, *, ceiling: int, others: Iterable[Progress] = ()
 ) -> Forecast:
-    """Return what is left of the open run of a source that may send *ceiling* requests a minute.
+    """Return the rest of the open run of a source that may send *ceiling* requests a minute.
 
-    *others* are the sources that share its credential: their runs, unless held, take their part.
+    *others* are the sources that share its credential: their runs, unless held, use the budget too.
     """
     pages = _pages_left(progress)
     theirs = sum(_pages_left(each) for each in others if not each.hold)

@@ -1,4 +1,4 @@
-"""What the fleet and every source are doing now, in a few round trips to Redis."""
+"""Read the present state of the fleet and its sources, in a few round trips to Redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.state.roster import QUEUES, Roster
 from workers.storage.registry import Source, SourceState
 
 ASLEEP_SECONDS = 10.0
-"""A fleet ticks every second; silence for this long is worth a word."""
+"""A fleet ticks every second. After this long without a tick it counts as asleep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Sight:
 
     source: Source
     progress: Progress = field(repr=False)
-    last: dict[str, Any] | None  # what `seal.finish` kept of its last run
+    last: dict[str, Any] | None  # the summary of its last run that `ending.finish` kept
     doing: Doing
-    budget: BudgetState | None = None  # with an open run only, like the forecast
+    budget: BudgetState | None = None  # only with an open run, like the forecast
     forecast: Forecast | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)  # "run", "retention" -> a sentence
 
@@ -40,26 +40,26 @@ class Census:
 
     now_ms: int
     tick_seconds: float | None  # since the last tick was done
-    paused: bool  # all requests are, whatever the source
+    paused: bool  # all requests of all sources are paused
     queues: dict[str, int]  # messages waiting
     workers: dict[str, tuple[str, ...]]  # node -> the queues it takes from
     sights: list[Sight]
-    lost: str = ""  # how it shows that Redis lost something, which is then put back
-    warning: str = ""  # what to change in Redis's configuration
+    lost: str = ""  # the sign that Redis lost something, which the fleet then restores
+    warning: str = ""  # advice on Redis's configuration
 
     @property
     def taken(self) -> set[str]:
-        """The queues that some worker takes from."""
+        """The queues from which at least one worker takes messages."""
         return {queue for queues in self.workers.values() for queue in queues}
 
     @property
     def working(self) -> bool:
-        """Whether somebody looks after the sources."""
+        """Whether a worker tends the sources."""
         return self.tick_seconds is not None and self.tick_seconds < ASLEEP_SECONDS
 
 
 def census(fleet: Runtime, sources: Iterable[Source]) -> Census:
-    """Return how *sources*, and the fleet, are. Raises `RedisUnreachable`."""
+    """Return the state of the fleet and of *sources*. Raises `RedisUnreachable`."""
     listed = list(sources)
     with redis_faults():
         clock = fleet.ledger.time()
@@ -104,7 +104,7 @@ def _sights(
         found, budget = progress[source.id], budgets.get(source.id)
         now = doing(source.state, found, queues, fleet.settings.page_lease_seconds)
         if paused and source.state is SourceState.ACTIVE:
-            now = Doing(Activity.PAUSED)  # nobody looks after it, and that is meant so
+            now = Doing(Activity.PAUSED)  # workers leave it alone on purpose
         others = [progress[name] for name in sharers[source.id] if name != source.id]
         ahead = forecast(now, found, ceiling=budget.ceiling, others=others) if budget else None
         summary = orjson.loads(last) if last else None

@@ -1,4 +1,4 @@
-"""What of a source needs a person, and which source first: pure functions."""
+"""Tell which problems of a source need a person, and which source comes first: pure functions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tasks.watching.activity import WAITS, Activity, Doing
 from workers.storage.registry import Source, SourceState
 
 LONG_WAIT_SECONDS = 600.0
-"""A wait this long doesn't end by itself soon enough."""
+"""A wait this long needs a person."""
 STALE_SHARE, STALE_SECONDS = 0.25, 900.0
 """A source is stale when it is late by a quarter of its interval and a quarter of an hour."""
 
 
 class Concern(StrEnum):
-    """What needs a person, worst first."""
+    """A problem that needs a person, the worst first."""
 
     KEY = "key refused"
     STUCK = "stuck"
@@ -40,10 +40,10 @@ def concerns(
     *,
     troubled: bool = False,
 ) -> tuple[Concern, ...]:
-    """Return what of *source* needs a person at the time *at*, worst first.
+    """Return the problems of *source* that need a person at the time *at*, worst first.
 
-    *last* is what `seal.finish` kept of its last run; *troubled*: something the fleet does for it keeps failing.
-    Nothing else is expected of a disconnected source.
+    *last* is the summary that `ending.finish` kept of its last run. *troubled* means that something the fleet does for
+    the source keeps failing, which is the only concern of a disconnected source.
     """
     if source.state is SourceState.DISCONNECTED:
         return (Concern.TROUBLE,) if troubled else ()
@@ -64,23 +64,23 @@ def concerns(
 
 
 def _lacks_something(last: Mapping[str, Any]) -> bool:
-    """Whether a run ended partial, and no run follows at once that reads what it left."""
+    """Return whether a run ended partial and no run follows at once to read the rest."""
     return last["state"] == "partial" and not last.get("continues")
 
 
 def is_refused(source: Source, last: Mapping[str, Any]) -> bool:
-    """Whether the key that ended the last run is still the source's."""
+    """Return whether PagerDuty refused the key in the last run and the source still has that key."""
     return last.get("ended") == "refused" and source.keyed_at < moment(last["sealed_at"])
 
 
 def renamed_to(source: Source, last: Mapping[str, Any] | None) -> str:
-    """Return the subdomain that the records of the last run link to; "" if the source is known by one of them."""
+    """Return the subdomain that the last run's records link to; "" if the source knows one of their subdomains."""
     seen: list[str] = last.get("subdomains", []) if last else []
     return seen[0] if seen and not source.subdomains & set(seen) else ""
 
 
 def is_stale(late_seconds: float, every_seconds: float) -> bool:
-    """Whether a last manifest older than its interval, by *late_seconds*, is too old."""
+    """Return whether a source is stale whose last manifest is *late_seconds* older than its interval."""
     return late_seconds > every_seconds * STALE_SHARE + STALE_SECONDS
 
 
@@ -96,6 +96,6 @@ _CONCERNS, _ACTIVITIES = list(Concern), list(Activity)
 
 
 def urgency(source: Source, now: Doing, found: tuple[Concern, ...]) -> tuple[Any, ...]:
-    """Return what sources are sorted by: concerns, then what they are doing, the longest first."""
+    """Return the sort key of a source: its concerns, then its activity, the longest first."""
     worst = [_CONCERNS.index(each) for each in found] or [len(_CONCERNS)]
     return worst, _ACTIVITIES.index(now.activity), -(now.seconds or 0.0), source.id

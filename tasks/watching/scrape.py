@@ -1,7 +1,7 @@
-"""Reads the state of the whole fleet from Redis whenever beat is scraped.
+"""Show the state of the whole fleet, read from Redis whenever beat is scraped.
 
-A reading is a few round trips, whatever the number of sources, and is good for ten seconds; the registry is walked once
-a minute. Needs Redis alone: beat holds no vault key.
+A reading takes a few round trips, whatever the number of sources, and is used for ten seconds. The registry is read
+once a minute. Only Redis is needed: beat has no vault keys.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ANSWER_SECONDS = 3.0
 
 
 class Vitals(Collector):
-    """Reads when it is asked, but not again within ten seconds; says so if Redis does not answer."""
+    """The gauges of the fleet: read at most every ten seconds; `redis_up` is 0 if Redis does not answer."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._redis = client
@@ -61,11 +61,11 @@ class Vitals(Collector):
         self._known: dict[str, Known] = {}
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Name nothing: so registering reads nothing."""
+        """Return no names: otherwise the library would read Redis to learn them."""
         return ()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Yield the last reading, made anew if it is old."""
+        """Yield the last reading, or a new one if it is old."""
         with self._lock:
             if time.monotonic() - self._read_at >= FRESH_SECONDS:
                 self._reading = self.read()
@@ -79,7 +79,7 @@ class Vitals(Collector):
                 yield family
 
     def read(self) -> Reading:
-        """Return every gauge as it is now, or that Redis does not answer."""
+        """Return the present value of every gauge, or only `redis_up` 0 if Redis does not answer."""
         begun = time.perf_counter()
         try:
             server = self._server()
@@ -88,7 +88,7 @@ class Vitals(Collector):
         except (Fault, redis.RedisError) as error:
             log.warning("no vitals: %s", as_fault(error))
             return {"redis_up": one(0)}
-        except Exception:  # what beat knows by itself is shown nevertheless
+        except Exception:  # beat's own metrics are still shown
             log.exception("no vitals: what Redis holds can't be read")
             return {"redis_up": one(0)}
         return reading | {
@@ -97,7 +97,7 @@ class Vitals(Collector):
         }
 
     def _server(self) -> Reading:
-        """Return what Redis and its queues hold."""
+        """Return the gauges of Redis, its queues and the workers."""
         prefix = self._settings.key_prefix
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -121,7 +121,7 @@ class Vitals(Collector):
         }
 
     def _memory(self) -> Reading:
-        """Return how full Redis is, unless its user may not ask."""
+        """Return how full Redis is; {} if our user of Redis may not ask."""
         found = memory(self._redis)
         if not found:
             return {}
@@ -132,7 +132,7 @@ class Vitals(Collector):
         }
 
     def _registry(self) -> Reading:
-        """Return what the registry and the last runs say, the former as it was within a minute."""
+        """Return the gauges of the registry, as it was within the last minute, and of the tick."""
         clock = self._ledger.time()
         if time.monotonic() - self._walked_at >= REGISTRY_SECONDS:
             self._known = self._walk()
@@ -144,7 +144,7 @@ class Vitals(Collector):
         return reading
 
     def _walk(self) -> dict[str, Known]:
-        """Return every source in the registry, a few hundred at a time."""
+        """Return every source in the registry, read a few hundred at a time."""
         found: dict[str, Known] = {}
         for batch in every_source(self._redis, self._settings.key_prefix):
             lasts = self._ledger.lasts([source.id for source in batch])
@@ -153,8 +153,10 @@ class Vitals(Collector):
         return found
 
     def _runs(self, queues: Mapping[str, int]) -> Reading:
-        """Return what the sources do that have a run open or due, and the state of their budgets."""
-        within = self._settings.probe_max_seconds + 60.0  # the longest rest of an open run
+        """Return the gauges of the sources that have a run open or due, and of their budgets."""
+        within = (
+            self._settings.probe_max_seconds + 60.0
+        )  # the longest time between two looks at an open run
         names = self._ledger.near(within, MOST_EXAMINED + 1)
         examined = [name for name in names[:MOST_EXAMINED] if name in self._known]
         progresses = self._ledger.progresses(examined)

@@ -1,7 +1,7 @@
-"""What operators watch of sources, runs and credentials: the names, and pure functions that count.
+"""The metrics of sources, runs and credentials: their names, and pure functions that count.
 
-docs/metrics.md lists every metric. Only the latest few sources and the credentials with the least left are named: the
-number of series grows with neither.
+docs/metrics.md lists every metric. Only the few latest sources, and the credentials with the least budget left, are
+named, so that the number of series doesn't grow with the fleet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from workers.state.progress import Progress
 from workers.storage.registry import Source, SourceState
 
 MOST_EXAMINED = 1_000
-"""Sources looked at per reading: a run that is open or due, not the registry."""
+"""Most sources with an open or due run that one reading looks at."""
 NAMED_SOURCES, NAMED_CREDENTIALS = 10, 20
 
 BUSY = (
@@ -37,7 +37,7 @@ PAGE_STATES = ("ready", "later", "offered", "claimed")
 RUN_STATES = ("complete", "partial", "failed", "cancelled")
 
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "redis_up": ("1 if beat could read what follows from Redis.", ()),
+    "redis_up": ("1 if beat could read the fleet's metrics from Redis.", ()),
     "redis_memory_bytes": ("Memory that Redis uses.", ()),
     "redis_memory_limit_bytes": ("Redis's maxmemory, or else its machine's memory.", ()),
     "fleet_paused": ("1 while all requests of the fleet are paused.", ()),
@@ -79,7 +79,7 @@ Reading = dict[str, Values]
 
 runs = metrics.counter("pagetrail_runs", "Runs sealed, by how they ended.", "state")
 for _state in RUN_STATES:
-    runs(_state)  # shown before the first, so that it is an increase
+    runs(_state)  # shown as 0 before the first run, so that Prometheus sees an increase
 run_seconds = metrics.histogram(
     "pagetrail_run_seconds",
     "Durations of sealed runs, from plan to manifest.",
@@ -102,20 +102,20 @@ def count_run(manifest: Manifest) -> None:
 
 
 class Known(NamedTuple):
-    """What is remembered of a source between two walks through the registry."""
+    """The facts about a source that are remembered until the registry is read again."""
 
     state: SourceState
     budget: str
     reserve: float
     keyed_at: float | None  # None: its key is destroyed
-    every_seconds: float | None  # None: nothing is expected of it
+    every_seconds: float | None  # None: no run is expected
     sealed_at: float  # its last manifest, or its connection before there is one
     last_state: str
     refused: bool
 
 
 def known(source: Source, last: Mapping[str, Any]) -> Known:
-    """Return what is remembered of *source*, whose last run ended with the summary *last*."""
+    """Return the facts to remember about *source*, whose last run ended with the summary *last*."""
     sealed_at = moment(last["sealed_at"]) if last else source.connected_at
     return Known(
         source.state,
@@ -130,7 +130,7 @@ def known(source: Source, last: Mapping[str, Any]) -> Known:
 
 
 def registry_vitals(sources: Mapping[str, Known], now: float, key_max_seconds: float) -> Reading:
-    """Return what follows from the registry and the last manifests alone."""
+    """Return the gauges that need only the registry and the last manifests."""
     late = {
         name: now - each.sealed_at - each.every_seconds
         for name, each in sources.items()
@@ -156,7 +156,7 @@ def registry_vitals(sources: Mapping[str, Known], now: float, key_max_seconds: f
 
 
 def doing_vitals(found: Iterable[tuple[Doing, Progress]]) -> Reading:
-    """Return what sources are doing, and for how long, from their progress."""
+    """Return the gauges of activities, open pages and waits, from the sources' progress."""
     pairs = list(found)
     longest = dict.fromkeys(BUSY, 0.0)
     pages: Counter[str] = Counter()
@@ -177,7 +177,7 @@ def doing_vitals(found: Iterable[tuple[Doing, Progress]]) -> Reading:
 
 
 def budget_vitals(budgets: Mapping[str, BudgetState]) -> Reading:
-    """Return how much of the budgets in use is left, and of which the least is."""
+    """Return the gauges of the budgets in use; those with the least left are named."""
     left = {name: max(0, each.ceiling - each.used) for name, each in budgets.items()}
     spent = [name for name, each in budgets.items() if not left[name] or each.paused_seconds]
     named = sorted(budgets, key=lambda name: (left[name], name))[:NAMED_CREDENTIALS]
@@ -195,6 +195,6 @@ def one(value: float) -> Values:
 
 
 def _counts(names: Iterable[str], found: Iterable[str]) -> Values:
-    """Return how often each of *names* was found, zeros included, so that no series comes and goes."""
+    """Return how often each of *names* was found, zeros included, so that a series never disappears."""
     counted = Counter(map(str, found))
     return {(str(name),): counted[str(name)] for name in names}

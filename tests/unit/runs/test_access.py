@@ -1,4 +1,4 @@
-"""What a probe concludes from PagerDuty's answers."""
+"""The conclusions from PagerDuty's answers about a key."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -75,7 +75,7 @@ def test_without_retention_nothing_is_outlived() -> None:
 
 
 def test_a_run_that_cannot_be_read_hides_no_account() -> None:
-    """Of a run without plan the one before tells whose the evidence is: connect, check and rotate go on."""
+    """If a run has no plan, the run before tells the account of the evidence: connect, check and rotate still work."""
     storage = open_storage("memory://")
     account = {"region": "eu", "subdomain": "acme"}
     manifest = manifest_document(source=SOURCE.id, account=account)

@@ -1,4 +1,4 @@
-"""What is put on Redis: who is told what, and that nothing else is."""
+"""Each step of the ledger sends the right messages, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A renamed account is told from another one by what it lists."""
+"""A renamed account is told from another account by the records that it lists."""
 
 from collections.abc import Sequence
 from typing import Any

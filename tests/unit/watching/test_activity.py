@@ -1,4 +1,4 @@
-"""What a source is doing, from what the ledger tells of it."""
+"""The activity of a source follows from its progress in the ledger."""
 
 from typing import Any
 
