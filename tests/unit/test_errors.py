@@ -22,14 +22,14 @@ def test_a_fault_is_its_sentence(kind: type[Fault]) -> None:
 
 
 def test_only_wrong_usage_exits_with_2() -> None:
-    """Scripts can tell what they typed wrong from what failed."""
+    """So scripts can tell a mistyped command from a failure."""
     assert {kind.__name__ for kind in ALL if kind.exit_code == 2} == {"UsageFault"}
     assert {kind.exit_code for kind in ALL} == {1, 2}
 
 
 @pytest.mark.parametrize("error", [redis.ConnectionError, redis.TimeoutError])
 def test_a_silent_redis_is_one_sentence(error: type[Exception]) -> None:
-    """What redis-py says, which can hold a password, goes no further."""
+    """redis-py's own words, which can hold a password, are not passed on."""
     with pytest.raises(RedisUnreachable, match="Redis does not answer") as caught, redis_faults():
         raise error("redis://:hunter2@host")
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
@@ -51,7 +51,7 @@ def test_a_silent_redis_is_one_sentence(error: type[Exception]) -> None:
 def test_each_failure_of_redis_has_its_sentence(
     error: redis.RedisError, words: str, heals: bool
 ) -> None:
-    """Those that no server can be brought to here; tests/contract/test_redis_faults.py has the others."""
+    """Failures that can't be provoked here; tests/contract/test_redis_faults.py has the others."""
     with pytest.raises(RedisUnreachable, match=words) as caught, redis_faults():
         raise error
     assert "hunter2" not in str(caught.value)
@@ -59,6 +59,6 @@ def test_each_failure_of_redis_has_its_sentence(
 
 
 def test_other_errors_pass() -> None:
-    """A mistake in a script is no outage."""
+    """A mistake in a script does not count as an outage."""
     with pytest.raises(redis.ResponseError), redis_faults():
         raise redis.ResponseError("ERR wrong number of arguments")

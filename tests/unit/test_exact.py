@@ -1,4 +1,4 @@
-"""JSON as others really send it."""
+"""JSON as people really send it."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ JSON = st.recursive(
 
 
 def mended(value: Any) -> Any:
-    """Return *value* with what is no character replaced."""
+    """Return *value* with half characters replaced."""
     if isinstance(value, str):
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, list):
@@ -78,7 +78,7 @@ def test_the_edges_of_64_bits_are_no_edges(edge: int) -> None:
          {"n": 123456789012345678901234567890, "s": "\ufffd"}),
     ],
 )  # fmt: skip
-def test_what_is_almost_json_is_read_as_what_it_meant(text: bytes, value: Any) -> None:
+def test_text_that_is_almost_json_is_read_as_it_was_meant(text: bytes, value: Any) -> None:
     assert exact.loads(text) == value
     assert exact.loads(exact.dumps(value)) == value
 
@@ -106,7 +106,7 @@ def test_what_is_almost_json_is_read_as_what_it_meant(text: bytes, value: Any) -
     ],
     ids=lambda text: text[:20].decode("latin-1"),
 )
-def test_what_is_no_json_is_refused_in_one_way(text: bytes) -> None:
+def test_text_that_is_not_json_raises_one_kind_of_error(text: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         exact.loads(text)
 

@@ -1,4 +1,4 @@
-"""Liveness and readiness, as a container or a supervisor asks for them."""
+"""Liveness and readiness, as containers and supervisors ask for them."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from workers.settings.environment import load_settings
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Heartbeats of this test's own; settings that name no Redis."""
+    """A directory with this test's own heartbeats, and settings without a Redis."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in [name for name in os.environ if name.startswith("PAGETRAIL_")]:
         monkeypatch.delenv(name)
@@ -27,7 +27,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def age(directory: Path, node: str, seconds: float) -> None:
-    """Make a heartbeat so many seconds old."""
+    """Make a heartbeat that is *seconds* old."""
     then = time.time() - seconds
     os.utime(directory / f"{node}.alive", (then, then))
 
@@ -44,7 +44,7 @@ def test_a_process_without_a_heartbeat_is_not_alive() -> None:
 def test_a_process_is_alive_as_long_as_its_heart_beats(
     directory: Path, seconds: float, why: str
 ) -> None:
-    """Also where the clock was set back in between."""
+    """This holds also if the clock was set back in between."""
     liveness.touch("fetch@a")
     age(directory, "fetch@a", seconds)
     for said in (health.live(), health.live("fetch@a")):
@@ -54,7 +54,7 @@ def test_a_process_is_alive_as_long_as_its_heart_beats(
 
 
 def test_one_process_is_not_taken_for_another(directory: Path) -> None:
-    """A node's name is no pattern."""
+    """The name of a node is not used as a pattern."""
     liveness.touch("fetch@a")
     liveness.touch("plan@a")
     age(directory, "fetch@a", 500)
@@ -112,7 +112,7 @@ TAKEN += [taken_by_another_user] if os.getuid() == 0 else []  # who else may giv
 def test_a_directory_that_somebody_made_first_is_not_used(
     directory: Path, tmp_path: Path, taken: Callable[[Path], None]
 ) -> None:
-    """Its name can be guessed, so the data directory takes its place: for who writes and for who asks."""
+    """Its name can be guessed, so both the writer and the reader then use the data directory."""
     taken(directory)
     before = set(tmp_path.rglob("*"))
     liveness.touch("fetch@a")
@@ -129,8 +129,8 @@ def test_a_directory_that_somebody_made_first_is_not_used(
     assert health.ready("fetch@a") == "The worker does not take work yet."
 
 
-def test_a_heartbeat_planted_by_another_user_is_not_believed(directory: Path) -> None:
-    """A stuck process would seem to be alive."""
+def test_a_heartbeat_that_another_user_made_does_not_count(directory: Path) -> None:
+    """Otherwise a stuck process could seem to be alive."""
     open_to_others(directory)
     (directory / "fetch@a.alive").touch()
     (directory / "fetch@a.ready").touch()
@@ -150,7 +150,7 @@ def test_where_nothing_is_ours_alone_the_sentence_says_so(directory: Path, tmp_p
 def test_the_second_place_is_in_the_data_directory(
     data_dir: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told without the settings, which take too long to load, and yet the same."""
+    """It is found without loading the settings, which takes too long, and is the same directory."""
     if data_dir:
         monkeypatch.setenv("PAGETRAIL_DATA_DIR", data_dir)
     assert liveness._places()[1] == load_settings().data_dir / "heartbeats"

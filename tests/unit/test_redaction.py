@@ -1,4 +1,4 @@
-"""What is taken out of every text that leaves a process."""
+"""Secrets are removed from every text that leaves a process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEY = "u+AbCdEfGhIjKlMnOp12"
         (f"{KEY},{KEY}", "[redacted],[redacted]"),
     ],
 )
-def test_what_has_the_shape_of_a_secret_is_not_shown(text: str, shown: str) -> None:
+def test_text_that_looks_like_a_secret_is_not_shown(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert redact(shown) == shown
 
@@ -53,7 +53,7 @@ def test_what_has_the_shape_of_a_secret_is_not_shown(text: str, shown: str) -> N
         "the keys of 12 sources were sealed again",
     ],
 )
-def test_what_helps_is_shown_as_it_is(text: str) -> None:
+def test_useful_text_is_left_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
@@ -67,7 +67,7 @@ KEYS = st.text(
     st.sampled_from([" {} ", "'{}'", "({})", "key={}", "/{}/", "{}\n", "Token token={}", "“{}”"]),
 )
 def test_a_key_is_found_wherever_it_stands(key: str, around: str) -> None:
-    """Those with a digit and both cases; what has none of one looks like any name of 20 letters."""
+    """Keys have a digit and both cases; a text without one of these could be any name of 20 letters."""
     text = around.format(key)
     mixed = (
         any(c.isdigit() for c in key)

@@ -24,7 +24,7 @@ def test_small_pages_share_the_room_and_give_it_back() -> None:
             share.give_back()
 
 
-def test_a_page_that_finds_no_room_in_time_is_told_so_and_others_go_on() -> None:
+def test_a_page_that_gets_no_room_in_time_is_refused_and_others_go_on() -> None:
     room = Room(MOST)
     with room.share() as large, room.share() as other:
         large.take(10 * MOST)
@@ -38,7 +38,7 @@ def test_a_page_that_finds_no_room_in_time_is_told_so_and_others_go_on() -> None
 
 
 def test_a_large_page_takes_what_it_needs_although_all_others_fill_the_room() -> None:
-    """Else two of them, half read, would wait for each other."""
+    """Otherwise two of them, half read, would wait for each other."""
     room = Room(MOST)
     small = [Share(room) for _ in range(SHARE)]
     for share in small:
@@ -51,7 +51,7 @@ def test_a_large_page_takes_what_it_needs_although_all_others_fill_the_room() ->
             second.take(50, seconds=0)
 
 
-def test_what_a_large_page_took_while_it_was_small_counts_no_longer_against_the_others() -> None:
+def test_memory_that_a_large_page_took_while_it_was_small_no_longer_counts() -> None:
     room = Room(MOST)
     with room.share() as large:
         large.take(100)

@@ -1,4 +1,4 @@
-"""What the processes of one machine's fleet are told."""
+"""The environment of the processes of one machine's fleet."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from workers.machine.fleet import _environment
 from workers.settings.environment import load_settings
 
 
-def test_processes_that_run_elsewhere_find_what_was_named_from_here(
+def test_processes_in_another_directory_get_absolute_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What PagerDuty's statuses, bodies and keys mean, without a network."""
+"""The meaning of PagerDuty's statuses and bodies, and the form of keys, without a network."""
 
 import json
 import traceback
@@ -155,14 +155,14 @@ def test_words_of_any_body_are_one_short_line_without_the_key(body: bytes) -> No
     assert KEY not in words
 
 
-def test_a_body_nested_without_end_is_no_trouble() -> None:
+def test_a_deeply_nested_body_is_described_too() -> None:
     data: object = "deep"
     for _ in range(100):
         data = {"error": [data]}
     assert words_of(response(400), json.dumps(data).encode(), KEY) == ""
 
 
-def test_an_error_page_that_echoes_the_key_does_not_carry_it_on() -> None:
+def test_an_error_page_that_repeats_the_key_is_kept_without_it() -> None:
     body = b'{"error": "no such key ' + KEY.encode() + b'"}'
     assert KEY not in repr(reply_to(response(400, body), body, KEY))
 
@@ -230,16 +230,14 @@ def test_keys_of_every_known_form_are_plausible(key: str) -> None:
         ("x" * 201, "too long"),
     ],
 )
-def test_what_cannot_be_a_key_is_refused_in_words_that_do_not_repeat_it(
-    text: str, complaint: str
-) -> None:
+def test_text_that_cannot_be_a_key_is_refused_and_not_repeated(text: str, complaint: str) -> None:
     with pytest.raises(UsageFault, match=complaint) as refused:
         plausible_key(text)
     assert not text.strip() or text not in str(refused.value)
 
 
 class Recorder(httpx.BaseTransport):
-    """Stands where the network would be."""
+    """Takes the place of the network."""
 
     def __init__(self) -> None:
         self.sent: list[httpx.Request] = []
@@ -335,5 +333,5 @@ def test_a_proxy_that_nobody_can_use_is_a_sentence_without_its_password(
         (Reply(Outcome.RETRY, words="ReadTimeout", timed_out=True), "no answer, ReadTimeout"),
     ],
 )  # fmt: skip
-def test_the_gist_of_a_reply_is_what_a_support_asks_for(reply: Reply, gist: str) -> None:
+def test_the_gist_of_a_reply_is_a_line_for_pagerdutys_support(reply: Reply, gist: str) -> None:
     assert reply.gist == gist

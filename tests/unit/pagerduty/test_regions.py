@@ -18,7 +18,7 @@ def failing(gate: RegionGate, region: str, times: int = 20) -> None:
 
 @contextmanager
 def held(gate: RegionGate, region: str, count: int) -> Iterator[list[bool]]:
-    """Hold as many slots as are given out of *count* asked for; give what each was told."""
+    """Ask for *count* slots, and hold those that are given; give each of the answers."""
     with ExitStack() as stack:
         yield [stack.enter_context(gate.slot(region)) for _ in range(count)]
 
@@ -43,7 +43,7 @@ def test_other_regions_go_on_as_before() -> None:
         assert all(told)
 
 
-def test_slots_taken_while_all_was_well_count_too() -> None:
+def test_slots_taken_before_the_region_failed_count_too() -> None:
     gate = RegionGate(8)
     with held(gate, "us", 6) as told:
         assert all(told)
@@ -94,7 +94,7 @@ def test_a_slot_is_given_back_whatever_happens_in_it() -> None:
 
 
 @given(st.lists(st.sampled_from(["enter", "leave", "time-out", "answer"]), max_size=80))
-def test_whatever_comes_a_slot_is_free_again_once_all_are_left(steps: list[str]) -> None:
+def test_after_any_steps_a_slot_is_free_again_when_all_are_left(steps: list[str]) -> None:
     gate, inside = RegionGate(8), []
     for step in steps:
         if step == "enter":
@@ -111,7 +111,7 @@ def test_whatever_comes_a_slot_is_free_again_once_all_are_left(steps: list[str])
         assert told == [True, True, False]
 
 
-def test_threads_never_get_more_than_there_is() -> None:
+def test_threads_together_never_get_more_than_the_share() -> None:
     gate = RegionGate(16)
     failing(gate, "us")
     inside, most = [], 0

@@ -1,4 +1,4 @@
-"""How a log line reads, and that no secret is in it."""
+"""The form of a log line, which holds no secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = "u+AbCdEfGhIjKlMnOp12"
 
 
 def logged(formatter: logging.Formatter, message: str, *args: Any, **extra: Any) -> str:
-    """Return the line of a log record with an error in it, made as the logging module does."""
+    """Return the line for a record with an error, formatted as the logging module does it."""
     try:
         raise ValueError(f"no: {KEY}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is documented is what the processes can show."""
+"""The documented metrics are the ones that processes can show."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which records are worth a report, and what groups them."""
+"""Which log records are reported, and how they are grouped."""
 
 import logging
 import sys
@@ -20,7 +20,7 @@ OUR_LOGGER, FOREIGN_LOGGER = "pagetrail.fetch", "celery.worker.consumer.consumer
 def record(
     error: BaseException | None = None, name: str = OUR_LOGGER, words: str = "page failed"
 ) -> logging.LogRecord:
-    """Return an error as it is logged, raised here if *error* was not raised before."""
+    """Return a log record of *error*, which is raised here if it was not raised before."""
     info = None
     if error:
         try:
@@ -54,7 +54,7 @@ def raised(call: Callable[[], object]) -> BaseException:
         (record(RedisUnreachable("Redis went away.")), False),
     ],
 )
-def test_a_person_hears_of_faults_and_not_of_a_redis_that_is_away(
+def test_faults_are_reported_and_an_absent_redis_is_not(
     logged: logging.LogRecord, worth: bool
 ) -> None:
     assert Worth().filter(logged) is worth

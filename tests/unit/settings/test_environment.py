@@ -29,7 +29,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def refusal() -> str:
-    """Load, expecting a fault; return its sentence, having looked at everything it carries."""
+    """Return the sentence of the fault that loading raises; check that its traceback holds no secret."""
     with pytest.raises(SettingsFault) as caught:
         load_settings()
     sentence = str(caught.value)
@@ -39,8 +39,8 @@ def refusal() -> str:
     return sentence
 
 
-def test_nothing_set_is_a_working_machine_of_its_own(tmp_path: Path) -> None:
-    """Without a variable everything lives in .pagetrail of the current directory."""
+def test_without_any_setting_one_machine_works_by_itself(tmp_path: Path) -> None:
+    """Everything is then kept in .pagetrail of the current directory."""
     settings = load_settings()
     assert settings.data_dir == tmp_path / ".pagetrail"
     assert settings.storage_url_or_default == (tmp_path / ".pagetrail/artifacts").as_uri()
@@ -81,7 +81,7 @@ def test_every_setting_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose files pass variables on that nobody has set."""
+    """Compose files pass on variables that nobody has set."""
     monkeypatch.setenv("PAGETRAIL_REDIS_URL", "")
     monkeypatch.setenv("PAGETRAIL_LANES_MAX", "")
     assert load_settings().redis_url is None
@@ -89,7 +89,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_settings_do_not_change() -> None:
-    """Nobody changes a setting under somebody else."""
+    """No part of a process can change a setting for the others."""
     with pytest.raises(ValidationError):
         load_settings().lanes_max = 3
 
@@ -159,7 +159,7 @@ def test_settings_that_contradict_each_other_are_refused(
 
 
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting that would be ignored is named with the one that was meant."""
+    """The sentence names the variable and the setting that was probably meant."""
     monkeypatch.setenv("PAGETRAIL_VAULT_KEY", PASSWORD)
     assert "PAGETRAIL_VAULT_KEY isn't a setting: did you mean PAGETRAIL_VAULT_KEYS?" in refusal()
 
@@ -179,7 +179,7 @@ def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_the_usual_secrets_directory_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """/run/secrets, where containers have it, needs no variable."""
+    """/run/secrets, the usual place in containers, needs no variable."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run/pagetrail_lanes_max").write_text("7")
     monkeypatch.setattr("workers.settings.secret_files.DEFAULT_DIR", tmp_path / "run")
@@ -187,7 +187,7 @@ def test_the_usual_secrets_directory_is_found(
 
 
 def test_a_missing_secrets_directory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory that was named has to be there."""
+    """A directory that a variable names must exist."""
     monkeypatch.setenv("PAGETRAIL_SECRETS_DIR", "/no/such/directory")
     assert "PAGETRAIL_SECRETS_DIR must be a directory that can be read" in refusal()
 
@@ -195,7 +195,7 @@ def test_a_missing_secrets_directory_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_secret_files_that_cannot_be_used_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A file without permission, of no text, or a directory in its place stops the start."""
+    """A file without permission, a file that is not text, or a directory in its place stops the start."""
     secret = tmp_path / "secrets/pagetrail_redis_url"
     secret.parent.mkdir()
     monkeypatch.setenv("PAGETRAIL_SECRETS_DIR", str(secret.parent))
@@ -223,7 +223,7 @@ def test_no_representation_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
     assert keys not in shown
 
 
-def test_the_embedded_redis_is_found_where_it_says(tmp_path: Path) -> None:
+def test_the_embedded_redis_is_found_by_the_file_with_its_url(tmp_path: Path) -> None:
     """Every command with the same data directory finds the fleet's Redis."""
     settings = load_settings()
     with pytest.raises(RedisUnreachable, match="run `pagetrail up`"):
@@ -253,7 +253,7 @@ def test_the_vault_key_is_made_on_first_use(tmp_path: Path) -> None:
 
 
 def test_the_file_of_the_vault_key_takes_a_new_key_before_the_old_one(tmp_path: Path) -> None:
-    """A key is changed there as in the variable, without a pause."""
+    """So the key can be changed in the file as in the variable, without a pause."""
     settings = load_settings()
     [old] = settings.vault_keys_or_file()
     new = generate_key()
@@ -262,7 +262,7 @@ def test_the_file_of_the_vault_key_takes_a_new_key_before_the_old_one(tmp_path: 
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
-def test_an_unwritable_data_directory_is_told(
+def test_an_unwritable_data_directory_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, below: str
 ) -> None:
     """The sentence names the variable to change."""
@@ -273,7 +273,7 @@ def test_an_unwritable_data_directory_is_told(
         settings.vault_keys_or_file()
 
 
-def test_a_file_in_place_of_the_data_directory_is_told(
+def test_a_file_in_place_of_the_data_directory_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A file can't be the data directory."""

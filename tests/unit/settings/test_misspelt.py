@@ -17,8 +17,8 @@ KNOWN = ["APP_REDIS_URL", "APP_REDIS_SERVER", "APP_STORAGE_URL", "APP_VAULT_KEYS
         ("APP_REDIS_URL_FILE", "APP_REDIS_URL"),
     ],
 )
-def test_what_is_nearly_a_setting_is_found(variable: str, meant: str) -> None:
-    """Swapped letters, a forgotten one, and words too many or too few are noticed."""
+def test_a_name_that_is_nearly_a_setting_is_found(variable: str, meant: str) -> None:
+    """Swapped or missing letters, and extra or missing words are noticed."""
     assert misspelt([variable, *KNOWN], KNOWN, "APP_") == (variable, meant)
 
 
@@ -37,6 +37,6 @@ def test_what_is_nearly_a_setting_is_found(variable: str, meant: str) -> None:
         "APP_REDIS_URL_PORT_6379_TCP_PROTO",
     ],
 )
-def test_what_resembles_no_setting_is_left_alone(variable: str) -> None:
-    """Settings themselves, newer ones, other programs' and Kubernetes' links are fine."""
+def test_other_names_are_left_alone(variable: str) -> None:
+    """Settings, newer settings, and variables of other programs and of Kubernetes are accepted."""
     assert misspelt([variable], KNOWN, "APP_") is None

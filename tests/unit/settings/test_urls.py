@@ -43,7 +43,7 @@ def test_regions_are_https_or_loopback(url: str, kept: str) -> None:
     ],
 )
 def test_other_regions_are_refused(url: str, reason: str) -> None:
-    """The reason is named and repeats nothing of the URL."""
+    """The error gives the reason and repeats nothing of the URL."""
     with pytest.raises(ValueError, match=reason) as caught:
         urls.check_regions({"us": url})
     assert "secret" not in str(caught.value)
@@ -53,7 +53,7 @@ def test_other_regions_are_refused(url: str, reason: str) -> None:
     "regions", [{}, {"": "https://a"}, {"US": "https://a"}, {"a b": "https://a"}]
 )
 def test_regions_have_plain_names(regions: dict[str, str]) -> None:
-    """There is a region, and its name can be typed."""
+    """At least one region is needed, and its name must be easy to type."""
     with pytest.raises(ValueError, match="region"):
         urls.check_regions(regions)
 

@@ -1,4 +1,4 @@
-"""Sealed secrets open with their key and their owner only, and show nothing on the way."""
+"""Sealed secrets open only with their key and for their owner."""
 
 import base64
 import os
@@ -18,7 +18,7 @@ OWNER = "acme/main"
 
 
 @given(st.text(), st.text())
-def test_what_was_sealed_opens(secret: str, owner: str) -> None:
+def test_a_sealed_secret_opens(secret: str, owner: str) -> None:
     """Any text comes back for any owner, and the sealed text doesn't show it."""
     vault = Vault([generate_key()])
     sealed = vault.seal(secret, owner)
@@ -28,7 +28,7 @@ def test_what_was_sealed_opens(secret: str, owner: str) -> None:
 
 
 def test_sealing_twice_gives_two_texts() -> None:
-    """Equal keys of two sources can't be seen to be equal."""
+    """The sealed texts don't show that two sources have the same key."""
     vault = Vault([generate_key()])
     assert vault.seal(SECRET, OWNER) != vault.seal(SECRET, OWNER)
 
@@ -46,7 +46,7 @@ def test_the_first_key_seals_and_all_open() -> None:
 
 
 def test_a_missing_vault_key_is_named_by_its_id() -> None:
-    """Another fleet's vault key is told apart from a changed text."""
+    """So the key of another fleet is not mistaken for a changed text."""
     sealed = Vault([generate_key()]).seal(SECRET, OWNER)
     with pytest.raises(VaultFault, match="add it to PAGETRAIL_VAULT_KEYS") as caught:
         Vault([generate_key()]).open(sealed, OWNER)
@@ -77,8 +77,8 @@ def test_every_changed_byte_is_noticed() -> None:
 @pytest.mark.parametrize(
     "sealed", ["", "v1", "v1..", "v2.x.AAAA", "v1.x.AAAA", "v1.x.%%%", "v1.x.é", SECRET]
 )
-def test_what_is_no_sealed_text_is_a_fault(sealed: str) -> None:
-    """Anything else in the registry is told, and not repeated."""
+def test_any_other_text_is_a_fault(sealed: str) -> None:
+    """The sentence says that it isn't a sealed text, and doesn't repeat it."""
     with pytest.raises(VaultFault, match="not a sealed text") as caught:
         Vault([generate_key()]).open(sealed, OWNER)
     assert SECRET not in str(caught.value)
@@ -94,21 +94,21 @@ def test_what_is_no_sealed_text_is_a_fault(sealed: str) -> None:
         base64.urlsafe_b64encode(bytes(32)).decode()[:-1],
     ],
 )
-def test_a_bad_vault_key_is_refused_unseen(key: str) -> None:
-    """The fault says which one it is by its place."""
+def test_a_bad_vault_key_is_refused_without_being_shown(key: str) -> None:
+    """The sentence names the key by its position."""
     with pytest.raises(VaultFault, match="Vault key 2 is not 32 bytes") as caught:
         Vault([generate_key(), key])
     assert len(key) < 6 or key not in str(caught.value)
 
 
 def test_a_vault_needs_a_key() -> None:
-    """No key is not a key of nothing."""
+    """An empty list of keys is refused."""
     with pytest.raises(VaultFault, match="no key"):
         Vault([])
 
 
 def test_no_representation_shows_a_key() -> None:
-    """Logs and tracebacks see key ids at most."""
+    """Logs and tracebacks show key ids at most."""
     key = generate_key()
     vault = Vault([key])
     assert key not in repr(vault) + str(vault) + repr(vars(vault))
@@ -128,7 +128,7 @@ def test_the_key_file_is_made_once_and_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o606])
 def test_an_open_key_file_is_refused(tmp_path: Path, mode: int) -> None:
-    """A vault key that others could have read is not used in silence."""
+    """A vault key that other users could have read is refused with a sentence."""
     path = tmp_path / "vault.key"
     key = key_in_file(path)
     path.chmod(mode)
@@ -137,7 +137,7 @@ def test_an_open_key_file_is_refused(tmp_path: Path, mode: int) -> None:
     assert key not in str(caught.value)
 
 
-def test_an_unreadable_key_file_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_key_file_is_refused(tmp_path: Path) -> None:
     """A key file of another user, or one that isn't text, leads to one sentence."""
     path = tmp_path / "vault.key"
     key_in_file(path)

@@ -1,4 +1,4 @@
-"""The limiter's law, one sentence at a time, on a clock the test sets."""
+"""The limiter's law, one sentence at a time, on a clock that the test sets."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +18,7 @@ MINUTE = 60.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said of its limit."""
+    """The limit headers of a server."""
 
     status: int | None = 200
     limit: int | None = None
@@ -52,7 +52,7 @@ class Desk:
         return self
 
     def take(self, share: float = 0.1) -> int:
-        """Return how many requests are granted at this very moment, all of them taken."""
+        """Take all requests that are granted at this moment, and return their number."""
         return next(taken for taken in count() if not self.reserve(share, patience=0).granted)
 
 
@@ -312,7 +312,7 @@ def of_class(desk: Desk, patience: float = 0) -> Permit:
 def test_a_class_that_is_refused_leaves_the_main_budget_alone(
     desk: Desk, said: tuple[int | None, ...]
 ) -> None:
-    """With the headers of its own limit, or without any."""
+    """The refusal has the headers of the class's limit, or no headers."""
     desk.seeded()
     desk.answer(of_class(desk), *said)
     used = desk.limiter.state("b", reserve_share=0).used
@@ -334,7 +334,7 @@ def test_a_request_of_a_class_counts_in_both_budgets(desk: Desk) -> None:
 
 
 def test_an_answer_with_the_headers_of_the_main_limit_teaches_that_one(desk: Desk) -> None:
-    """The headers are those of the limit that is nearest to being hit."""
+    """The server shows the headers of the limit that is nearest to being hit."""
     desk.seeded()
     desk.answer(of_class(desk), 200, 120, 119, 60)
     desk.answer(of_class(desk), 200, 960, 950, 60)
@@ -350,7 +350,7 @@ def test_an_answer_with_the_headers_of_the_main_limit_teaches_that_one(desk: Des
 def test_a_class_and_the_rest_use_both_limits_whole_without_a_refusal(
     desk: Desk, shape: Literal["fixed", "sliding"]
 ) -> None:
-    """Of a server that shows the nearer of two limits, three minutes long."""
+    """The server shows the nearer of its two limits, for three minutes."""
     limits, key, sent = Limits(MINUTE), KeySpec("key", oncalls_limit=60), Counter[str]()
     ends = desk.now + 3 * MINUTE
     while desk.now < ends:
@@ -419,7 +419,7 @@ def test_what_a_budget_remembers_ends_by_itself(desk: Desk, redis: Redis) -> Non
 
 
 def foreign_minute(desk: Desk) -> None:
-    """Send one request every two seconds for a minute in which others send 290."""
+    """Send one request every two seconds for a minute; other programs send 290 meanwhile."""
     for turn in range(30):
         used = turn + 1 + 290 * turn // 29
         desk.answer(desk.reserve(), 201, 400, 400 - used, 60 - 2 * turn)
@@ -438,7 +438,7 @@ def test_what_others_sent_in_a_window_is_expected_in_the_next_one_only(desk: Des
 
 
 def used_up_by_others(desk: Desk, *, ours: int) -> float:
-    """Let others use up in a moment what we left of a minute; return how long that keeps us."""
+    """Let others use up the rest of a minute at once; return how long we then wait."""
     desk.seeded(reset=30)
     permits = [desk.reserve() for _ in range(ours - 1)]
     desk.answer(permits[-1], 429, 960, 0, 30)
@@ -454,7 +454,7 @@ def used_up_by_others(desk: Desk, *, ours: int) -> float:
 def test_a_minute_that_others_used_up_does_not_cost_the_next_one(
     desk: Desk, ours: int, most: float
 ) -> None:
-    """They are expected again, but never so many that we could not see whether they come."""
+    """They are expected again, but some requests are left to us, to see whether the others come back."""
     assert used_up_by_others(desk, ours=ours) <= most
     state = desk.limiter.state("b", reserve_share=0)
     assert (state.foreign, state.ceiling, state.paused_seconds) == (840, 71, 0)
@@ -485,14 +485,14 @@ def test_others_who_do_not_come_back_are_expected_for_a_quarter_of_the_minute(de
 
 
 def test_nobody_waits_longer_than_foreign_use_is_expected(desk: Desk) -> None:
-    """Not even if the new window's first answer says nothing of it."""
+    """This holds even if the new window's first answer says nothing about it."""
     desk.seeded(reset=30)
     turns = desk.now + 30
     desk.answer(desk.reserve(), 429, 960, 0, 30)
     while not (permit := desk.reserve()).granted:
         desk.now += permit.retry_after_seconds
     desk.answer(permit, 503)
-    desk.now = turns + 30  # what was sent before the turn has left the window
+    desk.now = turns + 30  # requests from before the turn have left the window
     desk.take()
     assert desk.limiter.state("b", reserve_share=0).ceiling == 71
     assert desk.now + desk.reserve(patience=0.01).retry_after_seconds == turns + MINUTE

@@ -1,4 +1,4 @@
-"""What is remembered for a moment."""
+"""Answers that are remembered for a moment."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ def test_an_answer_is_remembered_for_its_seconds_and_not_longer(
     assert memory.get("a") == 3
 
 
-def test_what_is_forgotten_is_asked_again() -> None:
+def test_a_forgotten_answer_is_asked_for_again() -> None:
     asked: list[str] = []
     memory = Recent(lambda key: asked.append(key) or len(asked), 60.0)
     memory.get("a")

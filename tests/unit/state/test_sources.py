@@ -94,7 +94,7 @@ def test_a_disconnected_source_has_a_document_too() -> None:
     assert Source.from_json(bare.to_json()) == bare
 
 
-def test_a_document_tells_since_when_a_source_is_held() -> None:
+def test_a_document_says_since_when_a_source_is_held() -> None:
     held = replace(SOURCE, held_since=WHEN, retention_months=24)
     assert Source.from_json(held.to_json()) == held
 
@@ -108,7 +108,7 @@ def test_a_document_keeps_what_a_newer_version_added() -> None:
 
 
 def test_a_state_that_only_a_newer_version_knows_is_a_pause_and_is_kept() -> None:
-    """A worker that can't read a source gives up its pages; a change of something else keeps the state."""
+    """A worker that can't read a source gives up its pages; a change of another field keeps the state."""
     document = orjson.loads(SOURCE.to_json()) | {"state": "sleeping"}
     known = Source.from_json(orjson.dumps(document))
     assert known.state is SourceState.PAUSED

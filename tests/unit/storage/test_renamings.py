@@ -1,4 +1,4 @@
-"""What a chain of confirmed renamings says."""
+"""Chains of confirmed renamings."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
