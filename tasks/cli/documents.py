@@ -1,4 +1,4 @@
-"""The documents that commands print with --json: one structure each, with its members in order.
+"""The documents about sources, runs and the fleet that commands print with --json.
 
 A document that begins with the members of another one inherits them, and is made from its `vars`.
 That is why these classes have no slots.

@@ -15,6 +15,7 @@ from workers.errors import Fault, UsageFault
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _WIDTH_ELSEWHERE = 10_000  # columns of an output that is not a terminal, so that nothing is cut
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -55,10 +56,9 @@ def plain(text: object) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under column titles. A title that begins with `#` aligns its column to the right."""
-    from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    shown = grid()
     for title in columns:
         number = title.startswith("#")
         shown.add_column(title.lstrip("#"), justify="right" if number else "left", overflow="fold")
@@ -69,6 +69,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         ours.print(shown)
     for line in made.get().splitlines():
         click.echo(line.rstrip())  # rich fills every cell of the last column with spaces
+
+
+def grid() -> Table:
+    """Return an empty table without lines, as commands show tables."""
+    from rich.table import Table
+
+    return Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:

@@ -116,10 +116,9 @@ def _needy(rows: Sequence[Row]) -> str:
 
 
 def _table(view: View, rows: Sequence[Row], width: int | None) -> RenderableType:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = output.grid()
     table.add_column("SOURCE", no_wrap=True, max_width=width and width // 4)
     table.add_column("DOING")  # the column that shrinks
     table.add_column("LAST RUN", no_wrap=True)

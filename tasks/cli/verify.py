@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from datetime import datetime
 
 import click
 
@@ -41,6 +41,18 @@ def verify(source: str, run: str | None, as_json: bool) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowedRenaming:
+    """A change of the account's subdomain, and the first run after it."""
+
+    run: str
+    old: str
+    new: str
+    at: datetime
+    by: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     """The outcome of a verification, as --json prints it."""
 
@@ -49,7 +61,7 @@ class Verified:
     objects: int
     differences: list[Difference]
     purged: list[Purge]
-    renamed: list[dict[str, Any]]  # each run, with the members of its renaming
+    renamed: list[FollowedRenaming]
 
 
 def _verified(report: Report) -> Verified:
@@ -59,7 +71,7 @@ def _verified(report: Report) -> Verified:
         report.objects,
         report.differences,
         report.purged,
-        [{"run": run, **asdict(each)} for run, each in report.renamed],
+        [FollowedRenaming(run, **asdict(each)) for run, each in report.renamed],
     )
 
 

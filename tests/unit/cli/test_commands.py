@@ -110,7 +110,7 @@ def test_wrong_usage_is_one_sentence_and_exit_2(capsys: Captured, arguments: lis
         ),
     ],
 )
-def test_a_guess_at_what_was_meant_reads_as_a_question(
+def test_a_suggestion_reads_as_a_question(
     capsys: Captured, arguments: list[str], sentence: str
 ) -> None:
     assert perform(arguments) == 2
@@ -146,7 +146,7 @@ def test_an_event_is_a_line_with_values_as_json_has_them(
 
 
 def test_neither_help_nor_wrong_usage_waits_for_the_redis_library() -> None:
-    """It takes longer to import than all else, and Ctrl-C meanwhile would be a traceback."""
+    """Its import takes the longest, and Ctrl-C during it would print a traceback."""
     script = (
         "import sys, tasks.cli; codes = [tasks.cli.perform([each]) for each in ('--help', 'none')]; "
         "sys.exit(codes != [0, 2] or 'redis' in sys.modules)"
@@ -171,7 +171,7 @@ def test_an_interrupted_purge_says_how_it_goes_on(
     assert "`pagetrail source purge acme/main` erases the rest" in err
 
 
-def test_each_command_says_what_it_takes_without_a_run(capsys: Captured) -> None:
+def test_help_names_the_default_of_run(capsys: Captured) -> None:
     for arguments, default in [
         (["run", "show"], "the newest"),
         (["run", "cancel"], "the open one"),
@@ -197,7 +197,7 @@ def test_a_command_alone_shows_its_help(capsys: Captured) -> None:
         (ConnectionResetError("secret"), 1, "unexpected"),
     ],
 )
-def test_whatever_goes_wrong_is_one_sentence(
+def test_every_failure_is_one_sentence(
     capsys: Captured,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: pytest.TempPathFactory,
@@ -217,10 +217,10 @@ def test_whatever_goes_wrong_is_one_sentence(
     assert "secret" not in err
 
 
-def test_what_is_written_of_the_unexpected_holds_no_secret(
+def test_the_traceback_of_an_unexpected_error_has_no_secret(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Neither in the log nor, where there can be none, on the terminal."""
+    """Neither the log has one nor, if there is no log, the terminal."""
 
     def fail(*_: object) -> None:
         raise ValueError("redis://:hunter2@127.0.0.1 and Token token=u+Abcdefghijklmno1_x")
@@ -245,7 +245,7 @@ def test_a_shell_gets_its_completion_script(capsys: Captured, shell: str) -> Non
 @pytest.mark.parametrize(
     ("typed", "fault"), [("acme/main", None), ("acme/other", Fault), ("", Fault), ("y", Fault)]
 )
-def test_what_can_not_be_undone_wants_the_name_typed(
+def test_an_irreversible_command_asks_for_the_name(
     monkeypatch: pytest.MonkeyPatch, typed: str, fault: type[Fault] | None
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -254,14 +254,14 @@ def test_what_can_not_be_undone_wants_the_name_typed(
         output.confirm_name("It goes.", "acme/main", yes=False)
 
 
-def test_where_nobody_can_type_it_has_to_be_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_a_confirmation_needs_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     output.confirm_name("It goes.", "acme/main", yes=True)
     with pytest.raises(UsageFault, match="--yes"):
         output.confirm_name("It goes.", "acme/main", yes=False)
 
 
-def test_words_from_outside_cannot_command_the_terminal(capsys: Captured) -> None:
+def test_text_from_outside_cannot_control_the_terminal(capsys: Captured) -> None:
     output.say("a\x1b[2Jb\nc\u202ed")
     assert capsys.readouterr().err == "a\ufffd[2Jb c\ufffdd\n"
     output.table(("NAME",), [("[bold]x[/bold]\x1b]0;t\x07",)])
@@ -286,7 +286,7 @@ def test_a_size_is_short(count: int, text: str) -> None:
 
 
 class Finalized:
-    """Is told to end while it is finalized, which no exception leaves."""
+    """Gets a signal in its finalizer, whose exceptions Python drops."""
 
     def __init__(self, number: signal.Signals) -> None:
         self._number = number
@@ -297,7 +297,7 @@ class Finalized:
 
 
 def test_a_signal_that_a_finalizer_swallows_ends_the_fleet_all_the_same() -> None:
-    """`up`, which ignores further signals, could not be ended any more."""
+    """Otherwise nothing could end `up`, because it ignores later signals."""
     told: list[str] = []
     with until_signalled():
         Finalized(signal.SIGTERM)

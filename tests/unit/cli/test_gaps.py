@@ -1,4 +1,4 @@
-"""What a person is told of the gaps in a run."""
+"""The sentences about the gaps of a run."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ def told(**gaps: Any) -> list[str]:
     return list(sentences({"schedules": replace(WHOLE, **gaps)}))
 
 
-def test_of_what_is_whole_nothing_is_said() -> None:
+def test_a_resource_without_gaps_gets_no_sentence() -> None:
     assert told() == []
 
 
@@ -40,14 +40,14 @@ def test_a_list_that_the_plan_lacks_is_named_unless_the_state_says_so() -> None:
     ("reason", "words"), [("retention", "PagerDuty had deleted it"), ("backlog", "later runs"), ("unread", "")]
 )  # fmt: skip
 def test_a_period_that_nothing_proves_is_named_with_its_reason(reason: str, words: str) -> None:
-    """What merely failed shows by the state and reason of its resource."""
+    """The state and reason of a resource already show a plain failure."""
     gap = Gap("2024-01-01T00:00:00Z", "2025-12-01T00:00:00Z", reason)
     said = told(outside=[gap])
     assert len(said) == bool(words)
     assert all(words in each and "2024-01-01" in each and "2025-12-01" in each for each in said)
 
 
-def test_records_that_vanished_are_named_and_of_many_the_first_five() -> None:
+def test_the_first_five_vanished_records_are_named() -> None:
     [sentence] = told(vanished=[f"P{n}" for n in range(7)])
     assert "P0, P1, P2, P3, P4 and 2 more" in sentence
     assert "P5" not in sentence

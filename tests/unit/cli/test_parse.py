@@ -1,4 +1,4 @@
-"""What a person types becomes a value, or one sentence that says what would be right."""
+"""Typed text becomes a value, or one sentence that says how to write it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The screen of `pagetrail status`, whatever the terminal and however many sources."""
+"""The screen of `pagetrail status`, for any terminal and any number of sources."""
 
 import io
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_a_thousand_sources_fit_the_screen_the_worst_first(size: tuple[int, int]
     assert " 990 idle" in text.replace("\n", " ")
 
 
-def test_a_trouble_is_told_in_its_own_words_as_far_as_they_fit() -> None:
+def test_a_trouble_is_shown_in_its_own_words_as_far_as_they_fit() -> None:
     sentence = (
         "acme/main/runs/00000002/plan.json is missing, so run 00000002 can't go on: restore it."
     )
@@ -86,7 +86,7 @@ def test_a_trouble_is_told_in_its_own_words_as_far_as_they_fit() -> None:
     assert "idle, trouble: acme/main/runs/" in shown(view, (80, 24))
 
 
-def test_what_is_no_terminal_gets_every_source_uncut_and_nothing_but_text() -> None:
+def test_without_a_terminal_every_source_is_shown_uncut_as_plain_text() -> None:
     text = shown(seen(census(MANY), NOW, 90))
     assert sum(line.startswith("customer-") for line in text.splitlines()) == len(MANY)
     assert "more" not in text
@@ -133,7 +133,7 @@ def test_a_refused_key_is_told_once_whether_it_suspended_the_run_or_ended_it() -
     assert text.count("key refused") == 2
 
 
-def test_what_needs_a_person_is_told_beside_what_a_source_is_doing() -> None:
+def test_concerns_are_shown_beside_the_activity() -> None:
     old = replace(DAILY, id="a/b", keyed_at=NOW - timedelta(days=91))
     found = sight("a/b", Activity.READING, source=old, forecast=None)
     view = seen(census([found]), NOW, 90)
@@ -141,8 +141,8 @@ def test_what_needs_a_person_is_told_beside_what_a_source_is_doing() -> None:
     assert "reading, rotation due" in shown(view, (80, 24))
 
 
-def test_an_emptied_redis_is_not_taken_for_a_fleet_without_sources() -> None:
-    """Who looks at the wrong moment must not think that nothing was ever connected."""
+def test_an_emptied_redis_does_not_look_like_a_fleet_without_sources() -> None:
+    """A person must not think that nothing was ever connected."""
     assert "There is no source yet" in shown(View(census([]), NOW, []))
     lost = shown(View(census([], lost="it evicted pagetrail:sources"), NOW, []))
     assert "There is no source yet" not in lost
@@ -150,5 +150,5 @@ def test_an_emptied_redis_is_not_taken_for_a_fleet_without_sources() -> None:
     assert "`pagetrail recover`" in lost
 
 
-def test_what_to_change_in_redis_is_shown() -> None:
+def test_advice_about_redis_is_shown() -> None:
     assert "Set it so." in shown(View(census([], warning="Set it so."), NOW, []))

@@ -1,4 +1,4 @@
-"""A csv opens in a spreadsheet as what it says: no cell runs, none is too long, and what is cut says so."""
+"""A spreadsheet shows the cells of a csv as text: none runs, none is too long, and cut text says so."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ nasty = st.text(alphabet=[*"=+-@'\"; ,\t\r\n a1", "\uff1d", "\u00a0", *BLANK], m
 
 
 def runs(cell: str) -> bool:
-    """Whether a program that drops what can't be seen would find a formula."""
+    """Whether a program that skips invisible characters would find a formula."""
     seen = cell.strip().strip(BLANK + " \t\r\n")
     return unicodedata.normalize("NFKC", seen[:1]) in tuple(FORMULA)
 
@@ -88,7 +88,7 @@ def test_a_field_name_is_a_cell_like_any_other() -> None:
 
 
 @pytest.mark.parametrize("character", ["a", "\n", "\u00e9", "\U0001f600", "'", "="])
-def test_a_cell_holds_what_a_spreadsheet_holds_and_says_that_it_was_cut(character: str) -> None:
+def test_a_long_cell_is_cut_to_the_limit_and_says_so(character: str) -> None:
     """Excel counts UTF-16 units; PagerDuty's records reach 270,000 characters."""
     sheet = Sheet()
     cell = sheet.cell("body", character * 270_000)
@@ -103,7 +103,7 @@ def test_the_longest_cell_that_fits_is_whole() -> None:
     assert sheet.remarks == ()
 
 
-def test_what_a_spreadsheet_would_not_show_is_named_once_a_column() -> None:
+def test_cut_text_is_named_once_per_column() -> None:
     sheet = Sheet()
     for _ in range(3):
         sheet.cell("body", "a" * 40_000)

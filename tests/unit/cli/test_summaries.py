@@ -50,7 +50,7 @@ def test_runs_that_belong_together_are_summed_and_the_worst_state_counts() -> No
     }
 
 
-def test_what_a_run_left_to_those_that_followed_is_made_up_by_the_last_of_them() -> None:
+def test_the_last_run_makes_up_for_the_backlog_of_earlier_runs() -> None:
     left = outcome("1", "partial", "backlog", incidents=("partial", 9), teams=("complete", 1))
     done = outcome("2", "complete", incidents=("complete", 3), teams=("complete", 1))
     told = summary([left, done])
