@@ -113,7 +113,7 @@ def account_from(data: Any, where: str = "account") -> AccountSpec:
     try:
         ZoneInfo(spec.time_zone)
     except (ZoneInfoNotFoundError, ValueError):
-        raise SpecError(f"{where}.time_zone {spec.time_zone!r} is no time zone.") from None
+        raise SpecError(f"{where}.time_zone {spec.time_zone!r} isn't a time zone.") from None
     return spec
 
 

@@ -132,7 +132,7 @@ def add_member(change: Change) -> Record:
             record = account.membership(team, user.number, change.live())
             members.add(record, change.now)
             return record
-    raise ChangeError("there is no user who could join a team.")
+    raise ChangeError("found no user who could join a team.")
 
 
 def remove_member(change: Change) -> Record:
@@ -250,7 +250,7 @@ class Churn:
     def __post_init__(self) -> None:
         """Check the operations and load the dice."""
         if unknown := set(self.operations) - set(CHANGES):
-            raise ChangeError(f"{min(unknown)} is no change.")
+            raise ChangeError(f"{min(unknown)} isn't a change.")
         self.dice = random.Random(f"churn/{self.seed}")
 
     def request(self) -> None:

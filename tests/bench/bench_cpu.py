@@ -1,7 +1,7 @@
-"""CPU per page of the workers, ledger, limiter and storage included, beside the official client's.
+"""Compares the workers' CPU per page with the official client's, including ledger, limiter and storage.
 
-Both read the same pages of 100 incidents from the same simulator in the same run. The client keeps
-nothing of what it reads; the workers seal it. `--pages N` makes it shorter.
+Both read the same pages of 100 incidents from the same simulator in the same run. The client stores
+nothing, and the workers seal the run. `--pages N` makes it shorter.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tests.bench.rig import (
 )
 from tests.simulator_process import SimulatorProcess
 
-PAGES_PER_SOURCE = 90  # below the cap: one window, every page full
+PAGES_PER_SOURCE = 90  # below the cap, so that one window has only full pages
 DAYS = 120
 OFFICIAL = "official-Key-0000000"
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Takes what the Sentry SDK sends, and counts it."""
+    """Accepts and counts what the Sentry SDK sends."""
 
     taken = 0
 
@@ -83,7 +83,7 @@ def main() -> None:
         system = system_seconds(*workers) - system
         operations = redis_of(fleet).info("stats")["total_commands_processed"] - operations
         pages = sum(stored_pages(fleet, source) for source in rest)
-        # Before and after: how fast a shared machine is changes within minutes.
+        # Before and after, because the speed of a shared machine changes within minutes.
         clients.append(official(simulator))
         client = sum(clients) / len(clients)
         report(
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def official(simulator: SimulatorProcess) -> float:
-    """Return the CPU seconds that the official client takes for a page, its start left out."""
+    """Return the CPU seconds per page of the official client, without its start."""
     argv = ["-m", "tests.bench.official_client", simulator.region("us"), OFFICIAL]
     _, idle, _ = timed([*argv, "0"])
     _, cpu, printed = timed([*argv, "5"])
@@ -116,7 +116,7 @@ def system_seconds(*processes: psutil.Process) -> float:
 
 
 def row(who: str, seconds: float, client: float) -> dict[str, object]:
-    """Return one line of the table: CPU seconds a page beside the client's."""
+    """Return one line of the table: CPU seconds per page, and relative to the client."""
     return {
         "who": who,
         "ms a page": seconds * 1e3,

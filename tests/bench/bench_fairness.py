@@ -1,6 +1,6 @@
 """Fifty tenants of 20 pages each: alone, beside a tenant of 100,000 pages, and while the other region hangs.
 
-Each case is a fleet of its own in the same run; what counts is the ratio of the tenants' completion times.
+Each case uses a separate fleet in the same run. The result is the ratio of the tenants' completion times.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tests.bench.crowd import begin, completion_seconds, parts_of, register
 from tests.bench.rig import USUAL, redis_of, report, rig
 
 SMALL, PAGES, BIG_PAGES = 50, 20, 100_000
-HANGING = 60  # sources of the other region, none of which is ever answered
+HANGING = 60  # sources of the other region, which never get an answer
 CASES = ALONE, BESIDE, HANGS = "alone", "beside the big one", "other region hangs"
 GOAL = 1.3
 TIMEOUT_SECONDS = float(USUAL["PAGETRAIL_REQUEST_TIMEOUT_SECONDS"])
-SERVED = 5  # records a page: many pages without much work
+SERVED = 5  # records per page: many pages without much work
 
 
 def accounts(case: str) -> list[dict[str, Any]]:
@@ -61,22 +61,22 @@ def far_keys() -> dict[str, str]:
 
 
 def run(case: str, workers: int) -> tuple[list[float], int]:
-    """Return the small tenants' completion times, and the most messages that waited on one queue."""
+    """Return the small tenants' completion times, and the largest number of messages that waited on one queue."""
     with rig(accounts(case), workers=workers) as (fleet, simulator):
         parts, client = parts_of(fleet), redis_of(fleet)
         register(parts, small_keys())
         if case == BESIDE:
             register(parts, BIG)
             begin(fleet, BIG)
-            time.sleep(10)  # its backlog is known and its lanes are full
+            time.sleep(10)  # wait until its backlog is known and its lanes are full
         if case == HANGS:
             register(parts, far_keys(), region="eu")
             client.hset(
                 "pagetrail:clocks", mapping=dict.fromkeys(far_keys(), 0)
-            )  # or each run would ask for the time first
+            )  # otherwise each run would ask for the time first
             simulator.fault("hang", account="far")
             begin(fleet, far_keys())
-            time.sleep(3 * TIMEOUT_SECONDS)  # every worker process knows by now
+            time.sleep(3 * TIMEOUT_SECONDS)  # by now every worker process has noticed
         begin(fleet, small_keys())
         longest = max(
             int(client.llen(f"pagetrail:{name}")) for name in ("plan", "fetch", "backfill", "seal")

@@ -1,7 +1,7 @@
-"""How much of PagerDuty's limit a source uses, and how many refusals it costs: real minutes, 960 requests each.
+"""Measures how much of PagerDuty's limit a source uses, and how many refusals this causes, in real time.
 
-Four sources, each with a key of its own, are read at the same time: with the usual reserve, with
-none, and each of the two again while somebody else uses the same key for 30 % of its limit.
+Four sources, each with its own key, are read at the same time: with the usual reserve, without one,
+and both again while somebody else uses the same key for 30 % of its limit.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ FOREIGN = 0.30
 TOOLS = 4
 LATENCY_SECONDS = 0.15
 PAUSE_SECONDS = TOOLS * 60 / (LIMIT * FOREIGN) - LATENCY_SECONDS
-SERVED = 2  # records a page: many small pages, so that the machine is not the bound
-CASES = {  # source: reserve, whether somebody else uses the key
+SERVED = 2  # records per page: many small pages, so that the machine isn't the limit
+CASES = {  # source -> reserve, and whether somebody else uses the key
     "reserve10/main": ("10%", False),
     "reserve0/main": ("0%", False),
     "shared0/main": ("0%", True),
@@ -32,7 +32,7 @@ CASES = {  # source: reserve, whether somebody else uses the key
 
 
 class Somebody(threading.Thread):
-    """One of the customer's own tools: it asks at random moments, come what may."""
+    """One of the customer's own tools, which sends requests at random moments, whatever happens."""
 
     def __init__(self, simulator: SimulatorProcess, key: str, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -84,7 +84,7 @@ def main() -> None:
             somebody.start()
         start(fleet, list(CASES))
         wait_for(lambda: all(requests(simulator, s) > 50 for s in CASES), "all sources are read")
-        time.sleep(60)  # until every budget has seen a whole minute
+        time.sleep(60)  # until every budget has lasted a whole minute
         began, before = time.monotonic(), {s: counts(simulator, s) for s in CASES}
         time.sleep(60 * options.minutes)
         minutes, after = (time.monotonic() - began) / 60, {s: counts(simulator, s) for s in CASES}
@@ -118,7 +118,7 @@ def requests(simulator: SimulatorProcess, source: str) -> int:
 
 
 def counts(simulator: SimulatorProcess, source: str) -> tuple[int, int]:
-    """Return the admitted and the refused requests of a source's key so far."""
+    """Return the numbers of admitted and refused requests of a source's key so far."""
     found = simulator.stats()["keys"][key_of(source)]
     refused = int(found.get("statuses", {}).get("429", 0))
     return int(found["requests"]) - refused, refused

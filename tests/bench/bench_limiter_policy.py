@@ -1,7 +1,7 @@
-"""Print what the limiter's law makes of a server whose windows it can't know.
+"""Prints how the limiter does against a server with unknown windows.
 
 The real script runs in a real Redis; only the clock is simulated, so half an hour takes seconds.
-Requests take 100-400 ms, half of it on the way there; the server says `reset` in whole seconds, and
+Requests take 100-400 ms, half of it on the way to the server. The server gives `reset` in whole seconds, and
 counts in fixed windows of unknown phase or over the last minute. Others send at random times.
 
     python -m tests.bench.bench_limiter_policy [minutes] [seeds]
@@ -58,7 +58,7 @@ class Server:
 
 @dataclass
 class Tally:
-    """When each answer came and its status."""
+    """The time and status of each answer."""
 
     answers: list[tuple[float, int]] = field(default_factory=list)
     foreign: list[tuple[float, int]] = field(default_factory=list)
@@ -135,7 +135,7 @@ def per_thousand(answers: list[tuple[float, int]]) -> float:
 
 
 def steady(redis: Redis, case: Case, minutes: int, seeds: int) -> dict[str, float]:
-    """Return use of the limit after the first two minutes, and refusals over all of it."""
+    """Return the use of the limit after the first two minutes, and the refusals over the whole time."""
     tallies = [Simulation(redis, case, seed).run(minutes) for seed in range(seeds)]
     both = [answer for tally in tallies for answer in tally.answers + tally.foreign]
     late = sum(status == 200 for at, status in both if at > 2 * WINDOW_MS)
@@ -148,13 +148,13 @@ def steady(redis: Redis, case: Case, minutes: int, seeds: int) -> dict[str, floa
 
 
 def burst(redis: Redis, case: Case) -> dict[str, float]:
-    """Return the seconds the work takes on an idle credential."""
+    """Return the seconds that the work takes on an idle credential."""
     answers = Simulation(redis, case, 1).run(5).answers
     return {**asdict(case), "seconds": answers[-1][0] / 1000, "refused": per_thousand(answers)}
 
 
 def main(minutes: int = 10, seeds: int = 2) -> None:
-    """Print the table and leave it as JSON in build/bench."""
+    """Print the table, and write it as JSON to build/bench."""
     cases = [
         Case(reserve, foreign, sliding)
         for sliding in (False, True)

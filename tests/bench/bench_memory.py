@@ -1,6 +1,6 @@
-"""The most memory that a worker takes while three accounts at once, eight pages in flight each, send what hurts most.
+"""Measures a worker's peak memory while three accounts, with eight pages in flight each, send the heaviest answers.
 
-A kind of heavy answer a row (see heavy_server.py). The peak is the kernel's own (VmHWM), so that none is missed.
+Each row is one kind of heavy answer (see heavy_server.py). The peak comes from the kernel (VmHWM), so none is missed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def peak_bytes(process: psutil.Process) -> int:
 
 @contextmanager
 def heavy(kind: str) -> Iterator[str]:
-    """Run a server of heavy answers; give its URL."""
+    """Run a server of heavy answers. Yield its URL."""
     command = [sys.executable, "-m", "tests.bench.heavy_server", kind]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -49,7 +49,7 @@ def heavy(kind: str) -> Iterator[str]:
 
 
 def measure(kind: str) -> dict[str, Any]:
-    """Let the accounts send answers of a *kind* for a while; return what the worker took."""
+    """Let the accounts send answers of a *kind* for a while. Return the worker's memory."""
     with TemporaryDirectory(prefix="bench-") as directory, heavy(kind) as url:
         data = Path(directory) / "data"
         regions = json.dumps({"us": url})
@@ -82,9 +82,9 @@ def measure(kind: str) -> dict[str, Any]:
 
 
 def seal(fleet: Fleet) -> None:
-    """End the runs as they are, and wait until what was read of them is sealed."""
+    """End the runs as they are, and wait until they are sealed."""
     for source in KEYS:
-        fleet.run("run", "cancel", source)  # one that is sealed meanwhile can't be
+        fleet.run("run", "cancel", source)  # a run that is sealed meanwhile can't be cancelled
     until(lambda: not open_runs(fleet), 300, "seal the runs", fleet.tail)
 
 

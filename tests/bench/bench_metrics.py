@@ -1,4 +1,4 @@
-"""What the metrics cost a page, step by step: the CPU time of each with them, less the same without."""
+"""Measures the cost of metrics per page: the CPU time of each step with them, less the same without."""
 
 import timeit
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Page(signals.TimedTask):
 
 
 class Nowhere:
-    """A storage that keeps nothing, at once."""
+    """A storage that immediately forgets everything."""
 
     def put_new(self, key: str, data: bytes) -> bool:
         return True
@@ -50,7 +50,7 @@ STEPS: tuple[tuple[str, Callable[[], object], Callable[[], object]], ...] = (
 
 
 def microseconds(call: Callable[[], object]) -> float:
-    """Return the least CPU time of a call: what else the machine does only adds to it."""
+    """Return the shortest CPU time of a call, because other work on the machine only adds to it."""
     return min(timeit.repeat(call, number=CALLS, repeat=ROUNDS)) / CALLS * 1e6
 
 

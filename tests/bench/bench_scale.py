@@ -1,7 +1,7 @@
-"""Pages a second and what a page costs, for 1 and 2 worker processes and 1 to 1,000 active sources.
+"""Measures pages per second and the cost per page, for 1 and 2 worker processes and 1 to 1,000 active sources.
 
-The pages are full (100 incidents) and the same for all; nobody's limit is in the way. Also what Redis
-holds for an idle source and for an active run.
+The pages are full (100 incidents) and the same for all, without a limit on requests. It also measures the
+memory in Redis for an idle source and for an active run.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def measure(workers: int, sources: int) -> dict[str, Any]:
 
 
 def commands(client: Any) -> int:
-    """Return how many commands clients sent: what scripts call within them is not counted."""
+    """Return how many commands clients sent. Calls within scripts don't count."""
     return sum(
         int(found["calls"])
         for name, found in client.info("commandstats").items()

@@ -1,7 +1,7 @@
-"""How many full pages a second the simulator serves: `python tests/bench/bench_simulator.py`.
+"""Measures how many full pages per second the simulator serves: `python tests/bench/bench_simulator.py`.
 
-Pages per second of the server's own CPU time say what one core could do whatever else the
-machine is busy with; the wall clock figure says what it did here. Nothing is asserted.
+Pages per second of the server's own CPU time show what one core could do, whatever else the machine
+does. The wall clock figure shows what it did here. Nothing is asserted.
 """
 
 import socket
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.simulator_process import SimulatorProcess, running_simulator
 
-INCIDENTS = 9_000  # below the cap, so that one window reaches them all
+INCIDENTS = 9_000  # below the cap, so that one window has them all
 CONNECTIONS = 4
 KEY = "bench-key"
 ACCOUNT = {
@@ -27,7 +27,7 @@ ACCOUNT = {
 
 
 def read_answer(sock: socket.socket, buffer: bytearray) -> int:
-    """Read one answer; return the bytes of its body."""
+    """Read one answer. Return the number of bytes in its body."""
     got = sock.recv_into(buffer)
     end = buffer.find(b"\r\n\r\n", 0, got) + 4
     head = bytes(buffer[:end])
@@ -40,7 +40,7 @@ def read_answer(sock: socket.socket, buffer: bytearray) -> int:
 
 
 def reader(simulator: SimulatorProcess, path: str, offsets: list[int], sizes: list[int]) -> None:
-    """Ask for pages over one connection, one after another."""
+    """Request pages over one connection, one after another."""
     where = urlsplit(simulator.url)
     with socket.create_connection((where.hostname, where.port)) as sock:
         buffer = bytearray(1 << 20)
@@ -54,7 +54,7 @@ def reader(simulator: SimulatorProcess, path: str, offsets: list[int], sizes: li
 
 
 def measure(simulator: SimulatorProcess, name: str, path: str, offsets: list[int]) -> None:
-    """Ask for all offsets over several connections and print the figures."""
+    """Request all offsets over several connections, and print the figures."""
     process, sizes = psutil.Process(simulator.pid), list[int]()
     parts = [offsets[i::CONNECTIONS] for i in range(CONNECTIONS)]
     threads = [threading.Thread(target=reader, args=(simulator, path, p, sizes)) for p in parts]

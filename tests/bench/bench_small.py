@@ -1,7 +1,7 @@
-"""A small run on an idle credential: 111 pages, dispatch, sealing and verification included, beside two clients.
+"""Compares a small run on an idle credential with two clients: 111 pages, including dispatch, sealing and verification.
 
-The official client asks for one page after the other; the gather asks for 20 at a time and keeps
-nothing. Wall times of one run, each measured three times in turn; the table shows the medians.
+The official client requests one page after the other. The gather requests 20 at a time and stores nothing.
+Each is measured three times, in turn, by wall time. The table shows the medians.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import httpx
 from tests.bench.rig import UNLIMITED, connect, report, rig, timed
 from tests.simulator_process import SimulatorProcess
 
-PAGES = 99  # below the cap; with the lists of services and users it makes 111
+PAGES = 99  # below the cap; 111 pages with the lists of services and users
 TIMES = 3
 OFFICIAL = "official-Key-0000000"
 GATHER = "gather-Key-000000000"
 
 
 async def gather(base: str, key: str) -> None:
-    """Ask for every page, 20 at a time."""
+    """Request every page, 20 at a time."""
     headers = {
         "Authorization": f"Token token={key}",
         "Accept": "application/vnd.pagerduty+json;version=2",

@@ -1,4 +1,4 @@
-"""Many sources at once, through the product's own parts: a command each would take minutes."""
+"""Handles many sources at once through the product's own parts, because one command each would take minutes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.storage.registry import Source
 
 
 def parts_of(fleet: Fleet) -> Runtime:
-    """Return the parts of a process of *fleet*, for this one."""
+    """Return the parts of a process of *fleet*, for use in this process."""
     os.environ.update(fleet.settings)
     return Runtime(load_settings())
 
@@ -32,7 +32,7 @@ def register(
     days: int = 120,
     region: str = "us",
 ) -> None:
-    """Make sources (name to key) without asking PagerDuty who they are."""
+    """Register sources (name to key) without asking PagerDuty for their accounts."""
     now = datetime.now(UTC).replace(microsecond=0)
 
     def add(pair: tuple[str, str]) -> None:

@@ -1,9 +1,10 @@
-"""Draws docs/img/dashboard.png: the dashboard's own queries, asked of a real Prometheus that scrapes a real fleet.
+"""Draws docs/img/dashboard.png with the dashboard's own queries, from a real Prometheus that scrapes a real fleet.
 
     python -m tests.bench.dashboard_picture        needs the program `prometheus`; takes about four minutes
 
-The fleet collects from the simulator, which fails now and then, refuses a key in the middle of a run and lets the limit
-of another fall to almost nothing. Prints the last value of every series, so that they can be looked at.
+The fleet collects from the simulator. The simulator fails sometimes, refuses a key in the middle of a run, and
+lowers the limit of another key to almost nothing. The script prints the last value of every series, so that you can
+check them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from PIL import Image  # matplotlib brings it
+from PIL import Image  # comes with matplotlib
 
 from tests.acceptance.fleet import ROOT, Fleet, account, fleet_of
 from tests.ports import free_port
@@ -42,9 +43,9 @@ scrape_configs: [{{job_name: pagetrail, file_sd_configs: [{{files: [{targets}]}}
 SERIES = 'count by (process) ({__name__=~"pagetrail_.*|process_.*"})'
 TENANTS = ("acme", "globex", "initech", "umbrella", "hooli")
 UNIT_INCHES = 0.38
-"""The height of one of the board's units."""
+"""The height of one unit of the dashboard."""
 LEGEND_LETTERS = 50
-"""As many stand side by side beneath a panel of a third of the width."""
+"""The number of letters that fit side by side below a panel of a third of the width."""
 LOOK = {
     "font.size": 12, "axes.titlesize": 13, "axes.titleweight": "bold", "legend.fontsize": 12,
     "legend.frameon": False, "legend.handlelength": 1.0, "legend.columnspacing": 1.2,
@@ -53,7 +54,7 @@ LOOK = {
     "grid.color": "#e4e4e4",
 }  # fmt: skip
 Series = dict[str, list[tuple[float, float]]]
-"""By its legend, each series: minutes since the beginning, and value."""
+"""Each series by its legend: minutes since the beginning, and values."""
 
 
 @contextmanager
@@ -141,7 +142,7 @@ def shown(value: float, unit: str) -> str:
 
 
 def draw(axes: Axes, panel: Mapping[str, Any], series: Series) -> None:
-    """Draw one panel: its lines or areas, and what they are beneath, as Grafana does."""
+    """Draw one panel: its lines or areas, and its legend below, as Grafana does."""
     unit = panel["fieldConfig"]["defaults"]["unit"]
     axes.set_title(panel["title"], loc="left")
     if panel["type"] == "stat" or not series:
@@ -172,7 +173,7 @@ def draw(axes: Axes, panel: Mapping[str, Any], series: Series) -> None:
 
 
 def picture(client: httpx.Client, begin: float, end: float) -> None:
-    """Draw every panel at its place, and print what it shows."""
+    """Draw every panel at its place, and print its values."""
     panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
     height = max(each["gridPos"]["y"] + each["gridPos"]["h"] for each in panels)
     figure = plt.figure(figsize=(16, height * UNIT_INCHES))
@@ -190,7 +191,7 @@ def picture(client: httpx.Client, begin: float, end: float) -> None:
             place["h"] / height,
             0.05,
             0.36,
-        )  # beside and beneath: scales, legend
+        )  # room for scales and legend
         if panel["type"] == "stat":
             tall, beside, beneath = tall * 0.9, 0.01, 0.0
         box = (place["x"] / 24 + beside, bottom + beneath * tall, place["w"] / 24 - beside - 0.015,
@@ -202,7 +203,7 @@ def picture(client: httpx.Client, begin: float, end: float) -> None:
 
 
 def few_colours(picture: Path) -> None:
-    """Make a picture a third of its size."""
+    """Reduce the colours of a picture, which makes its file a third of the size."""
     with Image.open(picture) as image:
         image.convert("RGB").quantize(128).save(picture, optimize=True)
 

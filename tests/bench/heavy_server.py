@@ -1,4 +1,4 @@
-"""A PagerDuty whose lists are as heavy as can be, made once and sent at the speed of loopback; for bench_memory."""
+"""A PagerDuty with the heaviest possible lists, made once and sent at the speed of loopback, for bench_memory."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def records(kind: str) -> bytes:
                 f'{{"id":"P{n}","text":[{",".join(["{}"] * (share // 3))}]}}'
                 for n in range(RECORDS)
             ]
-        case "secret":  # each has to be decoded, so that its secret is cut out
+        case "secret":  # each record has to be decoded to cut out its secret
             inner = ",".join(['{"integration_key":"k"}'] * 50) + ',"x"' * (share // 4)
             each = [f'{{"id":"P{n}","text":[{inner}]}}' for n in range(RECORDS)]
-        case "emoji":  # one character makes a decoded text four times as long
+        case "emoji":  # one such character makes the decoded text four times as large
             each = [json.dumps({"id": f"P{n}", "text": "x" * share + "\U0001f600"}, ensure_ascii=False)
                     for n in range(RECORDS)]  # fmt: skip
         case _:
@@ -41,7 +41,7 @@ def records(kind: str) -> bytes:
 
 
 class Handler(socketserver.StreamRequestHandler):
-    """Answers GET after GET of a connection."""
+    """Answers each GET of a connection."""
 
     heavy = b""
 
@@ -65,7 +65,7 @@ class Handler(socketserver.StreamRequestHandler):
 
     def _send(self, status: int, pieces: list[bytes]) -> None:
         head = f"HTTP/1.1 {status} Words\r\nContent-Length: {sum(map(len, pieces))}\r\n\r\n"
-        with suppress(OSError):  # nobody listens any more
+        with suppress(OSError):  # the client has gone
             for piece in (head.encode(), *pieces):
                 self.connection.sendall(piece)
 

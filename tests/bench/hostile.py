@@ -1,4 +1,4 @@
-"""Every kind of hostile answer at once, each to an account of its own, beside one healthy account."""
+"""Reads one healthy account beside every kind of hostile answer, each from another account."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MOST_SECONDS = 300.0
 MOST_TIMES_SLOWER = 1.5
 RESOURCES = "incidents,audit_records,teams,team_members,schedules,users"
 TOGETHER, ROUNDS = 3, 3
-"""Healthy sources are read three at a time: once alone, then beside the hostile ones."""
-LIMIT = 160  # a minute: it paces a healthy run, whatever else the machine does
+"""Three healthy sources are read at the same time: first alone, then beside the hostile ones."""
+LIMIT = 160  # per minute: it sets the pace of a healthy run, whatever else the machine does
 HEALTHY = {"incidents": 4_500, "days": 20, "users": 120, "teams": 8, "audit_records": 1_500}
-# Two pages behind an offset, two behind a cursor, and a record of each kind of parent.
+# Two pages with an offset, two with a cursor, and a record of each kind of parent.
 HOSTILE = {"incidents": 120, "days": 20, "users": 8, "services": 4, "audit_records": 1_500,
            "teams": 2, "schedules": 1, "shift_schedules": 1}  # fmt: skip
 SETTINGS = {
@@ -39,9 +39,9 @@ SETTINGS = {
 }
 
 EVERYTHING, ALL_BUT_USERS, ONE_LIST = "*", "/[!u]*", "/incidents*"
-"""An account that still answers at /users is there, so that its pages are given up one by one."""
+"""An account that still answers at /users counts as available, so its pages are given up one by one."""
 AWAY = ("status_503", "hang", "drop_before", "unauthorized", "bare_429", "not_http", "drip_head")
-# What costs a time-out, some 64 MB or five hundred pages each time would only be more of the same on five lists.
+# A kind that costs a time-out, 64 MB or five hundred pages would only do the same again on five lists.
 DEAR = ("slow", "trickle", "drip", "drip_late", "length_huge", "interim_forever", "body_endless", "body_60_mb",
         "record_50_mb", "records_tiny", "gzip_bomb", "gzip_bomb_twice", "body_brackets", "more_forever",
         "more_invented", "page_oversized", "page_again")  # fmt: skip
@@ -50,11 +50,11 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     **{kind: {"seconds": 0.5} for kind in ("drip", "drip_late", "drip_head")},
     "page_too_large": {"served": 25},
 }
-# Who claims a budget of one request a minute is asked once a minute, and a run takes its time.
+# An account that claims a limit of one request per minute is asked once a minute, so its run takes long.
 FEW = dict.fromkeys(("limit_is_1", "limit_reset_huge"), "teams")
 HARMLESS = frozenset(
     (
-        # Odd, and yet each record came as it is.
+        # Strange answers, but each record is correct.
         *("smaller", "duplicate", "drip", "status_299", "answer_twice"),
         # Read in smaller pages, or one at a time.
         *("page_too_large", "body_60_mb", "record_50_mb"),
@@ -69,7 +69,7 @@ HARMLESS = frozenset(
 
 @dataclass(slots=True)
 class Memory:
-    """The most that each process of the fleet ever held."""
+    """The peak memory of each process of the fleet."""
 
     peaks: dict[int, int] = field(default_factory=dict)
 
@@ -86,7 +86,7 @@ class Memory:
 
 @contextmanager
 def watched(fleet: Fleet) -> Iterator[Memory]:
-    """Look at the fleet's memory all the time; end the fleet before it takes the machine's."""
+    """Watch the fleet's memory, and end the fleet before it uses up the machine's memory."""
     memory, ended = Memory(), threading.Event()
 
     def look() -> None:
@@ -122,7 +122,7 @@ def key_of(tenant: str) -> str:
 
 @dataclass(slots=True)
 class Bed:
-    """A fleet, the accounts it reads, and what became of them."""
+    """A fleet, the accounts that it reads, and the results."""
 
     fleet: Fleet
     simulator: SimulatorProcess
@@ -130,7 +130,7 @@ class Bed:
     healthy: Sequence[str]
 
     def connect(self) -> None:
-        """Connect every account while it is still honest."""
+        """Connect every account while it still answers honestly."""
         for kind in self.kinds:
             tenant = tenant_of(kind)
             spec = account(tenant, [{"key": key_of(tenant)}], **HOSTILE)
@@ -145,7 +145,7 @@ class Bed:
             self.fleet.connect(f"{tenant}/main", key_of(tenant), "--resources", FEW[kind])
 
     def turn(self) -> None:
-        """Let every hostile account begin to lie, each in its own way, and open its run."""
+        """Make every account hostile, each in its own way, and open its run."""
         for kind in self.kinds:
             path = EVERYTHING if kind in AWAY else ONE_LIST if kind in DEAR else ALL_BUT_USERS
             rule = {"path": path, **RULES.get(kind, {})}
@@ -153,7 +153,7 @@ class Bed:
         self._do("collect", [tenant_of(kind) for kind in self.kinds])
 
     def _do(self, step: str, tenants: Sequence[str]) -> None:
-        """Connect or collect, as two backends do at the same time."""
+        """Connect or collect, as two backends at the same time."""
         halves = [tenants[::2], tenants[1::2]]
         keys = [{f"{tenant}/main": key_of(tenant) for tenant in half} for half in halves if half]
         with ThreadPoolExecutor(2) as backends:
@@ -164,7 +164,7 @@ class Bed:
             )
 
     def collect(self, tenants: Sequence[str]) -> list[float]:
-        """Read healthy sources at the same time; return how long each took."""
+        """Read healthy sources at the same time. Return how long each took."""
         sources = [f"{tenant}/main" for tenant in tenants]
         with ThreadPoolExecutor(len(sources)) as several:
             for summary in several.map(self.fleet.collect, sources):
@@ -175,7 +175,7 @@ class Bed:
         return bool(self._evidence(kind).sealed)
 
     def complaint(self, kind: str) -> str:
-        """Return what is wrong with how the run of *kind* ended; "" if nothing is."""
+        """Return the complaint about the end of the run of *kind*; "" if all is well."""
         if not self.sealed(kind):
             return "has not ended"
         manifest = self._evidence(kind).manifest()
@@ -193,7 +193,7 @@ class Bed:
         return ""
 
     def portrait(self, kind: str) -> str:
-        """Return in a line what became of *kind*."""
+        """Return one line about the run of *kind*."""
         if not self.sealed(kind):
             return f"{kind:25} open"
         manifest = self._evidence(kind).manifest()
@@ -209,7 +209,7 @@ class Bed:
 
 @pytest.fixture
 def bed(tmp_path: Path) -> Iterator[Bed]:
-    """Two workers, and an account for each kind the simulator knows."""
+    """Two workers, and an account for each kind that the simulator has."""
     with running_simulator([account("nobody", ["nobodys-key-00000000"], incidents=0)]) as simulator:
         kinds = list(simulator.control("GET", "kinds"))
         healthy = [f"healthy{number:02}" for number in range(TOGETHER * (1 + ROUNDS))]
@@ -221,7 +221,7 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 @pytest.mark.timeout(900)
 def test_no_answer_to_one_account_reaches_another(bed: Bed) -> None:
-    """The healthy account is complete and hardly slower, every hostile one ends with its reason, no worker suffers."""
+    """The healthy account is complete and hardly slower, hostile ones end with a reason, and no worker suffers."""
     bed.connect()
     workers = [worker.pid for worker in bed.fleet.workers()]
     with watched(bed.fleet) as memory:

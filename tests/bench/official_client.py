@@ -1,4 +1,4 @@
-"""PagerDuty's own client reads every incident of an account: `BASE_URL KEY TIMES`; prints how many it read."""
+"""Reads every incident of an account with PagerDuty's own client: `BASE_URL KEY TIMES`. Prints how many it read."""
 
 import sys
 
@@ -6,7 +6,7 @@ from pagerduty import RestApiV2Client
 
 
 class LoopbackClient(RestApiV2Client):
-    """The official client, allowed to talk plain HTTP; it insists on https otherwise."""
+    """The official client, with plain HTTP allowed. Normally it requires https."""
 
     @property
     def url(self) -> str:

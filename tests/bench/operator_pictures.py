@@ -1,9 +1,10 @@
-"""Takes the pictures of docs/img that show what an operator sees: Flower's pages, and `status --watch`.
+"""Takes the operator's pictures in docs/img: Flower's pages, and `status --watch`.
 
     python -m tests.bench.operator_pictures        needs chromium and tmux; takes about two minutes
 
-The fleet collects from the simulator, with few slots so that messages wait. Of its sources one has its key refused in
-the middle of a run, one's limit falls to almost nothing, one meets failing answers, one has a user's key, one rests.
+The fleet collects from the simulator, with few slots, so that messages wait. The key of one source is refused in the
+middle of a run. Another source's limit falls to almost nothing, one gets failing answers, one has a user's key,
+and one is idle.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ PAGE = """<body style="margin:14px;background:#fff"><pre style="font:15px/19px '
 <code style="font-family:inherit">{code}</code></pre></body>"""
 BUSY = {"incidents": 30_000, "log_entries_per_incident": 2}
 OPENED = ("acme", "globex", "initech", "stark", "wayne")
-"""Their runs are open when the pictures are taken; those of the others have ended."""
+"""Their runs are open when the pictures are taken. The runs of the others have ended."""
 SHOWN = ("suspended: key refused", "waiting for budget", "reading,", "paused", "idle ")
-"""Whom the picture shows: one who needs a person, one who waits, one who reads, two who rest."""
+"""The sources in the picture: one needs a person, one waits, one reads, and two are idle."""
 
 
 def key(tenant: str) -> str:
@@ -40,7 +41,7 @@ def key(tenant: str) -> str:
 
 
 def opened(simulator: SimulatorProcess, fleet: Fleet) -> None:
-    """Connect every source, and let those that shall be idle collect."""
+    """Connect every source, and collect those that will be idle."""
     for tenant in (*OPENED, "hooli", "umbrella", "vandelay"):
         given = [{"key": key(tenant), "kind": "user" if tenant == "umbrella" else "account"}]
         simulator.control(
@@ -54,7 +55,7 @@ def opened(simulator: SimulatorProcess, fleet: Fleet) -> None:
 
 
 def troubled(simulator: SimulatorProcess, fleet: Fleet) -> None:
-    """Open the other runs, and let go wrong what shall."""
+    """Open the other runs, and cause the faults."""
     for tenant in OPENED:
         fleet.ask("collect", f"{tenant}/main")
     time.sleep(5)
@@ -66,7 +67,7 @@ def troubled(simulator: SimulatorProcess, fleet: Fleet) -> None:
 
 
 def screen_of(fleet: Fleet, directory: Path) -> None:
-    """Let a terminal of 80 columns show `status --watch`, and take its picture."""
+    """Show `status --watch` in a terminal of 80 columns, and take its picture."""
     tmux = ["tmux", "-L", f"pagetrail-{directory.name}", "-f", "/dev/null"]
     size = ("-x", str(COLUMNS), "-y", str(ROWS))
     subprocess.run(

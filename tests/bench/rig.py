@@ -1,6 +1,6 @@
-"""What the benchmarks share: a fleet of real processes, their CPU, a table and a JSON file.
+"""Common parts of the benchmarks: a fleet of real processes, their CPU, a table and a JSON file.
 
-Figures of one run are compared with each other only: the machine is whatever it is, and busy with whatever it is.
+Compare only figures of the same run, because the speed and load of the machine are unknown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.simulator_process import SimulatorProcess, running_simulator
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(os.environ.get("BENCH_RESULTS", ROOT / "build" / "bench"))
-# Nothing here waits for a repair, so the short times of the acceptance tests are not wanted.
+# Nothing here waits for a repair, so the short times of the acceptance tests aren't needed.
 USUAL = {
     "PAGETRAIL_REQUEST_TIMEOUT_SECONDS": "15",
     "PAGETRAIL_PAGE_LEASE_SECONDS": "40",
@@ -35,7 +35,7 @@ USUAL = {
     "PAGETRAIL_LOG_LEVEL": "WARNING",
 }
 UNLIMITED = 10**6
-"""Requests a minute that nobody here reaches."""
+"""A limit per minute that no benchmark reaches."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def rig(
     workers: int = 1,
     **settings: str,
 ) -> Iterator[tuple[Fleet, SimulatorProcess]]:
-    """Run a simulator with *accounts* and a fleet that asks it."""
+    """Run a simulator with *accounts* and a fleet that reads from it."""
     with (
         TemporaryDirectory(prefix="bench-") as directory,
         running_simulator(accounts, *simulator_options) as simulator,
@@ -85,7 +85,7 @@ def cpu_seconds(*processes: psutil.Process) -> float:
 
 
 def wait_for(true: Callable[[], object], what: str, seconds: float = 900) -> None:
-    """Return once *true* holds."""
+    """Wait until *true* holds."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
@@ -94,7 +94,7 @@ def wait_for(true: Callable[[], object], what: str, seconds: float = 900) -> Non
 
 
 def timed(argv: Sequence[str]) -> tuple[float, float, str]:
-    """Run a program; return wall seconds, CPU seconds and what it printed."""
+    """Run a program. Return wall seconds, CPU seconds and its output."""
     before, began = os.times(), time.perf_counter()
     done = subprocess.run(
         [sys.executable, *argv], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE
@@ -107,7 +107,7 @@ def timed(argv: Sequence[str]) -> tuple[float, float, str]:
 
 
 def report(name: str, title: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
-    """Print *rows* as one table and keep them, with *more*, as a JSON file."""
+    """Print *rows* as one table, and write them, with *more*, to a JSON file."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns, *([_text(row.get(column)) for column in columns] for row in rows)]
     widths = [max(len(line[n]) for line in cells) for n in range(len(columns))]

@@ -1,4 +1,4 @@
-"""Draws `docs/img/scale.png` from what the benchmark of scale measured last."""
+"""Draws `docs/img/scale.png` from the last results of the benchmark of scale."""
 
 import json
 

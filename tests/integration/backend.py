@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from celery import Celery, current_app
-from pytest import raises  # noqa: PT013 - nothing else of pytest is used, this is no test
+from pytest import raises  # noqa: PT013 - nothing else of pytest is used, this isn't a test
 
 from tasks import api
 from workers.errors import Busy, Exists, Fault, KeyRefused, NotFound, UsageFault
