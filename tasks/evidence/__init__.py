@@ -1,1 +1,1 @@
-"""What lies in storage: its layout, how it is read back, and what it proves."""
+"""The objects in storage: their keys, their content, and the proof that they are unchanged."""

@@ -1,4 +1,4 @@
-"""Records -> the artifacts of a run, and back; and under which keys all of a run is stored."""
+"""Writes the records of a run as artifacts, and reads them back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.reading.sealed import PartContent
 
 PART_BYTES = 1 << 30
 RUN = re.compile("(?!00000000)[0-9]{8}")
-"""The name of a run: what else lies beside runs is never taken for one."""
+"""The name of a run. Objects with other names beside the runs are not taken for runs."""
 _BATCH_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 16
 """How much of an artifact is decompressed at a time: JSON grows ten- or twentyfold."""
@@ -25,7 +25,7 @@ _PIECE_BYTES = 1 << 16
 def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the lines of a stored artifact, without holding it in memory.
 
-    Raises ValueError or zstandard.ZstdError, after the lines there are, if it isn't whole.
+    Raises ValueError or zstandard.ZstdError after the last readable line if the artifact isn't whole.
     """
     decompressor = zstandard.ZstdDecompressor().decompressobj()
     rest = b""
@@ -40,7 +40,7 @@ def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def describe_part(chunks: Iterator[bytes]) -> PartContent:
-    """Return what `Part.close` said of a stored artifact, read back without holding it in memory.
+    """Return size, digests and number of records of a stored artifact, without holding it in memory.
 
     Raises ValueError or zstandard.ZstdError where it can't be read.
     """
@@ -79,7 +79,7 @@ class Part:
 
     @property
     def size(self) -> int:
-        """The bytes of the file, what waits to be compressed included."""
+        """The bytes of the file, including lines that wait to be compressed."""
         return self.bytes + len(self._waiting)
 
     def add(self, line: bytes) -> None:
@@ -89,7 +89,7 @@ class Part:
             self._take()
 
     def close(self) -> PartContent:
-        """Finish the file and return what the manifest says of it."""
+        """Finish the file; return its size, digests and number of records."""
         self._take()
         self._out(self._stream.flush())
         self._file.flush()
@@ -114,8 +114,8 @@ class Part:
 class Collation:
     """The records of one resource, one line each, the sighting fetched last of each kept.
 
-    Lines wait uncompressed in *spool*; a pass that turns out superseded is cut off again. A run can
-    hold millions of records, so what is kept of each in memory is small: about 150 bytes.
+    Lines wait uncompressed in *spool*. The lines of a superseded pass are cut off again. A run can
+    hold millions of records, so each takes only about 150 bytes of memory.
     """
 
     def __init__(self, spool: IO[bytes]) -> None:
@@ -132,7 +132,7 @@ class Collation:
         self._edges.append(self._edges[-1] + len(line))
 
     def end_pass(self, *, counts: bool) -> None:
-        """Take the lines since the last call in, or throw them away."""
+        """Keep the lines added since the last call if they count; otherwise drop them."""
         first = self.sightings - len(self._pass)
         if counts:
             for number, key in enumerate(self._pass, first):
@@ -167,9 +167,9 @@ class Collation:
 def write_parts(
     lines: Iterator[bytes], path: Path, most_bytes: int = PART_BYTES
 ) -> Iterator[PartContent]:
-    """Write *lines* to *path*, one part after another; yield the account of each while it is there.
+    """Write *lines* to *path*, one part after another; yield a description of each while its file exists.
 
-    Without any line there is one part, and it is empty.
+    Without lines there is one empty part.
     """
     line, begun = next(lines, None), False
     while line is not None or not begun:

@@ -15,6 +15,6 @@ def sha256(data: bytes | memoryview) -> str:
 
 
 def check_end(decompressor: zstandard.ZstdDecompressionObj) -> None:
-    """Raise ValueError unless the object ended where it had to: only then was its checksum compared."""
+    """Raise ValueError unless the object ended where it should. Its checksum is compared only at that end."""
     if not decompressor.eof or decompressor.unused_data:
         raise ValueError("the object is cut, or something follows it")

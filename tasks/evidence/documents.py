@@ -11,20 +11,20 @@ from tasks.evidence.compression import sha256
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a document's canonical rest: compact JSON, sorted keys, no `sha256`."""
+    """Return the SHA-256 of a document without its member `sha256`, as compact JSON with sorted keys."""
     rest = {name: value for name, value in document.items() if name != "sha256"}
     return sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS))
 
 
 def with_digest(document: Mapping[str, Any]) -> bytes:
-    """Return the text of a document, its digest as the last member."""
+    """Return the text of a document, with its digest as the last member."""
     return orjson.dumps({**document, "sha256": digest(document)}, option=orjson.OPT_INDENT_2)
 
 
 def opened(text: bytes, **members: str) -> dict[str, Any]:
-    """Return the document that `with_digest` wrote; ValueError says why it can't be believed.
+    """Return the document that `with_digest` wrote; ValueError says why it can't be trusted.
 
-    *members* are those that its place in storage fixes, such as `source` and `run`.
+    *members* must have the given values. They follow from the key of the document: its source and its run.
     """
     try:
         document: Any = orjson.loads(text)
@@ -41,7 +41,7 @@ def opened(text: bytes, **members: str) -> dict[str, Any]:
 
 
 def digest_in(text: bytes, **members: str) -> str | None:
-    """Return the digest of the document that `opened` would return; None if that can't be believed."""
+    """Return the digest of a document, or None if `opened` would refuse it."""
     try:
         return str(opened(text, **members)["sha256"])
     except ValueError:

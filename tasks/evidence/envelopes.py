@@ -1,4 +1,4 @@
-"""A page's answer -> the object that is stored of it, recipe line and body line without secrets; and back."""
+"""Turns an answer into a stored page, a recipe line and a body line without secrets, and reads it back."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _NEEDED = {
 MOST_BYTES = BODY_BYTES + 2**21
 """Longest stored page, unpacked: its body and its recipe."""
 _HEAD_BYTES = 2**21
-"""Longest recipe: that of a page with as many secrets as a page may have."""
+"""Longest recipe: a page with the most secrets has it."""
 _SHORT_BYTES = 2**20
 _MOST_POINTERS = 10_000
 _MOST_REWRITTEN = 256 * 2**20
-"""Bytes that the records of a page may take in all where they are decoded: four seconds of work."""
+"""Most bytes that the decoded records of a page may take: about four seconds of work."""
 _BREAK = re.compile(rb"[\r\n]")
 _local = threading.local()
 _alone = threading.Lock()
-"""Held by the one thread that decodes a record: it takes much memory for a moment."""
+"""Lets one thread at a time decode a record, which takes much memory for a moment."""
 
 
 def encode_page(
@@ -62,7 +62,7 @@ def encode_page(
     The body line is the body as received unless it has fields to be redacted, or it wasn't one
     line of JSON.
     """
-    assert reply.status is not None, "nothing is stored of no answer"
+    assert reply.status is not None, "only answers are stored"
     stored, pointers = _storable(page, reply.status, reply.body)
     received = sha256(reply.body)
     envelope = {
@@ -91,16 +91,16 @@ def encode_page(
 
 
 class Unreadable(ValueError):
-    """An object is not a stored page; the message, which goes to logs, quotes nothing of it."""
+    """An object is not a stored page. The message goes to logs, so it quotes nothing from the object."""
 
 
 def stamp(when: datetime) -> str:
-    """Return *when* as an envelope has it: of fixed width, since it is sorted by."""
+    """Return *when* as envelopes write it: with a fixed width, so that texts sort like times."""
     return f"{when.astimezone(UTC):%FT%T.%f}Z"
 
 
 def decode_page(blob: bytes) -> Answer:
-    """Return the answer that `encode_page` stored; raises `Unreadable` where it can't be one."""
+    """Return the answer that `encode_page` stored; raises `Unreadable` for any other object."""
     try:
         content = decompress(blob, MOST_BYTES)
         end = content.index(b"\n", 0, _HEAD_BYTES)
@@ -148,10 +148,10 @@ def unpacked_room(blob: bytes) -> int:
 
 
 def decompress(blob: bytes, most_bytes: int) -> bytes:
-    """Return what was compressed; raises zstandard.ZstdError, and ValueError for an object that is cut or too large."""
+    """Return the decompressed content; raises ZstdError, or ValueError for an object that is cut or too large."""
     size = zstandard.get_frame_parameters(blob).content_size
     if not 0 <= size <= most_bytes:
-        raise ValueError("larger than what is stored so")
+        raise ValueError("larger than any stored page")
     return zstandard.ZstdDecompressor().decompress(blob, allow_extra_data=False)
 
 
@@ -166,7 +166,7 @@ def _compressed(head: bytes, body: bytes) -> bytes:
 
 
 def _compressor() -> zstandard.ZstdCompressor:
-    """Return this thread's compressor: it holds state, and making one costs more than a page."""
+    """Return this thread's compressor. It holds state, and making one costs more than compressing a page."""
     if not hasattr(_local, "compressor"):
         _local.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
     compressor: zstandard.ZstdCompressor = _local.compressor
@@ -180,7 +180,7 @@ def _storable(page: Page, status: int, body: bytes) -> tuple[bytes, list[str]]:
         return (body, []) if _is_clean(body, names) else _cleaned(page, body, names)
     try:
         data = exact.loads(body)
-    except ValueError:  # an error page: kept as one JSON string
+    except ValueError:  # an error page is kept as one JSON string
         return orjson.dumps(body.decode("utf-8", "replace")), []
     pointers: list[str] = []
     return exact.dumps(_redact(data, names, "", pointers)), pointers
@@ -194,8 +194,8 @@ def _is_clean(text: bytes | memoryview, names: frozenset[str]) -> bool:
 def _cleaned(page: Page, body: bytes, names: frozenset[str]) -> tuple[bytes, list[str]]:
     """Return *body* on one line and without secrets, and where they were.
 
-    One record at a time is decoded, and only if it has to be: decoded, a page takes ten to fifty times its size. Raises
-    ValueError where a record, or what is beside the records, is too large for that.
+    Only records that need a change are decoded, one at a time: a decoded page takes ten to fifty times its size. Raises
+    ValueError if a record, or the rest of the body, is too large to decode.
     """
     wrapper = page.call.wrapper
     if len(body) > _SHORT_BYTES:
@@ -227,7 +227,7 @@ class _Cleaning:
         return exact.dumps(self._redacted({name: exact.loads(bytes(text))}, "")[name])
 
     def elements(self, name: str, text: exact.Written) -> list[exact.Written]:
-        """Return the same of a list, in pieces."""
+        """Return the list *text* the same way, in pieces."""
         pieces: list[exact.Written] = [b"["]
         for number, element in enumerate(exact.elements(text)):
             pieces += [self._clean(element, f"/{_escaped(name)}/{number}"), b","]
@@ -257,11 +257,11 @@ _PATTERNS = {
 
 
 _ESCAPED_LETTER = re.compile(rb"(?i)\\u00(?:5f|6[0-9a-f]|7[0-9a])")
-"""A letter of a name written as nobody writes it; what Rails escapes (<, >, &) is none."""
+"""An escaped letter, which could hide the name of a secret. Rails escapes only <, > and &, which are not letters."""
 
 
 def _mentions(names: frozenset[str], body: bytes | memoryview) -> bool:
-    """Whether a secret's name may occur at all: most bodies need no walk."""
+    """Whether the name of a secret may occur. Most bodies have none, and need not be decoded."""
     return bool(_PATTERNS[names].search(body) or _ESCAPED_LETTER.search(body))
 
 

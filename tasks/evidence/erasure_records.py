@@ -1,4 +1,4 @@
-"""The record of an erasure: what it says, how it is written, and what makes it one."""
+"""The record of an erasure: its members, how it is written, and how it is checked."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Text = bytes  # spelt out here because a member named bytes hides the type
 
 
 class Account(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose evidence it was."""
+    """The account whose evidence was erased."""
 
     region: str
     subdomain: str
 
 
 class ErasedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run of an erasure. All but `run` is empty where nothing was stored of it, or its manifest was damaged."""
+    """One run of an erasure. Without a readable manifest, only `run` and the counts are set."""
 
     run: RunId
     state: str | None = None
@@ -72,11 +72,11 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def link(self) -> Link:
-        """What the next record names as the one before it."""
+        """The link with which the next record names this one."""
         return Link(through=self.through, sha256=digest(msgspec.to_builtins(self)))
 
     def digest_of(self, run: str) -> str | None:
-        """Return the digest of the manifest of one of its runs; None if that had none that could be read."""
+        """Return the digest of the manifest of one of its runs; None if that manifest could not be read."""
         return self.runs[int(run) - int(self.runs[0].run)].manifest_sha256
 
     def to_json(self) -> Text:
@@ -85,9 +85,9 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_json(cls, text: Text, source: str, through: str) -> Erasure:
-        """Return the record that lies where *source* and *through* say; ValueError says why it can't be believed.
+        """Return the record of *source* up to the run *through*; ValueError says why it can't be trusted.
 
-        Whether it follows the record before it, and fits what is stored, is for `Erasures` to say.
+        `Purged` checks whether it follows the record before it and fits the stored manifests.
         """
         document = opened(text, source=source, through=through)
         del document["sha256"]
@@ -113,7 +113,7 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Finished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is stored beside a record once everything it names is gone."""
+    """The object stored beside a record once all runs in the record are deleted."""
 
     format: Literal[1] = 1
     source: str
@@ -123,7 +123,7 @@ class Finished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, record: Erasure, at: datetime) -> Finished:
-        """Return what is to be stored of an erasure that ended at that time."""
+        """Return the object that says that an erasure ended at that time."""
         source, link = record.source, record.link
         return cls(source=source, through=link.through, record_sha256=link.sha256, finished_at=at)
 
@@ -153,7 +153,7 @@ class Purge:
 
 
 def summary(record: Erasure) -> Purge:
-    """Return what callers see of a record."""
+    """Return a record as callers see it."""
     names = ("source", "through", "why", "by", "at", "objects", "bytes")
     return Purge(
         **{name: getattr(record, name) for name in names},
@@ -167,5 +167,5 @@ def record_key(source: str, run: str) -> str:
 
 
 def done_key(source: str, run: str) -> str:
-    """Return the key of what is stored once the runs up to *run* are erased."""
+    """Return the key of the object that is stored once the runs up to *run* are erased."""
     return f"{RECORDS}/{source}/{run}.done.json"

@@ -1,4 +1,4 @@
-"""Which runs of a source were erased: the records that are believed, and what they mean for its runs."""
+"""Which runs of a source were erased, according to the records that can be trusted."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _LAST = 99_999_999  # runs have eight digits
 
 
 class Purged:
-    """What was erased of a source. Only a record that holds counts, and what else lies beside it is never followed.
+    """The erased runs of a source. Only valid records count.
 
-    A record holds if it is whole, follows a record that holds, or begins with the first run, and if every manifest
-    that is still stored of its runs is the one it names. Listings and records are read when they are needed, and once:
-    while nothing is stored of an erased run, no record is read at all.
+    A record is valid if it is whole, if it begins with the first run or follows a valid record, and if each manifest
+    that is still stored for its runs is the one it names. Listings and records are read once, when they are needed:
+    while nothing of an erased run is stored, no record is read.
     """
 
     def __init__(self, storage: Storage, source: str) -> None:
@@ -40,7 +40,7 @@ class Purged:
 
     @cached_property
     def stored(self) -> list[str]:
-        """The runs that something is stored of, oldest first."""
+        """The runs that have at least one stored object, oldest first."""
         names = self._storage.children(f"{self._source}/runs")
         return [name for name in names if RUN.fullmatch(name)]
 
@@ -50,19 +50,19 @@ class Purged:
         return [run for run in self.stored if not self.erased(run)]
 
     def oldest_first(self) -> Iterator[str]:
-        """Yield the runs of `stored`, each when it is asked for."""
+        """Yield the runs of `stored`, listing each only when it is asked for."""
         number = self._next_run(0)
         while number is not None:
             yield _name(number)
             number = self._next_run(number)
 
     def oldest_kept(self) -> Iterator[str]:
-        """Yield the runs of `kept`, each when it is asked for."""
+        """Yield the runs of `kept`, listing each only when it is asked for."""
         return dropwhile(self.erased, self.oldest_first())
 
     @property
     def left(self) -> list[str]:
-        """The erased runs that something is stored of, oldest first; listed only if the oldest run is one of them."""
+        """The erased runs that still have objects, oldest first; listed only if the oldest run is one of them."""
         oldest = next(self.oldest_first(), None)
         if oldest is None or not self.erased(oldest):
             return []
@@ -71,25 +71,25 @@ class Purged:
     def newest(self, known: str = "") -> str:
         """Return the newest run that was not erased; "" if none is left.
 
-        It costs a few requests if it is *known* or a run soon after that, else about two for each doubling of the
-        number of runs; how many lie before it, and which of those are missing, costs nothing.
+        It takes a few requests if it is *known* or comes soon after that run, otherwise about two for each doubling of
+        the number of runs. Older runs and gaps among them cost nothing.
         """
         number = last_number(self._next_run, int(known or 0))
         run = _name(number) if number else ""
         return "" if run and self._is_reached(run) and self.erased(run) else run
 
     def erased(self, run: str) -> bool:
-        """Whether *run* was erased: so from the moment on at which the record is stored."""
+        """Whether *run* was erased. It counts as erased from the moment its record is stored."""
         return bool(self.names) and run <= self.names[-1] and run <= self.through
 
     @property
     def through(self) -> str:
-        """The last run that was erased, and all before it with it; "" if none was."""
+        """The last erased run, up to which all runs were erased; "" if none was."""
         return next(reversed(self.held), "")
 
     @property
     def last(self) -> Erasure | None:
-        """The newest record that holds."""
+        """The newest valid record."""
         return self.held.get(self.through)
 
     def naming(self, run: str) -> Erasure | None:
@@ -100,7 +100,7 @@ class Purged:
         return self.held[ends[bisect_left(ends, run)]]
 
     def _next_run(self, number: int) -> int | None:
-        """Return the first run behind *number* that something is stored of."""
+        """Return the first run after *number* that has a stored object."""
         if number >= _LAST:
             return None
         name = self._storage.after(f"{self._source}/runs", _name(number) if number else "")
@@ -109,19 +109,19 @@ class Purged:
         return int(name) if name else None
 
     def _is_reached(self, run: str) -> bool:
-        """Say whether there is a record, whatever it is worth, that names this run or a later one."""
+        """Whether a record, valid or not, names this run or a later one."""
         before = f"{_name(int(run) - 1)}.json"
         return self._storage.after(f"{RECORDS}/{self._source}", before) is not None
 
     @cached_property
     def names(self) -> list[str]:
-        """The last runs of the records, oldest first, as the names of the records say."""
+        """The last run of each record, oldest first, according to the names of the records."""
         names = map(_NAME.fullmatch, self._storage.children(f"{RECORDS}/{self._source}"))
         return [name[1] for name in names if name and not name[2]]
 
     @cached_property
     def held(self) -> dict[str, Erasure]:
-        """The records that hold, by their last run, oldest first."""
+        """The valid records by their last run, oldest first."""
         held: dict[str, Erasure] = {}
         with ThreadPoolExecutor(_READERS) as readers:
             for record in readers.map(self._whole, self.names):
@@ -130,7 +130,7 @@ class Purged:
         return held
 
     def unfinished(self) -> list[Erasure]:
-        """Return the erasures that something may be left of, oldest first: they are finished in this order."""
+        """Return the erasures that may not be finished, oldest first, which is the order to finish them in."""
         if not self.names or self._is_finished(self._whole(self.names[-1])):
             return []
         found = []
@@ -141,7 +141,7 @@ class Purged:
         return found[::-1]
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        """Yield what lies among the records and isn't believed: its key, and why not."""
+        """Yield the key of each object among the records that is not a valid record, and the reason."""
         for stored in self._storage.list(f"{RECORDS}/{self._source}"):
             name = stored.key.removeprefix(f"{RECORDS}/{self._source}/")
             if why := self._fault(stored.key, name):
@@ -186,10 +186,10 @@ class Purged:
         )
 
     def _is_named(self, run: str, named: str | None) -> bool:
-        """Whether what is stored of *run* is what an erasure named, or left.
+        """Whether the stored objects of *run* agree with its erasure.
 
-        Without its plan, which an erasure deletes first, it is no longer a run: a worker that was late may have stored
-        the rest, even a manifest of its own.
+        An erasure deletes the plan first. Without it, the run no longer exists, and a late worker may have stored the
+        other objects, even a manifest.
         """
         manifest = self._storage.get(manifest_key(self._source, run))
         return (
@@ -215,19 +215,19 @@ def _follows(record: Erasure, held: Mapping[str, Erasure]) -> bool:
 
 
 def newest_run(fleet: Runtime, source: str) -> str:
-    """Return the newest run of *source* that was not erased, "" if none is left, as storage has it.
+    """Return the newest run of *source* in storage that was not erased; "" if none is left.
 
-    What Redis knows of the last run only says where the search begins.
+    The last run that Redis knows only tells where the search begins.
     """
     [last] = fleet.ledger.lasts([source])
     return Purged(fleet.storage, source).newest(orjson.loads(last)["run"] if last else "")
 
 
 def last_number(after: Callable[[int], int | None], known: int = 0) -> int | None:
-    """Return the largest number, of those that *after* finds by the number before them; None without any.
+    """Return the largest existing number; None if there are none. *after* returns the next number after its argument.
 
-    The search begins at *known*, doubles its steps until nothing lies behind, and halves them again. That is right
-    whatever numbers are missing, since *after* passes over gaps.
+    The search begins at *known*, doubles its steps until it passes the last number, and halves them again. Gaps don't
+    matter, because *after* passes over them.
     """
     low = after(known - 1) if known else None
     if low is None:

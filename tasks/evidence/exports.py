@@ -1,4 +1,4 @@
-"""Which records an export gives: a run's artifact, or the newest version of all that was read."""
+"""Chooses the records of an export: one run's artifact, or the newest version of every record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FOLLOWS_NONE = "follows no run, although older runs are stored"
 
 @dataclass(frozen=True, slots=True)
 class RunReading:
-    """What one sealed run holds of a resource."""
+    """One sealed run's records of a resource."""
 
     run: str
     state: str
@@ -36,25 +36,24 @@ class RunReading:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The readings an export is made of, newest first; a record of a newer one wins."""
+    """The readings that an export is made from, newest first. The newest version of a record wins."""
 
     resource: str
     readings: tuple[RunReading, ...]
     newest: RunReading
-    gone: str = ""  # the last run that isn't there any more, and with it what only such runs held
+    gone: str = ""  # the newest erased run; records that only erased runs held are missing
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is known to be missing: a run reads again what those before missed."""
+        """Whether nothing is known to be missing. A run reads again what earlier runs missed."""
         return self.newest.state == "complete" and not self.newest.backlog and not self.gone
 
 
 def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[Manifest]:
     """Yield the manifests of *source*, newest first, or the one asked for.
 
-    Each is what was sealed, and the one that the next run follows; the oldest follows no run, or one that was erased.
-    Raises `StorageConflict` where that isn't so, and `NotFound` for a run that is not there or not sealed, and for a
-    source without any.
+    Each manifest is unchanged and is the one that the next run follows. The oldest follows no run or an erased one.
+    Raises `StorageConflict` if that isn't so, and `NotFound` if the run, or the source, has no manifest.
     """
     newer = None
     for name in reversed(chosen_runs(storage, source, run)):
@@ -91,7 +90,7 @@ def choose(
     """Return the readings of *resource* to export from *manifests* (newest first, or those of *run*).
 
     A windowed resource needs every run; a snapshot the last complete reading and the partial ones
-    after it. Raises `NotFound` if no run was to read the resource.
+    after it. Raises `NotFound` if no run read the resource.
     """
     readings: list[RunReading] = []
     newest, before = None, None
@@ -123,7 +122,7 @@ def choose(
 
 
 def records(storage: Storage, choice: Choice) -> Iterator[bytes]:
-    """Yield the chosen records, one line of JSON each, without repeating one.
+    """Yield each chosen record once, as one line of JSON.
 
     Raises `StorageConflict` when an artifact is missing or is not the one its manifest names.
     """

@@ -1,4 +1,4 @@
-"""Artifacts of a run -> manifest, the only end of a run; and how manifests are read back."""
+"""Makes the manifest that ends a run, and reads manifests and plans back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workers.storage.registry import is_registered
 def resources_of(
     evidence: Evidence, requests: Mapping[str, int], verdict: str
 ) -> dict[str, SealedResource]:
-    """Return what the run came to for every resource, its artifacts still to be filled in."""
+    """Return the result of every resource, still without artifacts."""
     verdicts = states(evidence, refused=verdict == "refused")
     return {
         name: SealedResource(
@@ -119,7 +119,7 @@ def runs_of(storage: Storage, source: str) -> list[str]:
 
 
 def read_plan(storage: Storage, source: str, run: str) -> Plan:
-    """Return the plan of a run, its first object; `StorageConflict` if it is gone, or something else."""
+    """Return the plan of a run, its first object; `StorageConflict` if it is missing or damaged."""
     key = plan_key(source, run)
     text = storage.get(key)
     if text is None:
@@ -137,9 +137,9 @@ def read_plan(storage: Storage, source: str, run: str) -> Plan:
 
 
 def read_manifest(storage: Storage, source: str, run: str) -> Manifest | None:
-    """Return the manifest of a run, or None while the run is open; `StorageConflict` if it isn't what was sealed.
+    """Return the manifest of a run, or None while the run is open; `StorageConflict` if it was changed.
 
-    It is of this run, and its digest is that of its content. Members that a newer version added are left out.
+    The manifest belongs to this run, and its digest fits its content. Members that a newer version added are left out.
     """
     key = manifest_key(source, run)
     text = storage.get(key)
@@ -165,9 +165,9 @@ def _damaged(source: str, key: str, why: str) -> StorageConflict:
 
 
 def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
-    """Return region and subdomain of the account whose evidence *source* holds, or held; None without any."""
+    """Return region and subdomain of the account whose evidence *source* holds or held; None without evidence."""
     for run in _newest_first(storage, source):
-        # All runs of a source are of one account: where an object is damaged, another names it too.
+        # All runs of a source belong to one account, so a damaged object can be skipped for another.
         with suppress(StorageConflict):
             if manifest := read_manifest(storage, source, run):
                 return manifest.account.region, manifest.account.subdomain
@@ -179,14 +179,14 @@ def account_of(storage: Storage, source: str) -> tuple[str, str] | None:
 
 
 def _newest_first(storage: Storage, source: str) -> Iterator[str]:
-    """Yield the runs of *source*; the others are listed only when the newest one was not enough."""
+    """Yield the runs of *source*, newest first. Older runs are listed only if the caller asks for them."""
     if newest := Purged(storage, source).newest():
         yield newest
         yield from reversed(runs_of(storage, source)[:-1])
 
 
 def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:
-    """Return the run asked for, or all; `NotFound` where there is none of that name, or no such source."""
+    """Return the run asked for, or all runs; `NotFound` if the run or the source does not exist."""
     purged = Purged(storage, source)
     runs = purged.kept
     if run is None and runs:
@@ -211,7 +211,7 @@ def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[s
 
 
 def nothing_sealed(storage: Storage, source: str, run: str | None) -> NotFound:
-    """Return what is wrong where *source* has no sealed run, or *run* is open."""
+    """Return the fault for a *source* without a sealed run, or for a *run* that is still open."""
     what = f"Run {run} of {source} is not sealed" if run else f"{source} has no sealed run"
     purged = "" if run else Purged(storage, source).through
     gone = f" (all up to {purged} were purged)" if purged else ""

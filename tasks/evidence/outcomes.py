@@ -1,4 +1,4 @@
-"""What a run came to, or has come to so far: the few numbers that people and programs ask for."""
+"""The results of a run, sealed or open, in the few numbers that people and programs ask for."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class ResourceOutcome:
     withheld: Mapping[str, str] = field(
         default_factory=dict
     )  # lists the plan lacks -> PagerDuty's words
-    period: tuple[str, str] | None = None  # what was to be read of it, by this run or earlier ones
+    period: tuple[str, str] | None = None  # to be read by this run or earlier ones
     outside: tuple[
         tuple[str, str, str], ...
-    ] = ()  # of that, what nothing proves: since, until, reason
+    ] = ()  # parts of the period that nothing proves: since, until, reason
     vanished: tuple[str, ...] = ()  # ids that a list names, and whose own address answers 404
     denied: tuple[str, ...] = ()  # ids known from earlier runs, for which PagerDuty answers 404
 
@@ -55,7 +55,7 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One sealed object of a resource: its place in storage, and what it must be."""
+    """One sealed object of a resource: its key, and the size, digest and records it must have."""
 
     resource: str
     key: str
@@ -65,7 +65,7 @@ class Artifact:
 
 
 def sealed_outcome(manifest: Manifest) -> RunOutcome:
-    """Return what the run of *manifest* came to."""
+    """Return the results of a sealed run."""
     return RunOutcome(
         run=manifest.run,
         state=manifest.state,
@@ -110,7 +110,7 @@ def open_outcome(plan: Plan, requests: Mapping[str, int]) -> RunOutcome:
 
 
 def damaged_outcome(plan: Plan) -> RunOutcome:
-    """Return what is known of a run whose manifest is damaged: what it was to read."""
+    """Return the plan's part of a run whose manifest is damaged."""
     return replace(open_outcome(plan, {}), state="damaged", resources={})
 
 

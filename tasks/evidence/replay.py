@@ -1,4 +1,4 @@
-"""What a run's stored pages amount to: records, proofs and counts, from storage alone."""
+"""Reads a run back from storage: its records, proofs and counts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from workers.storage import Storage
 
 _SPOOL_BYTES = 1 << 18
 _SUBDOMAINS = 5
-"""Named at most: an account has one, and two during a run in which it is renamed."""
+"""Most subdomains that are noted. An account has one, or two in a run during which it is renamed."""
 
 
 @dataclass(slots=True)
 class Gathered:
-    """One resource of a run, as its stored pages tell it."""
+    """One resource of a run, according to its stored pages."""
 
     name: str
     collation: Collation
@@ -73,7 +73,7 @@ class Evidence:
         self._share = share or Share(Room())
 
     def read(self, page: Page) -> Answer | None:
-        """Return the stored answer; one that can't be read counts as none, and is named."""
+        """Return the stored answer of a page. An unreadable one counts as missing, and its key is noted."""
         if self._only is not None and page.id not in self._only:
             return None
         key = page_key(self.plan.source, self.plan.run, page.id)
@@ -93,7 +93,7 @@ class Evidence:
         return None
 
     def parts(self, page: Page) -> bool:
-        """Whether answers are stored of what replaced *page* because nobody could wait for it."""
+        """Whether smaller pages that replaced *page* after time-outs have stored answers."""
         return gave_way(page, self._groups(page.segment))
 
     def _groups(self, segment: str) -> Iterable[str]:
@@ -104,7 +104,7 @@ class Evidence:
         return [name.split("/")[1] for name in self._only if name.startswith(f"{segment}/")]
 
     def use(self, page: Page, answer: Answer) -> None:
-        """Take the records of an answer into its resource."""
+        """Add the records of an answer to its resource."""
         gathered = self.resources[_resource(page.segment)]
         gathered.requests += answer.envelope["requests"]
         gathered.redacted += len(answer.envelope["redacted"])
@@ -156,7 +156,7 @@ class Evidence:
 
     @property
     def progressed(self) -> bool:
-        """Whether a further run would have less to read: what merely became new counts for none."""
+        """Whether the next run would have less to read. Newly passed time does not count."""
 
         def merely_new(name: str, period: Period) -> bool:
             edge = max((p.until for p in self.plan.covered.get(name, ())), default=None)
@@ -258,8 +258,8 @@ def gather(
 ) -> Iterator[Evidence]:
     """Read a run back from storage, in the order of `walk`; *beat* is called before each page.
 
-    Each page takes what it needs of *room*, which others share; without one there is no limit. *only* are the ids of
-    the pages that a seal counted; those stored later are as if not there.
+    Each page takes the memory it needs from *room*, which other readers share; the default has no limit. *only* are
+    the ids of the pages that a seal counted; pages that were stored later are ignored.
     """
     with ExitStack() as files:
         with (room or Room()).share() as share:

@@ -1,4 +1,4 @@
-"""What each resource of a run came to, from the readings of its feeds: pure functions."""
+"""The verdict on each resource of a run, from the readings of its feeds: pure functions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tasks.reading.sealed import Outside
 from tasks.reading.windows import Period, common, missing, rfc3339
 
 NOT_KNOWN = "this version of Pagetrail can't read it"
-"""What a manifest says of a resource that whoever sealed the run had no entry for, and so nothing else."""
+"""The words in a manifest for a resource that the sealing version's catalog lacks."""
 
 
 _LAST = ("plan", "vanished")
-"""Any other reason is named before these: the first makes a run incomplete for nobody, and where only the second is
-named, nothing else is missing."""
+"""Reasons that are named only if there is no other one: a feed that the plan lacks leaves a run complete, and a
+vanished record is named only where nothing else is missing."""
 _SHOWN = 5
-"""Ids that a sentence names at most; all of them stand in the manifest."""
+"""Most ids in one sentence. The manifest lists all of them."""
 
 
 def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
-    """Return what each resource came to: complete, partial, unavailable or failed, and why."""
+    """Return the verdict on each resource: complete, partial, unavailable or failed, and why."""
     found: dict[str, Verdict] = {}
     for name in evidence.resources:
         if name not in CATALOG:
@@ -61,7 +61,7 @@ def vanished(evidence: Evidence, name: str) -> list[str]:
 
 
 def outside(evidence: Evidence, name: str) -> list[Outside]:
-    """Return what of a resource's period neither this run nor an earlier one has proved, oldest first."""
+    """Return the parts of a resource's period that neither this run nor an earlier one proved, oldest first."""
     period = evidence.plan.period_of(name)
     feeds = [f for f in CATALOG[name].feeds if f.window_days] if name in CATALOG else []
     return sorted(
@@ -74,7 +74,7 @@ def outside(evidence: Evidence, name: str) -> list[Outside]:
 
 
 def _parts(evidence: Evidence, feed: Feed, gap: Period) -> Iterator[Outside]:
-    """Yield what *gap* consists of: what PagerDuty no longer has, what is left to later runs, and what failed."""
+    """Yield the parts of *gap*: no longer kept by PagerDuty, left to later runs, or failed."""
     edge = gap.since
     if feed.retention_days:
         edge = evidence.plan.period.until - timedelta(days=feed.retention_days)
@@ -87,7 +87,7 @@ def _parts(evidence: Evidence, feed: Feed, gap: Period) -> Iterator[Outside]:
 
 
 def _lacks(evidence: Evidence, name: str) -> Verdict | None:
-    """Return what is missing of a resource whose every reading is proved; None: nothing."""
+    """Return the verdict that names what a resource with only proved readings still lacks; None if nothing."""
     if evidence.credential == "user":
         return Verdict(ProofState.PARTIAL, "key", "a user key sees what its user may see")
     if left := [gap for gap in outside(evidence, name) if gap.reason != "retention"]:
@@ -110,12 +110,12 @@ def _plan_lacks(verdict: Verdict) -> bool:
 
 
 def _whole(feeds: list[Verdict]) -> Verdict:
-    """Return what the feeds of a resource come to: one that the plan lacks takes nothing from the others."""
+    """Return the verdict on all feeds of a resource. A feed that the plan lacks does not affect the others."""
     return _overall([v for v in feeds if not _plan_lacks(v)] or feeds, [])
 
 
 def _of_feed(evidence: Evidence, feed: Feed) -> Verdict:
-    """Return what a feed came to: no better than the list that names the records it is read for."""
+    """Return the verdict on a feed. It is never better than that of the list that names its records."""
     names = feed.segment if feed.details else feed.parent
     parents = _verdicts(evidence, names, lists=True) if names else []
     own = _verdicts(evidence, feed.segment, lists=not feed.details, each=True)
@@ -125,7 +125,7 @@ def _of_feed(evidence: Evidence, feed: Feed) -> Verdict:
 def _verdicts(
     evidence: Evidence, segment: str, *, lists: bool, each: bool = False
 ) -> list[Verdict]:
-    """Return the verdicts on a feed's lists, or on what was read for each record, or both."""
+    """Return the verdicts on a feed's lists, on its readings for single records, or on both."""
     gathered = evidence.resources.get(resource_of(segment).name)
     return [
         verdict
@@ -149,7 +149,7 @@ def _overall(verdicts: list[Verdict], parents: list[Verdict]) -> Verdict:
 
 
 def _rank(verdict: Verdict) -> tuple[bool, int]:
-    """Return by what the worst of several verdicts is found: it has the least."""
+    """Return the sort key of a verdict. The worst verdict has the smallest."""
     reason = verdict.reason
     return verdict.state is not ProofState.FAILED, _LAST.index(reason) + 1 if reason in _LAST else 0
 

@@ -1,4 +1,4 @@
-"""Recompute everything a manifest says from storage alone, and name every difference."""
+"""Recomputes every count and digest of a manifest from storage, and names every difference."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ _HANDED_ON = ("covered", "backlog", "unsettled", "denied", "sizes", "account")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that isn't as it was sealed.
+    """Something that differs from what was sealed.
 
-    `kind`: missing, changed, extra, manifest (it isn't what was sealed), chain (it doesn't follow the one before),
-    count or record (an object among the records of erasures isn't one, or doesn't hold). Not a difference: late (a
-    page stored too late to count) and left (what is stored of a purged run).
+    `kind`: missing, changed, extra, manifest (it was changed), chain (it doesn't follow the manifest before), count,
+    or record (an object among the records of erasures is not a valid one). Two kinds don't count: late (a page stored
+    too late to be counted) and left (an object of a purged run).
     """
 
     run: str
@@ -77,11 +77,13 @@ class Difference:
 @dataclass(slots=True)
 class Report:
     runs: list[str] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)  # runs without a manifest: nothing to verify yet
+    open: list[str] = field(default_factory=list)  # runs without a manifest can't be verified yet
     objects: int = 0
     differences: list[Difference] = field(default_factory=list)
     renamed: list[tuple[str, Renaming]] = field(default_factory=list)  # run that followed it
-    purged: list[Purge] = field(default_factory=list)  # by record, before the oldest run there is
+    purged: list[Purge] = field(
+        default_factory=list
+    )  # according to the record before the oldest run
 
     @property
     def ok(self) -> bool:
@@ -91,7 +93,7 @@ class Report:
 def verify(storage: Storage, source: str, run: str | None = None) -> Iterator[Report]:
     """Verify one run of *source*, or all; yield the growing report after each run.
 
-    Raises `NotFound` for a run there isn't.
+    Raises `NotFound` for a run that doesn't exist.
     """
     report = Report()
     for each in chosen_runs(storage, source, run):
@@ -103,7 +105,7 @@ def verify(storage: Storage, source: str, run: str | None = None) -> Iterator[Re
 
 
 def _beside(storage: Storage, source: str) -> Iterator[Difference]:
-    """Yield what lies beside the runs that were verified."""
+    """Yield the differences outside the verified runs."""
     purged = Purged(storage, source)
     for key, why in purged.faults():
         yield Difference("", key, "record", why)
@@ -126,7 +128,7 @@ class RunCheck:
         self._sizes = {o.key: o.size for o in storage.list(run_prefix(source, run))}
 
     def check(self) -> None:
-        """Add what is found to the report."""
+        """Add the findings to the report."""
         key = manifest_key(self._source, self._run)
         text = self._storage.get(key)
         if text is None:
@@ -230,7 +232,7 @@ class RunCheck:
             key = page_key(self._source, self._run, page_id)
             now, _ = evidence.objects.get(page_id, (None, 0))
             if now is None and (blob := self._storage.get(key)) is not None:
-                now = sha256(blob)  # nothing led to it when the run was read again
+                now = sha256(blob)  # the replay did not come to this page
             if now is None:
                 self._differs(key, "missing", "the page is gone")
             elif now != sealed:

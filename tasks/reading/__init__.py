@@ -1,1 +1,1 @@
-"""What is asked of PagerDuty and what its answers prove: pure functions and data."""
+"""The questions to PagerDuty, and the proofs in its answers: pure functions and data."""

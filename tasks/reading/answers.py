@@ -24,7 +24,7 @@ LONGEST_ID = 1_024
 """An id goes into addresses and storage keys."""
 _HOST = re.compile(r"https?://([a-z0-9][a-z0-9-]{0,62})\.", re.IGNORECASE)
 _REFERENCE = ("id", "type", "summary", "self", "html_url")
-"""What PagerDuty's references to a record consist of: its child lists are asked for with one."""
+"""The members of PagerDuty's references to a record. Child lists are asked for with such a reference."""
 _DECIDING = ("more", "total", "next_cursor")
 _MOST_DECIDING_BYTES = 2**16
 _MOST_HEADS = 2**18
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def slim(self) -> Answer:
-        """The answer without its records as they were written: what it is made from may be forgotten."""
+        """The answer without the texts of its records, so that the body can be freed."""
         return replace(self, written=None)
 
 
@@ -66,7 +66,7 @@ def read_answer(
 ) -> Answer:
     """Return the answer whose body has *members*; of an error the status says all.
 
-    Raises ValueError for what no page of PagerDuty's is: too many records, or too much in what decisions need.
+    Raises ValueError for an answer that PagerDuty would not send: too many records, or members that are too large.
     """
     if status >= 300:
         return Answer(status, date, None, envelope)

@@ -40,7 +40,7 @@ class Paging(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One GET: where, what it wraps its records in, and how it pages."""
+    """One GET: its path, the member that wraps its records, and how it pages."""
 
     path: str  # `{id}` stands for the parent's id
     wrapper: str

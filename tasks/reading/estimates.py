@@ -1,4 +1,4 @@
-"""How many requests a run will send, from its plan and one look at each list: pure but for that look."""
+"""Estimates how many requests a run will send, from its plan and one look at each list: pure except for the look."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Look = Callable[[Page, Request], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a list, or all of a resource, will ask for and hold; where *unsure*, at least."""
+    """The expected requests and records of a list or a resource; with *unsure*, at least so many."""
 
     requests: int = 0
     records: int = 0
@@ -36,7 +36,7 @@ class Expected:
 
 @dataclass(slots=True)
 class Estimate:
-    """What a run will send to PagerDuty."""
+    """The requests that a run is expected to send."""
 
     plan: Plan
     resources: dict[str, Expected] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class Estimate:
 
 
 def estimate(plan: Plan, before: Iterable[Manifest], look: Look) -> Estimate:
-    """Return what the run of *plan* will send; *before* are manifests, the newest first.
+    """Return the requests that the run of *plan* will send; *before* are manifests, newest first.
 
-    It is what `decide` makes of each list's total. Lists without one are looked up in *before*. A parent is
-    expected to have one page of records, and a list to stay as it is while it is read.
+    It follows from each list's total. Lists without a total are looked up in *before*. The estimate assumes that each
+    parent has one page of records, and that no list changes while it is read.
     """
     manifests, pages = list(before), deque(first_pages(plan))
     found = Estimate(plan, {name: Expected() for name in plan.resources})
@@ -88,7 +88,7 @@ def estimate(plan: Plan, before: Iterable[Manifest], look: Look) -> Estimate:
 
 
 def _question(page: Page, plan: Plan) -> Request:
-    """Return the page's own request; of a list that tells its total, for one record."""
+    """Return the page's own request; for a list that tells its total, limited to one record."""
     request = request_of(page, plan)
     if page.call.paging is not Paging.CLASSIC:
         return request
@@ -97,14 +97,14 @@ def _question(page: Page, plan: Plan) -> Request:
 
 
 def _full(page: Page, total: int) -> Answer:
-    """Return the answer to the page's own request, as far as it decides what follows."""
+    """Return an answer to the page's own request that has the same number of records, so that the same pages follow."""
     count = min(total, page.size)
     data = {page.call.wrapper: [{}] * count, "more": total > count, "total": total}
     return Answer(200, None, data, {})
 
 
 def _expected(page: Page, answer: Answer, plan: Plan, before: list[Manifest]) -> Expected:
-    """Return what the list, or window, that begins with *page* will ask for and give."""
+    """Return the expected requests and records of the list or window that begins with *page*."""
     if not answer.ok:
         return Expected(1)
     total, records = answer.data.get("total"), len(served(page, answer))
@@ -112,13 +112,13 @@ def _expected(page: Page, answer: Answer, plan: Plan, before: list[Manifest]) ->
         return Expected(requests_for(page, total), total)
     if not decide(page, answer, plan).followers:
         return Expected(1, records)
-    # Of a list that was to tell its total, and didn't, one record was asked for: all may be on one page.
+    # A list that should tell its total was asked for one record. Without the total, one page may hold all records.
     least = 1 if page.call.paging is Paging.CLASSIC else 2
     return _as_before(page, before) or Expected(least, records, unsure=True)
 
 
 def _as_before(page: Page, before: list[Manifest]) -> Expected | None:
-    """Return what the list took before; of a window, in proportion to its length."""
+    """Return the list's requests and records in an earlier run, for a window in proportion to its length."""
     for manifest in before:
         resource = manifest.resources.get(resource_of(page.segment).name)
         passes = [
@@ -137,5 +137,5 @@ def _as_before(page: Page, before: list[Manifest]) -> Expected | None:
 
 
 def _seconds(period: Period | None) -> float:
-    """Return the length of a window; that of a snapshot is its own measure."""
+    """Return the length of a window in seconds; 1 for a snapshot, which has no length."""
     return 1.0 if period is None else (period.until - period.since).total_seconds()

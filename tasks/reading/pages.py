@@ -31,12 +31,12 @@ class Page:
     held: bool = False  # the last of its pass: asked when no other is open
     cuts: bool = False  # asked to see where to cut a window with more records than can be asked for
     cursor: str | None = None
-    mark: str | None = None  # digest of what an earlier page said (see `_repeats`, `_chained`)
+    mark: str | None = None  # digest from an earlier page (see `_repeats`, `_chained`)
     nth: int = 0  # pages of its pass before it, where each follows from the one before
     parent: Mapping[str, Any] | None = None  # reference to the record it is read for
     chain: tuple[int, int] | None = None  # index in the plan, pages planned before
-    rest: Rest = ()  # what is left of its planned window, to be read after it
-    splits: int = 0  # what the splits of its planned window have cost so far
+    rest: Rest = ()  # the rest of its planned window, to be read after it
+    splits: int = 0  # the cost so far of splitting its planned window
     denied_at: str | None = None  # when a 404 was the answer to an earlier request for its window
 
     @property
@@ -53,12 +53,12 @@ class Page:
 
     @property
     def limit(self) -> int:
-        """Records to ask for: what the page owns, but never more than its size."""
+        """Records to ask for: as many as the page owns, but never more than its size."""
         return min(self.size, self.end - self.number)
 
     @property
     def opener(self) -> Page:
-        """The first page of its pass, from which the pass can be read back, without what comes after its window."""
+        """The first page of its pass, without the windows that follow. The pass can be read back from it."""
         return Page(
             self.segment,
             self.window,
@@ -98,9 +98,9 @@ class Page:
         return self.first or self.cuts or self.call.paging in (Paging.CHAIN, Paging.CURSOR)
 
     def payload(self) -> str:
-        """Return what the identity doesn't say, as JSON: empty for most pages.
+        """Return the members outside the identity, as JSON; empty for most pages.
 
-        Redis keeps it while the page is open. Of a parent it has the id alone: names stay in storage.
+        Redis keeps it while the page is open. It holds only the id of a parent: names stay in storage.
         """
         blank = _BLANK
         extra = {

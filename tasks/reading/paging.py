@@ -1,4 +1,4 @@
-"""What follows a page's answer: pure functions of plan, page and body."""
+"""Decides which pages follow an answer: pure functions of plan, page and body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.reading.windows import ALL, Period, of, period_in
 
 MAX_PASSES = 3
 MOST_OPENED = 128
-"""Pages that one answer opens at most; the last of them, or a later one of the plan, opens what is left."""
+"""Most pages that one answer opens. The last of them, or a later page of the plan, opens the rest."""
 _MOST_TIMES = 5
 """So many times the pages that its size asks for are read of a list that serves smaller ones."""
 _MOST_SCRAPS = 12
@@ -30,7 +30,7 @@ _MOVED = "the list moved while it was read"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows an answer. `ended`: the pass is superseded and the followers replace it.
+    """The pages that follow an answer. `ended`: the pass is superseded and the followers replace it.
 
     Without followers the pass is the last one, and `words` say why.
     """
@@ -44,7 +44,7 @@ class Step:
 
 
 def first_pages(plan: Plan) -> list[Page]:
-    """Return what a run opens with: one page per list, and those of the first records to be read again."""
+    """Return the first pages of a run: one for each list, and those of the first records to be read again."""
     pages = []
     for feed in plan.feeds:
         if windows := plan.windows.get(feed.segment):
@@ -72,7 +72,7 @@ def _again_by_id(plan: Plan, segment: str, index: int) -> Page:
 
 
 def decide(page: Page, answer: Answer | None, plan: Plan) -> Step:
-    """Return what follows *page*; None stands for a page that kept failing."""
+    """Return the pages that follow *page*. An answer of None means that the page kept failing."""
     return _onward(page, answer, plan, _decide(page, answer))
 
 
@@ -174,7 +174,7 @@ def requests_for(page: Page, total: int) -> int:
 
 
 def _onward(page: Page, answer: Answer | None, plan: Plan, step: Step) -> Step:
-    """Add to *step* what comes after the window of *page*, unless a follower takes that along."""
+    """Add to *step* the pages after the window of *page*, unless a follower carries them."""
     if any(each.chain or each.rest for each in step.followers):
         return step
     there = answer is not None and (answer.ok or answer.status == 400)
@@ -293,7 +293,7 @@ def _after_offset(page: Page, answer: Answer) -> Step:
     if page.mark and not (records and _edge(page, records[0]) == page.mark):
         if page.pass_ < MAX_PASSES:
             return again(page)
-        page = replace(page, mark=_MOVED)  # what can be read is read to its end
+        page = replace(page, mark=_MOVED)  # the readable rest is still read to its end
     if not more:
         return Step()
     count, total = len(records), answer.data.get("total")
@@ -318,7 +318,7 @@ def _rest_of_range(page: Page, count: int) -> Step:
 
 
 def _edge(page: Page, record: Mapping[str, Any]) -> str:
-    """Return a digest of what a page that overlaps with another has to repeat of *record*."""
+    """Return a digest of the part of *record* that an overlapping page must repeat."""
     return _digest(f"{key_of(page.segment, record)}\x00{record.get(page.feed.sort_field)}")
 
 

@@ -1,4 +1,4 @@
-"""A run's plan: what it will read, decided once from the source and its last manifest."""
+"""A run's plan, made once from the source and its last manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tasks.reading.windows import (
 from workers.storage.renamings import Renaming, away_from
 
 SIZE_KEPT = timedelta(days=7)
-"""After so long a list that was read in smaller pages is tried with larger ones: each try may cost three time-outs."""
+"""How long a list stays with smaller pages before larger ones are tried. Each try may cost three time-outs."""
 AGING = timedelta(days=62)
 """Windows this close to PagerDuty's retention edge are read before other history."""
 
@@ -57,13 +57,15 @@ class Plan:
     sizes: Mapping[str, tuple[int, str]] = field(
         default_factory=dict
     )  # per feed read in smaller pages: records a page at the start, since when
-    ask_again_seconds: float = 60.0  # a 404 at a record's own address is asked again no sooner
-    renamed: tuple[Renaming, ...] = ()  # what the account of the last manifest went through since
+    ask_again_seconds: float = (
+        60.0  # least time before a record whose own address answered 404 is asked for again
+    )
+    renamed: tuple[Renaming, ...] = ()  # renamings of the account since the last manifest
     catalog: int = CATALOG_VERSION
 
     @property
     def feeds(self) -> list[Feed]:
-        """The ways into the resources that this version's catalog has: others can't be read."""
+        """The feeds of the planned resources. Resources outside this version's catalog can't be read."""
         return _feeds(self.resources)
 
     @property
@@ -72,7 +74,7 @@ class Plan:
         return max(1, self.page_budget // max(1, len(self.windows)))
 
     def period_of(self, resource: str) -> Period | None:
-        """Return what is to be read of *resource*, by this run or earlier ones; None: as it is when it is read."""
+        """Return the period of *resource* that this run and earlier ones have to read; None for a snapshot."""
         feeds = CATALOG[resource].feeds if resource in CATALOG else ()
         until = self.period.until
         if any(feed.window_days for feed in feeds):
@@ -83,7 +85,7 @@ class Plan:
         return Period(until, until) if any(call.instant for call in calls) else None
 
     def size_of(self, segment: str) -> int:
-        """Return how many records a page of a feed's list is asked for at the start."""
+        """Return how many records a request for a feed's list asks for at the start."""
         return self.sizes.get(segment, (PAGE_LIMIT, ""))[0]
 
     def to_json(self) -> bytes:
@@ -102,10 +104,10 @@ def _feeds(resources: Iterable[str]) -> list[Feed]:
 def next_due(
     source: str, connected_at: datetime, every_seconds: int | None, after: datetime
 ) -> datetime | None:
-    """Return when *source* is due next after *after*; None: never.
+    """Return when *source* is due next after *after*; None if it never is.
 
-    Due times lie `every` apart, counted from the connection, plus a delay of up to a twentieth of
-    it (ten minutes at most) that is the source's own: sources connected together spread.
+    Due times are *every_seconds* apart, counted from the connection. Each source has its own delay of up to a twentieth
+    of that (ten minutes at most), so sources that were connected together are spread.
     """
     if every_seconds is None:
         return None
@@ -142,7 +144,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan of the run after *newest*, going on from the manifest *last* (None: the source has none)."""
     names = with_parents(resources or CATALOG)
-    # What the source wants and the catalog no longer has is planned too, to be named as missing.
+    # Resources that the catalog no longer has are planned too, so that they are named as missing.
     names += tuple(name for name in resources or () if name not in CATALOG)
     feeds = _feeds(names)
     # A user's key may not have seen everything, so an account's key reads all of it again.
@@ -178,7 +180,7 @@ def make_plan(
 
 
 def _sizes(known: Mapping[str, tuple[int, str]], at: datetime) -> dict[str, tuple[int, str]]:
-    """Return the page sizes to start with: those that worked last, and after a week the next larger ones."""
+    """Return the page sizes to start with: those that worked last, or after a week the next larger ones."""
     sizes = {
         segment: (size, since) if at - moment(since) < SIZE_KEPT else (larger(size), rfc3339(at))
         for segment, (size, since) in known.items()
@@ -187,7 +189,7 @@ def _sizes(known: Mapping[str, tuple[int, str]], at: datetime) -> dict[str, tupl
 
 
 def _windows(feed: Feed, target: Period, covered: tuple[Period, ...]) -> tuple[Period, ...]:
-    """Return what of *target* is to be read: new, then aging, then newest to oldest."""
+    """Return the windows of *target* to read: new, then aging, then newest to oldest."""
     assert feed.window_days
     since = target.since
     if feed.retention_days:

@@ -18,7 +18,7 @@ from tasks.reading.plans import Plan
 from tasks.reading.windows import period_in
 
 Read = Callable[[Page], Answer | None]
-"""Gives the stored answer of a page, or None where there is none."""
+"""Returns the stored answer of a page, or None without one."""
 Parts = Callable[[Page], bool]
 """Says whether answers are stored of what replaced a page that nobody could wait for: see `gave_way`."""
 Use = Callable[[Page, Answer], None]
@@ -26,7 +26,7 @@ Use = Callable[[Page, Answer], None]
 
 
 class ProofState(StrEnum):
-    """What a reading of a window came to."""
+    """The result of a reading of a window."""
 
     PROVED = "proved"
     PARTIAL = "partial"  # read, but not provably all of it
@@ -51,7 +51,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What a proof needs of an answer: a few strings per record, not the records."""
+    """The parts of an answer that a proof needs: a few strings per record, not the records."""
 
     status: int
     words: str
@@ -95,7 +95,7 @@ def _unsaid(answer: Answer) -> str:
 
 @dataclass(slots=True)
 class Reading:
-    """One pass of a window: its pages with their answers, what it came to, and what follows."""
+    """One pass of a window: its pages with their answers, its verdict, and the pages that follow."""
 
     first: Page
     pages: list[tuple[Page, Glance | None]] = field(default_factory=list)
@@ -157,7 +157,7 @@ def _end(reading: Reading, step: Step, plan: Plan) -> None:
 
 
 def _settle(reading: Reading, plan: Plan) -> None:
-    """Set the verdict of a pass whose pages are all closed, and add what follows from it."""
+    """Set the verdict of a pass whose pages are all closed, and add the pages that follow."""
     reading.verdict = verdict = prove(reading)
     if verdict.state is ProofState.PARTIAL and _worth_another(reading):
         reading.followers += again(reading.first).followers
@@ -181,7 +181,7 @@ def _worth_another(reading: Reading) -> bool:
 
 
 def prove(reading: Reading) -> Verdict:
-    """Return what the closed pages of a pass prove."""
+    """Return the verdict that the closed pages of a pass prove."""
     answers = [seen for _, seen in reading.pages]
     first, paging = answers[0], reading.first.call.paging
     if first is not None and not first.ok:

@@ -1,4 +1,4 @@
-"""What a sealed run says about itself: the structure of `manifest.json`."""
+"""The structure of `manifest.json`, the account of a sealed run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ListedPage(Struct, frozen=True, array_like=True):
 
 
 class WindowPass(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One reading of a window, and what it proved."""
+    """One reading of a window, and its verdict."""
 
     feed: str
     window: str
@@ -59,7 +59,7 @@ class Outside(Struct, frozen=True, order=True, array_like=True):
 
 
 class SealedResource(Struct, frozen=True, kw_only=True):
-    """What a run came to for one resource."""
+    """The result of a run for one resource."""
 
     state: str  # complete, partial, unavailable or failed
     reason: str
@@ -134,5 +134,5 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     @property
     def link(self) -> PreviousRun:
-        """What the next run names as the run before it."""
+        """The link with which the next run names this one."""
         return PreviousRun(self.run, self.sha256)

@@ -1,7 +1,7 @@
 """How a window is divided whose list is too long to be asked for, or too slow: pure functions.
 
 A window is cut in two. One part is read next, the rest after it: so one answer opens one window, whatever it says, and
-what the splits of a planned window cost is counted along the way (`Page.splits`).
+the cost of splitting a planned window is counted along the way (`Page.splits`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_SPLITS = 128
 
 
 class Cost(IntEnum):
-    """What a split counts for: the more was read, or waited for, in vain, the fewer of them are allowed."""
+    """The cost of a split. Splits after much reading or waiting in vain cost more, so fewer of them are allowed."""
 
     CAP = 1  # two requests: the first page, and the one that tells where to cut
     SLOW = 25  # three time-outs: at most five halvings, so a day of a month, or five days of 150
@@ -57,7 +57,7 @@ def seconds(period: Period) -> int:
 
 
 def put(rest: Rest, period: Period, most_seconds: int = 0) -> Rest:
-    """Return *rest* with *period* to be read before it; joined with what it touches."""
+    """Return *rest* with *period* to be read before it, joined with a period that it touches."""
     if rest:
         top, most = Period.parse(rest[-1][0]), rest[-1][1]
         if top.until == period.since or period.until == top.since:
@@ -68,7 +68,7 @@ def put(rest: Rest, period: Period, most_seconds: int = 0) -> Rest:
 
 
 def take(rest: Rest) -> tuple[str, Rest]:
-    """Return the window to read next, and what is then left."""
+    """Return the window to read next, and the rest."""
     (window, most), others = rest[-1], rest[:-1]
     period = Period.parse(window)
     if not most or seconds(period) <= most:

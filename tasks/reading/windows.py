@@ -1,4 +1,4 @@
-"""A period -> fixed half-open windows `[since, until)`, and the arithmetic of what is covered."""
+"""Cuts periods into half-open windows `[since, until)`, and adds and subtracts covered periods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 OVERLAP = timedelta(minutes=10)
-"""How far a next reading goes back behind the last proved `until`: records may be written late."""
+"""How far the next reading goes back before the last proved `until`. Records may be written late."""
 SECOND = timedelta(seconds=1)
 _STAMP = "%Y%m%dT%H%M%SZ"
 ALL = "all"
@@ -65,23 +65,23 @@ def moment(text: str) -> datetime:
 
 
 def _utc(when: datetime) -> datetime:
-    if when.tzinfo is None:  # Python would take it for the time of this machine's place
+    if when.tzinfo is None:  # Python would read it as local time
         raise ValueError(f"{when} has no zone")
     return when.astimezone(UTC)
 
 
 def of(parent_id: str) -> str:
-    """Return the window name of what is read once for the record *parent_id*: its digest, unless the id is plain."""
+    """Return the window name of a reading for the record *parent_id*: the id, or its digest if the id is not plain."""
     if not is_plain(parent_id) or parent_id.startswith(_HASHED):
         parent_id = _HASHED + hashlib.sha256(parent_id.encode()).hexdigest()
     return f"of-{parent_id}"
 
 
 def is_plain(record_id: str) -> bool:
-    """Whether an id can stand in an address and in a storage key as it is.
+    """Whether an id can be used unchanged in an address and in a storage key.
 
-    All ids that PagerDuty documents can. Any other is never sent: clients, proxies and servers may fold `..`, or `%2F`,
-    into another address than the one that was written down.
+    All ids that PagerDuty documents can. No other id is ever sent, because clients, proxies and servers may turn `..`
+    or `%2F` into another address than the recorded one.
     """
     return _PLAIN_ID.fullmatch(record_id) is not None
 
@@ -92,7 +92,7 @@ def period_in(window: str) -> Period | None:
 
 
 def is_part(window: str, whole: str) -> bool:
-    """Whether *window* is a smaller period within that of *whole*; raises ValueError for what isn't a window."""
+    """Whether *window* is a smaller period within that of *whole*; raises ValueError for a name that isn't a window."""
     part, period = period_in(window), period_in(whole)
     return bool(
         part and period and part != period
@@ -132,12 +132,12 @@ def merged(periods: Iterable[Period]) -> list[Period]:
 
 
 def common(period: Period, others: Iterable[Period]) -> list[Period]:
-    """Return what of *period* lies in *others*, oldest first."""
+    """Return the parts of *period* inside *others*, oldest first."""
     return missing(period, missing(period, others))
 
 
 def missing(target: Period, covered: Iterable[Period]) -> list[Period]:
-    """Return what of *target* lies outside *covered*, oldest first."""
+    """Return the parts of *target* outside *covered*, oldest first."""
     gaps, edge = [], target.since
     for period in merged(covered):
         if period.since > edge:

@@ -1,4 +1,4 @@
-"""The sources' documents in storage, which are the truth about them."""
+"""The documents of the sources in storage. They are the truth; Redis holds copies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from workers.storage import Storage
 from workers.storage.renamings import Renaming
 
 REGISTRY = ".registry"
-"""Storage prefix of the documents; outside the evidence, so that copies of it never hold keys."""
+"""Storage prefix of the documents. It is outside the evidence, so copies of the evidence hold no keys."""
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}/[a-z0-9][a-z0-9._-]{0,62}")
 
 
 class SourceState(StrEnum):
-    """What a source is allowed to do."""
+    """The state of a source, which says whether it may send requests."""
 
     ACTIVE = "active"
     PAUSED = "paused"  # keeps its key, sends no request
@@ -97,5 +97,5 @@ def document_key(source_id: str) -> str:
 
 
 def is_registered(storage: Storage, source_id: str) -> bool:
-    """Whether *storage* has the document of a source, be it connected or not."""
+    """Whether *storage* has the document of a source, connected or disconnected."""
     return storage.get(document_key(source_id)) is not None

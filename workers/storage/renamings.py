@@ -1,4 +1,4 @@
-"""An account's change of subdomain, which a person confirmed: part of a source, a plan and a manifest."""
+"""Changes of an account's subdomain that a person confirmed. Sources, plans and manifests hold them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Renaming:
     new: str
     at: datetime  # when it was confirmed
     by: str
-    because: str  # what was compared, in a sentence
+    because: str  # a sentence that names the compared records
 
 
 def away_from(renamings: Sequence[Renaming], subdomain: str) -> tuple[Renaming, ...]:
-    """Return the renamings since the account last bore *subdomain*; none if it never did, or does now."""
+    """Return the renamings since the account last had *subdomain*; empty if it never had it, or has it now."""
     places = [place for place, each in enumerate(renamings) if each.old == subdomain]
     led = tuple(renamings[places[-1] :]) if places else ()
     return () if led and led[-1].new == subdomain else led
 
 
 def leads(renamings: Sequence[Renaming], before: str, after: str) -> bool:
-    """Whether *renamings*, one after the other, make *after* of *before*."""
+    """Whether *renamings*, one after the other, lead from *before* to *after*."""
     for each in renamings:
         if each.old != before:
             return False
