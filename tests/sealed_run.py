@@ -19,7 +19,7 @@ from tasks.reading.plans import Plan
 from tasks.runs.sealing import seal
 from tests.lists_model import NOW, Fleet
 from workers import exact
-from workers.pagerduty.client import Outcome, Reply
+from workers.pagerduty.replies import Outcome, Reply
 from workers.room import Room
 from workers.state.ledger import Clock
 from workers.state.progress import Progress

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from threading import RLock
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redis import Redis
 
 import workers
-from workers.pagerduty.client import PagerDuty
 from workers.pagerduty.regions import RegionGate
 from workers.process.measured import MeasuredStorage
 from workers.process.sender import Sender
@@ -27,6 +26,9 @@ from workers.state.sources import Sources
 from workers.state.switch import Switch
 from workers.state.troubles import Troubles
 from workers.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from workers.pagerduty.client import PagerDuty
 
 T = TypeVar("T")
 _building = RLock()  # a part may need other parts
@@ -121,6 +123,8 @@ class Runtime:
 
     @Part
     def pagerduty(self) -> PagerDuty:
+        from workers.pagerduty.client import PagerDuty  # a sixth of a command's start, and few ask
+
         return PagerDuty(self.settings.regions)
 
     @Part

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from workers.errors import UsageFault
-from workers.pagerduty.client import plausible_key
+from workers.pagerduty.keys import plausible_key
 
 _MOST_BYTES = 4_096
 """No key is longer. A longer file is the wrong file, and we stop reading."""

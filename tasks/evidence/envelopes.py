@@ -20,7 +20,7 @@ from workers import exact
 from workers.room import BODY_BYTES
 
 if TYPE_CHECKING:
-    from workers.pagerduty.client import Reply
+    from workers.pagerduty.replies import Reply
     from workers.storage.registry import Source
 
 REDACTED = "[redacted]"

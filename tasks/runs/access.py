@@ -15,7 +15,8 @@ from tasks.reading.pages import path_of
 from tasks.reading.windows import is_plain, rfc3339
 from workers import exact
 from workers.errors import Busy, Fault, KeyRefused
-from workers.pagerduty.client import Outcome, Reply, fingerprint
+from workers.pagerduty.keys import fingerprint
+from workers.pagerduty.replies import Outcome, Reply
 from workers.runtime import Runtime
 from workers.state.limiter import Permit, budget_name
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from tasks.runs.keys import key_of
-from workers.pagerduty.client import Outcome, Reply
+from workers.pagerduty.replies import Outcome, Reply
 from workers.process import metrics
 from workers.room import NoRoom, Share
 from workers.runtime import Runtime

@@ -22,8 +22,8 @@ from tasks.runs import messages
 from tasks.runs.asking import CROWDED_SECONDS, ask
 from tasks.runs.setbacks import MAX_ATTEMPTS, OWN_FAULT_SECONDS, Setbacks
 from workers.errors import Fault, StorageConflict
-from workers.pagerduty.client import Outcome as Came
-from workers.pagerduty.client import Reply
+from workers.pagerduty.replies import Outcome as Came
+from workers.pagerduty.replies import Reply
 from workers.process import metrics
 from workers.process.signals import log_failure
 from workers.room import NoRoom, Share

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, cast
 
-from workers.pagerduty.client import Outcome, Reply
+from workers.pagerduty.replies import Outcome, Reply
 from workers.process import metrics, signals
 from workers.process.measured import MeasuredStorage
 from workers.state.limiter import Permit

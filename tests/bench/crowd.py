@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from tasks import api
 from tests.acceptance.fleet import ROOT, Fleet, environment
-from workers.pagerduty.client import fingerprint
+from workers.pagerduty.keys import fingerprint
 from workers.runtime import Runtime
 from workers.settings.environment import load_settings
 from workers.storage.registry import Source

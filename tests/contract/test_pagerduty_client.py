@@ -27,7 +27,8 @@ from cryptography.x509.oid import NameOID
 
 from workers.pagerduty import bodies, transport
 from workers.pagerduty import client as pagerduty_client
-from workers.pagerduty.client import Outcome, PagerDuty, Reply
+from workers.pagerduty.client import PagerDuty
+from workers.pagerduty.replies import Outcome, Reply
 from workers.room import Room
 from workers.settings.environment import Settings
 

@@ -24,7 +24,9 @@ from tasks import fetch, plan, purge, seal
 from tasks.evidence.layout import manifest_key
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.app import celery
-from workers.pagerduty.client import PagerDuty, Reply, fingerprint
+from workers.pagerduty.client import PagerDuty
+from workers.pagerduty.keys import fingerprint
+from workers.pagerduty.replies import Reply
 from workers.runtime import Runtime
 from workers.settings.environment import Settings
 from workers.state.ledger import Ledger

@@ -15,7 +15,7 @@ from tests.integration.steps import KEY, RUN, SOURCE, Fleet
 from tests.integration.test_purge import collect, connect
 from tests.simulator_process import SimulatorProcess
 from workers.errors import ClockFault
-from workers.pagerduty.client import fingerprint
+from workers.pagerduty.keys import fingerprint
 
 OTHER, OTHER_KEY = "beta/main", "o" * 20
 NEXT = "00000002"

@@ -13,7 +13,7 @@ from tasks.reading.proofs import ProofState
 from tasks.runs import opening, restoring
 from tests.integration.steps import RUN, SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
-from workers.pagerduty.client import Reply
+from workers.pagerduty.replies import Reply
 
 MINUTE_MS = 60_000
 VANISHED = {"schedules", "schedule_coverage", "team_members"}

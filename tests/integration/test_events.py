@@ -25,7 +25,7 @@ from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.integration.test_purge import collect, connect, end
 from tests.processes import ROOT
 from tests.simulator_process import SimulatorProcess
-from workers.pagerduty.client import fingerprint
+from workers.pagerduty.keys import fingerprint
 from workers.state import events
 from workers.state.events import Event, Events
 

@@ -19,7 +19,7 @@ from tasks.runs import opening
 from tests.integration.steps import KEY, SOURCE, Fleet
 from tests.sentry_receiver import Receiver, sentry
 from tests.simulator_process import SimulatorProcess
-from workers.pagerduty.client import Reply, reply_to
+from workers.pagerduty.replies import Reply, reply_to
 from workers.process import sentry as reports
 from workers.process.logs import Lines
 from workers.settings.environment import Settings

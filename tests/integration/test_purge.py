@@ -24,7 +24,7 @@ from tasks.runs import erasing, opening, restoring, sealing
 from tests.erased import erasure
 from tests.integration.steps import SOURCE, Died, Fleet
 from workers.errors import Busy, Fault, NotFound, StorageConflict
-from workers.pagerduty.client import Reply
+from workers.pagerduty.replies import Reply
 from workers.state import sources
 from workers.state.sources import Sources
 from workers.storage.registry import Source, SourceState

@@ -29,7 +29,7 @@ from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.app import celery
 from workers.errors import VaultFault
-from workers.pagerduty.client import Outcome, Reply
+from workers.pagerduty.replies import Outcome, Reply
 from workers.room import Room
 from workers.runtime import Runtime
 from workers.settings.vault import Vault

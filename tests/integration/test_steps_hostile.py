@@ -14,7 +14,7 @@ from tasks.evidence.verify import verify
 from tasks.runs import opening, restoring
 from tests.integration.steps import SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
-from workers.pagerduty.client import Outcome, Reply
+from workers.pagerduty.replies import Outcome, Reply
 
 WITHIN_MS = 300_000
 MOST_OPEN = 600

@@ -221,7 +221,7 @@ def test_the_words_for_a_refused_key_are_the_programs() -> None:
     table = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## When")[2]
     quoted = re.findall(r"^\| `([^`]+)`", table.partition("###")[0], re.M)
     said = "\n".join(messages())
-    complaints = (ROOT / "workers" / "pagerduty" / "client.py").read_text("utf-8")
+    complaints = (ROOT / "workers" / "pagerduty" / "keys.py").read_text("utf-8")
     assert len(quoted) > 10
     for sentence in quoted:
         start, _, complaint = sentence.partition(" it ")

@@ -21,7 +21,7 @@ from prometheus_client import (
     start_http_server,
 )
 
-from workers.pagerduty.client import Reply
+from workers.pagerduty.replies import Reply
 from workers.room import NoRoom
 from workers.settings.environment import Settings
 from workers.state.limiter import Permit

@@ -19,7 +19,7 @@ from typing import Any
 
 from redis import Redis
 
-from workers.pagerduty.client import Reply
+from workers.pagerduty.replies import Reply
 
 LIMIT = 960  # requests a minute, PagerDuty's documented limit; answers correct it
 PATIENCE_SECONDS = 2.0  # a longer wait is not worth a worker's slot

@@ -29,7 +29,7 @@ from tasks.reading.pages import Page, request_of
 from tasks.reading.windows import ALL, of
 from tests.lists_model import NOW, make
 from workers import exact
-from workers.pagerduty.client import Outcome, Reply
+from workers.pagerduty.replies import Outcome, Reply
 
 PLAN = make()
 TEAMS = Page("teams", ALL)

@@ -10,17 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.errors import SettingsFault, UsageFault
-from workers.pagerduty.client import (
-    WORDS_LENGTH,
-    Outcome,
-    PagerDuty,
-    ReadOnlyTransport,
-    Reply,
-    fingerprint,
-    plausible_key,
-    reply_to,
-    words_of,
-)
+from workers.pagerduty.client import PagerDuty, ReadOnlyTransport
+from workers.pagerduty.keys import fingerprint, plausible_key
+from workers.pagerduty.replies import WORDS_LENGTH, Outcome, Reply, reply_to, words_of
 
 KEY = "u+Abcdefgh-123456_xy"
 

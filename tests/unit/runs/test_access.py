@@ -10,7 +10,7 @@ import pytest
 from tasks.reading.catalog import CATALOG
 from tasks.runs.access import Access, identify, survey
 from workers.errors import Fault, KeyRefused
-from workers.pagerduty.client import Outcome, Reply
+from workers.pagerduty.replies import Outcome, Reply
 
 KEY = "u+AbCdEfGhIjKlMnOp12"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
