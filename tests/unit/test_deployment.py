@@ -45,13 +45,13 @@ def of_pagetrail(programs: Mapping[str, Program]) -> list[Program]:
 
 
 def test_every_queue_has_workers_of_its_own_in_kubernetes() -> None:
-    """A Deployment is named like the one queue it consumes, and nothing else consumes any."""
+    """A Deployment has the name of the one queue that it consumes, and no other program consumes queues."""
     consuming = {name: one.queues for name, one in kubernetes("production").items() if one.queues}
     assert consuming == {queue: (queue,) for queue in QUEUES}
 
 
 def test_compose_divides_the_queues_as_one_machine_does() -> None:
-    """One service never takes backfill, the one that is scaled takes everything."""
+    """One service never takes backfill. The service that is scaled takes everything."""
     programs = compose()
     consuming = [",".join(programs[name].queues) for name in ("worker-due", "worker")]
     assert consuming == [queues_of(number, 2) for number in (1, 2)]
@@ -59,13 +59,13 @@ def test_compose_divides_the_queues_as_one_machine_does() -> None:
 
 
 def test_a_service_can_be_scaled() -> None:
-    """Nothing of a worker is fixed that a second one would need too."""
+    """A worker uses nothing exclusively that a second one needs too."""
     for name in WORKERS:
         assert not {"ports", "container_name", "hostname"} & set(compose()[name].raw)
 
 
 def test_every_queue_is_scaled_by_its_own_list() -> None:
-    """KEDA looks at the list that Celery uses: the key prefix and the queue; and never at none to begin with."""
+    """KEDA reads the list that Celery uses (the key prefix and the queue), and never scales to zero."""
     scaled = of_kind("production", "ScaledObject")
     assert set(scaled) == set(QUEUES)
     prefix = settings("production")["PAGETRAIL_KEY_PREFIX"]
@@ -78,7 +78,7 @@ def test_every_queue_is_scaled_by_its_own_list() -> None:
 
 
 def test_every_metric_that_scales_is_shown() -> None:
-    """Each trigger on age asks for metrics that docs/metrics.md has, of its own queue or of its tick."""
+    """Each trigger on age uses metrics that docs/metrics.md has, for its own queue or its tick."""
     shown = (ROOT / "docs/metrics.md").read_text("utf-8")
     for queue, found in of_kind("production", "ScaledObject").items():
         triggers = [one for one in found["spec"]["triggers"] if one["type"] == "prometheus"]
@@ -88,7 +88,7 @@ def test_every_metric_that_scales_is_shown() -> None:
 
 
 def test_prometheus_asks_every_process_that_answers() -> None:
-    """Under compose a service's name stands for all its containers; whatever is mounted is there."""
+    """In compose a service's name gives all its containers, and every mounted file exists."""
     config = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text("utf-8"))
     (asked,) = config["scrape_configs"][0]["dns_sd_configs"]
     programs = compose()
@@ -104,7 +104,7 @@ def test_prometheus_asks_every_process_that_answers() -> None:
 
 
 def test_what_keda_reads_has_the_shape_it_knows() -> None:
-    """A misspelt field would be dropped in silence: these are the ones we use, of KEDA 2.17 or newer."""
+    """KEDA silently ignores a misspelt field. These are the fields that we use, of KEDA 2.17 or newer."""
     schema = yaml.safe_load((ROOT / "tests/unit/keda.schema.yaml").read_text("utf-8"))
     found = of_kind("production", "ScaledObject", "TriggerAuthentication")
     for one in found.values():
@@ -119,7 +119,7 @@ def test_what_keda_reads_has_the_shape_it_knows() -> None:
 
 
 def test_every_name_of_ours_in_the_files_is_a_setting() -> None:
-    """A name that is no setting would stop the start, or be ignored."""
+    """An unknown name would prevent the start, or be ignored."""
     for path in WRITTEN:
         for file in (ROOT / path).rglob("*") if (ROOT / path).is_dir() else [ROOT / path]:
             if file.is_file():
@@ -128,7 +128,7 @@ def test_every_name_of_ours_in_the_files_is_a_setting() -> None:
 
 
 def test_every_program_is_told_what_it_can_not_do_without() -> None:
-    """Redis, storage and vault keys come from outside a container; secrets are files, never variables."""
+    """Redis, storage and vault keys come from outside the container. Secrets are files, never variables."""
     stacks = [compose(), *map(kubernetes, OVERLAYS)]
     for program in (one for programs in stacks for one in of_pagetrail(programs)):
         told = program.secrets | set(program.env)
@@ -145,7 +145,7 @@ def test_every_program_is_told_what_it_can_not_do_without() -> None:
 
 @every_overlay
 def test_a_worker_is_asked_for_its_own_health(overlay: str) -> None:
-    """Probes are files' ages and one look at Redis and storage, never a message through Redis."""
+    """Probes check the age of files, Redis and storage. They never send a message through Redis."""
     programs = kubernetes(overlay)
     live, ready = (["python", "-m", "workers.health", word] for word in ("live", "ready"))
     for name in QUEUES:
@@ -160,7 +160,7 @@ def test_a_worker_is_asked_for_its_own_health(overlay: str) -> None:
 
 
 def test_whoever_ends_a_worker_waits_for_its_pages() -> None:
-    """What a worker does is done before it is killed: no page takes as long as a message stays hidden."""
+    """A worker finishes its tasks before it is killed, and no page takes as long as a message stays hidden."""
     for programs in (compose(), *map(kubernetes, OVERLAYS)):
         for program in programs.values():
             if program.queues:
@@ -168,7 +168,7 @@ def test_whoever_ends_a_worker_waits_for_its_pages() -> None:
 
 
 def test_a_worker_may_take_the_memory_that_pages_can_take() -> None:
-    """The setting, what one large page takes beside it, and the process itself: a limit below ends a worker at work."""
+    """The limit fits the setting, one large page and the process itself. A lower limit would kill a busy worker."""
     needed = Settings.model_fields["pages_memory_mb"].default + LARGE_PAGE_MB + 150
     units = {"Gi": 1024, "g": 1024, "Mi": 1, "m": 1}
     limits = [compose()[name].raw["mem_limit"] for name in WORKERS]
@@ -191,7 +191,7 @@ def test_there_is_one_beat_and_the_old_one_ends_first(overlay: str) -> None:
 
 @every_overlay
 def test_pods_are_closed(overlay: str) -> None:
-    """Each pod would pass the restricted standard, writes nowhere but volumes, and has no token."""
+    """Each pod passes the restricted standard, only writes to volumes, and has no token."""
     for name, program in kubernetes(overlay).items():
         pod = program.raw["spec"]["template"]["spec"]
         (container,) = pod["containers"]
@@ -210,7 +210,7 @@ def test_pods_are_closed(overlay: str) -> None:
 
 
 def test_services_are_closed() -> None:
-    """Each container has a read-only file system, no rights it doesn't need, and no port beyond this machine."""
+    """Each container has a read-only file system, only necessary rights, and no port beyond this machine."""
     for name, program in compose().items():
         service = program.raw
         assert service["read_only"] is True, name
@@ -219,12 +219,12 @@ def test_services_are_closed() -> None:
         assert "mem_limit" in service, name
         assert program.probes["health"], name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
-        if name != "storage":  # whose image changes its user by itself
+        if name != "storage":  # its image changes the user by itself
             assert int(service["user"].partition(":")[0]) >= 10_000 or name == "grafana", name
 
 
 def test_images_are_the_same_everywhere_and_can_not_move() -> None:
-    """Ours carries the project's version, others' a digest."""
+    """Our image has the project's version, and other images have a digest."""
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     assert f'image.version="{VERSION}"' in dockerfile
     assert re.search(r"^ARG PYTHON=python:[\w.-]+@sha256:[0-9a-f]{64}$", dockerfile, re.M)
@@ -242,7 +242,7 @@ def pairs(words: tuple[str, ...]) -> list[str]:
 
 
 def test_compose_and_kubernetes_run_the_same_commands() -> None:
-    """Whatever runs in both is started alike; workers differ in their queues alone."""
+    """Programs in both are started in the same way. Workers only differ in their queues."""
     here, there = compose(), kubernetes("demo")
     for name in ("redis", "beat", "flower", "simulator"):
         assert here[name].argv == there[name].argv
@@ -253,7 +253,7 @@ def test_compose_and_kubernetes_run_the_same_commands() -> None:
 
 
 def test_deployments_of_workers_differ_where_they_should() -> None:
-    """A change to one of the four files that the others need as well is not forgotten there."""
+    """A change to one of the four files must also be made in the others."""
 
     def shape(queue: str) -> Any:
         text = (KUBERNETES / "base" / f"{queue}.yaml").read_text("utf-8")
@@ -271,7 +271,7 @@ def test_deployments_of_workers_differ_where_they_should() -> None:
 
 @every_overlay
 def test_policies_and_services_point_at_pods_that_are_there(overlay: str) -> None:
-    """A selector that matches nothing would allow nothing, and say nothing."""
+    """A selector without a match would silently allow nothing."""
     pods = [
         program.raw["spec"]["template"]["metadata"]["labels"]
         for program in kubernetes(overlay).values()
@@ -303,7 +303,7 @@ def test_policies_and_services_point_at_pods_that_are_there(overlay: str) -> Non
 
 
 def test_each_object_has_a_file_and_each_file_a_kustomization() -> None:
-    """Nothing lies about that is never applied."""
+    """No file is left out of the kustomizations."""
     used = {path for overlay in OVERLAYS for path in files(KUBERNETES / "overlays" / overlay)}
     apart = {"kustomization.yaml", "secret.example.yaml", "identity.yaml"}
     there = {path for path in KUBERNETES.rglob("*.yaml") if path.name not in apart}
@@ -326,7 +326,7 @@ def test_every_secret_of_compose_is_a_file_of_its_name() -> None:
 
 
 def test_what_the_guide_names_is_there() -> None:
-    """Files and folders, services and Deployments that docs/deploy.md tells to use."""
+    """The files, folders, services and Deployments that docs/deploy.md names exist."""
     guide = (ROOT / "docs/deploy.md").read_text("utf-8")
     for path in set(re.findall(r"\b(?:deploy|k8s|tests|observability)/[\w/*-]+(?:\.\w+)*", guide)):
         if not path.startswith(("deploy/plan", "deploy/seal")):  # kubectl's Deployments

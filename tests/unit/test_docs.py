@@ -1,4 +1,4 @@
-"""What the documentation says is what the program is: links, commands, settings and targets exist."""
+"""The documentation agrees with the program: links, commands, settings and targets exist."""
 
 import ast
 import re
@@ -41,7 +41,7 @@ def prose(page: Path) -> str:
 
 
 def code(page: Path) -> Iterator[str]:
-    """Yield every quoted piece of code: inline ones, and the lines of fenced blocks."""
+    """Yield every piece of code: inline code, and the lines of fenced blocks."""
     text = page.read_text("utf-8")
     yield from CODE.findall(prose(page))
     for block in FENCE.findall(text):
@@ -55,9 +55,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Yield the arguments of every quoted call of the program."""
+    """Yield the arguments of every call of the program in code."""
     for line in code(page):
-        piece = line.rpartition(" -- ")[2]  # what kubectl hands on
+        piece = line.rpartition(" -- ")[2]  # the command that kubectl passes on
         found = PROGRAM.search(piece)
         if found and not piece.lstrip().startswith(("kubectl", "Usage:")):
             yield shlex.split(re.split(r"[|;>&]", found[1])[0], comments=True)
@@ -65,7 +65,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 @every_page
 def test_every_link_leads_somewhere(page: Path) -> None:
-    """Every relative link and picture is a file here, and its anchor a heading there."""
+    """Every relative link and picture names an existing file, and its anchor a heading in that file."""
     for target in LINK.findall(CODE.sub("", prose(page))):
         if "://" in target or target.startswith("mailto:"):
             continue
@@ -76,7 +76,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_every_picture_is_shown() -> None:
-    """Every file of docs/img is a picture of some page."""
+    """Every file of docs/img is shown on a page."""
     shown = {
         (page.parent / target).resolve()
         for page in PAGES
@@ -87,7 +87,7 @@ def test_every_picture_is_shown() -> None:
 
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: drawing.name)
 def test_a_drawing_stands_alone(drawing: Path) -> None:
-    """A drawing says in words what it shows, needs nothing else, and looks like the others."""
+    """A drawing describes itself in words, needs no other file, and looks like the other drawings."""
     text = drawing.read_text("utf-8")
     svg = ElementTree.fromstring(text)  # noqa: S314 - our own file
     assert len(text) < 15_000
@@ -102,12 +102,12 @@ def test_a_drawing_stands_alone(drawing: Path) -> None:
 
 
 def style(drawing: Path) -> str:
-    """Return a drawing's style: shown as a picture it can't share that of another file."""
+    """Return a drawing's style. A drawing that is shown as a picture can't use the style of another file."""
     return "".join(re.findall(r"<style>.*?</style>", drawing.read_text("utf-8"), re.S))
 
 
 def test_the_map_names_what_exists() -> None:
-    """Every module the map names is one of tasks/ or workers/, or a folder of them."""
+    """Every module on the map is a module or folder of tasks/ or workers/."""
     svg = ElementTree.parse(PICTURES / "rooms.svg")  # noqa: S314 - our own file
     lists = [str(each.text) for each in svg.iterfind(".//*[@class='note modules']")]
     modules = {path.stem for room in ("tasks", "workers") for path in (ROOT / room).rglob("*")}
@@ -126,13 +126,13 @@ def test_every_command_can_be_typed(page: Path) -> None:
             below = command.get_command(ctx, name)
             assert below, f"{ctx.command_path} has no {name}"
             command, ctx = below, click.Context(below, parent=ctx, info_name=name)
-        if not isinstance(command, click.Group):  # resilient: values aren't looked at, options are
+        if not isinstance(command, click.Group):  # this checks options, not their values
             command.make_context(ctx.info_name, arguments, ctx.parent, resilient_parsing=True)
 
 
 @every_page
 def test_every_setting_named_exists(page: Path) -> None:
-    """Every name that looks like a setting is one."""
+    """Every name that looks like a setting exists."""
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
     assert named <= set(variables())
 
@@ -148,7 +148,7 @@ def test_every_target_named_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_a_written_page_is_current(name: str) -> None:
-    """The reference pages say what the program says now; `make docs` writes them anew."""
+    """The reference pages agree with the program. `make docs` writes them."""
     assert (ROOT / "docs" / name).read_text("utf-8") == reference.PAGES[name](), "run `make docs`"
 
 
@@ -160,7 +160,7 @@ def kinds(fault: type[Fault]) -> Iterator[str]:
 
 
 def words(node: ast.expr) -> str:
-    """Return the text of a message as it stands in the source, with … for what changes."""
+    """Return the text of a message in the source, with … for each part that changes."""
     match node:
         case ast.Constant():
             return str(node.value)
@@ -171,7 +171,7 @@ def words(node: ast.expr) -> str:
 
 
 def messages() -> set[str]:
-    """Return the words of every fault the program makes, but for those it only hands on."""
+    """Return the text of every fault that the program makes, except those that it only passes on."""
     made = {
         words(node.args[0])
         for room in ("workers", "tasks")
@@ -187,19 +187,19 @@ def messages() -> set[str]:
 
 
 def changing(sentence: str) -> str:
-    """Return an entry of a table with … for what changes."""
+    """Return an entry of a table, with … for each part that changes."""
     return re.sub(r"\{\w+\}", "…", sentence)
 
 
 def test_every_message_is_explained() -> None:
-    """docs/errors.md has each sentence a fault can say, word for word, and no other."""
+    """docs/errors.md has exactly the sentences of all faults, word for word."""
     _, *tables = (ROOT / "docs" / "errors.md").read_text("utf-8").split("\n## ")
     explained = re.findall(r"^\| (?:`` (.+?) ``|`(.+?)`) \|", "\n".join(tables), re.M)
     assert {either or other for either, other in explained} == messages()
 
 
 def test_the_messages_that_happen_most_are_the_programs() -> None:
-    """What README.md quotes is how a message begins."""
+    """README.md quotes the beginnings of existing messages."""
     section = (ROOT / "README.md").read_text("utf-8").partition("## What messages mean")[2]
     quoted = re.findall(r"^\| `([^`]+)`", section.partition("\n## ")[0], re.M)
     assert len(quoted) > 10
@@ -208,7 +208,7 @@ def test_the_messages_that_happen_most_are_the_programs() -> None:
 
 
 def test_every_member_of_a_manifest_is_explained() -> None:
-    """docs/evidence.md has each, and no other."""
+    """docs/evidence.md explains exactly the members of a manifest."""
     section = (ROOT / "docs" / "evidence.md").read_text("utf-8").partition("### What a man")[2]
     firsts = [row.split("|")[1] for row in section.partition("\n## ")[0].splitlines() if "`" in row]
     explained = {name for cell in firsts for name in CODE.findall(cell)} - {"windows"}
@@ -217,7 +217,7 @@ def test_every_member_of_a_manifest_is_explained() -> None:
 
 
 def test_the_words_for_a_refused_key_are_the_programs() -> None:
-    """What docs/connect.md quotes is what the program says."""
+    """docs/connect.md quotes messages that the program has."""
     table = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## When")[2]
     quoted = re.findall(r"^\| `([^`]+)`", table.partition("###")[0], re.M)
     said = "\n".join(messages())

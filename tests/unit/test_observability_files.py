@@ -1,4 +1,4 @@
-"""The dashboard and the alerts: complete, and about metrics and runbook entries that exist."""
+"""The dashboard and the alerts are complete, and use metrics and runbook entries that exist."""
 
 import json
 import re
@@ -15,12 +15,12 @@ from tests.scrape import SUFFIXES
 from tests.unit.process.test_metrics import documented
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-TARGET_LABELS = {"job", "instance"}  # Prometheus's own, of whatever it scrapes
+TARGET_LABELS = {"job", "instance"}  # Prometheus adds these for every target
 
 
 @cache
 def series() -> dict[str, set[str]]:
-    """Return the labels of every series that the documentation promises, by its name."""
+    """Return the labels of every documented series, by name."""
     return {
         name + suffix: set(filter(None, labels.split(", ")))
         for name, kind, labels in documented("worker") + documented("beat")
@@ -88,7 +88,7 @@ def test_the_runbook_has_an_entry_for_each_alert_and_no_other() -> None:
 
 
 def test_the_runbook_names_panels_that_exist() -> None:
-    """What is in single stars and not an alert or a heading is a panel's title."""
+    """Text in single stars is an alert, a heading, or the title of a panel."""
     titles = {panel["title"].lower() for panel in panels()}
     headings = {heading.lower() for heading in re.findall("^## (.*)$", RUNBOOK, re.M)}
     found = re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", RUNBOOK)
