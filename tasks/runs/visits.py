@@ -104,7 +104,7 @@ class Visit:
 
     def _made(self) -> Effect:
         try:
-            with metrics.Faults("tasks.fetch.fetch_page"):
+            with metrics.FailuresOf("tasks.fetch.fetch_page"):
                 return self._visit()
         except NoRoom:
             raise

@@ -229,8 +229,8 @@ def test_processes_check_with_objects_of_their_own(
     probes = [request.key for request in double.requests if request.method == "PUT"]
     assert len(probes) == 9, "two puts of the first check, one of the second"
     assert len(set(probes)) == 3
-    monkeypatch.setattr(objects, "_PROBES", 1)
-    assert objects._probe() == ".~check.00"
+    monkeypatch.setattr(objects, "_CHECK_KEYS", 1)
+    assert objects._check_key() == ".~check.00"
 
 
 @pytest.mark.timeout(60)

@@ -111,11 +111,11 @@ def _last(path: Path) -> tuple[int | None, str]:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
+    with socket.socket() as one:
         # As the server does it, so that connections that ended lately don't block the port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            one.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True
@@ -128,7 +128,7 @@ def free_port() -> int:
 def free_ports(count: int) -> list[int]:
     """Return *count* different loopback ports that were free a moment ago."""
     with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]

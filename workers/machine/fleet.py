@@ -132,9 +132,9 @@ def _flower(port: int, env: Mapping[str, str]) -> Child:
 
 
 def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as one:
+        one.settimeout(1.0)
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _environment(settings: Settings) -> dict[str, str]:

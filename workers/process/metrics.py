@@ -128,7 +128,7 @@ def status_word(status: int | None, timed_out: bool) -> str:
     return str(status) if status in _STATUSES else f"{status // 100}xx"
 
 
-class Faults:
+class FailuresOf:
     """A block whose exceptions are counted as failures of *task*, and passed on."""
 
     __slots__ = ("_task",)

@@ -52,7 +52,7 @@ class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Do the work; Celery calls this instead of `run`."""
-        with metrics.task_seconds(self.name).time(), metrics.Faults(self.name):
+        with metrics.task_seconds(self.name).time(), metrics.FailuresOf(self.name):
             return self.run(*args, **kwargs)
 
     def on_failure(self, exc: BaseException, task_id: str, args: Any, *_: Any) -> None:

@@ -246,7 +246,7 @@ end
 local function is_run() return get('run') == arg.run end
 
 -- The entry of arg.page if it is in the caller's hands, else nil.
-local function held_by_caller()
+local function claimed_by_caller()
   if not is_run() then return nil end
   local entry = entry_of(arg.page)
   if entry and entry.t and entry.t == arg.token then return entry end
@@ -372,7 +372,7 @@ end
 
 -- Keep a claimed page for another lease. Repeatable.
 function operations.renew()
-  if not held_by_caller() then return cjson.encode({status = 'stale'}) end
+  if not claimed_by_caller() then return cjson.encode({status = 'stale'}) end
   redis.call('ZADD', CLAIMED, now + arg.lease, arg.page)
   return reply('renewed')
 end
@@ -385,7 +385,7 @@ end
 -- knows whether the source is alive, so the caller sends a probe and calls again with `probed`. A first
 -- failure is not lonely unless it was `slow`.
 function operations.give_back()
-  local entry = held_by_caller()
+  local entry = claimed_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
   if arg.failed and not arg.probed and not answered(entry) and (entry.f or arg.slow) then
     redis.call('ZADD', CLAIMED, now + arg.lease, arg.page)
@@ -419,7 +419,7 @@ end
 -- not closed: the caller is told `last`, decides the result of the group, and calls again.
 -- `supersede` drops the rest of the group. `ahead`: expected pages of the feed besides the open ones.
 function operations.close()
-  local entry = held_by_caller()
+  local entry = claimed_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
   local group, same = entry.g, false
   for _, page in ipairs(arg.followers) do same = same or page.group == group end
@@ -445,7 +445,7 @@ end
 -- Record that the key was refused (401). A run that has read nothing ends; any other is suspended and
 -- probed. A reopened run may have read something before. Repeatable.
 function operations.refuse()
-  local entry = held_by_caller()
+  local entry = claimed_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
   count_requests(arg.sent)
   blame('key')

@@ -21,7 +21,7 @@ from workers.state.progress import Progress, read_progress
 
 PAGE_QUEUES = ("fetch", "backfill")
 _LISTS = (*PAGE_QUEUES, "plan", "seal")
-_STILL_HELD = ("last", "exhausted", "lonely")
+_STILL_CLAIMED = ("last", "exhausted", "lonely")
 _MANY = 200
 """Sources asked for in one round trip."""
 
@@ -177,7 +177,7 @@ class Ledger:
         probe can tell a dead page from a dead source. The reply is then `lonely`: send a probe and call again with
         *probed*. A page's first failure needs no probe unless it was *slow*. `exhausted`: *most* attempts are counted.
         """
-        return self._held(
+        return self._with_claim(
             "give_back",
             claim,
             why=why,
@@ -210,7 +210,7 @@ class Ledger:
 
         *ahead* is the number of further pages expected of its feed; None leaves it as it is.
         """
-        return self._held(
+        return self._with_claim(
             "close",
             claim,
             followers=list(followers),
@@ -225,7 +225,7 @@ class Ledger:
 
     def refuse(self, claim: Claim, *, resource: str, sent: int) -> Effect:
         """Record that PagerDuty refused the key: the run ends or is suspended."""
-        return self._held("refuse", claim, resource=resource, sent=sent)
+        return self._with_claim("refuse", claim, resource=resource, sent=sent)
 
     def probed(self, source: str, run: str, *, ok: bool, resource: str, sent: int) -> Effect:
         return self._do("probed", source, run=run, ok=ok, resource=resource, sent=sent)
@@ -301,11 +301,11 @@ class Ledger:
                 found += map(read_progress, pipe.execute())
         return found
 
-    def _held(self, operation: str, claim: Claim, **arguments: Any) -> Effect:
-        outcome = self._do(operation, claim.source, **_fence(claim), **arguments)
-        if outcome.status in _STILL_HELD:
-            return outcome
-        return replace(outcome, became=_became(operation, outcome.status, arguments))
+    def _with_claim(self, operation: str, claim: Claim, **arguments: Any) -> Effect:
+        effect = self._do(operation, claim.source, **_fence(claim), **arguments)
+        if effect.status in _STILL_CLAIMED:
+            return effect
+        return replace(effect, became=_became(operation, effect.status, arguments))
 
     def _do(self, operation: str, source: str, **arguments: Any) -> Effect:
         return msgspec.json.decode(self._send(operation, source, **arguments), type=Effect)

@@ -20,7 +20,7 @@ _LEFTOVER_SECONDS = 24 * 3600.0  # no write takes this long; an older file was l
 _LOCK_SECONDS = 10.0  # a lock is held for milliseconds, unless its holder is frozen
 _REMEMBERED_DIRECTORIES = 10_000
 _PLACINGS = 100  # each failed attempt means another deletion at the same moment
-_PROBE = f"{HIDDEN}check"
+_CHECK_NAME = f"{HIDDEN}check"
 _LOCK = f"{HIDDEN}lock"
 
 Entries = list[os.DirEntry[str]]
@@ -111,9 +111,9 @@ class LocalStorage:
 
     def check(self) -> None:
         """See `Storage.check`; also removes unfinished writes that crashes left."""
-        probe = self._root / _PROBE
-        self._create(probe, lambda file: file.write(b""))
-        if self._create(probe, lambda file: file.write(b"")):
+        path = self._root / _CHECK_NAME
+        self._create(path, lambda file: file.write(b""))
+        if self._create(path, lambda file: file.write(b"")):
             raise StorageUnreachable(
                 f"The file system of {self._root} overwrites files that it should keep: use another one."
             )

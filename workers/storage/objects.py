@@ -35,7 +35,7 @@ _RETRY: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=10),
 }
 _CONFLICT_WAITS = (0.2, 0.5, 1.0)  # seconds before a put that met another one is sent again
-_PROBES = 256
+_CHECK_KEYS = 256
 _ENDPOINTS = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL",
@@ -157,9 +157,9 @@ class ObjectStorage:
         return True
 
     def check(self) -> None:
-        probe = _probe()
+        key = _check_key()
         # If the object exists already and stays, that is proof enough, for one request.
-        if self._create(self._store, probe, b"") and self._create(self._store, probe, b""):
+        if self._create(self._store, key, b"") and self._create(self._store, key, b""):
             raise StorageUnreachable(
                 f"{self._name} overwrites objects that it should keep: use a store with conditional writes."
             )
@@ -230,13 +230,13 @@ def _connect(url: str, timeout: timedelta) -> "ObjectStore":
     return from_url(url, config=config, client_options=options, retry_config=_RETRY)
 
 
-def _probe() -> str:
+def _check_key() -> str:
     """Return the key with which this process checks the store.
 
-    Few other processes use the same key, and there are only _PROBES of them, so few objects are left behind.
+    Few other processes use the same key, and there are only _CHECK_KEYS of them, so few objects are left behind.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
-    return f"{HIDDEN}check.{crc32(name.encode()) % _PROBES:02x}"
+    return f"{HIDDEN}check.{crc32(name.encode()) % _CHECK_KEYS:02x}"
 
 
 def _endpoints() -> list[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from workers.errors import Busy
 
 HIDDEN = ".~"
-"""Start of the adapters' own names (unfinished writes, a lock, the write probe). No key has one, no list shows one."""
+"""Start of the adapters' own names, which no key has and no list shows: unfinished writes, a lock, `check`'s object."""
 _LONGEST_KEY_BYTES = 900  # S3 takes 1,024; the rest is left to the prefix in the URL
 _LONGEST_SEGMENT_BYTES = 255  # NAME_MAX of common file systems
 
