@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from tasks.api.lives import get
-from tasks.evidence.erasures import newest_run
 from tasks.evidence.manifests import chosen_runs, read_manifest, read_plan, runs_of
 from tasks.evidence.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_outcome
 from tasks.reading.estimates import Estimate
 from tasks.runs import messages
 from tasks.runs.estimating import estimate as estimated
+from tasks.runs.newest import newest_run
 from tasks.runs.opening import Opened, collect_now, reopen
 from tasks.watching.census import Census, census
 from workers.errors import Fault, NotFound, StorageConflict

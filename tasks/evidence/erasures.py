@@ -8,18 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import dropwhile
-from typing import TYPE_CHECKING
-
-import orjson
 
 from tasks.evidence.artifacts import RUN
 from tasks.evidence.documents import digest_in
 from tasks.evidence.erasure_records import RECORDS, Erasure, Finished, done_key, record_key
 from tasks.evidence.layout import manifest_key, plan_key
 from workers.storage import Storage
-
-if TYPE_CHECKING:
-    from workers.runtime import Runtime
 
 _NAME = re.compile(rf"({RUN.pattern})(\.done)?\.json")
 _READERS = 8
@@ -212,15 +206,6 @@ class Purged:
 def _follows(record: Erasure, held: Mapping[str, Erasure]) -> bool:
     before = record.previous
     return before is None or (before.through in held and held[before.through].link == before)
-
-
-def newest_run(fleet: Runtime, source: str) -> str:
-    """Return the newest run of *source* in storage that was not erased; "" if none is left.
-
-    The last run that Redis knows only tells where the search begins.
-    """
-    [last] = fleet.ledger.lasts([source])
-    return Purged(fleet.storage, source).newest(orjson.loads(last)["run"] if last else "")
 
 
 def last_number(after: Callable[[int], int | None], known: int = 0) -> int | None:

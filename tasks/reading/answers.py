@@ -1,4 +1,4 @@
-"""PagerDuty's answer to a page: what decisions are made from, and its records as they were written."""
+"""PagerDuty's answer to a page: the members that decisions need, and the records as PagerDuty wrote them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tasks.reading.pages import Page
 from workers import exact
 
 MOST_TOTAL = 2**53 - 1
-"""Beyond it JSON's readers disagree about whole numbers, the ledger's among them."""
+"""Largest whole number that all JSON readers agree on, including the ledger's."""
 LONGEST_CURSOR = 4_096
-"""A cursor goes into the address of the next request."""
+"""Longest cursor. It becomes part of the next request's address."""
 LONGEST_ID = 1_024
-"""An id goes into addresses and storage keys."""
+"""Longest id. It becomes part of addresses and storage keys."""
 _HOST = re.compile(r"https?://([a-z0-9][a-z0-9-]{0,62})\.", re.IGNORECASE)
 _REFERENCE = ("id", "type", "summary", "self", "html_url")
 """The members of PagerDuty's references to a record. Child lists are asked for with such a reference."""
 _DECIDING = ("more", "total", "next_cursor")
 _MOST_DECIDING_BYTES = 2**16
 _MOST_HEADS = 2**18
-"""Characters in the heads of a page, which are kept for all pages of a pass: 100 records have 50,000."""
+"""Most characters in the heads of a page, which are kept for all pages of a pass. 100 records have 50,000."""
 _MOST_WHOLE = 8 * 2**20
-"""Bytes that the records of a page may take where they are decoded whole: those of 100 on-calls take 1.5 MB."""
+"""Most bytes of a page's records if they are decoded whole. 100 on-calls take 1.5 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: what every decision is made from.
+    """An answer, from which every decision is made.
 
     Of its records *data* has the heads alone, the members that decisions need; *written* is their
     JSON as it was served (None where *data* has all of them).
@@ -64,7 +64,7 @@ def read_answer(
     members: Mapping[str, exact.Written],
     envelope: Mapping[str, Any],
 ) -> Answer:
-    """Return the answer whose body has *members*; of an error the status says all.
+    """Return the answer whose body has *members*. For an error only the status counts.
 
     Raises ValueError for an answer that PagerDuty would not send: too many records, or members that are too large.
     """
@@ -79,12 +79,12 @@ def read_answer(
 
 
 def members_of(page: Page) -> tuple[str, ...]:
-    """Return the members of an answer's body that are looked at."""
+    """Return the names of the members that are read from an answer's body."""
     return (page.call.wrapper, *_DECIDING)
 
 
 def room_for(page: Page, body: bytes) -> int:
-    """Return how many bytes it takes to read and store *body*, besides its own."""
+    """Return how many bytes it takes to read and store *body*, in addition to the body."""
     return 2 * len(body) + (0 if _decoders(page.segment) else exact.weight(body))
 
 
@@ -95,7 +95,7 @@ def _small(text: exact.Written) -> Any:
 
 
 def served(page: Page, answer: Answer) -> list[dict[str, Any]]:
-    """Return the records of an answer: none if it is an error, one if the call gives one."""
+    """Return the records of an answer: an empty list for an error, one record if the call returns one."""
     if not answer.ok:
         return []
     found = answer.data[page.call.wrapper]
@@ -103,14 +103,14 @@ def served(page: Page, answer: Answer) -> list[dict[str, Any]]:
 
 
 def subdomain_of(record: Mapping[str, Any]) -> str:
-    """Return the account's subdomain, which the link of a record names; "" if it names none."""
+    """Return the account's subdomain from the link of a record; "" if the link doesn't have one."""
     link = record.get("html_url")
     found = _HOST.match(link) if isinstance(link, str) else None
     return found[1].lower() if found else ""
 
 
 def well_formed(page: Page, answer: Answer) -> bool:
-    """Whether *answer* has the shape that everything decided from it relies on."""
+    """Whether *answer* has the shape that later decisions rely on."""
     if not answer.ok:
         return True
     data, call = answer.data, page.call
@@ -158,7 +158,7 @@ def lines(page: Page, answer: Answer) -> Iterator[tuple[str, bytes]]:
 
 
 def identity(segment: str, record: Mapping[str, Any]) -> str:
-    """Return what makes *record*, which is whole, one record among those of its resource."""
+    """Return the identity of *record*, a whole record, among those of its resource."""
     digest = hashlib.sha256(exact.dumps(record, sort_keys=True)).hexdigest
     return _named(segment, record) or digest()
 
@@ -174,9 +174,9 @@ def identity_of_line(resource: str, line: bytes) -> str:
 
 
 def key_of(segment: str, record: Mapping[str, Any]) -> str:
-    """Return what tells records of one list apart: the id, else all its nested ids.
+    """Return the key that tells records of one list apart: the id, or else all nested ids.
 
-    Where the catalog names no key, two records may differ in anything: all of it tells them apart.
+    Where the catalog doesn't name a key, the whole record is the key, because any member may differ.
     """
     if not resource_of(segment).key:
         return identity(segment, record)
@@ -209,7 +209,7 @@ def _heads(page: Page, written: exact.Written) -> Any:
     one, many = decoders
     try:
         found = (one if single else many).decode(written)
-    except msgspec.DecodeError:  # no list of objects, or text that only `exact` can read
+    except msgspec.DecodeError:  # not a list of objects, or a text that only `exact` can read
         found = _trimmed(exact.loads(bytes(written)), one.type.__annotations__)
     records = [found] if single else found
     if isinstance(records, list) and not _is_little(records):
@@ -225,7 +225,7 @@ def _whole(written: exact.Written) -> Any:
 
 
 def _trimmed(found: Any, names: Mapping[str, Any]) -> Any:
-    """Return *found*, an object or a list of objects, with the members *names* alone."""
+    """Return *found*, an object or a list of objects, with only the members *names*."""
     if isinstance(found, list):
         return [_trimmed(each, names) for each in found]
     if not isinstance(found, dict):
@@ -234,7 +234,7 @@ def _trimmed(found: Any, names: Mapping[str, Any]) -> Any:
 
 
 def _is_little(records: list[Any]) -> bool:
-    """Whether *records* are as few and as short as heads are, which hold no lists and objects."""
+    """Whether *records* are as few and short as heads, which hold neither lists nor objects."""
     heads = [record for record in records if isinstance(record, dict)]
     values = [value for head in heads for value in head.values()]
     return (
@@ -246,7 +246,7 @@ def _is_little(records: list[Any]) -> bool:
 
 @cache
 def _decoders(segment: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] | None:
-    """Return what reads one record's head and a list of them; None: nothing but whole records will do."""
+    """Return the decoders of one head and of a list of heads; None if whole records are needed."""
     resource = resource_of(segment)
     feeds = [feed for feed in FEEDS.values() if resource_of(feed.segment) is resource]
     if "id" not in resource.key or any(feed.parent_field for feed in feeds):

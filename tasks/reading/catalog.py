@@ -1,4 +1,4 @@
-"""What Pagetrail can read: one declarative entry per PagerDuty resource, and nothing else."""
+"""The catalog of PagerDuty resources that Pagetrail can read: one declarative entry each."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 CATALOG_VERSION = 4
-"""Goes up with every change of an entry: a plan names the one it was made with."""
+"""Goes up with every change of an entry. A plan names the version it was made with."""
 PAGE_LIMIT = 100
 """Records asked for per page: PagerDuty's documented maximum of classic pagination."""
 PAGE_SIZES = (PAGE_LIMIT, 50, 25, 10)
-"""Where a list can't be read in pages of one size, the next one is tried."""
+"""Page sizes. If a list can't be read in pages of one size, the next smaller size is tried."""
 OFFSET_CAP = 10_000
 """`offset + limit` may not exceed this on classic lists (PagerDuty's pagination guide)."""
 
@@ -30,7 +30,7 @@ SECRETS = frozenset(
 
 
 class Paging(StrEnum):
-    """How a call's answer goes on."""
+    """How a call pages."""
 
     CLASSIC = "classic"  # limit, offset, more, total
     CHAIN = "chain"  # limit, offset, more, but no total: one page after another
@@ -46,9 +46,9 @@ class Call:
     wrapper: str
     paging: Paging = Paging.CLASSIC
     params: tuple[tuple[str, str], ...] = ()
-    rendered: bool = False  # sends the run's period as since/until: it shapes, it doesn't filter
-    instant: bool = False  # sends the period's end as both: all pages tell of the same moment
-    endpoint_class: str = ""  # whose limit it counts against besides the key's, where there is one
+    rendered: bool = False  # sends the run's period as since/until, which shapes the records and doesn't filter them
+    instant: bool = False  # sends the period's end as both, so all pages show the same moment
+    endpoint_class: str = ""  # a class with a limit of its own, besides the key's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,8 @@ class Feed:
     window_days: int | None = None  # longest period asked at once; None: the list is a snapshot
     retention_days: int | None = None  # PagerDuty forgets after this
     settled: tuple[str, frozenset[str]] | None = None
-    sort_field: str = "name"  # what the list is ordered by: for proving that pages overlap, and
-    # (a time, where there are windows) for seeing where to cut one that is too long
+    sort_field: str = "name"  # the list's order: proves that pages overlap, and, as a time,
+    # tells where to cut a window that is too long
     missing_means_plan: bool = False  # 404 on the list: the plan lacks it
 
     @property
@@ -172,7 +172,7 @@ _ENTRIES = (
         ),
         key=("type", "id"),
     ),
-    Resource(  # of its own: a rendering can take too long, and takes no definition with it
+    Resource(  # a resource of its own: if a rendering takes too long, the definitions are still read
         name="schedule_coverage",
         feeds=(
             Feed(
@@ -228,8 +228,8 @@ _ENTRIES = (
                     path="/oncalls",
                     wrapper="oncalls",
                     params=(_UTC,),
-                    instant=True,  # by default each page would tell of its own now
-                    endpoint_class="oncalls",  # marked with a limit of its own, which isn't published
+                    instant=True,  # by default each page would show the time of its own request
+                    endpoint_class="oncalls",  # has a limit of its own, which isn't published
                 ),
             ),
         ),
@@ -275,7 +275,7 @@ def children_of(segment: str, feeds: Iterable[Feed]) -> tuple[Feed, ...]:
 def with_parents(names: Iterable[str]) -> tuple[str, ...]:
     """Return *names* in catalog order, with the resources whose records they are read for.
 
-    A name that the catalog doesn't have is left out.
+    Names that the catalog doesn't have are left out.
     """
     wanted = set(names) & CATALOG.keys()
     while missing := {need for name in wanted for need in CATALOG[name].needs} - wanted:

@@ -15,12 +15,12 @@ from tasks.reading.windows import Rest, is_part, is_plain, period_in, rfc3339
 
 
 class NewerPage(Exception):
-    """A newer version says something of a page that this one can't heed: only a newer worker can ask for it."""
+    """A newer version added to a page something that this one doesn't know. Only a newer worker can ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One request's worth of results. Its identity (all but the payload) fixes its storage key."""
+    """One request and its results. Its identity (all members but the payload) fixes its storage key."""
 
     segment: str
     window: str
@@ -28,8 +28,8 @@ class Page:
     number: int = 0  # the offset; behind a cursor, the ordinal
     end: int = PAGE_LIMIT  # the page owns [number, end)
     size: int = PAGE_LIMIT  # records asked for at most
-    held: bool = False  # the last of its pass: asked when no other is open
-    cuts: bool = False  # asked to see where to cut a window with more records than can be asked for
+    held: bool = False  # the last of its pass, asked for when no other page is open
+    cuts: bool = False  # shows where to cut a window with more records than can be asked for
     cursor: str | None = None
     mark: str | None = None  # digest from an earlier page (see `_repeats`, `_chained`)
     nth: int = 0  # pages of its pass before it, where each follows from the one before
@@ -82,7 +82,7 @@ class Page:
 
     @property
     def askable(self) -> bool:
-        """Whether its request can be written: the id of its parent, if it has one, has to be plain."""
+        """Whether it has a request. The id of its parent, if it has one, must be plain."""
         return self.parent is None or is_plain(str(self.parent.get("id", "")))
 
     @property
@@ -92,9 +92,9 @@ class Page:
 
     @property
     def unsure(self) -> bool:
-        """Whether nobody can say yet how many pages of its list follow this one."""
+        """Whether it is still unknown how many pages of its list follow this one."""
         if self.of_record:
-            return False  # one page, as good as always
+            return False  # almost always one page
         return self.first or self.cuts or self.call.paging in (Paging.CHAIN, Paging.CURSOR)
 
     def payload(self) -> str:
@@ -114,7 +114,7 @@ class Page:
 
     @classmethod
     def parse(cls, page_id: str, payload: str = "") -> Page:
-        """Return the page that a group and number, and what `payload` returned, stand for.
+        """Return the page with this group and number and the payload that `payload` returned.
 
         Raises `NewerPage` for a payload with something that this version doesn't know.
         """
@@ -134,26 +134,27 @@ _BLANK = Page("", "")
 
 
 def group_name(window: str, pass_: int, size: int = PAGE_LIMIT) -> str:
-    """Return what names a pass in page ids and storage keys: `<window>.<pass>`, or `<window>.<pass>s<size>`."""
+    """Return the name of a pass in page ids and storage keys: `<window>.<pass>`, or `<window>.<pass>s<size>`."""
     return f"{window}.{pass_}" if size == PAGE_LIMIT else f"{window}.{pass_}s{size}"
 
 
 def parse_group(name: str) -> tuple[str, int, int]:
-    """Return window, pass and page size of what `group_name` returned; ValueError for anything else."""
+    """Return window, pass and page size from a name that `group_name` returned; ValueError for any other text."""
     window, _, pass_ = name.rpartition(".")
     pass_, _, size = pass_.partition("s")
     return window, int(pass_), int(size or PAGE_LIMIT)
 
 
 def gave_way(page: Page, groups: Iterable[str]) -> bool:
-    """Whether one of *groups* (names, all of one feed) replaced the pass of *page*, which nobody could wait for.
+    """Whether one of *groups* (names, all of one feed) replaced the pass of *page*, which took too long.
 
-    That is its window in smaller pages, or, in the smallest, a part of it. Slowness itself leaves no answer.
+    The replacement is its window in smaller pages, or, in the smallest pages, a part of the window. A request that took
+    too long leaves no answer.
     """
     for name in groups:
         try:
             window, pass_, size = parse_group(name)
-        except ValueError:  # nothing of ours is called so
+        except ValueError:  # a name that isn't ours
             continue
         if size < page.size and (window, pass_) == (page.window, page.pass_):
             return True

@@ -19,11 +19,11 @@ MAX_PASSES = 3
 MOST_OPENED = 128
 """Most pages that one answer opens. The last of them, or a later page of the plan, opens the rest."""
 _MOST_TIMES = 5
-"""So many times the pages that its size asks for are read of a list that serves smaller ones."""
+"""How many times the expected number of pages are read of a list that serves smaller pages than asked for."""
 _MOST_SCRAPS = 12
-"""So many pages more are asked for the range of one that was served short."""
+"""How many more pages are asked for after a page that had fewer records than asked for."""
 _MOST_RECORDS = 120_000
-"""Behind cursors, where nothing tells how long a list is, so many records are asked for in one pass."""
+"""Most records in one pass of a list with cursors, which does not tell its length."""
 _SPLIT_UP = "the list goes on where this run stops to split its window"
 _MOVED = "the list moved while it was read"
 
@@ -40,7 +40,7 @@ class Step:
     words: str = ""
     onward: tuple[
         Page, ...
-    ] = ()  # the rest of its window, or the plan's next page, whatever becomes of this one
+    ] = ()  # the rest of its window, or the plan's next page; they follow in any case
 
 
 def first_pages(plan: Plan) -> list[Page]:
@@ -77,7 +77,7 @@ def decide(page: Page, answer: Answer | None, plan: Plan) -> Step:
 
 
 def too_slow(page: Page, plan: Plan) -> Step | None:
-    """Return what replaces the pass of a page nobody can wait for: smaller pages, then halves of its window."""
+    """Return the replacement for a pass with a page that takes too long: smaller pages, then halves of its window."""
     if page.call.paging is Paging.SINGLE:
         return None
     smaller = [size for size in PAGE_SIZES if size < page.size]
@@ -110,13 +110,13 @@ def _decide(page: Page, answer: Answer | None) -> Step:
 
 
 def _to_be_asked_again(page: Page, answer: Answer) -> bool:
-    """Whether a 404 is not believed yet: PagerDuty may list a record before it shows it everywhere."""
+    """Whether a 404 needs a second look: PagerDuty may list a record before it shows it everywhere."""
     denied = answer.status == 404 and page.of_record
     return denied and page.denied_at is None and page.pass_ < MAX_PASSES
 
 
 def again(page: Page, words: str = "") -> Step:
-    """Supersede the pass of *page* by another, unless it was the last one allowed."""
+    """Supersede the pass of *page* by another pass, unless it was the last one allowed."""
     if page.pass_ >= MAX_PASSES:
         return Step((), "again", words)
     following = replace(page.opener, pass_=page.pass_ + 1, denied_at=None)
@@ -152,7 +152,7 @@ def _parted_by_time(page: Page, answer: Answer, cost: Cost) -> Step:
 
 
 def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: bool) -> int | None:
-    """Return how many pages the records of a list are still to open; None: nothing new is known."""
+    """Return how many pages the records of a list still have to open; None if nothing new is known."""
     feeds = children_of(page.segment, plan.feeds) if page.window == ALL else ()
     total = answer.data.get("total") if page.first and answer and answer.ok else None
     if feeds and opened:
@@ -163,7 +163,7 @@ def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: boo
 def requests_for(page: Page, total: int) -> int:
     """Return how many requests the list that begins with *page* takes, if it has *total* records.
 
-    A split costs the first page, the one that tells where to cut, and a page that isn't full.
+    A split costs three requests: the first page, the page that tells where to cut, and a page that isn't full.
     """
     period = period_in(page.window)
     parts = -(-total // OFFSET_CAP) if period and period.splittable else 1
@@ -201,8 +201,8 @@ def next_planned(page: Page, answer: Answer | None, plan: Plan) -> tuple[Page, .
         return (_again_by_id(plan, page.segment, index),) if left else ()
     windows = plan.windows[page.segment]
     if answer is not None and not answer.ok and answer.status != 400:
-        return ()  # the resource isn't there for this key: neither are its other windows
-    # A window given up took as long as many pages: two of them end the feed's part in this run.
+        return ()  # this key can't read the resource, so its other windows fail too
+    # A window that was given up took as long as many pages, so after two of them the run reads no more of the feed.
     planned += _pages_in(page, answer) if answer else -(-plan.page_share // 2)
     if index + 1 >= len(windows) or planned >= plan.page_share:
         return ()
@@ -233,7 +233,7 @@ def _after_first(page: Page, answer: Answer) -> Step:
 
 
 def _after_cut(page: Page, answer: Answer) -> Step:
-    """Cut a window over the cap where the last records stand that can be asked for."""
+    """Cut a window over the cap at the last records that can be asked for."""
     if served(page, answer):
         return _parted_by_time(page, answer, Cost.CAP)
     period = period_in(page.window)
@@ -245,7 +245,7 @@ def _after_cut(page: Page, answer: Answer) -> Step:
 
 
 def _spread(page: Page, count: int, total: int) -> Step:
-    """Open the pages behind the *count* records served, side by side: the last is held, and goes on from there."""
+    """Open the pages after the *count* served records side by side. The last one is held, and continues from there."""
     stride = max(1, count - 1) if page.feed.changing else count
     reach, room = min(total, OFFSET_CAP), _room(page)
     offsets: list[int] = []
@@ -262,7 +262,7 @@ def _room(page: Page) -> int:
 
 
 def _chained(page: Page, answer: Answer) -> Step:
-    """Go on behind the records served, the last of them again; `total` is asked for each time."""
+    """Continue after the served records, repeating the last of them. `total` is asked for each time."""
     records = served(page, answer)
     if page.number + len(records) >= OFFSET_CAP:
         return _past_the_cap(page, answer)
@@ -281,7 +281,7 @@ def _chained(page: Page, answer: Answer) -> Step:
 
 
 def _past_the_cap(page: Page, answer: Answer) -> Step:
-    """Cut the window of a list that goes on where no offset goes; a list without windows ends there."""
+    """Cut the window of a list that is longer than any offset reaches. A list without windows ends there."""
     period = period_in(page.window)
     if period is None or not period.splittable or page.mark == _MOVED:
         return Step()
@@ -308,7 +308,7 @@ def _after_offset(page: Page, answer: Answer) -> Step:
 
 
 def _rest_of_range(page: Page, count: int) -> Step:
-    """Ask for the rest of a short page's own range: where pages overlap, its last record is the next page's."""
+    """Ask for the rest of a short page's range. Where pages overlap, its last record is also on the next page."""
     overlap = int(page.feed.changing)
     start, end = page.number + max(1, count - overlap), page.end - overlap
     room = _room(page) if page.held else _MOST_SCRAPS - page.nth
@@ -368,7 +368,7 @@ def child_pages(
 
 
 def _reference(feed: Feed, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return PagerDuty's five-field reference to *record*; the id alone where none is kept."""
+    """Return PagerDuty's five-field reference to *record*, or only its id where the feed keeps no reference."""
     if not feed.parent_field:
         return {"id": record["id"]}
     kind = str(record.get("type", feed.parent_field)).removesuffix("_reference")

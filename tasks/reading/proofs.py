@@ -1,4 +1,4 @@
-"""Whether a reading of a window is the whole window: pure functions of its stored answers."""
+"""Decides whether a reading covers its whole window: pure functions of its stored answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.reading.windows import period_in
 Read = Callable[[Page], Answer | None]
 """Returns the stored answer of a page, or None without one."""
 Parts = Callable[[Page], bool]
-"""Says whether answers are stored of what replaced a page that nobody could wait for: see `gave_way`."""
+"""Says whether answers are stored of the pages that replaced one that took too long: see `gave_way`."""
 Use = Callable[[Page, Answer], None]
 """Takes an answer while it is in memory."""
 
@@ -58,7 +58,7 @@ class Glance:
     date: datetime | None
     total: int | None
     more: bool
-    ends: bool  # it says plainly that nothing follows; to say nothing of it proves nothing
+    ends: bool  # it states that nothing follows; an answer that doesn't say so proves nothing
     keys: tuple[str, ...]
     edges: tuple[object, object] | None  # first and last record: id and sort field
     records: tuple[Mapping[str, Any], ...]  # their heads, where children are read for them
@@ -69,7 +69,7 @@ class Glance:
 
 
 def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
-    """Return what proofs need of *answer*; with *parents* its records can have children."""
+    """Return the parts of *answer* that proofs need; with *parents* its records can have children."""
     records = served(page, answer)
     data = answer.data if answer.ok else {}
     keys = tuple(key_of(page.segment, record) for record in records)
@@ -115,9 +115,9 @@ def read_pass(
     use: Use = lambda _page, _answer: None,
     parts: Parts = lambda _page: False,
 ) -> Reading:
-    """Return the reading that begins with *first*, as its stored answers tell it.
+    """Return the reading that begins with *first*, from its stored answers.
 
-    *use* is given every answer of the pass once, in order.
+    *use* is called once with each answer of the pass, in order.
     """
     reading, queue = Reading(first), deque([first])
     parents = bool(children_of(first.segment, plan.feeds))
@@ -140,7 +140,7 @@ def read_pass(
 
 
 def _step(page: Page, answer: Answer | None, plan: Plan, parts: Parts) -> Step:
-    """Decide; a window given up as too slow shows by its parts, for slowness isn't stored."""
+    """Decide. Slowness isn't stored, so a window that was too slow is recognised by its stored parts."""
     halves = too_slow(page, plan) if answer is None and parts(page) else None
     return halves or decide(page, answer, plan)
 
@@ -175,7 +175,7 @@ def _open_children(reading: Reading, plan: Plan) -> None:
 
 
 def _worth_another(reading: Reading) -> bool:
-    """Whether reading again may prove more: past the last page nothing can be asked for."""
+    """Whether another reading may prove more. Nothing can be asked for after the last page."""
     verdict = reading.verdict
     return verdict.reason == "unproved" and not verdict.words.startswith(_GOES_ON)
 
@@ -212,7 +212,7 @@ def _refused(page: Page, answer: Glance) -> Verdict:
         case 403:
             return Verdict(ProofState.UNAVAILABLE, "role", answer.words)
         case 404 if page.of_record:
-            # A list of this run names the record, but where it is read again since an earlier run knew it.
+            # A list of this run names the record, unless it is read again because an earlier run knew it.
             state, reason = (
                 (ProofState.PROVED, "denied")
                 if page.feed.settled
@@ -225,7 +225,7 @@ def _refused(page: Page, answer: Glance) -> Verdict:
 
 
 def _doubt_offsets(pages: list[tuple[Page, Glance]], unique: int) -> str:
-    """Return why offset pages don't prove their window, "" if they do."""
+    """Return why offset pages don't prove their window; "" if they do."""
     page, first = pages[0]
     end, last = pages[-1]
     if last.more:
@@ -249,7 +249,7 @@ def _overlapping(pages: list[Glance]) -> bool:
 
 
 def _doubt_cursor(pages: list[tuple[Page, Glance]]) -> str:
-    """Return why cursor pages don't prove their window, "" if they do."""
+    """Return why cursor pages don't prove their window; "" if they do."""
     seen: set[str] = set()
     for page, answer in pages:
         fresh = set(answer.keys) - seen

@@ -1,4 +1,4 @@
-"""How a window is divided whose list is too long to be asked for, or too slow: pure functions.
+"""Divides a window whose list is too long to be read, or too slow: pure functions.
 
 A window is cut in two. One part is read next, the rest after it: so one answer opens one window, whatever it says, and
 the cost of splitting a planned window is counted along the way (`Page.splits`).
@@ -14,7 +14,7 @@ from typing import Any
 from tasks.reading.windows import SECOND, Period, Rest, middle, moment, split
 
 MOST_SPLITS = 128
-"""The splits of one planned window may cost so much: 1.28 million records behind offsets. The next run goes on."""
+"""Most cost for the splits of one planned window: 1.28 million records with offsets. The next run continues."""
 
 
 class Cost(IntEnum):
@@ -27,7 +27,7 @@ class Cost(IntEnum):
 
 
 def by_time(period: Period, times: Sequence[Any]) -> tuple[Period, Period] | None:
-    """Return the part of *period* to read next, and the rest; None: the records lie outside of it.
+    """Return the part of *period* to read next, and the rest; None if the records lie outside of it.
 
     *times* are those of a page's records: the part ends before the second of the last one, so that it holds what the
     list serves up to there. Where they can't be read, *period* is halved. Whether the list begins with its newest
@@ -47,7 +47,7 @@ def by_time(period: Period, times: Sequence[Any]) -> tuple[Period, Period] | Non
 
 
 def halves(period: Period) -> tuple[Period, Period]:
-    """Return the newer half of *period*, and the older one."""
+    """Return the newer half of *period* and the older half."""
     older, newer = split(period, middle(period))
     return newer, older
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tasks.evidence.erasures import Purged, newest_run
+from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import plan_key
 from tasks.evidence.manifests import read_manifest, read_plan
 from tasks.reading.paging import first_pages
@@ -17,6 +17,7 @@ from tasks.runs import messages
 from tasks.runs.access import refuse_paused
 from tasks.runs.asking import PROBE_PARAMS, PROBE_PATH, ask, budget
 from tasks.runs.ending import due_ms, finish
+from tasks.runs.newest import newest_run
 from workers.errors import (
     Busy,
     ClockFault,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from tasks.evidence.erasures import newest_run
 from tasks.runs.erasing import expire, is_open, wants_look
+from tasks.runs.newest import newest_run
 from workers.errors import Busy
 from workers.runtime import Runtime
 from workers.state.events import DAY_SECONDS
