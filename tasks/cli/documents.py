@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tasks.cli.screen import Row, View
 from tasks.cli.sights import next_due
 from tasks.cli.summaries import Summary
 from tasks.evidence.outcomes import RunOutcome
 from tasks.reading.estimates import Estimate
 from tasks.watching.activity import Activity, Wait, waits
-from tasks.watching.census import Sight
+from tasks.watching.census import Census, Sight
 from tasks.watching.concerns import Concern
 from workers.state.limiter import BudgetState
 from workers.storage.registry import Source, SourceState
@@ -271,27 +270,25 @@ def working_run(outcome: Summary, sight: Sight) -> WorkingRun:
     return WorkingRun(**vars(outcome), **vars(_work(sight)))
 
 
-def fleet_status(view: View) -> FleetStatus:
+def fleet_status(found: Census) -> FleetStatus:
     """Return the fleet and its sources as `status` prints them."""
-    found = view.census
     return FleetStatus(
-        view.at,
+        found.at,
         found.working,
         found.tick_seconds,
         found.paused,
         RedisStatus(found.lost, found.warning),
         found.queues,
         found.workers,
-        list(map(_source_status, view.rows)),
+        list(map(_source_status, found.sights)),
     )
 
 
-def _source_status(row: Row) -> SourceStatus:
-    sight = row.sight
+def _source_status(sight: Sight) -> SourceStatus:
     return SourceStatus(
         source=sight.source.id,
         state=sight.source.state,
-        needs=row.needs,
+        needs=sight.needs,
         **vars(_work(sight)),
         next_due=next_due(sight),
         open=_open_run(sight),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tasks.cli import output, sights
+from tasks.cli import output
+from tasks.cli import sights as words
 from tasks.reading.windows import moment
 from tasks.watching.activity import Activity
 from tasks.watching.census import Census, Sight
-from tasks.watching.concerns import Concern, concerns, urgency
+from tasks.watching.concerns import Concern
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,49 +28,22 @@ _STYLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A source, and why it needs a person."""
-
-    sight: Sight
-    needs: tuple[Concern, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The fleet, and its sources in the order in which a person should look at them."""
-
-    census: Census
-    at: datetime
-    rows: list[Row]
-
-
-def seen(found: Census, at: datetime, key_max_age_days: int) -> View:
-    """Return the fleet with its sources in the order in which a person should look at them."""
-    rows = []
-    for each in found.sights:
-        about, troubled = (each.source, each.doing, each.last), bool(each.troubles)
-        rows.append(Row(each, concerns(*about, at, key_max_age_days, troubled=troubled)))
-    rows.sort(key=lambda row: urgency(row.sight.source, row.sight.doing, row.needs))
-    return View(found, at, rows)
-
-
-def screen(view: View, size: tuple[int, int] | None) -> RenderableType:
-    """Return the whole view, or with a *size* (width and height) as many of the first sources as fit."""
+def screen(found: Census, size: tuple[int, int] | None) -> RenderableType:
+    """Return all sources, or with a *size* (width and height) as many of the first as fit."""
     from rich.console import Group
     from rich.text import Text
 
     width, height = size or (None, None)
-    head = [*_fleet_lines(view.census), *_counts(view)]
+    head = [*_fleet_lines(found), *_counts(found)]
     if width:
         head = [part for line in head for part in textwrap.wrap(line, width)]
     lines = [Text(line) for line in [*head, ""]]
-    if not view.rows:
+    if not found.sights:
         return Group(*lines)
-    fits = len(view.rows) if height is None else max(1, height - len(lines) - 2)
-    shown, rest = view.rows[:fits], view.rows[fits:]
+    fits = len(found.sights) if height is None else max(1, height - len(lines) - 2)
+    shown, rest = found.sights[:fits], found.sights[fits:]
     more = [f"... and {len(rest):,} more, {_needy(rest)}"] if rest else []
-    return Group(*lines, _table(view, shown, width), *more)
+    return Group(*lines, _table(found.at, shown, width), *more)
 
 
 def _fleet_lines(found: Census) -> Iterator[str]:
@@ -97,25 +70,25 @@ def _fleet_lines(found: Census) -> Iterator[str]:
     yield f"Messages waiting: {waiting}."
 
 
-def _counts(view: View) -> Iterator[str]:
-    rows = view.rows
-    if not rows and view.census.lost:
+def _counts(found: Census) -> Iterator[str]:
+    sights = found.sights
+    if not sights and found.lost:
         return
-    if not rows:
+    if not sights:
         yield "There is no source yet: `pagetrail source connect TENANT/NAME` connects one."
         return
-    counts = Counter(row.sight.doing.activity for row in rows)
-    names = {each: sights.WORDS[each].partition(":")[0] for each in Activity if counts[each]}
+    counts = Counter(sight.doing.activity for sight in sights)
+    names = {each: words.WORDS[each].partition(":")[0] for each in Activity if counts[each]}
     tally = (f"{counts[each]:,} {name}" for each, name in names.items())
-    yield f"{output.counted(len(rows), 'source')}, {_needy(rows)}: {', '.join(tally)}."
+    yield f"{output.counted(len(sights), 'source')}, {_needy(sights)}: {', '.join(tally)}."
 
 
-def _needy(rows: Sequence[Row]) -> str:
-    count = sum(1 for row in rows if row.needs)
+def _needy(sights: Sequence[Sight]) -> str:
+    count = sum(1 for sight in sights if sight.needs)
     return f"{count:,} need a person" if count != 1 else "1 needs a person"
 
 
-def _table(view: View, rows: Sequence[Row], width: int | None) -> RenderableType:
+def _table(at: datetime, sights: Sequence[Sight], width: int | None) -> RenderableType:
     from rich.text import Text
 
     table = output.grid()
@@ -123,35 +96,35 @@ def _table(view: View, rows: Sequence[Row], width: int | None) -> RenderableType
     table.add_column("DOING")  # the column that shrinks
     table.add_column("LAST RUN", no_wrap=True)
     table.add_column("NEXT IN", no_wrap=True)
-    for row in rows:
-        doing = Text(_doing(row), _style(row), no_wrap=True, overflow="ellipsis")
-        table.add_row(row.sight.source.id, doing, _last(view, row), _due(view, row))
+    for sight in sights:
+        doing = Text(_doing(sight), _style(sight), no_wrap=True, overflow="ellipsis")
+        table.add_row(sight.source.id, doing, _last(at, sight), _due(at, sight))
     return table
 
 
-def _doing(row: Row) -> str:
-    said = sights.line(row.sight)
-    troubles = (f"{Concern.TROUBLE}: {each}" for each in row.sight.troubles.values())
+def _doing(sight: Sight) -> str:
+    said = words.line(sight)
+    troubles = (f"{Concern.TROUBLE}: {each}" for each in sight.troubles.values())
     told = (Concern.WAITS, Concern.TROUBLE)
-    unsaid = (str(each) for each in row.needs if each not in told and each not in said)
+    unsaid = (str(each) for each in sight.needs if each not in told and each not in said)
     return ", ".join((said, *troubles, *unsaid))
 
 
-def _style(row: Row) -> str:
+def _style(sight: Sight) -> str:
     red = {Concern.KEY, Concern.STUCK, Concern.TROUBLE, Concern.FAILED, Concern.STALE,
            Concern.RENAMED}  # fmt: skip
-    if red & set(row.needs):
+    if red & set(sight.needs):
         return _RED
-    return _STYLES.get(row.sight.doing.activity, _YELLOW if row.needs else "")
+    return _STYLES.get(sight.doing.activity, _YELLOW if sight.needs else "")
 
 
-def _last(view: View, row: Row) -> str:
-    last = row.sight.last
+def _last(at: datetime, sight: Sight) -> str:
+    last = sight.last
     if last is None:
         return "-"
-    return f"{last['state']} {output.age((view.at - moment(last['sealed_at'])).total_seconds())}"
+    return f"{last['state']} {output.age((at - moment(last['sealed_at'])).total_seconds())}"
 
 
-def _due(view: View, row: Row) -> str:
-    due = sights.next_due(row.sight)
-    return output.age(max(0.0, (due - view.at).total_seconds())) if due else "-"
+def _due(at: datetime, sight: Sight) -> str:
+    due = words.next_due(sight)
+    return output.age(max(0.0, (due - at).total_seconds())) if due else "-"

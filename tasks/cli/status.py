@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import click
 
@@ -13,7 +12,8 @@ from tasks import api
 from tasks.cli import output
 from tasks.cli.documents import fleet_status
 from tasks.cli.following import found_again
-from tasks.cli.screen import View, screen, seen
+from tasks.cli.screen import screen
+from tasks.watching.census import Census
 from workers.errors import RedisUnreachable
 from workers.runtime import Runtime, runtime
 
@@ -32,18 +32,20 @@ def status(watch: bool, as_json: bool) -> None:
     if watch:
         _watch(fleet, as_json=as_json)
     elif as_json:
-        output.emit(fleet_status(_view(fleet)))
+        output.emit(fleet_status(api.status(fleet)))
     else:
         console = output.console()
         width, height = console.size
-        console.print(screen(_view(fleet), (width, height - 1) if console.is_terminal else None))
+        console.print(
+            screen(api.status(fleet), (width, height - 1) if console.is_terminal else None)
+        )
 
 
 def _watch(fleet: Runtime, *, as_json: bool) -> None:
     with suppress(KeyboardInterrupt):
         if as_json:
             for view in _views(fleet):
-                if isinstance(view, View):
+                if isinstance(view, Census):
                     output.emit_line(fleet_status(view))
                 else:
                     output.say(view)
@@ -51,33 +53,27 @@ def _watch(fleet: Runtime, *, as_json: bool) -> None:
             _play(_views(fleet))
 
 
-def _play(views: Iterator[View | str]) -> None:
+def _play(views: Iterator[Census | str]) -> None:
     """Show one view after another. On a terminal each replaces the last."""
     from rich.live import Live
 
     console = output.console()
     if not console.is_terminal or console.is_dumb_terminal:
         for view in views:
-            console.print(screen(view, None) if isinstance(view, View) else view)
+            console.print(screen(view, None) if isinstance(view, Census) else view)
         return
     with Live(console=console, screen=True, auto_refresh=False) as display:
         for view in views:
-            shown = screen(view, console.size) if isinstance(view, View) else view
+            shown = screen(view, console.size) if isinstance(view, Census) else view
             display.update(shown, refresh=True)
 
 
-def _views(fleet: Runtime) -> Iterator[View | str]:
+def _views(fleet: Runtime) -> Iterator[Census | str]:
     """Yield the fleet every second, or a sentence while Redis is away."""
     while True:
         try:
-            view: View | str = _view(fleet)
+            view: Census | str = api.status(fleet)
         except RedisUnreachable as fault:
             view, fleet = f"{fault} Waiting for it.", found_again(fleet)
         yield view
         time.sleep(REFRESH_SECONDS)
-
-
-def _view(fleet: Runtime) -> View:
-    found = api.status(fleet)
-    at = datetime.fromtimestamp(found.now_ms / 1000, UTC)
-    return seen(found, at, fleet.settings.key_max_age_days)

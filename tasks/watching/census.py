@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from tasks.watching.activity import Activity, Doing, Forecast, doing, forecast
+from tasks.watching.concerns import Concern, concerns, urgency
 from workers.runtime import Runtime
 from workers.state.client import warning
 from workers.state.faults import redis_faults
@@ -32,6 +34,7 @@ class Sight:
     budget: BudgetState | None = None  # only with an open run, like the forecast
     forecast: Forecast | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)  # "run", "retention" -> a sentence
+    needs: tuple[Concern, ...] = ()  # why it needs a person, worst first
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,14 @@ class Census:
     paused: bool  # all requests of all sources are paused
     queues: dict[str, int]  # messages waiting
     workers: dict[str, tuple[str, ...]]  # node -> the queues it takes from
-    sights: list[Sight]
+    sights: list[Sight]  # in the order in which a person should look at them
     lost: str = ""  # the sign that Redis lost something, which the fleet then restores
     warning: str = ""  # advice on Redis's configuration
+
+    @property
+    def at(self) -> datetime:
+        """The time of the census."""
+        return datetime.fromtimestamp(self.now_ms / 1000, UTC)
 
     @property
     def taken(self) -> set[str]:
@@ -68,8 +76,20 @@ def census(fleet: Runtime, sources: Iterable[Source]) -> Census:
         paused = fleet.switch.known()
         lost, advice = fleet.marks.lost(), warning(fleet.redis)
         sights = _sights(fleet, listed, queues, paused=paused)
+    at = datetime.fromtimestamp(clock.now_ms / 1000, UTC)
+    sights = judged(sights, at, fleet.settings.key_max_age_days)
     tick = None if clock.tick_ms is None else max(0.0, (clock.now_ms - clock.tick_ms) / 1000)
     return Census(clock.now_ms, tick, paused, queues, workers, sights, lost, advice)
+
+
+def judged(sights: Iterable[Sight], at: datetime, key_max_age_days: int) -> list[Sight]:
+    """Return *sights* with the needs of each at the time *at*, the most urgent first."""
+    found = []
+    for each in sights:
+        about, troubled = (each.source, each.doing, each.last), bool(each.troubles)
+        needs = concerns(*about, at, key_max_age_days, troubled=troubled)
+        found.append(replace(each, needs=needs))
+    return sorted(found, key=lambda sight: urgency(sight.source, sight.doing, sight.needs))
 
 
 def _queues(fleet: Runtime) -> dict[str, int]:

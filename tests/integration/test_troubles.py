@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from redis import Redis
 
 from tasks import api, plan, purge, seal
-from tasks.cli.screen import seen
 from tasks.evidence.layout import manifest_key, plan_key
 from tasks.evidence.manifests import read_plan
 from tasks.runs import restoring, sealing
@@ -31,9 +29,9 @@ def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
 
 def troubles(fleet: Fleet) -> dict[str, str]:
     """Return what `status` shows of the source, which then needs a person."""
-    [row] = seen(api.status(fleet.runtime), datetime.now(UTC), 90).rows
-    assert (Concern.TROUBLE in row.needs) is bool(row.sight.troubles)
-    return dict(row.sight.troubles)
+    [sight] = api.status(fleet.runtime).sights
+    assert (Concern.TROUBLE in sight.needs) is bool(sight.troubles)
+    return dict(sight.troubles)
 
 
 def due(fleet: Fleet) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tasks.cli.screen import Row, View, screen, seen
+from tasks.cli.screen import screen
 from tasks.watching.activity import Activity, Doing, Forecast
-from tasks.watching.census import Census, Sight
+from tasks.watching.census import Census, Sight, judged
 from tasks.watching.concerns import Concern
 from tests.unit.state.test_sources import SOURCE
 from workers.state.progress import Progress
@@ -44,11 +44,11 @@ def sight(name: str, activity: Activity, **more: Any) -> Sight:
 
 def census(sights: list[Sight], **more: Any) -> Census:
     values: dict[str, Any] = {"now_ms": NOW_MS, "tick_seconds": 0.4, "paused": False,
-                              "queues": QUEUES, "workers": WORKERS, "sights": sights}  # fmt: skip
+                              "queues": QUEUES, "workers": WORKERS, "sights": judged(sights, NOW, 90)}  # fmt: skip
     return Census(**values | more)
 
 
-def shown(view: View, size: tuple[int, int] | None = None, **terminal: Any) -> str:
+def shown(view: Census, size: tuple[int, int] | None = None, **terminal: Any) -> str:
     width = size[0] if size else 10_000
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False, **terminal)
     console.print(screen(view, size))
@@ -65,7 +65,7 @@ LONGEST = sight("a/b", Activity.STUCK)
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (60, 12)])
 def test_a_thousand_sources_fit_the_screen_the_worst_first(size: tuple[int, int]) -> None:
-    text = shown(seen(census(MANY), NOW, 90), size)
+    text = shown(census(MANY), size)
     lines = text.splitlines()
     assert len(lines) <= size[1]
     assert max(map(len, lines)) <= size[0]
@@ -80,14 +80,14 @@ def test_a_trouble_is_shown_in_its_own_words_as_far_as_they_fit() -> None:
     sentence = (
         "acme/main/runs/00000002/plan.json is missing, so run 00000002 can't go on: restore it."
     )
-    view = seen(census([sight("a/b", Activity.IDLE, troubles={"run": sentence})]), NOW, 90)
+    view = census([sight("a/b", Activity.IDLE, troubles={"run": sentence})])
     assert f"idle, trouble: {sentence}" in shown(view)
     assert "1 source, 1 needs a person" in shown(view)
     assert "idle, trouble: acme/main/runs/" in shown(view, (80, 24))
 
 
 def test_without_a_terminal_every_source_is_shown_uncut_as_plain_text() -> None:
-    text = shown(seen(census(MANY), NOW, 90))
+    text = shown(census(MANY))
     assert sum(line.startswith("customer-") for line in text.splitlines()) == len(MANY)
     assert "more" not in text
     assert "\x1b" not in text
@@ -98,7 +98,7 @@ def test_without_a_terminal_every_source_is_shown_uncut_as_plain_text() -> None:
 
 def test_no_color_leaves_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    view = seen(census([LONGEST]), NOW, 90)
+    view = census([LONGEST])
     bare = shown(view, (80, 24), force_terminal=True)
     monkeypatch.delenv("NO_COLOR")
     colored = shown(view, (80, 24), force_terminal=True, color_system="standard")
@@ -119,7 +119,7 @@ def test_no_color_leaves_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_fleet_is_told_in_a_line_or_two(fleet: dict[str, Any], words: str) -> None:
-    assert words in shown(seen(census(**{"sights": [LONGEST]} | fleet), NOW, 90), (80, 24))
+    assert words in shown(census(**{"sights": [LONGEST]} | fleet), (80, 24))
 
 
 def test_a_refused_key_is_told_once_whether_it_suspended_the_run_or_ended_it() -> None:
@@ -127,7 +127,7 @@ def test_a_refused_key_is_told_once_whether_it_suspended_the_run_or_ended_it() -
     ended = sight("a/c", Activity.IDLE)
     assert ended.last
     ended.last.update(state="failed", ended="refused")
-    text = shown(seen(census([suspended, ended]), NOW, 90))
+    text = shown(census([suspended, ended]))
     assert "suspended: key refused 75 s, at least" in text
     assert "idle, key refused" in text
     assert text.count("key refused") == 2
@@ -136,19 +136,19 @@ def test_a_refused_key_is_told_once_whether_it_suspended_the_run_or_ended_it() -
 def test_concerns_are_shown_beside_the_activity() -> None:
     old = replace(DAILY, id="a/b", keyed_at=NOW - timedelta(days=91))
     found = sight("a/b", Activity.READING, source=old, forecast=None)
-    view = seen(census([found]), NOW, 90)
-    assert view.rows == [Row(found, (Concern.ROTATION,))]
+    view = census([found])
+    assert view.sights == [replace(found, needs=(Concern.ROTATION,))]
     assert "reading, rotation due" in shown(view, (80, 24))
 
 
 def test_an_emptied_redis_does_not_look_like_a_fleet_without_sources() -> None:
     """A person must not think that nothing was ever connected."""
-    assert "There is no source yet" in shown(View(census([]), NOW, []))
-    lost = shown(View(census([], lost="it evicted pagetrail:sources"), NOW, []))
+    assert "There is no source yet" in shown(census([]))
+    lost = shown(census([], lost="it evicted pagetrail:sources"))
     assert "There is no source yet" not in lost
     assert "may lack sources and runs (it evicted pagetrail:sources)" in lost
     assert "`pagetrail recover`" in lost
 
 
 def test_advice_about_redis_is_shown() -> None:
-    assert "Set it so." in shown(View(census([], warning="Set it so."), NOW, []))
+    assert "Set it so." in shown(census([], warning="Set it so."))
