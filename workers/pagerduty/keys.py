@@ -1,4 +1,4 @@
-"""What can be an API key, and the name by which one is known without being shown."""
+"""The form of API keys, and the fingerprint that names a key without showing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of a request: PagerDuty's answer, or why there isn't one."""
+"""The result of a request: PagerDuty's answer, or the reason why there isn't one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from workers import exact
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # httpx is slow to load, and only a process that asks PagerDuty needs it
     import httpx
+
 WORDS_LENGTH = 300
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:=/+-]{1,100}")
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,40}/[A-Za-z0-9.+-]{1,60}")

@@ -1,4 +1,4 @@
-"""Puts messages about tasks on Redis."""
+"""Sends Celery messages that name a task and its arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 
 from workers.errors import RedisUnreachable
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Celery is slow to load, and most commands do without it
     from celery import Celery
 
 
@@ -19,9 +19,9 @@ class Sender:
         self._celery = celery
 
     def send(self, task: str, queue: str, *args: str | int, words: str = "", id_: str = "") -> None:
-        """Send *task* with *args*. Flower shows *words* (what the task does) and *id_*, to search for.
+        """Send *task* with *args*; raises `RedisUnreachable`.
 
-        Raises `RedisUnreachable`.
+        Flower shows *words*, which describe the task, and *id_*, by which people search for it.
         """
         try:
             self._celery.send_task(task, args, queue=queue, argsrepr=words, kwargsrepr=id_)
