@@ -176,7 +176,7 @@ def hold(fleet: Runtime, source_id: str) -> Source:
 
 
 def release(fleet: Runtime, source_id: str) -> tuple[Source, datetime | None]:
-    """End the legal hold of a source; return the source and when the hold began (None: there was no hold). Repeatable.
+    """End the legal hold of a source; return the source and when the hold began (None: it was not held). Repeatable.
 
     Its retention applies again.
     """

@@ -46,7 +46,7 @@ def check_wishes(fleet: Runtime, wishes: Wishes) -> None:
     regions = fleet.settings.regions
     if wishes.region not in regions:
         raise UsageFault(
-            f"{wishes.region[:40]!r} is no region: choose from {', '.join(regions)}, or add it to "
+            f"{wishes.region[:40]!r} isn't a region: choose from {', '.join(regions)}, or add it to "
             "PAGETRAIL_REGIONS."
         )
     if wishes.since and wishes.since.tzinfo is None:

@@ -146,7 +146,7 @@ def _unknown_key(ask: Ask, region: str, others: Sequence[str]) -> KeyRefused:
             )
     tried = ", ".join([region, *others])
     return KeyRefused(
-        f"401: PagerDuty knows this key in no region ({tried}): copy it again whole, or look "
+        f"401: PagerDuty does not know this key in any region ({tried}): copy it again whole, or look "
         "whether it was disabled or deleted under Integrations > API Access Keys."
     )
 
@@ -154,7 +154,9 @@ def _unknown_key(ask: Ask, region: str, others: Sequence[str]) -> KeyRefused:
 def still_known(reply: Reply) -> Reply:
     """Return *reply*; `KeyRefused` if it is a 401 to a key that was known before."""
     if reply.status == 401:
-        raise KeyRefused("401: PagerDuty took the key at first and then no more: was it disabled?")
+        raise KeyRefused(
+            "401: PagerDuty accepted the key at first, then refused it: was it disabled?"
+        )
     return reply
 
 

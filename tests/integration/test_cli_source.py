@@ -127,7 +127,7 @@ def test_a_key_of_the_other_region_is_sent_there(pagetrail: Pagetrail) -> None:
 
 def test_an_unknown_key_is_refused_and_not_shown(pagetrail: Pagetrail) -> None:
     sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=UNKNOWN)
-    assert "knows this key in no region (us, eu)" in sentence
+    assert "does not know this key in any region (us, eu)" in sentence
     assert UNKNOWN not in sentence
     assert "There is no source acme/main" in pagetrail.refused(1, "source", "show", "acme/main")
 
