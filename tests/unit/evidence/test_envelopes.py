@@ -178,7 +178,7 @@ values = st.recursive(
 
 
 def at(data: Any, pointer: str) -> Any:
-    """Return what an RFC 6901 pointer points to."""
+    """Return the value at an RFC 6901 pointer."""
     for token in pointer.split("/")[1:]:
         name = token.replace("~1", "/").replace("~0", "~")
         data = data[int(name)] if isinstance(data, list) else data[name]
@@ -242,7 +242,7 @@ SMALL = stored(b'{"teams":[{"id":"T1","name":"Ops"}],"more":false}')
 
 
 def test_a_flipped_bit_anywhere_never_gives_another_answer() -> None:
-    """Nearly always there is none; a bit that zstd does not care for still shows in the digest."""
+    """Most flipped bits make it unreadable. A bit that zstd ignores still changes the digest."""
     whole, silent = decode_page(SMALL), 0
     for place in range(len(SMALL)):
         for bit in range(8):

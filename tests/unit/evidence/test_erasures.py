@@ -1,4 +1,4 @@
-"""Which records of erasures hold, and what they mean for the runs of a source."""
+"""Which records of erasures are valid, and which runs they erase."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_record_that_is_lost_or_damaged_breaks_the_chain_of_those_after_it(
 
 
 class Counted:
-    """A storage that counts what is read of it."""
+    """A storage that counts reads."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

@@ -1,4 +1,4 @@
-"""The newest run is found from what lies behind a number, so that history and its gaps cost nothing."""
+"""The newest run is found by asking for the next run after a number, so history and its gaps cost nothing."""
 
 import random
 
@@ -49,7 +49,7 @@ def test_ten_thousand_numbers_are_no_reason_to_ask_often(known: int, most: int) 
 
 
 def test_only_what_is_a_run_counts() -> None:
-    """What somebody put beside the runs is passed over, before, between and behind them."""
+    """Other objects before, between and after the runs are passed over."""
     storage = open_storage("memory://")
     for name in ("00000000", "00000001", "00000001x", "00000002", "000000021", "9", "notes"):
         storage.put_new(f"{SOURCE}/runs/{name}/plan.json", b"")

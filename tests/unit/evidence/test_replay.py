@@ -1,4 +1,4 @@
-"""What a run's stored pages amount to."""
+"""Records, proofs and counts of a run, read back from its stored pages."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
 
 
 def sightings(*seen: tuple[str, str]) -> tuple[str, ...]:
-    """Return what is left unsettled after incident P1 was *seen*: (when, status or "404")."""
+    """Return the unsettled ids after incident P1 was *seen*: (when, status or "404")."""
     plan = replace(make("incidents"), unsettled={"incidents": ("P1",)})
     with ExitStack() as files:
         evidence = Evidence(plan, open_storage("memory://"), files, None)
@@ -241,7 +241,7 @@ def test_a_feed_this_key_may_not_read_leaves_no_backlog() -> None:
     ],
 )
 def test_a_run_got_on_if_the_next_has_less_to_read(proved: list[Period], progressed: bool) -> None:
-    """That time went on and what became new was read is no progress: a backlog would go in circles."""
+    """Reading only newly passed time is not progress. Otherwise a backlog would be continued forever."""
     covered = {"log_entries": (Period(ago(40), ago(1)),)}
     with ExitStack() as files:
         plan = replace(make("log_entries"), covered=covered)

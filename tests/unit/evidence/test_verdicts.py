@@ -1,4 +1,4 @@
-"""What each resource of a run came to, from the readings of its feeds."""
+"""The verdict on each resource of a run, from the readings of its feeds."""
 
 from __future__ import annotations
 

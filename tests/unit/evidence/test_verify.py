@@ -59,7 +59,7 @@ def keys(storage: Storage) -> Iterator[str]:
 
 
 def replace(storage: Storage, key: str, content: bytes) -> bytes:
-    """Put other content in an object's place; return what it was."""
+    """Replace an object; return its old content."""
     before = storage.get(key)
     assert before is not None
     storage.delete(key)
@@ -123,7 +123,7 @@ def test_two_objects_that_changed_places_are_found(storage: Storage) -> None:
 
 
 def forged(storage: Storage, change: Callable[[dict[str, Any]], None], run: str = SECOND) -> bytes:
-    """Change a manifest and make its digest fit; return what it was."""
+    """Change a manifest and make its digest fit; return the old text."""
     key = manifest_key(SOURCE, run)
     manifest = orjson.loads(storage.get(key) or b"")
     change(manifest)

@@ -1,4 +1,4 @@
-"""What is read of an answer: heads for decisions, records as they were written for the artifact."""
+"""Reading an answer: heads for decisions, and the records as written for the artifact."""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ def test_a_feed_has_the_calls_that_its_kind_needs(feed: Feed) -> None:
     if feed.window_days:
         assert feed.list
     if feed.settled:
-        assert feed.window_days, "what is read again is added to a windowed feed's pages"
+        assert feed.window_days, (
+            "records to be read again are added to the pages of a windowed feed"
+        )
         assert feed.each
         assert "id" in resource_of(feed.segment).key
 

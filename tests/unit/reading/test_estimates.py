@@ -1,4 +1,4 @@
-"""What a run will ask for, compared with what a fleet then does ask."""
+"""Estimated requests of a run, compared with the requests that a fleet then sends."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_an_estimate_is_what_a_run_asks_for(counts: list[int], untold: int, budg
 
 
 def test_a_window_over_the_cap_is_expected_in_even_parts() -> None:
-    """Which is what it comes to, give or take a page a part, where records lie evenly."""
+    """If records are spread evenly, the estimate is right to a page for each part."""
     plan, lists = make("log_entries", days=20), account(**{"/log_entries": 25_000})
     requests = told(plan, lists).requests
     assert abs(requests - asked(plan, lists)) <= 4

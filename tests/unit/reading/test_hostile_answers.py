@@ -49,7 +49,7 @@ def first_of(segment: str) -> Page:
 
 
 def read(page: Page, status: int, body: bytes) -> Answer | None:
-    """Return what the fetch task makes of a body; None: it counts as a failure."""
+    """Return the answer that the fetch task reads from a body; None if it counts as a failure."""
     try:
         answer = read_answer(page, status, NOW, exact.members(body, members_of(page)), ENVELOPE)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is asked for a page, and what follows each kind of answer."""
+"""The request for a page, and the pages that follow each kind of answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run will read, and when a source is due."""
+"""The windows that a run will read, and the times when a source is due."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ago(days: float) -> datetime:
 
 
 def manifest(reached: datetime = NOW - DAY, **more: Any) -> dict[str, Any]:
-    """Return what a plan takes from the last manifest."""
+    """Return the members that a plan takes from the last manifest."""
     covered = {k: [p.to_json() for p in v] for k, v in more.pop("covered", {}).items()}
     return {
         "run": "00000041",
@@ -148,7 +148,7 @@ def test_every_missing_period_is_planned_once_within_what_pagerduty_keeps(
         assert all(a.until <= b.since for a, b in pairwise(ordered)), "a period read twice"
         again = sum((w.until - w.since for w in windows), timedelta())
         gaps = sum((g.until - g.since for g in missing(target, known)), timedelta())
-        assert again <= gaps + OVERLAP, "more is read again than what may have been written late"
+        assert again <= gaps + OVERLAP, "more is read again than could have been written late"
 
 
 @given(COVERED, st.integers(1, 900))

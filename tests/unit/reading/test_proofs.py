@@ -1,4 +1,4 @@
-"""What a reading of a window proves: a fleet of any order reads lists that stand still, or don't."""
+"""The proof in a reading of a window, with pages read in any order, from lists that change or don't."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def least(count: int, served: int, *, overlap: bool) -> int:
 
 
 def check_replay(fleet: Fleet) -> None:
-    """What the sealer finds is what the fleet did: nothing else, and nothing less."""
+    """The sealer finds exactly the readings of the fleet."""
     readings = fleet.readings
     asked = {page.id for page, _ in fleet.asked}
     told = [page.id for reading in readings for page, _ in reading.pages]
     assert len(set(told)) == len(told)
-    # Of a pass that was given up, nobody can know which of its pages were asked for in vain.
+    # After a pass was given up, nobody can know which of its pages were asked for in vain.
     lost = {
         page.id
         for reading in readings
@@ -274,7 +274,7 @@ def test_what_can_be_read_of_a_list_over_the_cap_is_read_once(resource: str) -> 
 def test_windows_nobody_can_wait_for_are_read_in_smaller_ones(
     days: float, count: int, seed: int
 ) -> None:
-    """No answer of the larger ones is stored: the sealer finds the way by what is."""
+    """The larger pages have no stored answer. The sealer finds its way by the smaller ones."""
     model = spread("/log_entries", count)
 
     def slow(page: Page) -> bool:
@@ -485,7 +485,7 @@ def test_pages_overlap_only_in_a_record_that_kept_its_place() -> None:
 def test_behind_a_cursor_only_what_is_over_can_be_proved(
     date: datetime | None, state: ProofState
 ) -> None:
-    """Newest first: what was written after the first page was read is on none."""
+    """Newest first: a record written after the first page was read is on no page."""
     page, answer = served(CURSOR, 0, "A", next_cursor=None)
     assert told((page, replace(answer, date=date))).state is state
 

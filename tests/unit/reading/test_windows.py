@@ -1,4 +1,4 @@
-"""Periods of time, and the arithmetic of what is covered."""
+"""Periods of time, and the arithmetic of covered periods."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -191,7 +191,7 @@ def test_any_offset_names_the_same_moment(text: str) -> None:
 
 def test_a_time_without_a_zone_is_nobodys_guess() -> None:
     """It would be taken for the time of this machine's place."""
-    naive = datetime(2026, 1, 1)  # noqa: DTZ001 - what must be refused
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001 - must be refused
     with pytest.raises(ValueError, match="zone"):
         rfc3339(naive)
     with pytest.raises(ValueError, match="zone"):
