@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tasks.cli import output
-from tasks.cli import sights as words
+from tasks.cli import output, sights
 from tasks.reading.windows import moment
 from tasks.watching.activity import Activity
 from tasks.watching.census import Census, Sight
@@ -71,24 +70,24 @@ def _fleet_lines(found: Census) -> Iterator[str]:
 
 
 def _counts(found: Census) -> Iterator[str]:
-    sights = found.sights
-    if not sights and found.lost:
+    rows = found.sights
+    if not rows and found.lost:
         return
-    if not sights:
+    if not rows:
         yield "There is no source yet: `pagetrail source connect TENANT/NAME` connects one."
         return
-    counts = Counter(sight.doing.activity for sight in sights)
-    names = {each: words.WORDS[each].partition(":")[0] for each in Activity if counts[each]}
+    counts = Counter(sight.doing.activity for sight in rows)
+    names = {each: sights.WORDS[each].partition(":")[0] for each in Activity if counts[each]}
     tally = (f"{counts[each]:,} {name}" for each, name in names.items())
-    yield f"{output.counted(len(sights), 'source')}, {_needy(sights)}: {', '.join(tally)}."
+    yield f"{output.counted(len(rows), 'source')}, {_needy(rows)}: {', '.join(tally)}."
 
 
-def _needy(sights: Sequence[Sight]) -> str:
-    count = sum(1 for sight in sights if sight.needs)
+def _needy(rows: Sequence[Sight]) -> str:
+    count = sum(1 for sight in rows if sight.needs)
     return f"{count:,} need a person" if count != 1 else "1 needs a person"
 
 
-def _table(at: datetime, sights: Sequence[Sight], width: int | None) -> RenderableType:
+def _table(at: datetime, rows: Sequence[Sight], width: int | None) -> RenderableType:
     from rich.text import Text
 
     table = output.grid()
@@ -96,14 +95,14 @@ def _table(at: datetime, sights: Sequence[Sight], width: int | None) -> Renderab
     table.add_column("DOING")  # the column that shrinks
     table.add_column("LAST RUN", no_wrap=True)
     table.add_column("NEXT IN", no_wrap=True)
-    for sight in sights:
+    for sight in rows:
         doing = Text(_doing(sight), _style(sight), no_wrap=True, overflow="ellipsis")
         table.add_row(sight.source.id, doing, _last(at, sight), _due(at, sight))
     return table
 
 
 def _doing(sight: Sight) -> str:
-    said = words.line(sight)
+    said = sights.line(sight)
     troubles = (f"{Concern.TROUBLE}: {each}" for each in sight.troubles.values())
     told = (Concern.WAITS, Concern.TROUBLE)
     unsaid = (str(each) for each in sight.needs if each not in told and each not in said)
@@ -126,5 +125,5 @@ def _last(at: datetime, sight: Sight) -> str:
 
 
 def _due(at: datetime, sight: Sight) -> str:
-    due = words.next_due(sight)
+    due = sights.next_due(sight)
     return output.age(max(0.0, (due - at).total_seconds())) if due else "-"

@@ -108,7 +108,7 @@ def asker(fleet: Runtime, key: str, reserve: float) -> Ask:
 def refuse_paused(fleet: Runtime) -> None:
     """Raise `Busy` while all requests are paused."""
     if fleet.switch.paused():
-        raise Busy("All requests are paused: `pagetrail source resume --all` lets them go on.")
+        raise Busy("All requests are paused: `pagetrail source resume --all` resumes them.")
 
 
 def _permit(
