@@ -321,6 +321,7 @@ class Model:
         run, page = held
         run.requests["x"] += 1
         page.token = ""
+        page.attempts += 1
         page.offers -= 1
         page.wait(self.now)
         run.blame("key", self.now)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from tasks.reading.answers import Answer, key_of, served
-from tasks.reading.catalog import Paging, children_of
+from tasks.reading.catalog import OFFSET_CAP, Paging, children_of
 from tasks.reading.pages import Page
 from tasks.reading.paging import Step, again, child_pages, decide, first_pages, too_slow
 from tasks.reading.plans import Plan
@@ -35,6 +35,8 @@ class ProofState(StrEnum):
     SUPERSEDED = "superseded"  # read again: by a further pass or in smaller windows
 
 
+MOST_PARENTS = OFFSET_CAP
+"""Records of one list that are looked into: all their pages are opened at once, while Redis serves nobody else."""
 _GOES_ON = "the list goes on past record "
 _NO_END = "the last page doesn't say whether more records follow"
 _UNASKABLE = "PagerDuty gave a record an id that can't stand in a request, so it was not asked for"
@@ -171,7 +173,12 @@ def _open_children(reading: Reading, plan: Plan) -> None:
     children = children_of(reading.first.segment, plan.feeds)
     if children and not reading.first.of_record:
         records = {r["id"]: r for _, seen in reading.pages if seen for r in seen.records}
-        reading.followers += child_pages(children, records.values(), plan)
+        if len(records) > MOST_PARENTS:
+            words = f"more than {MOST_PARENTS} records, and only so many are looked into"
+            reading.verdict = replace(
+                reading.verdict, state=ProofState.PARTIAL, reason="unproved", words=words
+            )
+        reading.followers += child_pages(children, islice(records.values(), MOST_PARENTS), plan)
 
 
 def _worth_another(reading: Reading) -> bool:

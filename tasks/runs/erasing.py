@@ -74,20 +74,31 @@ def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> boo
 def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
     """Return the oldest runs that were sealed longer ago than the source's retention, at most `MOST_RUNS`.
 
-    While the source is connected, its newest sealed run stays, because the next run continues from it.
+    While the source is connected, its newest sealed run stays, because the next run continues from it. Raises
+    `StorageConflict` where the oldest run has no manifest although it isn't the newest.
     """
     if source.retention_months is None:
         return []
     edge = months_before(now, source.retention_months)
     found: list[str] = []
-    for run in Purged(storage, source.id).oldest_kept():
+    unsealed = ""
+    purged = Purged(storage, source.id)
+    for run in purged.oldest_kept():
         manifest = read_manifest(storage, source.id, run)
         if manifest is None:
+            unsealed = run
             break
         if manifest.sealed_at >= edge or len(found) == MOST_RUNS:
             return found
         found.append(run)
-    return found if source.state is SourceState.DISCONNECTED else found[:-1]
+    over = found if source.state is SourceState.DISCONNECTED else found[:-1]
+    if not over and unsealed and unsealed != purged.newest(unsealed):
+        raise StorageConflict(
+            f"Run {unsealed} of {source.id} has no manifest although later runs exist, so nothing behind it "
+            f"is erased: restore {manifest_key(source.id, unsealed)} from a copy of the storage, or move "
+            f"{run_prefix(source.id, unsealed)} away if nobody needs it."
+        )
+    return over
 
 
 def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
@@ -215,6 +226,8 @@ def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
             while batch := list(islice(keys, _BATCH)):
                 if time.monotonic() >= deadline:
                     return False
+                if fleet.sources.fresh(source).held_since:
+                    raise changed(source)
                 # The plan goes first: without a plan, the other objects don't count as a run.
                 storage.delete(plan_key(source, run))
                 list(erasers.map(storage.delete, batch))

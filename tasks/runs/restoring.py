@@ -20,7 +20,7 @@ from workers.errors import (
     StorageUnreachable,
 )
 from workers.runtime import Runtime
-from workers.storage.registry import Source, SourceState
+from workers.storage.registry import Source, SourceState, is_registered
 
 log = logging.getLogger("pagetrail.plan")
 RECOVERY_SECONDS = 120
@@ -56,9 +56,13 @@ def _tried(fleet: Runtime, source: Source) -> bool:
                 not reopened
             )  # whatever keeps an open run from being sealed may still be there
         return reopened
-    except (StorageUnreachable, RedisUnreachable, RedisError):
+    except (RedisUnreachable, RedisError):
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, StorageUnreachable):
+            is_registered(
+                fleet.storage, source.id
+            )  # raises too if storage is away for every source
         log.exception("can't be restored", extra={"source": source.id})
         schedule_next(fleet, source)
         return False

@@ -209,6 +209,20 @@ def test_the_name_after_another_is_found_without_the_names_before(storage: Stora
     assert storage.after("", "") == "t"
 
 
+def test_names_that_begin_like_another_one_are_stepped_over_in_the_order_of_their_keys(
+    storage: Storage,
+) -> None:
+    """In most stores `2-old` and `2.bak` come before what lies below `2`; SeaweedFS passes over them."""
+    for key in ("n/1/a", "n/2-old/a", "n/2.bak", "n/2/a", "n/3/a"):
+        assert storage.put_new(key, b"")
+    names, name = [], storage.after("n", "")
+    while name is not None:
+        names.append(name)
+        name = storage.after("n", name)
+    assert [each for each in names if each.isdecimal()] == ["1", "2", "3"]
+    assert set(names) <= {"1", "2-old", "2.bak", "2", "3"}
+
+
 def test_long_lists_are_complete(storage: Storage) -> None:
     """More objects than one answer of an object store holds are all listed, in order."""
     keys = [f"many/{number:05d}" for number in range(1_100)]

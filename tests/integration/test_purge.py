@@ -632,6 +632,35 @@ def test_nothing_is_erased_under_legal_hold_not_even_what_a_purge_left(fleet: Fl
     assert stored(fleet) == []
 
 
+def test_a_hold_that_begins_while_evidence_is_deleted_ends_the_deletion(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the batch that is under way is still deleted."""
+    monkeypatch.setattr(erasing, "_BATCH", 2)
+    connect(fleet, retention_months=24)
+    collect(fleet)
+    api.pause(fleet.runtime, SOURCE)
+    before = stored(fleet)
+
+    class Held(Mortal):
+        """Sees a legal hold begin at its third deletion."""
+
+        def delete(self, key: str) -> None:
+            super().delete(key)
+            if self.deletions_left == 10**9 - 3:
+                api.hold(fleet.runtime, SOURCE)
+
+    with pytest.raises(Busy):
+        api.purge(fleet.runtime.replaced(storage=Held(fleet.storage)), SOURCE, "tester")
+    left = stored(fleet)
+    assert 0 < len(left) < len(before)
+    purge.look_after(SOURCE)
+    assert stored(fleet) == left
+    api.release(fleet.runtime, SOURCE)
+    purge.look_after(SOURCE)
+    assert stored(fleet) == []
+
+
 def test_a_hold_asks_storage_whether_there_is_one(fleet: Fleet) -> None:
     """Redis, restored from an older copy, may say something else."""
     connect(fleet)

@@ -28,7 +28,7 @@ from tasks.watching.activity import Activity, waits
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.app import celery
-from workers.errors import VaultFault
+from workers.errors import StorageUnreachable, VaultFault
 from workers.pagerduty.replies import Outcome, Reply
 from workers.room import Room
 from workers.runtime import Runtime
@@ -155,6 +155,30 @@ def test_a_source_whose_evidence_is_damaged_keeps_none_from_being_restored(fleet
     fleet.messages.clear()
     fleet.idle()
     assert not [name for name, _ in fleet.messages if name == "tasks.plan.recover"]
+
+
+def test_a_source_that_storage_does_not_give_keeps_none_from_being_restored(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage refuses what lies below one source, and answers for all others."""
+    opening.collect_now(fleet.runtime, other_source(fleet))
+    fleet.lose_redis()
+    newest = restoring.newest
+    refused = []
+
+    def refusing(runtime: Runtime, source: Source) -> Any:
+        if source.id == SOURCE:
+            refused.append(source.id)
+            raise StorageUnreachable("The store refuses this prefix.")
+        return newest(runtime, source)
+
+    monkeypatch.setattr(restoring, "newest", refusing)
+    restoring.restore(fleet.runtime)
+    assert refused
+    assert fleet.redis.exists(f"pagetrail:run:{OTHER}")
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), (
+        "it is tried again when its next run is due"
+    )
 
 
 def test_a_restored_source_with_an_open_run_is_as_late_as_the_run_before(fleet: Fleet) -> None:

@@ -54,6 +54,20 @@ def account_of(fleet: Fleet, resource: str) -> dict[str, Any]:
     return resources[resource]
 
 
+def test_an_account_that_refuses_the_key_on_one_list_alone_keeps_no_run_open(
+    fleet: Fleet, simulator: SimulatorProcess
+) -> None:
+    """Each probe succeeds, so the run goes on each time, and each time the list answers 401."""
+    while not fleet.runtime.ledger.progress(SOURCE).closed:
+        fleet.step() if fleet.messages else fleet.idle()
+    simulator.fault("unauthorized", path="/log_entries")
+    live(fleet)
+    [rule] = simulator.control("GET", "faults")
+    assert rule["fired"] >= 8
+    account = account_of(fleet, "log_entries")
+    assert (account["state"], account["reason"]) == ("failed", "error")
+
+
 @pytest.mark.parametrize(
     ("kind", "path", "resource"),
     [

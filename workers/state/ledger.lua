@@ -443,13 +443,15 @@ function operations.close()
 end
 
 -- Record that the key was refused (401). A run that has read nothing ends; any other is suspended and
--- probed. A reopened run may have read something before. Repeatable.
+-- probed. A reopened run may have read something before. The page loses an attempt: it is asked again only after
+-- a probe succeeded, and an account that refuses this page alone must not keep the run open forever. Repeatable.
 function operations.refuse()
   local entry = claimed_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
   count_requests(arg.sent)
   blame('key')
   entry.t, entry.i = nil, nil
+  entry.a = (entry.a or 0) + 1
   came_to_nothing(entry)
   redis.call('ZREM', CLAIMED, arg.page)
   waits(arg.page, entry)

@@ -119,13 +119,12 @@ class ObjectStorage:
         # "0" is the character behind "/", so this is the edge of everything below the name.
         edge = f"{inside}{checked(name)}0" if name else None
         for stored in self._list(start, edge):
-            found = stored.key.removeprefix(inside).partition("/")[0]
-            if found <= name:
+            if edge and stored.key <= edge:
                 raise StorageUnreachable(
                     f"{self._name} always lists from the beginning: use a store that can begin a list "
                     "after a given key."
                 )
-            return found
+            return stored.key.removeprefix(inside).partition("/")[0]
         return None
 
     def delete(self, key: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.reading import proofs
 from tasks.reading.answers import Answer
 from tasks.reading.catalog import FEEDS
 from tasks.reading.pages import Page, Request, request_of
@@ -531,6 +532,17 @@ def test_a_list_that_never_stands_still_is_partial_after_three_passes() -> None:
     assert passes[-1].verdict.unique == len(passes[-1].keys)
     members = [r.first.parent["id"] for r in fleet.settled if r.first.parent]
     assert sorted(members) == sorted(passes[-1].keys), "of the pass that counts, each once"
+
+
+def test_a_list_of_more_parents_than_can_be_opened_at_once_is_partial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(proofs, "MOST_PARENTS", 20)
+    fleet = Fleet(make("teams", "team_members"), lists("/teams", 30).answer).run()
+    [teams] = [r for r in fleet.settled if r.first.segment == "teams"]
+    assert (teams.verdict.state, teams.verdict.reason) == (ProofState.PARTIAL, "unproved")
+    assert teams.verdict.words == "more than 20 records, and only so many are looked into"
+    assert len([r for r in fleet.settled if r.first.parent]) == 20
 
 
 def test_a_pass_that_ends_in_the_middle_for_the_third_time_keeps_what_it_has() -> None:

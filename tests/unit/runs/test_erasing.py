@@ -11,6 +11,7 @@ from tasks.evidence.manifests import account_of
 from tasks.runs.erasing import months_before, outlived
 from tests.manifests import manifest_document
 from tests.unit.state.test_sources import SOURCE
+from workers.errors import StorageConflict
 from workers.storage import Storage, open_storage
 from workers.storage.registry import SourceState
 
@@ -63,6 +64,12 @@ def storage_of(*sealed_at: str | None) -> Storage:
 def test_runs_are_outlived_from_the_oldest_on(sealed_at: list[str | None], count: int) -> None:
     found = outlived(storage_of(*sealed_at), KEPT, NOW)
     assert found == [f"{number:08d}" for number in range(1, count + 1)]
+
+
+def test_an_oldest_run_without_a_manifest_is_named_and_does_not_keep_all_others_silently() -> None:
+    storage = storage_of(None, "2025-01-01", "2025-02-01", "2025-03-01")
+    with pytest.raises(StorageConflict, match=r"Run 00000001 .* has no manifest"):
+        outlived(storage, KEPT, NOW)
 
 
 def test_a_source_that_is_disconnected_keeps_no_run_for_the_next() -> None:
