@@ -13,7 +13,7 @@ from tests.sentry_receiver import sentry
 from tests.simulator_process import SimulatorProcess
 
 FAULTY, NEEDY, DISOWNED = (f"{name}-Key-{'0' * 9}" for name in ("Faulty1", "NeedyB1", "Disown1"))
-CONFLICT = ("StorageConflict", "tasks.fetch.Visit._stored")
+CONFLICT = ("StorageConflict", "tasks.runs.visits.Visit._stored")
 PAGE = "users/all.1/000000"
 REFUSALS = ("status_429", "status_503", "drop_middle", "short_body")
 
