@@ -12,7 +12,6 @@ from redis import Redis
 import workers
 from workers.pagerduty.regions import RegionGate
 from workers.process.measured import MeasuredStorage
-from workers.process.sender import Sender
 from workers.room import Room
 from workers.settings.environment import Settings, load_settings
 from workers.settings.vault import Vault
@@ -29,6 +28,7 @@ from workers.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from workers.pagerduty.client import PagerDuty
+    from workers.process.sender import Sender
 
 T = TypeVar("T")
 _building = RLock()  # a part may need other parts
@@ -91,7 +91,11 @@ class Runtime:
 
     @Part
     def sender(self) -> Sender:
-        return Sender(workers.celery)  # imports Celery, which most commands do without
+        from workers.process.sender import (
+            Sender,  # with Celery below, which most commands do without
+        )
+
+        return Sender(workers.celery)
 
     @Part
     def marks(self) -> Marks:
