@@ -8,8 +8,8 @@ from contextlib import suppress
 from redis import ConnectionError, TimeoutError  # noqa: A004 - Redis's own
 from redis.exceptions import LockError
 
+from tasks.accounts.asking import is_answering
 from tasks.runs import messages
-from tasks.runs.asking import is_answering
 from tasks.runs.opening import open_run
 from tasks.runs.restoring import RECOVERY_SECONDS, notice_loss, restore, restored
 from workers.app import celery

@@ -17,6 +17,8 @@ callers change a source at once, one of them gets `Busy`. If the change is lost 
 Functions that take a `Storage` need neither Redis nor vault keys.
 """
 
+from tasks.accounts.asking import budget
+from tasks.accounts.keys import Resealed, reseal_all
 from tasks.api.evidence import Export, artifacts, export, verify
 from tasks.api.lives import (
     Agree,
@@ -46,9 +48,7 @@ from tasks.api.wishes import (
     check_wishes,
 )
 from tasks.api.work import cancel, collect, estimate, events, run, runs, status
-from tasks.runs.asking import budget
 from tasks.runs.erasing import check_purge, purge
-from tasks.runs.keys import Resealed, reseal_all
 
 __all__ = [
     "DAY_SECONDS",

@@ -5,11 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Unpack
 
+from tasks.accounts import renaming
+from tasks.accounts.examining import Identity, KeyReport, examine_key
+from tasks.accounts.keys import key_of
 from tasks.api.wishes import Changes, Wishes, check_settings, check_wishes
-from tasks.runs import messages, renaming
-from tasks.runs.access import Identity, KeyReport, examine_key
+from tasks.runs import messages
 from tasks.runs.erasing import wants_look
-from tasks.runs.keys import key_of
 from tasks.runs.opening import schedule_next
 from workers.errors import Exists, Fault, KeyRefused, NotFound
 from workers.runtime import Runtime

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from tasks import api
+from tasks.accounts.examining import KeyReport
 from tasks.cli import output, parse, portraits
 from tasks.cli.documents import source_details
 from tasks.cli.keys import key_file_option, read_key
 from tasks.cli.person import typist
-from tasks.runs.access import KeyReport
 from workers.runtime import runtime
 
 user_key_option = click.option(

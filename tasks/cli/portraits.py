@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tasks.accounts.examining import KeyReport
 from tasks.cli import output, sights
 from tasks.cli.documents import source_details
-from tasks.runs.access import KeyReport
 from tasks.watching.census import Sight
 from tasks.watching.concerns import renamed_to
 from workers.storage.registry import Source, SourceState

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 
+from tasks.accounts.examining import Ask, answered, asker, still_known
+from tasks.accounts.keys import key_of
 from tasks.evidence.exports import sealed
 from tasks.reading import estimates
 from tasks.reading.answers import Answer, members_of, read_answer, well_formed
 from tasks.reading.estimates import Estimate
 from tasks.reading.pages import Page, Request
-from tasks.runs.access import Ask, answered, asker, still_known
-from tasks.runs.keys import key_of
 from tasks.runs.opening import next_plan
 from workers import exact
 from workers.errors import Fault

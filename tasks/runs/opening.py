@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tasks.accounts.asking import PROBE_PARAMS, PROBE_PATH, ask, budget
+from tasks.accounts.examining import refuse_paused
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import plan_key
 from tasks.evidence.manifests import read_manifest, read_plan
@@ -14,8 +16,6 @@ from tasks.reading.plans import Plan, make_plan
 from tasks.reading.sealed import Manifest
 from tasks.reading.windows import rfc3339
 from tasks.runs import messages
-from tasks.runs.access import refuse_paused
-from tasks.runs.asking import PROBE_PARAMS, PROBE_PATH, ask, budget
 from tasks.runs.ending import due_ms, finish
 from tasks.runs.newest import newest_run
 from workers.errors import (

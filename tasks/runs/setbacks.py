@@ -11,8 +11,8 @@ from time import monotonic, sleep
 
 from redis import RedisError
 
+from tasks.accounts.asking import is_answering
 from tasks.runs import messages
-from tasks.runs.asking import is_answering
 from workers.errors import RedisUnreachable
 from workers.runtime import Runtime
 from workers.state.events import DAY_SECONDS

@@ -9,6 +9,7 @@ from time import monotonic
 
 from redis import RedisError
 
+from tasks.accounts.asking import CROWDED_SECONDS, ask
 from tasks.evidence.envelopes import decode_page, encode_page, same_recipe, stamp, unpacked_room
 from tasks.evidence.layout import page_key
 from tasks.evidence.manifests import read_plan
@@ -19,7 +20,6 @@ from tasks.reading.paging import Step, children_ahead, decide, too_slow
 from tasks.reading.plans import Plan
 from tasks.reading.proofs import Read, read_pass
 from tasks.runs import messages
-from tasks.runs.asking import CROWDED_SECONDS, ask
 from tasks.runs.setbacks import MAX_ATTEMPTS, OWN_FAULT_SECONDS, Setbacks
 from workers.errors import Fault, StorageConflict
 from workers.pagerduty.replies import Outcome as Came

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from redis import Redis
 
-from tasks.runs.keys import Resealed, key_of, reseal_all
+from tasks.accounts.keys import Resealed, key_of, reseal_all
 from tests.unit.state.test_sources import SOURCE
 from workers.errors import Busy, Exists, Fault, NotFound, StorageConflict, VaultFault
 from workers.runtime import Runtime

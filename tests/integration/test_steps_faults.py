@@ -17,12 +17,13 @@ import pytest
 from celery.exceptions import QueueNotFound
 
 from tasks import api, plan
+from tasks.accounts import asking
 from tasks.evidence.envelopes import decode_page
 from tasks.evidence.layout import manifest_key, page_key, plan_key
 from tasks.evidence.verify import verify
 from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.windows import moment
-from tasks.runs import asking, messages, opening, restoring, visits
+from tasks.runs import messages, opening, restoring, visits
 from tasks.runs.setbacks import MAX_ATTEMPTS
 from tasks.watching.activity import Activity, waits
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet

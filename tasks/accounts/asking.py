@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
 
-from tasks.runs.keys import key_of
+from tasks.accounts.keys import key_of
 from workers.pagerduty.replies import Outcome, Reply
 from workers.process import metrics
 from workers.room import NoRoom, Share

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tasks.accounts.examining import Ask, Identity, answered, asker, records_in, still_known
 from tasks.evidence.exports import choose, records, sealed
 from tasks.evidence.manifests import account_of
 from tasks.reading.catalog import CATALOG, PAGE_LIMIT
-from tasks.runs.access import Ask, Identity, answered, asker, records_in, still_known
 from workers import exact
 from workers.errors import KeyRefused, NotFound
 from workers.runtime import Runtime

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tasks.runs.renaming import Likeness, compare
+from tasks.accounts.renaming import Likeness, compare
+from tests.unit.accounts.test_examining import NO_ROLE, Answers, ok
 from tests.unit.evidence.test_exports import SOURCE, Runs
-from tests.unit.runs.test_access import NO_ROLE, Answers, ok
 
 
 def people(*names: str, first: int = 0) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
+from tasks.accounts.examining import Access, identify, survey
 from tasks.reading.catalog import CATALOG
-from tasks.runs.access import Access, identify, survey
 from workers.errors import Fault, KeyRefused
 from workers.pagerduty.replies import Outcome, Reply
 

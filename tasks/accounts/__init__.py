@@ -1,0 +1,1 @@
+"""An account at PagerDuty and its key: asked, examined, renamed."""
