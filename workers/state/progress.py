@@ -58,6 +58,8 @@ def read_progress(reply: bytes) -> Progress:
     """Return the account in the *reply* of the ledger's script."""
     told = orjson.loads(reply)
     flat = told.pop("run") or ()
+    # These are scores of sorted sets, which may lie between two milliseconds.
+    told |= {name: round(told[name]) for name in _TIMES if told.get(name) is not None}
     fields: dict[str, Any] = {}
     for name, value in zip(flat[::2], flat[1::2], strict=True):
         count, _, of = name.partition(":")
