@@ -310,7 +310,7 @@ class Model:
             run.why, run.why_at = ("budget", self.now) if waiting else ("", 0)
             if date is not None:
                 ahead, known = date - self.now, self.clocks.get(source)
-                if known is None or abs(known - ahead) > CLOCK_SLACK:
+                if known is None or ahead > known or known - ahead > CLOCK_SLACK:
                     self.clocks[source] = ahead
         return self.reply(source, "closed", self.fill(run))
 

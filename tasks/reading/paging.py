@@ -18,12 +18,12 @@ from tasks.reading.windows import ALL, Period, of, period_in
 MAX_PASSES = 3
 MOST_OPENED = 128
 """Most pages that one answer opens. The last of them, or a later page of the plan, opens the rest."""
+MOST_BEHIND_CURSORS = 1_200
+"""Most pages in one pass of a list with cursors, which does not tell its length: 120,000 records if all are full."""
 _MOST_TIMES = 5
 """How many times the expected number of pages are read of a list that serves smaller pages than asked for."""
 _MOST_SCRAPS = 12
 """How many more pages are asked for after a page that had fewer records than asked for."""
-_MOST_RECORDS = 120_000
-"""Most records in one pass of a list with cursors, which does not tell its length."""
 _SPLIT_UP = "the list goes on where this run stops to split its window"
 _MOVED = "the list moved while it was read"
 
@@ -331,7 +331,7 @@ def _after_cursor(page: Page, answer: Answer) -> Step:
     if _repeats(page, cursor, marks):
         return again(page, f"page {page.number} brought nothing new, and yet the list goes on")
     number = page.number + 1
-    if keys and number * page.size >= _MOST_RECORDS:
+    if keys and number >= MOST_BEHIND_CURSORS:
         return _parted_by_time(page, answer, Cost.CURSOR)
     mark = " ".join(marks) if number & (number - 1) == 0 else page.mark
     return Step((_within(page, number, cursor=cursor, mark=mark),))

@@ -15,6 +15,8 @@ from tasks.reading.windows import SECOND, Period, Rest, middle, moment, split
 
 MOST_SPLITS = 128
 """Most cost for the splits of one planned window: 1.28 million records with offsets. The next run continues."""
+MOST_PARTS = 32
+"""Most windows that a period is cut into because its list is slow: they cost no splits."""
 
 
 class Cost(IntEnum):
@@ -57,12 +59,17 @@ def seconds(period: Period) -> int:
 
 
 def put(rest: Rest, period: Period, most_seconds: int = 0) -> Rest:
-    """Return *rest* with *period* to be read before it, joined with a period that it touches."""
+    """Return *rest* with *period* to be read before it, joined with a period of its kind that it touches.
+
+    *most_seconds* says how long a window may be, where a longer one was too slow. Joined periods of that kind are read
+    in at most `MOST_PARTS` windows: one slow second must not have a month read second by second.
+    """
     if rest:
         top, most = Period.parse(rest[-1][0]), rest[-1][1]
-        if top.until == period.since or period.until == top.since:
+        touching = top.until == period.since or period.until == top.since
+        if touching and bool(most) == bool(most_seconds):
             whole = Period(min(top.since, period.since), max(top.until, period.until))
-            least = min(filter(None, (most, most_seconds)), default=0)
+            least = most and max(min(most, most_seconds), -(-seconds(whole) // MOST_PARTS))
             return (*rest[:-1], (str(whole), least))
     return (*rest, (str(period), most_seconds))
 

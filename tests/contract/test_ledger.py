@@ -851,6 +851,27 @@ def test_no_absurd_wait_and_no_clock_set_back_holds_up_a_run_for_long(ledger: Le
         ledger.finish("acme/a", "00000001", None, "")
 
 
+@pytest.mark.parametrize(
+    ("dated", "ahead"),
+    [
+        ((-900, -100), -100),  # a second that was cut, then one that wasn't
+        ((-100, -900), -100),
+        ((-100, -2_900, 0), 0),  # an answer that took long to be stored
+        ((60_000, 0), 0),  # a clock that was set back
+    ],
+)
+def test_the_newest_date_is_taken_for_the_clock_of_the_answers(
+    ledger: Ledger, dated: tuple[int, ...], ahead: int
+) -> None:
+    """A run reads up to that time: what it says too little is missing until the next run."""
+    offers = begin(ledger, *(f"{letter}/all.1" for letter in "abcd")).offers
+    for offer, off in zip(offers, dated, strict=False):
+        ledger.close(
+            take(ledger, offer), [], resource="x", sent=1, settle=True, date_ms=ledger.now_ms + off
+        )
+    assert ledger.time("acme/a").ahead_ms == ahead
+
+
 PARTS = ("run", "pages", "ready", "later", "offered", "claimed", "groups")
 
 

@@ -40,7 +40,7 @@ local CROWD = 100            -- a queue with this many messages gets no more; th
 local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; after this the tick does
 local AWAY = 600000          -- without a tick for this long, the fleet was not running
 local WAIT_MOST = 120000     -- the longest wait before a run asks again, whatever a header or clock says
-local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds
+local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds, and an answer takes a while to be stored
 
 local arg = cjson.decode(ARGV[2])
 local source = arg.source
@@ -260,7 +260,8 @@ local function succeeded()
   if arg.date then
     local ahead = arg.date - now
     local known = tonumber(redis.call('HGET', CLOCKS, source) or nil)
-    if not known or math.abs(known - ahead) > CLOCK_SLACK then
+    -- Cut seconds and waiting make a date look old, never new. So the newest is right, unless a clock was set back.
+    if not known or ahead > known or known - ahead > CLOCK_SLACK then
       redis.call('HSET', CLOCKS, source, ahead)
     end
   end

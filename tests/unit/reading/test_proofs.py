@@ -329,6 +329,29 @@ def test_a_list_that_is_never_answered_ends_after_all_sizes_and_five_halvings() 
     assert (reading.verdict.state, reading.verdict.reason) == (ProofState.FAILED, "error")
 
 
+def test_one_slow_quarter_of_an_hour_does_not_have_a_month_read_in_such_quarters() -> None:
+    """A crowded hour is cut down to short windows. One of them takes too long; those around it are read as ever."""
+    hour = NOW - timedelta(hours=1)
+    crowd = [record(n, made=hour - timedelta(seconds=n / 10)) for n in range(60, 24_060)]
+    model = Lists({"/log_entries": [*(record(n) for n in range(60)), *crowd]})
+    slow: set[str] = set()
+
+    def is_slow(page: Page) -> bool:
+        period = period_in(page.window)
+        tiny = period is not None and period.until - period.since < timedelta(minutes=20)
+        if tiny and (not slow or page.window in slow):
+            slow.add(page.window)
+            return True
+        return False
+
+    fleet = Fleet(make("log_entries", days=20), model.answer, slow=is_slow, dice=random.Random(1))
+    fleet.run(len(crowd) // 10 + 200)
+    assert len(slow) == 1, "one window was too slow in each size"
+    assert {r.verdict.state for r in fleet.settled} == {ProofState.PROVED}
+    found = {key for reading in fleet.settled for key in fleet.records(reading)}
+    assert found == {each["id"] for each in model.records["/log_entries"]}
+
+
 WINDOW = str(make("log_entries", days=20).windows["log_entries"][0])
 WINDOWED, SNAPSHOT, CHAIN = (
     Page("log_entries", WINDOW),
