@@ -241,7 +241,9 @@ def closes(which: int, how: str, sent: int, *, settle: bool, failed: bool, date:
             return
         claim = both.claims[-1 - which % len(both.claims)]
         group, number = claim.page.rsplit("/", 1)
-        followers = follow(both, how, group, int(number))
+        run = both.model.runs.get(claim.source)
+        waits = any(page.state == "held" for page in run.members(group)) if run else False
+        followers = follow(both, how, group, int(number), holds=not waits)
         given: dict[str, Any] = {
             "sent": sent,
             "settle": settle,
@@ -256,13 +258,16 @@ def closes(which: int, how: str, sent: int, *, settle: bool, failed: bool, date:
     return step
 
 
-def follow(both: Both, how: str, group: str, number: int) -> list[Opening]:
-    """Return what a page opens: more of its list, its next pass, other lists, or nothing."""
+def follow(both: Both, how: str, group: str, number: int, *, holds: bool) -> list[Opening]:
+    """Return what a page opens: more of its list, its next pass, other lists, or nothing.
+
+    *holds*: the last page of the list is held. A list never has two pages that wait for each other.
+    """
     match how:
         case "more":
             last = number + 2 + both.dice.randrange(3)
             return [
-                Opening(f"{group}/{n:06d}", "", group, held=n == last, unsure=n % 2 == 0)
+                Opening(f"{group}/{n:06d}", "", group, held=holds and n == last, unsure=n % 2 == 0)
                 for n in range(number + 1, last + 1)
             ]
         case "again":
