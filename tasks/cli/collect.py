@@ -7,7 +7,7 @@ import click
 from tasks import api
 from tasks.cli import output, parse, summaries
 from tasks.cli.bars import bars
-from tasks.cli.documents import estimate_document
+from tasks.cli.documents.runs import estimate_document
 from tasks.cli.following import Follower
 from tasks.cli.run import show_summary
 from tasks.evidence.outcomes import sealed_outcome

@@ -225,6 +225,12 @@ def _longest_wait(tenant: Tenant) -> float:
     return round(state.longest_wait_seconds, 1)
 
 
+def _row(source: str, found: Summary) -> tuple[object, ...]:
+    records = sum(each.records for each in found.resources.values())
+    requests = sum(each.requests for each in found.resources.values())
+    return source, found.state, records, requests, _lacking(found)
+
+
 def _lacking(found: Summary) -> str:
     return ", ".join(
         f"{name} ({each.reason})"
@@ -236,10 +242,7 @@ def _lacking(found: Summary) -> str:
 def _tell(done: Demonstration, running: Fleet, *, keep: bool) -> None:
     output.table(
         ("SOURCE", "STATE", "#RECORDS", "#REQUESTS", "NOT COMPLETE"),
-        (
-            (source, found.state, found.records, found.requests, _lacking(found))
-            for source, found in done.sources.items()
-        ),
+        (_row(source, found) for source, found in done.sources.items()),
     )
     click.echo()
     first, found = next(iter(done.sources.items()))

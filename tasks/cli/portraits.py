@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tasks.accounts.examining import KeyReport
 from tasks.cli import output, sights
-from tasks.cli.documents import source_details
+from tasks.cli.documents.sources import source_details
 from tasks.watching.census import Sight
 from tasks.watching.concerns import renamed_to
 from workers.storage.registry import Source, SourceState

@@ -6,7 +6,7 @@ import click
 
 from tasks import api
 from tasks.cli import gaps, output, parse, sights
-from tasks.cli.documents import listed_run, working_run
+from tasks.cli.documents.runs import listed_run, working_run
 from tasks.cli.summaries import Summary, summary
 from tasks.evidence.outcomes import RunOutcome
 from workers.runtime import runtime

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tasks.cli import output, sights
-from tasks.reading.windows import moment
 from tasks.watching.activity import Activity
 from tasks.watching.census import Census, Sight
 from tasks.watching.concerns import Concern
@@ -121,7 +120,7 @@ def _last(at: datetime, sight: Sight) -> str:
     last = sight.last
     if last is None:
         return "-"
-    return f"{last['state']} {output.age((at - moment(last['sealed_at'])).total_seconds())}"
+    return f"{last.state} {output.age((at - last.sealed_at).total_seconds())}"
 
 
 def _due(at: datetime, sight: Sight) -> str:

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from tasks import api
 from tasks.cli import connecting, output, parse, portraits
-from tasks.cli.documents import listed_source, shown_source
+from tasks.cli.documents.sources import listed_source, shown_source
 from tasks.cli.person import typist
 from tasks.watching.concerns import renamed_to
 from workers.errors import Fault, UsageFault

@@ -10,7 +10,7 @@ import click
 
 from tasks import api
 from tasks.cli import output
-from tasks.cli.documents import fleet_status
+from tasks.cli.documents.runs import fleet_status
 from tasks.cli.following import found_again
 from tasks.cli.screen import screen
 from tasks.watching.census import Census

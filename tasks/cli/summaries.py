@@ -49,14 +49,6 @@ class Summary:
     until: datetime
     resources: dict[str, ResourceSummary]
 
-    @property
-    def records(self) -> int:
-        return sum(each.records for each in self.resources.values())
-
-    @property
-    def requests(self) -> int:
-        return sum(each.requests for each in self.resources.values())
-
 
 def summary(runs: Sequence[RunOutcome]) -> Summary:
     """Return the sums and the worst state of *runs*, which belong together and are in order."""

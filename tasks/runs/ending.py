@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import orjson
-
 from tasks.reading.plans import next_due
 from tasks.reading.sealed import Manifest
 from tasks.reading.windows import rfc3339
+from tasks.watching.last_runs import LastRun, read_last
 from workers.errors import NotFound
 from workers.runtime import Runtime
 from workers.storage.registry import Source, SourceState
@@ -16,22 +15,12 @@ from workers.storage.registry import Source, SourceState
 
 def finish(fleet: Runtime, source: str, manifest: Manifest) -> None:
     """Tell the ledger and the events that a run ended with *manifest*, and set when the source is due next."""
-    [before] = fleet.ledger.lasts([source])
-    if not before or orjson.loads(before)["run"] < manifest.run:
+    [kept] = fleet.ledger.lasts([source])
+    before = read_last(kept)
+    if before is None or before.run < manifest.run:
         _tell(fleet, source, manifest)
-    summary = {
-        "run": manifest.run,
-        "state": manifest.state,
-        "ended": manifest.ended,
-        "opened_at": rfc3339(manifest.opened_at),
-        "sealed_at": rfc3339(manifest.sealed_at),
-        "continues": manifest.continues,
-        "subdomains": manifest.account.seen,
-        "backlog": bool(manifest.backlog),
-    }
-    fleet.ledger.finish(
-        source, manifest.run, _next_ms(fleet, source, manifest), orjson.dumps(summary).decode()
-    )
+    summary = LastRun.of(manifest).to_json()
+    fleet.ledger.finish(source, manifest.run, _next_ms(fleet, source, manifest), summary)
 
 
 def _tell(fleet: Runtime, source: str, manifest: Manifest) -> None:

@@ -1,17 +1,17 @@
-"""Finds the newest run of a source."""
+"""Find the newest run of a source."""
 
 from __future__ import annotations
 
-import orjson
-
 from tasks.evidence.erasures import Purged
+from tasks.watching.last_runs import read_last
 from workers.runtime import Runtime
 
 
 def newest_run(fleet: Runtime, source: str) -> str:
     """Return the newest run of *source* in storage that was not erased; "" if none is left.
 
-    The last run that Redis knows only tells where the search begins.
+    Redis only says where the search begins: at the last run that it knows.
     """
-    [last] = fleet.ledger.lasts([source])
-    return Purged(fleet.storage, source).newest(orjson.loads(last)["run"] if last else "")
+    [kept] = fleet.ledger.lasts([source])
+    last = read_last(kept)
+    return Purged(fleet.storage, source).newest(last.run if last else "")

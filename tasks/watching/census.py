@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
-
-import orjson
 
 from tasks.watching.activity import Activity, Doing, Forecast, doing, forecast
 from tasks.watching.concerns import Concern, concerns, urgency
+from tasks.watching.last_runs import LastRun, read_last
 from workers.runtime import Runtime
 from workers.state.client import warning
 from workers.state.faults import redis_faults
@@ -29,7 +27,7 @@ class Sight:
 
     source: Source
     progress: Progress = field(repr=False)
-    last: dict[str, Any] | None  # the summary of its last run that `ending.finish` kept
+    last: LastRun | None
     doing: Doing
     budget: BudgetState | None = None  # only with an open run, like the forecast
     forecast: Forecast | None = None
@@ -109,7 +107,9 @@ def _sights(
             strict=True,
         )
     )
-    ids = list(dict.fromkeys([*sharers, *(name for of in sharers.values() for name in of)]))
+    ids = list(
+        dict.fromkeys([*sharers, *(name for sharing in sharers.values() for name in sharing)])
+    )
     progress = dict(zip(ids, fleet.ledger.progresses(ids), strict=True))
     lasts = fleet.ledger.lasts(list(sharers))
     reading = [source for source in sources if progress[source.id].pages]
@@ -127,7 +127,8 @@ def _sights(
             now = Doing(Activity.PAUSED)  # workers leave it alone on purpose
         others = [progress[name] for name in sharers[source.id] if name != source.id]
         ahead = forecast(now, found, ceiling=budget.ceiling, others=others) if budget else None
-        summary = orjson.loads(last) if last else None
-        return Sight(source, found, summary, now, budget, ahead, troubles.get(source.id, {}))
+        return Sight(
+            source, found, read_last(last), now, budget, ahead, troubles.get(source.id, {})
+        )
 
     return list(map(sight, sources, lasts))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from tasks.reading.windows import moment
 from tasks.watching.activity import WAITS, Activity, Doing
+from tasks.watching.last_runs import LastRun
 from workers.storage.registry import Source, SourceState
 
 LONG_WAIT_SECONDS = 600.0
@@ -34,7 +33,7 @@ class Concern(StrEnum):
 def concerns(
     source: Source,
     now: Doing,
-    last: Mapping[str, Any] | None,
+    last: LastRun | None,
     at: datetime,
     key_max_age_days: int,
     *,
@@ -42,12 +41,12 @@ def concerns(
 ) -> tuple[Concern, ...]:
     """Return the problems of *source* that need a person at the time *at*, worst first.
 
-    *last* is the summary that `ending.finish` kept of its last run. *troubled* means that something the fleet does for
-    the source keeps failing, which is the only concern of a disconnected source.
+    *troubled* means that something the fleet does for the source keeps failing. A disconnected source has no other
+    concern.
     """
     if source.state is SourceState.DISCONNECTED:
         return (Concern.TROUBLE,) if troubled else ()
-    ended = last["state"] if last else ""
+    ended = last.state if last else ""
     refused = last is not None and is_refused(source, last)
     found = {
         Concern.KEY: now.activity is Activity.SUSPENDED or refused,
@@ -63,19 +62,19 @@ def concerns(
     return tuple(concern for concern, holds in found.items() if holds)
 
 
-def _lacks_something(last: Mapping[str, Any]) -> bool:
+def _lacks_something(last: LastRun) -> bool:
     """Return whether a run ended partial and no run follows at once to read the rest."""
-    return last["state"] == "partial" and not last.get("continues")
+    return last.state == "partial" and not last.continues
 
 
-def is_refused(source: Source, last: Mapping[str, Any]) -> bool:
+def is_refused(source: Source, last: LastRun) -> bool:
     """Return whether PagerDuty refused the key in the last run and the source still has that key."""
-    return last.get("ended") == "refused" and source.keyed_at < moment(last["sealed_at"])
+    return last.ended == "refused" and source.keyed_at < last.sealed_at
 
 
-def renamed_to(source: Source, last: Mapping[str, Any] | None) -> str:
+def renamed_to(source: Source, last: LastRun | None) -> str:
     """Return the subdomain that the last run's records link to; "" if the source knows one of their subdomains."""
-    seen: list[str] = last.get("subdomains", []) if last else []
+    seen = last.subdomains if last else ()
     return seen[0] if seen and not source.subdomains & set(seen) else ""
 
 
@@ -84,10 +83,10 @@ def is_stale(late_seconds: float, every_seconds: float) -> bool:
     return late_seconds > every_seconds * STALE_SHARE + STALE_SECONDS
 
 
-def _stale(source: Source, last: Mapping[str, Any] | None, at: datetime) -> bool:
+def _stale(source: Source, last: LastRun | None, at: datetime) -> bool:
     if source.state is not SourceState.ACTIVE or source.every_seconds is None:
         return False
-    sealed_at = moment(last["sealed_at"]) if last else source.connected_at
+    sealed_at = last.sealed_at if last else source.connected_at
     late = (at - sealed_at).total_seconds() - source.every_seconds
     return is_stale(late, source.every_seconds)
 

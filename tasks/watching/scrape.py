@@ -12,12 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-import orjson
 import redis
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tasks.watching.activity import Activity, doing
+from tasks.watching.last_runs import read_last
 from tasks.watching.vitals import (
     GAUGES,
     MOST_EXAMINED,
@@ -149,7 +149,7 @@ class Vitals(Collector):
         for batch in every_source(self._redis, self._settings.key_prefix):
             lasts = self._ledger.lasts([source.id for source in batch])
             for source, last in zip(batch, lasts, strict=True):
-                found[source.id] = known(source, orjson.loads(last) if last else {})
+                found[source.id] = known(source, read_last(last))
         return found
 
     def _runs(self, queues: Mapping[str, int]) -> Reading:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from heapq import nlargest
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tasks.reading.sealed import Manifest
-from tasks.reading.windows import moment
 from tasks.watching.activity import WAITS, Activity, Doing, waits
 from tasks.watching.concerns import is_refused, is_stale
+from tasks.watching.last_runs import LastRun
 from workers.process import metrics
 from workers.state.limiter import BudgetState, budget_name
 from workers.state.progress import Progress
@@ -114,9 +114,9 @@ class Known(NamedTuple):
     refused: bool
 
 
-def known(source: Source, last: Mapping[str, Any]) -> Known:
-    """Return the facts to remember about *source*, whose last run ended with the summary *last*."""
-    sealed_at = moment(last["sealed_at"]) if last else source.connected_at
+def known(source: Source, last: LastRun | None) -> Known:
+    """Return the facts to remember about *source* and its last run."""
+    sealed_at = last.sealed_at if last else source.connected_at
     return Known(
         source.state,
         budget_name(source.region, source.fingerprint),
@@ -124,8 +124,8 @@ def known(source: Source, last: Mapping[str, Any]) -> Known:
         source.keyed_at.timestamp() if source.sealed_key else None,
         source.every_seconds if source.state is SourceState.ACTIVE else None,
         sealed_at.timestamp(),
-        last.get("state", ""),
-        bool(last) and is_refused(source, last),
+        last.state if last else "",
+        last is not None and is_refused(source, last),
     )
 
 

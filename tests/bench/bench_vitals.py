@@ -3,10 +3,10 @@
 import time
 from datetime import UTC, datetime, timedelta
 
-import orjson
 from redis import Redis
 
 from tasks.reading.catalog import CATALOG
+from tasks.watching.last_runs import LastRun
 from tasks.watching.scrape import Vitals
 from tests.redis_process import redis_server
 from workers.settings.environment import Settings
@@ -17,7 +17,10 @@ from workers.storage.registry import Source
 SOURCES, DAY_MS, PAGES = 10_000, 86_400_000, 20
 PREFIX = "pagetrail"
 NOW = datetime.now(UTC)
-LAST = orjson.dumps({"state": "complete", "ended": "done", "sealed_at": NOW})
+LAST = LastRun(
+    run="00000001", state="complete", ended="done", opened_at=NOW, sealed_at=NOW, continues=False,
+    subdomains=(), backlog=False,
+).to_json()  # fmt: skip
 
 
 def source(number: int) -> Source:

@@ -12,6 +12,7 @@ from tasks.cli.screen import screen
 from tasks.watching.activity import Activity, Doing, Forecast
 from tasks.watching.census import Census, Sight, judged
 from tasks.watching.concerns import Concern
+from tasks.watching.last_runs import LastRun
 from tests.unit.state.test_sources import SOURCE
 from workers.state.progress import Progress
 
@@ -32,8 +33,9 @@ def sight(name: str, activity: Activity, **more: Any) -> Sight:
     seconds = None if activity in (Activity.IDLE, Activity.READING) else 75.0
     why = "error" if activity is Activity.STUCK else ""
     run: dict[str, Any] = {} if activity is Activity.IDLE else {"run": "00000007", "closed": 512}
-    last = {"run": "6", "state": "complete", "ended": "done",
-            **dict.fromkeys(("opened_at", "sealed_at"), "2026-11-25T03:00:00Z")}  # fmt: skip
+    sealed_at = datetime(2026, 11, 25, 3, tzinfo=UTC)
+    last = LastRun(run="6", state="complete", ended="done", opened_at=sealed_at, sealed_at=sealed_at,
+                   continues=False, subdomains=(), backlog=False)  # fmt: skip
     ahead = None if activity is Activity.IDLE else Forecast(9_692, ("audit_records",), 11.2)
     values: dict[str, Any] = {
         "source": replace(DAILY, id=name), "progress": Progress(due_at=NOW_MS + 20 * HOUR_MS, **run),
@@ -126,7 +128,7 @@ def test_a_refused_key_is_told_once_whether_it_suspended_the_run_or_ended_it() -
     suspended = sight("a/b", Activity.SUSPENDED)
     ended = sight("a/c", Activity.IDLE)
     assert ended.last
-    ended.last.update(state="failed", ended="refused")
+    ended = replace(ended, last=replace(ended.last, state="failed", ended="refused"))
     text = shown(census([suspended, ended]))
     assert "suspended: key refused 75 s, at least" in text
     assert "idle, key refused" in text

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.watching.activity import Activity, Doing
 from tasks.watching.concerns import Concern, concerns, renamed_to, urgency
+from tasks.watching.last_runs import LastRun
 from tests.unit.state.test_sources import SOURCE
 from workers.storage.registry import SourceState
 from workers.storage.renamings import Renaming
@@ -18,9 +19,13 @@ DAILY = replace(SOURCE, connected_at=NOW - 30 * DAY, keyed_at=NOW - 30 * DAY, ev
 IDLE = Doing(Activity.IDLE)
 
 
-def last(state: str = "complete", days: float = 1, **more: Any) -> dict[str, Any]:
-    when = (NOW - days * DAY).isoformat()
-    return {"state": state, "ended": "done", "opened_at": when, "sealed_at": when} | more
+def last(state: str = "complete", days: float = 1, **more: Any) -> LastRun:
+    when = NOW - days * DAY
+    values: dict[str, Any] = {
+        "run": "00000001", "state": state, "ended": "done", "opened_at": when, "sealed_at": when,
+        "continues": False, "subdomains": (), "backlog": False,
+    }  # fmt: skip
+    return LastRun(**values | more)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,7 @@ def last(state: str = "complete", days: float = 1, **more: Any) -> dict[str, Any
     ],
 )  # fmt: skip
 def test_what_needs_a_person(
-    source: Any, now: Doing, before: dict[str, Any] | None, expected: list[Concern]
+    source: Any, now: Doing, before: LastRun | None, expected: list[Concern]
 ) -> None:
     assert list(concerns(source, now, before, NOW, 90)) == expected
 
@@ -80,14 +85,16 @@ def test_the_worst_source_comes_first_and_the_longest_wait() -> None:
 @pytest.mark.parametrize(
     ("seen", "name"),
     [
-        (["acme-new"], "acme-new"),
-        (["acme"], ""),
-        (["acme", "acme-new"], ""),
-        (["was"], ""),
-        ([], ""),
+        (("acme-new",), "acme-new"),
+        (("acme",), ""),
+        (("acme", "acme-new"), ""),
+        (("was",), ""),
+        ((), ""),
     ],
 )
-def test_records_that_link_to_another_subdomain_need_a_person(seen: list[str], name: str) -> None:
+def test_records_that_link_to_another_subdomain_need_a_person(
+    seen: tuple[str, ...], name: str
+) -> None:
     """Not where any of them still links to a name the account has, or had."""
     known = replace(DAILY, subdomain="acme", renamings=(Renaming("was", "acme", NOW, "ann", "3"),))
     before = last(subdomains=seen)

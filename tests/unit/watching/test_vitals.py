@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from tasks.watching.last_runs import LastRun
 from tasks.watching.vitals import (
     NAMED_CREDENTIALS,
     NAMED_SOURCES,
@@ -22,11 +23,14 @@ SOURCE = Source(
 )  # fmt: skip
 
 
-def last(ago: timedelta, state: str = "complete", ended: str = "done") -> dict[str, str]:
-    return {"state": state, "ended": ended, "sealed_at": (NOW - ago).isoformat()}
+def last(ago: timedelta, state: str = "complete", ended: str = "done") -> LastRun:
+    return LastRun(
+        run="00000001", state=state, ended=ended, opened_at=NOW - ago, sealed_at=NOW - ago,
+        continues=False, subdomains=(), backlog=False,
+    )  # fmt: skip
 
 
-def vitals(*sources: tuple[Source, dict[str, str]]) -> dict[str, dict[tuple[str, ...], float]]:
+def vitals(*sources: tuple[Source, LastRun | None]) -> dict[str, dict[tuple[str, ...], float]]:
     named = {f"{each.id}{n}": known(each, run) for n, (each, run) in enumerate(sources)}
     return registry_vitals(named, NOW.timestamp(), 90 * 86_400.0)
 
@@ -43,7 +47,7 @@ def test_a_source_is_stale_when_a_quarter_of_its_interval_and_of_an_hour_has_pas
 
 
 def test_before_its_first_manifest_a_source_counts_from_its_connection() -> None:
-    assert vitals((SOURCE, {}))["source_latest_seconds"] == {(): 39 * 86_400}
+    assert vitals((SOURCE, None))["source_latest_seconds"] == {(): 39 * 86_400}
 
 
 def test_nothing_is_expected_of_a_source_that_rests_or_is_only_collected_when_asked() -> None:
@@ -65,14 +69,14 @@ def test_only_the_latest_sources_are_named() -> None:
 
 def test_keys_to_rotate_are_counted_unless_they_are_destroyed() -> None:
     old = replace(SOURCE, keyed_at=NOW - 90 * DAY)
-    found = vitals((SOURCE, {}), (old, {}), (replace(old, sealed_key=None), {}))
+    found = vitals((SOURCE, None), (old, None), (replace(old, sealed_key=None), None))
     assert found["keys_to_rotate"] == {(): 1}
     assert found["key_oldest_seconds"] == {(): 90 * 86_400}
 
 
 def test_runs_are_counted_by_their_end_and_a_refused_key_until_it_is_replaced() -> None:
     refused = last(DAY, "failed", "refused")
-    found = vitals((SOURCE, refused), (SOURCE, last(DAY)), (SOURCE, {}))
+    found = vitals((SOURCE, refused), (SOURCE, last(DAY)), (SOURCE, None))
     states = {"complete": 1, "partial": 0, "failed": 1, "cancelled": 0}
     assert found["sources_last_run"] == {(name,): count for name, count in states.items()}
     assert known(SOURCE, refused).refused

@@ -1,15 +1,10 @@
-"""The documents about sources, runs and the fleet that commands print with --json.
-
-A document that begins with the members of another one inherits them, and is made from its `vars`.
-That is why these classes have no slots.
-"""
+"""The documents about runs, listed, open or estimated, and about the fleet that works on them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from tasks.cli.sights import next_due
 from tasks.cli.summaries import Summary
@@ -18,58 +13,9 @@ from tasks.reading.estimates import Estimate
 from tasks.watching.activity import Activity, Wait, waits
 from tasks.watching.census import Census, Sight
 from tasks.watching.concerns import Concern
+from tasks.watching.last_runs import LastRun
 from workers.state.limiter import BudgetState
-from workers.storage.registry import Source, SourceState
-
-
-@dataclass(frozen=True)
-class Account:
-    """A source, and the account that it is connected to."""
-
-    source: str
-    region: str
-    subdomain: str
-    credential: str
-    fingerprint: str
-    state: SourceState
-    retention_months: int | None
-    held_since: datetime | None
-    former_subdomains: list[str]
-
-
-@dataclass(frozen=True)
-class Access:
-    """Whether a key can read one resource, and why not."""
-
-    readable: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class SourceDetails(Account):
-    """A source, as the commands that connect, check or change it print it."""
-
-    resources: dict[str, Access]
-
-
-@dataclass(frozen=True)
-class ShownSource(SourceDetails):
-    """A source, as `source show` prints it."""
-
-    renamed_to: str | None  # a new subdomain, to which the records of the last run link
-
-
-@dataclass(frozen=True)
-class ListedSource(Account):
-    """A source, as `source list` prints it."""
-
-    since: datetime
-    every_seconds: int | None
-    resources: tuple[str, ...] | None
-    reserve: float
-    connected_at: datetime
-    key_age_days: int
-    rotation_due: bool
+from workers.storage.registry import SourceState
 
 
 @dataclass(frozen=True)
@@ -143,7 +89,7 @@ class SourceStatus(Work, NeedySource):
 
     next_due: datetime | None
     open: OpenRun | None
-    last: dict[str, Any] | None
+    last: LastRun | None
 
 
 @dataclass(frozen=True)
@@ -192,45 +138,6 @@ class EstimateDocument:
     others: int
     limit: int
     resources: dict[str, ExpectedRequests]
-
-
-def source_details(source: Source) -> SourceDetails:
-    """Return a source as the commands that connect, check or change it print it."""
-    access = {name: Access(not reason, reason) for name, reason in source.access.items()}
-    return SourceDetails(**vars(_account(source)), resources=access)
-
-
-def shown_source(source: Source, renamed_to: str) -> ShownSource:
-    """Return a source as `source show` prints it."""
-    return ShownSource(**vars(source_details(source)), renamed_to=renamed_to or None)
-
-
-def listed_source(source: Source, key_age_days: int, *, rotation_due: bool) -> ListedSource:
-    """Return a source as `source list` prints it."""
-    return ListedSource(
-        **vars(_account(source)),
-        since=source.since,
-        every_seconds=source.every_seconds,
-        resources=source.resources,
-        reserve=source.reserve,
-        connected_at=source.connected_at,
-        key_age_days=key_age_days,
-        rotation_due=rotation_due,
-    )
-
-
-def _account(source: Source) -> Account:
-    return Account(
-        source.id,
-        source.region,
-        source.subdomain,
-        source.credential,
-        source.fingerprint,
-        source.state,
-        source.retention_months,
-        source.held_since,
-        [each.old for each in source.renamings],
-    )
 
 
 def listed_run(run: RunOutcome) -> ListedRun:
