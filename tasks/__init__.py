@@ -1,1 +1,1 @@
-"""The work: nouns that know and verbs that do."""
+"""The work: read PagerDuty accounts, prove what was read, and keep it as evidence."""

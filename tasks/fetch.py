@@ -1,4 +1,4 @@
-"""Permit, call, decide, store, close: one page of one resource per task."""
+"""Permit, call, store, decide, close: one page of one resource per task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("pagetrail.fetch")
 
 @celery.task(name="tasks.fetch.fetch_resource")
 def fetch_resource(source: str, run: str, page: str, number: int, queue: str) -> str:
-    """Fetch the first page of a list, from which the other pages follow."""
+    """Fetch the first page of a list. Its answer says which other pages follow."""
     return _fetch(source, run, page, number, queue)
 
 
@@ -29,7 +29,7 @@ def fetch_page(source: str, run: str, page: str, number: int, queue: str) -> str
 
 
 def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
-    """Make one visit to a page; return what became of it in one word, which Flower shows."""
+    """Visit a page once. Return one word for the result, which Flower shows."""
     fleet = runtime()
     claim = fleet.ledger.claim(source, run, page, number, queue)
     if claim is None:
@@ -39,8 +39,7 @@ def _fetch(source: str, run: str, page: str, number: int, queue: str) -> str:
         outcome = visit(fleet, claim)
         if outcome.status == "stale":  # the run may be sealed and erased by now
             sweep(fleet, source, run)
-    except Exception as error:  # noqa: BLE001 - logged
-        # Whatever went wrong: the page goes back, and the error is reported.
+    except Exception as error:  # noqa: BLE001 - any error must give the page back; it is logged
         log_failure(log, "page failed", error, {"source": source, "run": run, "page": page})
         outcome = give_back(fleet, claim)
     if outcome.became:

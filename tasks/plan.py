@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-from redis import ConnectionError, TimeoutError  # noqa: A004 - Redis's own
+from redis import ConnectionError, TimeoutError  # noqa: A004 - Redis has errors with the names of builtins
 from redis.exceptions import LockError
 
 from tasks.accounts.asking import is_answering
@@ -13,9 +13,7 @@ from tasks.runs import messages
 from tasks.runs.opening import open_run
 from tasks.runs.restoring import RECOVERY_SECONDS, notice_loss, restore, restored
 from workers.app import celery
-from workers.errors import (
-    RedisUnreachable,
-)
+from workers.errors import RedisUnreachable
 from workers.process.sentry import check_in
 from workers.runtime import runtime
 from workers.storage.registry import SourceState
@@ -33,9 +31,8 @@ def tick() -> None:
     """Tend the sources that are due: a few small steps for each."""
     fleet = runtime()
     notice_loss(fleet)
-    most = (
-        0 if fleet.switch.paused() else BATCH
-    )  # taking no source still shows that the fleet is alive
+    # A paused fleet tends no source. It still calls `take`, which records the tick.
+    most = 0 if fleet.switch.paused() else BATCH
     for source in fleet.ledger.take(most):
         try:
             outcome = fleet.ledger.tend(source)
@@ -52,16 +49,16 @@ def tick() -> None:
 
 @celery.task(name="tasks.plan.plan_run")
 def plan_run(source: str) -> None:
-    """Open the run that is due; in the backfill class if it only reads more of the backlog."""
+    """Open the run that is due. A run that only reads more of the backlog uses the queue `backfill`."""
     fleet = runtime()
     outcome = fleet.ledger.tend(source)
-    if outcome.task != "plan":  # another such message came first
+    if outcome.task != "plan":  # another message of this kind came first
         messages.publish(fleet, source, outcome.run, outcome)
         return
     found = fleet.sources.get(source)
     if found.state is SourceState.ACTIVE:
         open_run(fleet, found, due=True)
-    else:  # a stopped source is due only if its open run may have been lost
+    else:  # a stopped source is due only because Redis may have lost its open run
         restored(fleet, found)
 
 
@@ -79,7 +76,7 @@ def probe_source(source: str, run: str) -> None:
 def recover() -> None:
     """Restore the sources, schedules and open runs that Redis lost; one worker at a time.
 
-    The work may take longer than the visibility timeout, so that another worker gets the message too: hence the lock.
+    The work may take longer than the visibility timeout, so another worker may get the message too. The lock stops it.
     """
     fleet = runtime()
     lease = fleet.redis.lock(f"{fleet.settings.key_prefix}:restoring", timeout=RECOVERY_SECONDS)

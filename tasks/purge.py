@@ -9,5 +9,5 @@ from workers.runtime import runtime
 
 @celery.task(name="tasks.purge.look_after")
 def look_after(source: str) -> None:
-    """Give a source its daily look: report an old key, erase runs that have outlived their retention."""
+    """Give a source its daily look: report an old key, and erase runs that have outlived their retention."""
     upkeep.look_after(runtime(), source)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-from tasks.evidence.manifests import (
-    read_manifest,
-)
+from tasks.evidence.manifests import read_manifest
 from tasks.reading.sealed import Manifest
 from tasks.runs.ending import finish
 from tasks.runs.erasing import sweep
@@ -27,9 +25,9 @@ def seal_run(source: str, run: str) -> None:
     if not lease.renew():
         return
     manifest = None
-    with suppress(LostLease), fleet.troubles.noted(source, "run"):
+    with suppress(LostLease), fleet.troubles.noted(source, "run"):  # another worker seals it now
         manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
-    # If this worker was frozen, the run may have been sealed and erased: then our objects aren't evidence.
+    # While this worker was frozen, the run may have been sealed and erased. Then the objects it stored aren't evidence.
     if sweep(fleet, source, run) or manifest is None:
         return
     finish(fleet, source, manifest)

@@ -1,4 +1,4 @@
-"""Erase the evidence of a source, recorded before and after."""
+"""Erase the evidence of a source. One object records the erasure before it begins, another after it ends."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from workers.storage.registry import Source, SourceState, parse_source_id
 
 log = logging.getLogger("pagetrail.purge")
 MOST_RUNS = 50
-"""Runs that one look erases: all of them are read and listed before the first is erased."""
+"""Most runs that one look erases. All of them are read and listed before the first is erased."""
 MOST_LOST = 10_000
-"""Most lost runs that a record of an erasure may name, beside the runs that were there."""
+"""Most lost runs that the record of an erasure may name, besides the runs that are in storage."""
 FLEET = "fleet"
 _ERASERS, _BATCH = 8, 400
 
@@ -45,10 +45,10 @@ _ERASERS, _BATCH = 8, 400
 def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
     """Erase all evidence of a paused or disconnected source, on behalf of *by*; return the record of the erasure.
 
-    None if there never was any evidence. The record says which runs were erased, their digests, how much, when and by
-    whom. It is stored first, outside the evidence, and stays; from then on none of those runs counts as evidence.
-    After an interruption it is safe to call again, and goes on. Raises `Fault` for an active source or one under legal
-    hold, `Busy` while a run is open.
+    None if the source never had evidence. The record says which runs were erased, with their digests and sizes, when,
+    and on whose behalf. It is stored first, outside the evidence, and is kept. From then on those runs don't count as
+    evidence. If the call is interrupted, the next call erases the rest. Raises `Fault` for an active source or one
+    under legal hold, `Busy` while a run is open.
     """
     source, found = _erasable(fleet, parse_source_id(source_id))
     if found:
@@ -75,7 +75,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
     """Return the oldest runs that were sealed longer ago than the source's retention, at most `MOST_RUNS`.
 
     While the source is connected, its newest sealed run stays, because the next run continues from it. Raises
-    `StorageConflict` where the oldest run has no manifest although it isn't the newest.
+    `StorageConflict` if the oldest run has no manifest although it isn't the newest.
     """
     if source.retention_months is None:
         return []
@@ -94,7 +94,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
     over = found if source.state is SourceState.DISCONNECTED else found[:-1]
     if not over and unsealed and unsealed != purged.newest(unsealed):
         raise StorageConflict(
-            f"Run {unsealed} of {source.id} has no manifest although later runs exist, so nothing behind it "
+            f"Run {unsealed} of {source.id} has no manifest although later runs exist, so no later run "
             f"is erased: restore {manifest_key(source.id, unsealed)} from a copy of the storage, or move "
             f"{run_prefix(source.id, unsealed)} away if nobody needs it."
         )
@@ -102,7 +102,7 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
 
 
 def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
-    """Return whether *run* was erased; if so, a look is due now, to delete objects that a late worker stored."""
+    """Return whether *run* was erased. If so, a look is due at once, to delete objects that a late worker stored."""
     erased = Purged(fleet.storage, source_id).erased(run)
     if erased:
         fleet.daily.within(source_id, 0)
@@ -110,7 +110,7 @@ def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
 
 
 def is_open(fleet: Runtime, source_id: str, newest: str) -> bool:
-    """Return whether a run is open: by the ledger or, if Redis lost it, by the stored objects of the *newest* run."""
+    """Return whether a run is open. If the ledger has none, the stored objects of the *newest* run decide."""
     if fleet.ledger.progress(source_id).run:
         return True
     try:
@@ -124,12 +124,12 @@ def is_open(fleet: Runtime, source_id: str, newest: str) -> bool:
 
 
 def check_purge(fleet: Runtime, source_id: str) -> None:
-    """Raise the `Fault` that `purge` would raise, if any; erases nothing."""
+    """Raise the `Fault` that `purge` would raise, if any. It erases nothing."""
     _erasable(fleet, parse_source_id(source_id))
 
 
 def _erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
-    """Return a source and all its runs; a `Fault` says why they may not be erased now."""
+    """Return a source and all its runs, or raise the `Fault` that says why they may not be erased now."""
     source = fleet.sources.fresh(name)
     runs = runs_of(fleet.storage, name)  # a run that opens later is not erased
     if source.state is SourceState.ACTIVE:
@@ -177,7 +177,7 @@ def _account(storage: Storage, source: Source, runs: list[str], why: Why, by: st
         raise StorageConflict(
             f"Too many runs of {source.id} before run {runs[-1]} are lost, so nothing was erased: "
             f"restore them from a copy of the storage, or move {run_prefix(source.id, runs[-1])} "
-            "away if nobody collected it."
+            "away if that run was never collected."
         )
     entries = tuple(_entry(storage, source.id, f"{n:08d}") for n in range(first, last + 1))
     return Erasure(
@@ -217,7 +217,7 @@ def _entry(storage: Storage, source: str, run: str) -> ErasedRun:
 
 
 def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
-    """Delete all objects of runs that were erased; False if *seconds* weren't enough."""
+    """Delete all objects of runs that are recorded as erased; False if *seconds* weren't enough."""
     deadline, storage = time.monotonic() + seconds, fleet.storage
     purged = Purged(storage, source)
     with ThreadPoolExecutor(_ERASERS) as erasers:
@@ -237,7 +237,7 @@ def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
 
 
 def _finish(fleet: Runtime, record: Erasure) -> None:
-    """Store, and emit as an event, that every run in the record is gone."""
+    """Say that every run in *record* is gone: in an event, then in an object in storage."""
     source = record.source
     if next(Purged(fleet.storage, source).oldest_kept(), None) is None:
         fleet.ledger.forget(source)
@@ -249,7 +249,7 @@ def _finish(fleet: Runtime, record: Erasure) -> None:
     fleet.storage.put_new(key, Finished.of(record, _now()).to_json())
     if record in Purged(fleet.storage, source).unfinished():
         raise StorageConflict(
-            f"{key} is in the way of what says that an erasure ended: move it away; the next look "
+            f"{key} has the name of the object that ends an erasure: move it away; the next look "
             "stores the right one."
         )
     log.info("erased", extra={"source": source, "run": record.through})
@@ -265,7 +265,7 @@ def wants_look(source: Source) -> bool:
 
 
 def months_before(when: datetime, months: int) -> datetime:
-    """Return the same time *months* calendar months earlier; the last day of a month that is too short."""
+    """Return the same time *months* calendar months earlier, or on the last day if that month is too short."""
     year, month = divmod(when.year * 12 + when.month - 1 - months, 12)
     day = min(when.day, monthrange(year, month + 1)[1])
     return when.replace(year=year, month=month + 1, day=day)

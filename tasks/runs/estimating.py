@@ -18,13 +18,13 @@ from workers.runtime import Runtime
 from workers.storage.registry import Source
 
 _LOOK_BACK = 10
-"""Newest manifests that an estimate searches for the length of lists that don't tell it."""
+"""If a list doesn't say how long it is, an estimate searches this many of the newest manifests for its length."""
 
 
 def estimate(fleet: Runtime, source: Source) -> Estimate:
     """Return how many requests a run of *source* would send if it began now.
 
-    Sends one GET per list and window, under the limiter. Raises `Busy` where no run would be opened, and `KeyRefused`.
+    Sends one GET per list and window, under the limiter. Raises `Busy` if no run would be opened, and `KeyRefused`.
     """
     plan = next_plan(fleet, source)
     ask = asker(fleet, key_of(fleet.vault, source), source.reserve)

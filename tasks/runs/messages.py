@@ -1,4 +1,4 @@
-"""Messages about tasks: small, with the ids of source, run and page, never with keys or bodies."""
+"""Send the messages about tasks. They hold the ids of source, run and page, and never keys or bodies."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from workers.runtime import Runtime
 from workers.state.ledger import Effect, Opening
 
 _FIRST = re.compile(r"\.1(s\d+)?/000000$")
-"""The end of the id of a window's first page, from which the other pages follow."""
+"""The end of a page's id, if it is the first page that a run asks for in a window."""
 _PASS_DELAYS = {2: 1.0, 3: 5.0}
-"""Seconds before a window is read again: the list may have stopped changing by then."""
+"""Pass -> seconds before it begins. The list may have stopped changing by then."""
 
 
 def openings(pages: Iterable[Page], ask_again_seconds: float, now: datetime) -> list[Opening]:
     """Return *pages* as the ledger takes them.
 
-    After a 404 a window is read again no sooner than *ask_again_seconds* later. *now* comes from the clock that also
+    After a 404, at least *ask_again_seconds* pass before the window is read again. *now* comes from the clock that also
     dates the stored answers.
     """
     return [
@@ -37,7 +37,7 @@ def openings(pages: Iterable[Page], ask_again_seconds: float, now: datetime) -> 
 
 
 def _delay_seconds(page: Page, ask_again_seconds: float, now: datetime) -> float:
-    """Return how long the first page of a pass waits. Only the page waits, not its run or a lane."""
+    """Return how long the first page of a pass waits. Its run and its lane don't wait."""
     if page.denied_at is None:
         return _PASS_DELAYS.get(page.pass_, 0.0)
     passed = (now - moment(page.denied_at)).total_seconds()
@@ -45,7 +45,7 @@ def _delay_seconds(page: Page, ask_again_seconds: float, now: datetime) -> float
 
 
 def publish(fleet: Runtime, source: str, run: str, outcome: Effect) -> None:
-    """Send the messages that a step of the ledger asked for; the tick repeats messages that get lost.
+    """Send the messages that a step of the ledger asked for. If a message gets lost, the tick sends it again.
 
     Raises `RedisUnreachable`.
     """

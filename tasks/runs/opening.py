@@ -18,36 +18,33 @@ from tasks.reading.windows import rfc3339
 from tasks.runs import messages
 from tasks.runs.ending import due_ms, finish
 from tasks.runs.newest import newest_run
-from workers.errors import (
-    Busy,
-    ClockFault,
-    StorageConflict,
-)
+from workers.errors import Busy, ClockFault, StorageConflict
 from workers.runtime import Runtime
 from workers.storage.registry import Source, SourceState
 
 log = logging.getLogger("pagetrail.plan")
 _ROUNDS = 10
-"""How often an opener tries, if others open and end runs meanwhile or the store gives wrong answers."""
+"""How often an opener tries. A try fails if others open and end runs meanwhile, or if the store answers wrongly."""
 LOOK_AGAIN_MS = 30_000
-"""When the tick checks that a run whose opening had begun is open."""
+"""If a process dies while it opens a run, the tick finds that run after this time."""
 CLOCKS_APART = timedelta(days=1)
-"""Two clocks further apart than this don't just drift: one is wrong, and nothing says which."""
+"""Clocks that differ by more than this have not just drifted. One of them is wrong, and we can't tell which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
+    """The open run of a source."""
+
     run: str
-    joined: bool
+    joined: bool  # whether it was open already
 
 
 def open_run(fleet: Runtime, source: Source, *, due: bool = False) -> Opened:
     """Open the next run of *source*, or join the open run."""
     with fleet.troubles.noted(source.id, "run") as note:
         opened = _open_or_join(fleet, source, due=due)
-        note.done = (
-            not opened.joined
-        )  # whatever keeps the open run from being sealed may still be there
+        # A trouble that keeps a joined run from being sealed may still exist.
+        note.done = not opened.joined
     return opened
 
 
@@ -62,9 +59,9 @@ def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
         if last:
             finish(fleet, source.id, last)
         plan = _planned(fleet, source, last, due=due)
-        # If we die after the next lines, only storage knows of the run: let the tick look.
+        # If this process dies after it stored the plan, only storage knows of the run. Then the tick finds it.
         fleet.ledger.schedule(source.id, fleet.ledger.time().now_ms + LOOK_AGAIN_MS)
-        # Only one opener gets this key; the others find the open run in their next round.
+        # Only one opener can store this key. The others find the open run in their next round.
         key = plan_key(source.id, plan.run)
         if fleet.storage.put_new(key, plan.to_json()):
             log.info("opened", extra={"source": source.id, "run": plan.run})
@@ -78,7 +75,7 @@ def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
 
 
 def next_plan(fleet: Runtime, source: Source) -> Plan:
-    """Return the plan of the run that `collect_now` would open; `Busy` if it would open none."""
+    """Return the plan of the run that `collect_now` would open now; `Busy` if it would not open one."""
     _refuse_stopped(fleet, source)
     run, last = newest(fleet, source)
     if run and last is None:
@@ -129,23 +126,25 @@ def _refuse_stopped(fleet: Runtime, source: Source) -> None:
 
 
 def reopen(fleet: Runtime, source: Source, run: str) -> None:
-    """Bring an open run back into the ledger under its id; only pages that aren't stored are asked for again.
+    """Bring an open run back into the ledger under its id. Only pages that aren't stored are asked for again.
 
     The run of a disconnected source ends with the pages that it has.
     """
     plan = read_plan(fleet.storage, source.id, run)
     _enter(fleet, source, plan, reopened=True)
     schedule_next(fleet, source, plan.scheduled_at)
-    if sealed := read_manifest(
-        fleet.storage, source.id, run
-    ):  # another worker sealed it in the meantime
+    # Another worker may have sealed it in the meantime.
+    if sealed := read_manifest(fleet.storage, source.id, run):
         finish(fleet, source.id, sealed)
     if source.state is SourceState.DISCONNECTED:
         messages.publish(fleet, source.id, run, fleet.ledger.cancel(source.id, run))
 
 
 def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> None:
-    """Put a run into the ledger. A sealed run that is still there was set back with Redis, and is ended first."""
+    """Put a run into the ledger.
+
+    The ledger may still hold an older run that is sealed, if Redis was restored from a copy. That run is ended first.
+    """
     settings = fleet.settings
     fleet.events.emit(
         "run.opened",
@@ -187,7 +186,7 @@ def _regular_due(fleet: Runtime, source: Source, last: Manifest) -> bool:
 
 
 def _until(fleet: Runtime, source: Source) -> datetime:
-    """Return the present by PagerDuty's clock, where the period of a run ends.
+    """Return the present time by PagerDuty's clock. The period of a run ends at it.
 
     Raises `ClockFault` if the clocks of PagerDuty and Redis differ by more than a day: the period would be wrong.
     """
@@ -201,7 +200,7 @@ def _until(fleet: Runtime, source: Source) -> datetime:
     if abs(ahead) > CLOCKS_APART:
         raise ClockFault(
             f"PagerDuty's answers to {source.id} are dated {ours + ahead:%Y-%m-%d %H:%M} UTC, and the clock of "
-            f"Redis says {ours:%Y-%m-%d %H:%M}: correct the clock of its machine, or what stands between "
+            f"Redis says {ours:%Y-%m-%d %H:%M}: correct the clock of its machine, or the proxy between "
             "the workers and PagerDuty."
         )
     return (ours + ahead).replace(microsecond=0)

@@ -15,65 +15,64 @@ from tasks.runs import messages
 from tasks.runs.ending import finish
 from tasks.runs.erasing import wants_look
 from tasks.runs.opening import newest, reopen, schedule_next
-from workers.errors import (
-    RedisUnreachable,
-    StorageUnreachable,
-)
+from workers.errors import RedisUnreachable, StorageUnreachable
 from workers.runtime import Runtime
 from workers.storage.registry import Source, SourceState, is_registered
 
 log = logging.getLogger("pagetrail.plan")
 RECOVERY_SECONDS = 120
+"""Timeout of the lock on restoring. It is renewed with every source. The tick asks for one restore in this time."""
 
 
 def restore(fleet: Runtime, beat: Callable[[], object] = lambda: None) -> int:
     """Put sources, schedules and open runs from storage back into Redis; return the number of open runs.
 
-    Safe to repeat, also while the fleet works: newer data in Redis stays. *beat* is called once per document of the
-    registry and once per source.
+    Safe to repeat, also while the fleet works: newer data in Redis is kept. *beat* is called once for each document of
+    the registry, and once for each source.
     """
-    fleet.switch.restore()  # first: if storage does not answer, Redis stays as it is
+    fleet.switch.restore()  # this comes first: if storage does not answer, Redis stays as it is
     token = fleet.marks.begin()
     if unreadable := fleet.sources.restore(beat).unreadable:
         log.error("source documents can't be read: %s", ", ".join(sorted(unreadable)))
     with ThreadPoolExecutor(8) as readers:
         reopened = 0
-        for found in readers.map(lambda source: _tried(fleet, source), fleet.sources.list()):
+        for found in readers.map(
+            lambda source: _restore_or_log(fleet, source), fleet.sources.list()
+        ):
             reopened += found
             beat()
     if not fleet.marks.settle(token):
-        log.warning("Redis evicted keys while they were put back: the fleet begins again")
+        log.warning(
+            "Redis evicted keys while they were put back: the fleet will restore them again"
+        )
     log.info("recovered %d open runs", reopened)
     return reopened
 
 
-def _tried(fleet: Runtime, source: Source) -> bool:
-    """Restore one source; a fault of this source alone is logged, and tried again when its next run is due."""
+def _restore_or_log(fleet: Runtime, source: Source) -> bool:
+    """Restore one source. If only this source fails, log it; the next due run of the source tries again."""
     try:
         with fleet.troubles.noted(source.id, "run") as note:
             reopened = restored(fleet, source)
-            note.done = (
-                not reopened
-            )  # whatever keeps an open run from being sealed may still be there
+            # A trouble that keeps an open run from being sealed may still exist.
+            note.done = not reopened
         return reopened
     except (RedisUnreachable, RedisError):
         raise
     except Exception as error:
         if isinstance(error, StorageUnreachable):
-            is_registered(
-                fleet.storage, source.id
-            )  # raises too if storage is away for every source
+            is_registered(fleet.storage, source.id)  # raises too if storage answers for no source
         log.exception("can't be restored", extra={"source": source.id})
         schedule_next(fleet, source)
         return False
 
 
 def restored(fleet: Runtime, source: Source) -> bool:
-    """Restore one source, and again if somebody changed it in the meantime; return whether its run was open."""
-    reopened = _restore(fleet, source)
+    """Restore one source, again if somebody changed it in the meantime. Return whether it had an open run."""
+    reopened = _restore_once(fleet, source)
     while (now := fleet.sources.get(source.id)).version != source.version:
         source = now
-        reopened = _restore(fleet, source)
+        reopened = _restore_once(fleet, source)
         # The change may have reached the ledger before the open run was back.
         if source.state is SourceState.ACTIVE:
             outcome = fleet.ledger.resume(source.id)
@@ -83,14 +82,14 @@ def restored(fleet: Runtime, source: Source) -> bool:
     return reopened
 
 
-def _restore(fleet: Runtime, source: Source) -> bool:
+def _restore_once(fleet: Runtime, source: Source) -> bool:
     if wants_look(source):
         fleet.daily.begin(source.id)
     else:
         fleet.daily.end(source.id)
     run, last = newest(fleet, source)
     if run and last is None:
-        # Until the open run is sealed, the manifest before it says how late the source is.
+        # Until the open run is sealed, the manifest of the run before it says how late the source is.
         if before := _manifest_before(fleet, source, run):
             finish(fleet, source.id, before)
         reopen(fleet, source, run)

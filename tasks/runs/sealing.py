@@ -31,16 +31,16 @@ from workers.storage import deleted_meanwhile
 
 LEASE_RENEW_SECONDS = 10.0
 MOST_ORPHANS = 20
-"""Most parts with other content that a sealer skips. An earlier sealer leaves at most one."""
-_LINE_COPIES = 3  # one is read, one waits, one is compressed
+"""Most stored parts with other content that a sealer skips. An earlier sealer leaves at most one."""
+_LINE_COPIES = 3  # copies of a line in memory: one is read, one waits, one is compressed
 
 
 class LostLease(Busy):
-    """Another sealer has the run. It stores the same objects."""
+    """Another worker seals the run now, and stores the same objects."""
 
 
 class Lease:
-    """The right to seal a run, renewed while there is work to do."""
+    """The right to seal a run. It has to be renewed during the work."""
 
     def __init__(self, fleet: Runtime, source: str, run: str) -> None:
         token = secrets.token_hex(8)
@@ -48,11 +48,12 @@ class Lease:
         self._renewed_at = time.monotonic()
 
     def renew(self) -> bool:
+        """Take or renew the lease; False if the run isn't ready, or another worker has the lease."""
         self._renewed_at = time.monotonic()
         return self._take()
 
     def beat(self) -> None:
-        """Renew the lease when it is time; raises `LostLease`."""
+        """Renew the lease if it is time to; raises `LostLease`."""
         if time.monotonic() - self._renewed_at > LEASE_RENEW_SECONDS and not self.renew():
             raise LostLease
 
@@ -112,9 +113,9 @@ class Writer:
     def _put(
         self, resource: str, first: int, path: Path, content: PartContent
     ) -> tuple[int, ArtifactPart]:
-        """Store a part under the first number that is free, or holds this very content.
+        """Store a part under the first number that is free or already has the same content.
 
-        Parts with other content under the numbers before it are orphans.
+        Parts with other content, under the numbers before that one, are orphans.
         """
         plan = self._plan
         for number in range(first, first + MOST_ORPHANS + 1):
@@ -147,7 +148,7 @@ class Writer:
 
 
 def _measured(lines: Iterator[bytes], share: Share) -> Iterator[bytes]:
-    """Yield *lines*; while a line is in use, *share* holds the memory to hash and compress it."""
+    """Yield *lines*. While a line is in use, *share* reserves the memory to hash and compress it."""
     for line in lines:
         share.give_back()
         share.take(_LINE_COPIES * len(line))

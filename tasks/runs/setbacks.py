@@ -1,4 +1,4 @@
-"""Give pages back after setbacks: a page waits, loses an attempt, or suspends its run."""
+"""Give pages back after setbacks. A page only waits, or loses an attempt, or its run is suspended."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ from workers.storage.registry import Source, SourceState
 log = logging.getLogger("pagetrail.fetch")
 
 MAX_ATTEMPTS = 8
+"""After this many failures a page is given up."""
 SLOW_ATTEMPTS = 3
-"""After so many time-outs or server errors, a list is asked for less at once."""
+"""After this many time-outs or server errors, a list is asked for in smaller pages or windows."""
 OWN_FAULT_SECONDS = 5.0
+"""How long a page waits after a fault that isn't PagerDuty's."""
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 30.0
 _AWAY_SECONDS = 0.5
 """Time between two attempts to reach Redis."""
 _FAILING_SECONDS = 3_600
-"""A source that keeps failing is reported once an hour."""
+"""A source that keeps failing is reported once in this time."""
 _STOPPED_SECONDS = 30.0
-"""When to look again whether a source may send."""
+"""Time until the page of a stopped source is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setbacks:
-    """The ways in which one claimed page goes back; *sent* is the number of requests sent for it since the claim."""
+    """The ways to give back one claimed page. *sent* is how many requests were sent for it since the claim."""
 
     fleet: Runtime
     claim: Claim
     resource: str
 
     def wait(self, why: str, delay_seconds: float, *, sent: int, alone: bool = False) -> Effect:
-        """Give the page back because it must wait, which costs no attempt.
+        """Give the page back because it must wait. This costs no attempt.
 
         The rest of the source waits too, unless the page waits *alone*.
         """
@@ -58,7 +60,10 @@ class Setbacks:
         )
 
     def stopped(self, source: Source) -> Effect:
-        """Send nothing for a stopped source. The ledger does not know: the process that stopped it died too early."""
+        """Give the page of a stopped source back, or cancel its run if the source is disconnected.
+
+        The ledger usually stops such a run. It doesn't know if the process that stopped the source died too early.
+        """
         if source.state is SourceState.DISCONNECTED:
             return self.fleet.ledger.cancel(source.id, self.claim.run)
         return self.wait(str(source.state), _STOPPED_SECONDS, sent=0)
@@ -80,7 +85,7 @@ class Setbacks:
         return self.fleet.ledger.refuse(self.claim, resource=self.resource, sent=sent)
 
     def failed(self, why: str, now: datetime, *, sent: int, slow: bool) -> Effect | None:
-        """Give the page back for another attempt; None after the last one, when its requests are already counted.
+        """Give the page back for another attempt; None after the last attempt. Either way, its requests are counted.
 
         A page of a *slow* list has fewer attempts.
         """
@@ -102,7 +107,7 @@ class Setbacks:
         return None if outcome.status == "exhausted" else outcome
 
     def _probe(self, now: datetime) -> Effect:
-        """Tell a dead page from a dead source: only a dead page loses an attempt."""
+        """Find out whether the source answers at all. Only if it does is the page at fault, and loses an attempt."""
         source = self.fleet.sources.get(self.claim.source)
         ok = is_answering(self.fleet, source)
         sent = 0 if ok is None else 1
@@ -121,9 +126,9 @@ class Setbacks:
 
 
 def give_back(fleet: Runtime, claim: Claim) -> Effect:
-    """Give a page back after a fault of ours; if Redis is away, wait for it as long as the lease lasts.
+    """Give a page back after a fault of our own. If Redis is away, wait for it as long as the lease lasts.
 
-    Otherwise a page that a failover caught in a worker's hands would stay there until its lease ends, and the source
+    Otherwise, a page that a worker held during a failover would stay claimed until its lease ends, and the source
     would seem to wait for PagerDuty. If the answer was stored, the next worker finds it.
     """
     until = monotonic() + fleet.settings.page_lease_seconds
@@ -139,6 +144,6 @@ def give_back(fleet: Runtime, claim: Claim) -> Effect:
 
 
 def backoff_seconds(sent: int) -> float:
-    """Return how long a page waits after a failure, when *sent* requests were sent for it before."""
+    """Return how long a page waits after a failure, if *sent* requests were sent for it before."""
     longest = min(_BACKOFF_MOST, _BACKOFF_SECONDS * 2 ** min(sent, 10))
-    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, hides nothing
+    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads the load; it is not a secret

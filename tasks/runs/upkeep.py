@@ -12,9 +12,9 @@ from workers.state.events import DAY_SECONDS
 from workers.storage.registry import Source
 
 STEP_SECONDS = 15.0
-"""A look ends well before its message would be delivered to another worker too."""
+"""Longest time for one look. It ends well before Redis would deliver its message to another worker too."""
 LATER_SECONDS = 600.0
-"""When to look again at a source that is being changed, or whose run is open."""
+"""Time until the next look at a source that is being changed, or that has an open run."""
 
 
 def look_after(fleet: Runtime, source: str) -> None:
@@ -30,7 +30,7 @@ def look_after(fleet: Runtime, source: str) -> None:
                 fleet.daily.within(source, 0)
             elif not wants_look(found):
                 fleet.daily.end(source)
-    except Busy:  # it was changed at the same moment
+    except Busy:  # somebody changed the source at the same moment
         fleet.daily.within(source, LATER_SECONDS)
 
 

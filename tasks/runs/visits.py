@@ -42,9 +42,9 @@ CLAIM_RENEW_SECONDS = 10.0
 def visit(fleet: Runtime, claim: Claim) -> Effect:
     """Close a claimed page, or give it back; return the ledger's answer.
 
-    A failure with this page alone, such as an object under its key that can't be read, counts like a failure of
-    PagerDuty: in the end the page is given up, and the run goes on without it. A storage, vault or Redis that is away,
-    or a lack of memory, costs no attempt: the run waits.
+    A failure of this page alone, such as a stored object that can't be read, counts like a failure of PagerDuty: in the
+    end the page is given up, and the run goes on without it. If storage, the vault or Redis is away, or memory is
+    short, the page loses no attempt: the run waits.
     """
     if claim.page.partition("/")[0] not in FEEDS:
         return _give_up_unknown(fleet, claim)
@@ -56,7 +56,7 @@ def visit(fleet: Runtime, claim: Claim) -> Effect:
 
 
 def _give_up_unknown(fleet: Runtime, claim: Claim) -> Effect:
-    """Give up the page of a retired resource; leave the page of a resource that is too new to a newer worker."""
+    """Give up a page of a resource that was retired. Leave a page of a newer resource to a newer worker."""
     if plan_of(fleet.storage, claim.source, claim.run).catalog > CATALOG_VERSION:
         return _leave_to_newer(fleet, claim)
     return fleet.ledger.close(claim, (), resource="", settle=True, failed=True)
@@ -80,13 +80,13 @@ class Visit:
         self.setbacks = Setbacks(fleet, claim, self.resource)
         self.key = page_key(claim.source, claim.run, claim.page)
         self.sent = 0
-        self.said = ""  # the gist of PagerDuty's answer to this visit
-        self.begun_at = self.kept_at = monotonic()
+        self.said = ""  # a summary of PagerDuty's answer, for the log
+        self.begun_at = self.renewed_at = monotonic()
         self.share: Share
 
     @property
     def _now(self) -> datetime:
-        """The time of Redis's clock, which all workers share, reckoned from the claim without asking Redis."""
+        """The time of Redis's clock, which all workers share. It is computed from the time of the claim."""
         return datetime.fromtimestamp(self.claim.at_ms / 1000 + (monotonic() - self.begun_at), UTC)
 
     @cached_property
@@ -109,17 +109,17 @@ class Visit:
         except NoRoom:
             raise
         except StorageConflict as conflict:
-            log_failure(log, "page in conflict", conflict, self._known())
+            log_failure(log, "page in conflict", conflict, self._details())
         except (Fault, RedisError) as error:
-            log_failure(log, "page given back", error, self._known())
+            log_failure(log, "page given back", error, self._details())
             return self._back("error", OWN_FAULT_SECONDS)
-        except Exception as error:  # noqa: BLE001 - logged
-            log_failure(log, "page failed", error, self._known())
+        except Exception as error:  # noqa: BLE001 - any error costs an attempt; it is logged
+            log_failure(log, "page failed", error, self._details())
         return self._failed(why="error")
 
     def _visit(self) -> Effect:
         if not self.page.askable:
-            self.said = "the id of its record can't stand in a request"
+            self.said = "the id of its record can't be part of a request"
             return self._give_up()
         if self.claim.stored and (answer := self._stored()):
             return self._close(answer)
@@ -132,7 +132,7 @@ class Visit:
         return came if isinstance(came, Effect) else self._close(came, date=came.date)
 
     def _fetched(self, source: Source) -> Effect | Answer:
-        """Ask PagerDuty and store its answer; return the heads of the answer, or what became of the page."""
+        """Ask PagerDuty and store its answer; return the answer, or the ledger's answer if the page went back."""
         wanted, members = self.request, members_of(self.page)
         asked = ask(
             self.fleet,
@@ -162,7 +162,7 @@ class Visit:
         self.share.take(room_for(self.page, reply.body), CROWDED_SECONDS)
         read = self._read(source, reply, self._now)
         if read is None:
-            self.said = f"{reply.gist}: the body isn't what this page asks for, or too large"
+            self.said = f"{reply.gist}: the body isn't an answer to this page, or it is too large"
             return self._failed()
         return self._store(*read).slim
 
@@ -181,17 +181,17 @@ class Visit:
             return None
 
     def _back(self, why: str, delay_seconds: float) -> Effect:
-        """Give the page back; one that waits for the limit of an endpoint class, or for memory, waits alone."""
+        """Give the page back. If it waits for memory or for the limit of an endpoint class, it waits alone."""
         alone = why == "worker" or (why == "budget" and bool(self.request.endpoint_class))
         return self.setbacks.wait(why, delay_seconds, sent=self.sent, alone=alone)
 
     def _failed(self, *, slow: bool = False, why: str = "pagerduty") -> Effect:
-        """Give the page back; after its last attempt, ask for less if its list is slow, or give it up."""
+        """Give the page back. After its last attempt, ask a slow list for less, or give the page up."""
         slow = slow and self.page.call.paging is not Paging.SINGLE
         outcome = self.setbacks.failed(why, self._now, sent=self.sent, slow=slow)
         if outcome is not None:
             return outcome
-        self.sent = 0  # the ledger has counted them
+        self.sent = 0  # the ledger has counted these requests already
         instead = too_slow(self.page, self.plan) if slow else None
         return self._finish(instead) if instead else self._give_up()
 
@@ -225,7 +225,7 @@ class Visit:
         )
 
     def _store(self, answer: Answer, blob: bytes) -> Answer:
-        """Store *blob*, which holds our *answer*; return the stored answer, ours or the one that was stored first."""
+        """Store *blob*, which holds our *answer*; return the stored answer, which may be an earlier one."""
         if self.fleet.storage.put_new(self.key, blob):
             return answer
         first = self._stored()
@@ -234,7 +234,7 @@ class Visit:
         return first
 
     def _give_up(self) -> Effect:
-        log.error("page given up: %s", self.said or "it failed too often", extra=self._known())
+        log.error("page given up: %s", self.said or "it failed too often", extra=self._details())
         return self._finish(decide(self.page, None, self.plan))
 
     def _close(self, answer: Answer, *, date: datetime | None = None) -> Effect:
@@ -243,7 +243,7 @@ class Visit:
     def _finish(
         self, step: Step, answer: Answer | None = None, *, date: datetime | None = None
     ) -> Effect:
-        """Close the page, as failed if it has no answer; the last page of a pass settles the pass."""
+        """Close the page, as failed if it has no answer. If it is the last page of its pass, settle the pass."""
 
         def close(pages: tuple[Page, ...], *, settle: bool) -> Effect:
             return self.fleet.ledger.close(
@@ -276,36 +276,36 @@ class Visit:
         def read(page: Page) -> Answer | None:
             if page.id == self.page.id:
                 return answer
-            self._keep()
+            self._renew_claim()
             self.share.give_back()
             key = page_key(self.claim.source, self.claim.run, page.id)
             blob = self.fleet.storage.get(key)
             try:
                 return self._decoded(blob) if blob is not None else None
             except ValueError as error:
-                log.error("%s can't be read: %s", key, error, extra=self._known())
+                log.error("%s can't be read: %s", key, error, extra=self._details())
                 return None
 
         return read
 
-    def _keep(self) -> None:
-        """Renew the lease when it is time: reading back a long pass may take longer than the lease."""
-        if monotonic() - self.kept_at > CLAIM_RENEW_SECONDS:
-            self.kept_at = monotonic()
+    def _renew_claim(self) -> None:
+        """Renew the claim if it is time to. Reading back a long pass may take longer than the lease."""
+        if monotonic() - self.renewed_at > CLAIM_RENEW_SECONDS:
+            self.renewed_at = monotonic()
             self.fleet.ledger.renew(self.claim)
 
-    def _known(self) -> dict[str, object]:
+    def _details(self) -> dict[str, object]:
         """Return the details of this page that belong in a report of a failure."""
-        known: dict[str, object] = {
+        details: dict[str, object] = {
             "source": self.claim.source,
             "run": self.claim.run,
             "page": self.claim.page,
             "resource": self.resource,
         }
         if not self.page.askable:
-            return known
+            return details
         return {
-            **known,
+            **details,
             "request": {
                 "method": "GET",
                 "path": self.request.path,
@@ -320,5 +320,5 @@ class Visit:
 
 @lru_cache(maxsize=512)
 def plan_of(storage: Storage, source: str, run: str) -> Plan:
-    """Return the plan of a run; remembered, since a stored plan never changes."""
+    """Return the plan of a run. It is remembered, because a stored plan never changes."""
     return read_plan(storage, source, run)
