@@ -1,4 +1,4 @@
-"""Tell a source's activity, its waits and the rest of its run from its progress: pure functions."""
+"""Work out a source's activity, its waits and the rest of its run from its progress: pure functions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from workers.storage.registry import SourceState
 PROMPT_SECONDS = 5.0
 """A message is usually taken, and a request answered, within this time. Longer is a wait."""
 STUCK_LEASES = 3
-"""A source is stuck, and needs a person, when its next step is overdue by this many page leases."""
+"""If the next step of a source is overdue by this many page leases, it is stuck and needs a person."""
 SEALERS = 3
-"""A run without open pages is stuck after this many workers tried to seal it."""
+"""A run without open pages is stuck after this many workers have tried to seal it."""
 
 
 class Activity(StrEnum):
-    """The present activity of a source, the most urgent first; in the first five it makes no progress."""
+    """What a source does now, the most urgent first. In the first five it makes no progress."""
 
     SUSPENDED = "suspended"  # PagerDuty refuses the key
-    STUCK = "stuck"  # its next step doesn't happen: `why` says which
+    STUCK = "stuck"  # its next step is overdue: `why` says which step
     WORKER = "worker"  # its messages wait for a worker
     PAGERDUTY = "pagerduty"  # requests fail, or their answers take long
     BUDGET = "budget"  # its credential's limit is used up
@@ -33,21 +33,21 @@ class Activity(StrEnum):
 
 
 WAITS = (Activity.BUDGET, Activity.WORKER, Activity.PAGERDUTY)
-"""The activities in which its pages wait for something."""
+"""The activities in which pages wait for something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """The activity of a source, for how long (None: not known), and for a stuck source the overdue step."""
+    """The activity of a source, and for how many seconds (None: not known)."""
 
     activity: Activity
     seconds: float | None = None
-    why: str = ""  # for a stuck source: look | plan | offer | error | seal
+    why: str = ""  # the overdue step of a stuck source: look | plan | offer | error | seal
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The number of pages that wait for one thing, and how long the oldest of them has waited."""
+    """How many pages wait for one thing, and how long the oldest of these pages has waited."""
 
     pages: int
     seconds: float | None
@@ -55,11 +55,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The rest of an open run, at its budget's pace."""
+    """The rest of an open run, if it goes on at the pace of its budget."""
 
-    pages: int  # open, or foreseen
-    unsure: tuple[str, ...]  # feeds whose length nobody knows yet
-    least_minutes: float | None  # for the pages known; None: the run isn't moving
+    pages: int  # that are open, and that are expected to be opened
+    unsure: tuple[str, ...]  # feeds of unknown length
+    least_minutes: float | None  # for `pages`; None while the run makes no progress
 
     @property
     def minutes(self) -> float | None:
@@ -127,7 +127,7 @@ def _sealing(progress: Progress, queues: Mapping[str, int], overdue: float) -> D
 
 
 def _stuck(progress: Progress, queues: Mapping[str, int], overdue: float) -> Doing | None:
-    """Return that messages wait for a worker, or the step that is overdue; None if neither is so."""
+    """Return the activity of a source if its messages wait for a worker or a step is overdue, else None."""
     offered = _age(progress, progress.offered_at) or 0.0
     if offered > PROMPT_SECONDS and queues.get(progress.queue, 0) and not progress.claimed:
         return Doing(Activity.WORKER, offered)
@@ -147,17 +147,15 @@ def _waiting(progress: Progress) -> Doing | None:
     failing = _blamed(progress, Activity.PAGERDUTY)
     if failing is not None or claimed > PROMPT_SECONDS:
         return Doing(Activity.PAGERDUTY, max(failing or 0.0, claimed))
-    for each in (
-        Activity.BUDGET,
-        Activity.WORKER,
-    ):  # WORKER: a newer worker, which knows the resource
+    # A page blames WORKER if it waits for a newer worker, which knows its resource.
+    for each in (Activity.BUDGET, Activity.WORKER):
         if (seconds := _blamed(progress, each)) is not None:
             return Doing(each, seconds)
     return None
 
 
 def _blamed(progress: Progress, why: str) -> float | None:
-    """Return how long pages have been given back for this reason without a success in between."""
+    """Return how long pages have been given back because of *why*, without a success since."""
     return _age(progress, progress.why_at) if progress.why == why else None
 
 
@@ -173,7 +171,7 @@ def forecast(
 ) -> Forecast:
     """Return the rest of the open run of a source that may send *ceiling* requests a minute.
 
-    *others* are the sources that share its credential: their runs, unless held, use the budget too.
+    *others* are the sources that share its credential. Their runs use the same budget, unless they are held.
     """
     pages = _pages_left(progress)
     theirs = sum(_pages_left(each) for each in others if not each.hold)

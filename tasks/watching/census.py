@@ -18,7 +18,7 @@ from workers.state.roster import QUEUES, Roster
 from workers.storage.registry import Source, SourceState
 
 ASLEEP_SECONDS = 10.0
-"""A fleet ticks every second. After this long without a tick it counts as asleep."""
+"""A fleet ticks every second. After this long without a tick, it counts as asleep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Sight:
     doing: Doing
     budget: BudgetState | None = None  # only with an open run, like the forecast
     forecast: Forecast | None = None
-    troubles: Mapping[str, str] = field(default_factory=dict)  # "run", "retention" -> a sentence
+    troubles: Mapping[str, str] = field(default_factory=dict)  # "run" or "retention" -> a sentence
     needs: tuple[Concern, ...] = ()  # why it needs a person, worst first
 
 
@@ -40,12 +40,12 @@ class Census:
     """The fleet as it was a moment ago."""
 
     now_ms: int
-    tick_seconds: float | None  # since the last tick was done
+    tick_seconds: float | None  # since the last tick; None if there never was one
     paused: bool  # all requests of all sources are paused
     queues: dict[str, int]  # messages waiting
     workers: dict[str, tuple[str, ...]]  # node -> the queues it takes from
     sights: list[Sight]  # in the order in which a person should look at them
-    lost: str = ""  # the sign that Redis lost something, which the fleet then restores
+    lost: str = ""  # how it shows that Redis lost something; the fleet will restore it
     warning: str = ""  # advice on Redis's configuration
 
     @property
@@ -124,7 +124,7 @@ def _sights(
         found, budget = progress[source.id], budgets.get(source.id)
         now = doing(source.state, found, queues, fleet.settings.page_lease_seconds)
         if paused and source.state is SourceState.ACTIVE:
-            now = Doing(Activity.PAUSED)  # workers leave it alone on purpose
+            now = Doing(Activity.PAUSED)  # workers don't touch it, so it isn't stuck
         others = [progress[name] for name in sharers[source.id] if name != source.id]
         ahead = forecast(now, found, ceiling=budget.ceiling, others=others) if budget else None
         return Sight(

@@ -1,4 +1,4 @@
-"""Tell which problems of a source need a person, and which source comes first: pure functions."""
+"""Work out which problems of a source need a person, and which source comes first: pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.storage.registry import Source, SourceState
 LONG_WAIT_SECONDS = 600.0
 """A wait this long needs a person."""
 STALE_SHARE, STALE_SECONDS = 0.25, 900.0
-"""A source is stale when it is late by a quarter of its interval and a quarter of an hour."""
+"""A source is stale when it is late by more than a quarter of its interval plus a quarter of an hour."""
 
 
 class Concern(StrEnum):
@@ -73,13 +73,13 @@ def is_refused(source: Source, last: LastRun) -> bool:
 
 
 def renamed_to(source: Source, last: LastRun | None) -> str:
-    """Return the subdomain that the last run's records link to; "" if the source knows one of their subdomains."""
+    """Return the new subdomain that the last run's records link to; "" if they link to one that the source knows."""
     seen = last.subdomains if last else ()
     return seen[0] if seen and not source.subdomains & set(seen) else ""
 
 
 def is_stale(late_seconds: float, every_seconds: float) -> bool:
-    """Return whether a source is stale whose last manifest is *late_seconds* older than its interval."""
+    """Return whether a source is stale, if its last manifest is *late_seconds* older than its interval."""
     return late_seconds > every_seconds * STALE_SHARE + STALE_SECONDS
 
 
@@ -95,6 +95,6 @@ _CONCERNS, _ACTIVITIES = list(Concern), list(Activity)
 
 
 def urgency(source: Source, now: Doing, found: tuple[Concern, ...]) -> tuple[Any, ...]:
-    """Return the sort key of a source: its concerns, then its activity, the longest first."""
+    """Return the sort key of a source: its concerns, then its activity; equals by how long it lasts."""
     worst = [_CONCERNS.index(each) for each in found] or [len(_CONCERNS)]
     return worst, _ACTIVITIES.index(now.activity), -(now.seconds or 0.0), source.id

@@ -1,7 +1,7 @@
-"""Show the state of the whole fleet, read from Redis whenever beat is scraped.
+"""Show the state of the whole fleet to Prometheus. Beat reads it from Redis when it is scraped.
 
-A reading takes a few round trips, whatever the number of sources, and is used for ten seconds. The registry is read
-once a minute. Only Redis is needed: beat has no vault keys.
+A reading takes a few round trips, however many sources there are, and is used for ten seconds. The registry is read
+once a minute. It needs only Redis, because beat doesn't have the vault keys.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tasks.watching.last_runs import read_last
 from tasks.watching.vitals import (
     GAUGES,
     MOST_EXAMINED,
+    GaugeValues,
     Known,
-    Reading,
     budget_vitals,
     doing_vitals,
     known,
@@ -44,7 +44,7 @@ log = logging.getLogger("pagetrail.scrape")
 FRESH_SECONDS = 10.0
 REGISTRY_SECONDS = 60.0
 ANSWER_SECONDS = 3.0
-"""Prometheus gives up after 10 s by itself."""
+"""How long Redis may take to answer. Prometheus itself gives up after 10 s."""
 
 
 class Vitals(Collector):
@@ -57,11 +57,11 @@ class Vitals(Collector):
         self._limiter = Limiter(client, settings.key_prefix)
         self._lock = threading.Lock()
         self._read_at = self._walked_at = float("-inf")
-        self._reading: Reading = {}
+        self._reading: GaugeValues = {}
         self._known: dict[str, Known] = {}
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Return no names: otherwise the library would read Redis to learn them."""
+        """Return no names. Otherwise the library would call `collect` to learn them, which reads Redis."""
         return ()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
@@ -78,7 +78,7 @@ class Vitals(Collector):
                     family.add_metric(values, number)
                 yield family
 
-    def read(self) -> Reading:
+    def read(self) -> GaugeValues:
         """Return the present value of every gauge, or only `redis_up` 0 if Redis does not answer."""
         begun = time.perf_counter()
         try:
@@ -88,15 +88,15 @@ class Vitals(Collector):
         except (Fault, redis.RedisError) as error:
             log.warning("no vitals: %s", as_fault(error))
             return {"redis_up": one(0)}
-        except Exception:  # beat's own metrics are still shown
-            log.exception("no vitals: what Redis holds can't be read")
+        except Exception:  # any error here must not hide beat's own metrics
+            log.exception("no vitals: the data in Redis can't be read")
             return {"redis_up": one(0)}
         return reading | {
             "redis_up": one(1),
             "reading_seconds": one(time.perf_counter() - begun),
         }
 
-    def _server(self) -> Reading:
+    def _server(self) -> GaugeValues:
         """Return the gauges of Redis, its queues and the workers."""
         prefix = self._settings.key_prefix
         with self._redis.pipeline(transaction=False) as pipe:
@@ -120,8 +120,8 @@ class Vitals(Collector):
             "unacked_oldest_seconds": one(max(0.0, now - oldest[0][1]) if oldest else 0.0),
         }
 
-    def _memory(self) -> Reading:
-        """Return how full Redis is; {} if our user of Redis may not ask."""
+    def _memory(self) -> GaugeValues:
+        """Return how full Redis is; {} if our Redis user is not allowed to ask."""
         found = memory(self._redis)
         if not found:
             return {}
@@ -131,7 +131,7 @@ class Vitals(Collector):
             "redis_memory_limit_bytes": one(limit),
         }
 
-    def _registry(self) -> Reading:
+    def _registry(self) -> GaugeValues:
         """Return the gauges of the registry, as it was within the last minute, and of the tick."""
         clock = self._ledger.time()
         if time.monotonic() - self._walked_at >= REGISTRY_SECONDS:
@@ -152,11 +152,10 @@ class Vitals(Collector):
                 found[source.id] = known(source, read_last(last))
         return found
 
-    def _runs(self, queues: Mapping[str, int]) -> Reading:
+    def _runs(self, queues: Mapping[str, int]) -> GaugeValues:
         """Return the gauges of the sources that have a run open or due, and of their budgets."""
-        within = (
-            self._settings.probe_max_seconds + 60.0
-        )  # the longest time between two looks at an open run
+        # The longest time between two looks at an open run.
+        within = self._settings.probe_max_seconds + 60.0
         names = self._ledger.near(within, MOST_EXAMINED + 1)
         examined = [name for name in names[:MOST_EXAMINED] if name in self._known]
         progresses = self._ledger.progresses(examined)
@@ -186,7 +185,7 @@ class Vitals(Collector):
 
 
 def show(settings: Settings) -> None:
-    """Have this process show the fleet to Prometheus, if it shows metrics at all."""
+    """Show the fleet among the metrics of this process, if it shows metrics."""
     if settings.metrics_port is not None:
         client = impatient(settings.redis_url_or_embedded(), ANSWER_SECONDS)
         metrics.BEAT.register(Vitals(client, settings))

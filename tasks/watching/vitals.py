@@ -1,7 +1,7 @@
 """The metrics of sources, runs and credentials: their names, and pure functions that count.
 
-docs/metrics.md lists every metric. Only the few latest sources, and the credentials with the least budget left, are
-named, so that the number of series doesn't grow with the fleet.
+docs/metrics.md lists every metric. Only a few sources and credentials are named: the most overdue sources, and
+the credentials with the least budget left. So the number of series doesn't grow with the fleet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from workers.state.progress import Progress
 from workers.storage.registry import Source, SourceState
 
 MOST_EXAMINED = 1_000
-"""Most sources with an open or due run that one reading looks at."""
+"""Most sources that one reading looks at, of those with an open or due run."""
 NAMED_SOURCES, NAMED_CREDENTIALS = 10, 20
 
 BUSY = (
@@ -45,37 +45,42 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "queue_messages": ("Messages that wait in a queue.", ("queue",)),
     "queue_workers": ("Workers that take messages from a queue.", ("queue",)),
     "unacked_messages": ("Messages that workers hold.", ()),
-    "unacked_oldest_seconds": ("Age of the oldest of them.", ()),
-    "sources": ("Connected sources by what they are allowed to do.", ("state",)),
+    "unacked_oldest_seconds": ("Age of the oldest message that a worker holds.", ()),
+    "sources": ("Sources by state: active, paused or disconnected.", ("state",)),
     "sources_last_run": ("Sources by how their last run ended.", ("state",)),
-    "troubles": ("Things the fleet can't do for a source until a person helps.", ()),
+    "troubles": ("Things that the fleet can't do for a source until a person helps.", ()),
     "sources_stale": ("Active sources whose last manifest is overdue.", ()),
-    "source_latest_seconds": ("By how much the latest source is late; 0 if none is.", ()),
+    "source_latest_seconds": (
+        "By how much the most overdue source is late; 0 if every source is on time.",
+        (),
+    ),
     "source_late_seconds": (
-        f"By how much a stale source is late: the {NAMED_SOURCES} latest.",
+        f"By how much a stale source is late: the {NAMED_SOURCES} most overdue.",
         ("source",),
     ),
     "keys_to_rotate": ("API keys older than PAGETRAIL_KEY_MAX_AGE_DAYS.", ()),
     "key_oldest_seconds": ("Age of the oldest API key.", ()),
     "keys_refused": ("Sources whose key PagerDuty refuses.", ()),
-    "sources_doing": ("Sources with a run that is open or due, by what they do.", ("activity",)),
-    "doing_longest_seconds": ("For how long the first of them has done that.", ("activity",)),
+    "sources_doing": ("Sources with a run that is open or due, by activity.", ("activity",)),
+    "doing_longest_seconds": ("Longest time that a source has been in an activity.", ("activity",)),
     "sources_unexamined": (f"1 if more than {MOST_EXAMINED} sources had something to do.", ()),
     "runs_open": ("Open runs.", ()),
     "pages_open": ("Pages of open runs.", ("state",)),
-    "pages_waiting": ("Pages of open runs by what they wait for.", ("activity",)),
+    "pages_waiting": ("Pages of open runs that wait, by activity.", ("activity",)),
     "budgets": ("Credentials of open runs.", ()),
-    "budgets_exhausted": ("Those that may send nothing now.", ()),
+    "budgets_exhausted": ("Credentials of open runs that may send nothing now.", ()),
     "budget_used": (
         f"Requests sent in the last minute: the {NAMED_CREDENTIALS} credentials with the least left.",
         ("credential",),
     ),
     "budget_left": ("Requests that may still be sent in this minute.", ("credential",)),
-    "reading_seconds": ("Time that reading all this took.", ()),
+    "reading_seconds": ("Time that it took to read these metrics.", ()),
 }
 
 Values = dict[tuple[str, ...], float]
-Reading = dict[str, Values]
+"""Label values -> number."""
+GaugeValues = dict[str, Values]
+"""Name of a gauge -> its values."""
 
 runs = metrics.counter("pagetrail_runs", "Runs sealed, by how they ended.", "state")
 for _state in RUN_STATES:
@@ -102,20 +107,20 @@ def count_run(manifest: Manifest) -> None:
 
 
 class Known(NamedTuple):
-    """The facts about a source that are remembered until the registry is read again."""
+    """The facts about a source that are kept until the registry is read again."""
 
     state: SourceState
     budget: str
     reserve: float
-    keyed_at: float | None  # None: its key is destroyed
+    keyed_at: float | None  # None: the key was destroyed
     every_seconds: float | None  # None: no run is expected
-    sealed_at: float  # its last manifest, or its connection before there is one
+    sealed_at: float  # when its last run was sealed, or else when it was connected
     last_state: str
     refused: bool
 
 
 def known(source: Source, last: LastRun | None) -> Known:
-    """Return the facts to remember about *source* and its last run."""
+    """Return the facts to keep about *source* and its last run."""
     sealed_at = last.sealed_at if last else source.connected_at
     return Known(
         source.state,
@@ -129,7 +134,9 @@ def known(source: Source, last: LastRun | None) -> Known:
     )
 
 
-def registry_vitals(sources: Mapping[str, Known], now: float, key_max_seconds: float) -> Reading:
+def registry_vitals(
+    sources: Mapping[str, Known], now: float, key_max_seconds: float
+) -> GaugeValues:
     """Return the gauges that need only the registry and the last manifests."""
     late = {
         name: now - each.sealed_at - each.every_seconds
@@ -155,7 +162,7 @@ def registry_vitals(sources: Mapping[str, Known], now: float, key_max_seconds: f
     }
 
 
-def doing_vitals(found: Iterable[tuple[Doing, Progress]]) -> Reading:
+def doing_vitals(found: Iterable[tuple[Doing, Progress]]) -> GaugeValues:
     """Return the gauges of activities, open pages and waits, from the sources' progress."""
     pairs = list(found)
     longest = dict.fromkeys(BUSY, 0.0)
@@ -176,7 +183,7 @@ def doing_vitals(found: Iterable[tuple[Doing, Progress]]) -> Reading:
     }
 
 
-def budget_vitals(budgets: Mapping[str, BudgetState]) -> Reading:
+def budget_vitals(budgets: Mapping[str, BudgetState]) -> GaugeValues:
     """Return the gauges of the budgets in use; those with the least left are named."""
     left = {name: max(0, each.ceiling - each.used) for name, each in budgets.items()}
     spent = [name for name, each in budgets.items() if not left[name] or each.paused_seconds]
@@ -195,6 +202,6 @@ def one(value: float) -> Values:
 
 
 def _counts(names: Iterable[str], found: Iterable[str]) -> Values:
-    """Return how often each of *names* was found, zeros included, so that a series never disappears."""
+    """Return how often each of *names* was found. Zeros are included, so that no series disappears."""
     counted = Counter(map(str, found))
     return {(str(name),): counted[str(name)] for name in names}

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from tasks.watching.scrape import Vitals
-from tasks.watching.vitals import Reading
+from tasks.watching.vitals import GaugeValues
 from tests.ports import free_port
 from workers.settings.environment import Settings
 from workers.state.ledger import Ledger, Opening
@@ -32,7 +32,7 @@ def ledger(redis: Redis) -> Ledger:
 
 
 @pytest.fixture
-def read(redis: Redis, redis_url: str) -> Callable[[], Reading]:
+def read(redis: Redis, redis_url: str) -> Callable[[], GaugeValues]:
     for each in (source("acme/main"), source("acme/other"), source("globex/main", 1)):
         redis.hset("pagetrail:sources", each.id, each.to_json())
     return Vitals(redis, Settings(redis_url=redis_url)).read
@@ -45,7 +45,7 @@ def begin(ledger: Ledger, name: str, pages: int) -> None:
 
 
 def test_runs_pages_and_waits_are_those_of_the_ledger(
-    ledger: Ledger, redis: Redis, read: Callable[[], Reading]
+    ledger: Ledger, redis: Redis, read: Callable[[], GaugeValues]
 ) -> None:
     begin(ledger, "acme/main", 5)
     begin(ledger, "globex/main", 3)
@@ -69,7 +69,7 @@ def test_runs_pages_and_waits_are_those_of_the_ledger(
 
 
 def test_a_credential_that_sources_share_is_one_budget_with_the_largest_reserve(
-    ledger: Ledger, redis: Redis, read: Callable[[], Reading]
+    ledger: Ledger, redis: Redis, read: Callable[[], GaugeValues]
 ) -> None:
     begin(ledger, "acme/main", 1)
     begin(ledger, "acme/other", 1)
@@ -81,7 +81,7 @@ def test_a_credential_that_sources_share_is_one_budget_with_the_largest_reserve(
 
 
 def test_a_suspended_source_is_one_whose_key_is_refused(
-    ledger: Ledger, read: Callable[[], Reading]
+    ledger: Ledger, read: Callable[[], GaugeValues]
 ) -> None:
     begin(ledger, "acme/main", 2)
     for number, close in ((1, True), (2, False)):
@@ -135,4 +135,4 @@ def test_what_can_not_be_understood_hides_nothing_but_what_is_read(
     """What beat knows by itself is shown nevertheless."""
     monkeypatch.setattr(Vitals, "_registry", lambda _: json.loads("no summary"))
     assert Vitals(redis, Settings(redis_url=redis_url)).read() == {"redis_up": {(): 0}}
-    assert "what Redis holds can't be read" in caplog.text
+    assert "the data in Redis can't be read" in caplog.text
