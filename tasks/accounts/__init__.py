@@ -1,1 +1,1 @@
-"""An account at PagerDuty and its key: asked, examined, renamed."""
+"""An account at PagerDuty and its key: send requests with the key, examine it, notice a renamed account."""

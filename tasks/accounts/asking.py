@@ -1,4 +1,4 @@
-"""Send one request to PagerDuty for a source: get a permit, call, and tell the limiter about the answer."""
+"""Send one request to PagerDuty for a source: get a permit, call, and tell the limiter about the reply."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from workers.state.limiter import BudgetState, budget_name
 from workers.storage.registry import Source
 
 CROWDED_SECONDS = 5.0
-"""When to try again if the region's share of this process's slots, or the memory for pages, is in use."""
+"""Time until the next try if all slots of the region, or all memory for pages, are in use in this process."""
 _ROOM_BYTES = 2**16
+"""Memory that must be free before a request is sent."""
 _ROOM_SECONDS = 2.0
 PAUSED_SECONDS = 2.0
-"""When to try again while all requests are paused."""
+"""Time until the next try while all requests are paused."""
 PROBE_PATH = "/users"
 PROBE_PARAMS = (("limit", "1"),)
 _ALIVE = {Outcome.OK, Outcome.UNAVAILABLE, Outcome.BAD_REQUEST}
@@ -28,7 +29,7 @@ _ALIVE = {Outcome.OK, Outcome.UNAVAILABLE, Outcome.BAD_REQUEST}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A reply; or None, with how long to wait before asking, and why."""
+    """A reply. Or, if nothing was sent, None, how long to wait before the next try, and why."""
 
     reply: Reply | None
     wait_seconds: float = 0.0
@@ -36,7 +37,7 @@ class Asked:
 
 
 def budget(fleet: Runtime, source: Source) -> BudgetState:
-    """Return how many requests the key of a source may send, and how many others send with it."""
+    """Return the request budget of a source's key, with the requests that other programs send with that key."""
     reserve = fleet.sources.reserve_for(source.fingerprint)
     name = budget_name(source.region, source.fingerprint)
     return fleet.limiter.state(name, reserve_share=reserve)
@@ -53,9 +54,9 @@ def ask(
 ) -> Asked:
     """Send one GET with the source's key if its budget allows it within the limiter's patience.
 
-    The reply has *members* of the body, whose bytes are taken from *share*; without room for them nothing is sent. If
+    The reply has the *members* of the body. Their memory is taken from *share*; if none is free, nothing is sent. If
     the request has an *endpoint_class*, the budget of that class must allow it too. The key is opened before the permit
-    is taken: a key that can't be opened (`VaultFault`) must not use up the budget of the source's other pages.
+    is taken. Otherwise a key that can't be opened (`VaultFault`) would use up the budget of the source's other pages.
     """
     if fleet.switch.paused():
         return Asked(None, PAUSED_SECONDS, "paused")

@@ -1,4 +1,7 @@
-"""Find out whose API key it is and what it can read: a few GETs of one record each, under the limiter."""
+"""Find out which account an API key belongs to, and which resources it can read.
+
+This takes a few GETs of one record each, under the limiter.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ BUDGET_WAIT_SECONDS = 120.0
 _ONE = ("limit", "1")
 _RECENT = timedelta(days=1)
 _NAMED_LISTS = ("users", "services", "teams", "escalation_policies", "schedules", "incidents")
-"""Lists whose records link to the account's own host; the list that keys can read most often comes first."""
+"""Lists whose records link to the account's own host. The list that most keys can read comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,9 @@ class KeyReport:
 
 
 def asker(fleet: Runtime, key: str, reserve: float) -> Ask:
-    """Return a function that sends GETs with *key*, each under the limiter, and repeats those that may work later.
+    """Return a function that sends GETs with *key*, each under the limiter. It repeats a GET that may work later.
 
-    The function raises `Busy` when the key's budget stays used up, or all requests are paused.
+    The function raises `Busy` if the key's budget stays used up, or if all requests are paused.
     """
     deadline = time.monotonic() + BUDGET_WAIT_SECONDS
 
@@ -99,7 +102,7 @@ def asker(fleet: Runtime, key: str, reserve: float) -> Ask:
             if reply.outcome not in (Outcome.RETRY, Outcome.WAIT):
                 return reply
             if reply.outcome is Outcome.RETRY:
-                time.sleep(random.uniform(0.5, 1.0) * attempt)  # noqa: S311 - spreads load only
+                time.sleep(random.uniform(0.5, 1.0) * attempt)  # noqa: S311 - spreads the load; it is not a secret
         return reply
 
     return ask
@@ -131,8 +134,8 @@ def identify(ask: Ask, region: str, regions: Iterable[str], key: str) -> Identit
     me = ask(region, "/users/me", ())
     if me.status == 401:
         raise _unknown_key(ask, region, [other for other in regions if other != region])
-    answered(me, region)
-    # PagerDuty answers 400 to an account's key: it has no "me".
+    require_answer(me, region)
+    # PagerDuty answers 400 to the key of an account, because an account has no "me".
     credential = "user" if me.status == 200 else "account"
     return Identity(region, _subdomain(ask, region, me), credential, fingerprint(region, key))
 
@@ -146,13 +149,13 @@ def _unknown_key(ask: Ask, region: str, others: Sequence[str]) -> KeyRefused:
             )
     tried = ", ".join([region, *others])
     return KeyRefused(
-        f"401: PagerDuty does not know this key in any region ({tried}): copy it again whole, or look "
+        f"401: PagerDuty does not know this key in any region ({tried}): copy the whole key again, or check "
         "whether it was disabled or deleted under Integrations > API Access Keys."
     )
 
 
-def still_known(reply: Reply) -> Reply:
-    """Return *reply*; `KeyRefused` if it is a 401 to a key that was known before."""
+def require_known_key(reply: Reply) -> Reply:
+    """Return *reply*; `KeyRefused` if it is a 401, although PagerDuty knew the key before."""
     if reply.status == 401:
         raise KeyRefused(
             "401: PagerDuty accepted the key at first, then refused it: was it disabled?"
@@ -160,7 +163,7 @@ def still_known(reply: Reply) -> Reply:
     return reply
 
 
-def answered(reply: Reply, region: str) -> None:
+def require_answer(reply: Reply, region: str) -> None:
     """Raise `Fault` if PagerDuty gave no usable answer after all attempts."""
     if reply.outcome in (Outcome.RETRY, Outcome.WAIT):
         came = f"status {reply.status}" if reply.status else "no answer"
@@ -175,14 +178,14 @@ def _subdomain(ask: Ask, region: str, me: Reply) -> str:
         return name
     refusals = []
     for wrapper in _NAMED_LISTS:
-        reply = still_known(ask(region, f"/{wrapper}", (_ONE,)))
-        answered(reply, region)
+        reply = require_known_key(ask(region, f"/{wrapper}", (_ONE,)))
+        require_answer(reply, region)
         if name := subdomain_of(_record(reply, wrapper)):
             return name
         if reply.status != 200:
             refusals.append(f"{wrapper}: {reply.status}")
     raise KeyRefused(
-        "The key is valid, but nothing it can read tells whose account it is "
+        "The key is valid, but no record that it can read shows which account it belongs to "
         f"({'; '.join(refusals) or 'every list is empty'}): use a General Access key."
     )
 
@@ -207,7 +210,7 @@ def _record(reply: Reply, wrapper: str) -> dict[str, Any]:
 
 
 def survey(ask: Ask, region: str, names: Iterable[str], now: datetime) -> dict[str, Access]:
-    """Return the access to each of *names*, and to the resources whose records they are read for."""
+    """Return the access to each of *names*, and to the parent resources that they need."""
     seen: dict[str, tuple[Access, dict[str, Any]]] = {}  # feed -> access and its first record
     found = {}
     for name in sorted(with_parents(names), key=lambda name: bool(CATALOG[name].needs)):
@@ -239,10 +242,10 @@ def _try(
         call, parent_id = feed.each, str(record.get("id", ""))
         if not is_plain(parent_id):
             return Access(
-                "error", f"the first of {feed.parent} has an id that can't stand in a request"
+                "error", f"the first of {feed.parent} has an id that can't be part of a request"
             ), {}
     assert call, f"{feed.segment} has neither list nor parent"
-    reply = still_known(
+    reply = require_known_key(
         ask(region, path_of(call, parent_id), _params(call, feed, now), call.endpoint_class)
     )
     return _access(reply, feed), _record(reply, call.wrapper)

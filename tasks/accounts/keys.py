@@ -1,4 +1,4 @@
-"""The API keys of sources: opened for one request, and sealed again when the vault gets a new key."""
+"""The API keys of sources: open one for a request, and seal all again when the vault gets a new key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def key_of(vault: Vault, source: Source) -> str:
 
 
 def reseal_all(fleet: Runtime) -> Resealed:
-    """Seal every key with the first vault key. Includes sources that Redis has lost; repeatable."""
+    """Seal every key with the first vault key, also those of sources that Redis has lost. Safe to repeat."""
     failed = {
         key: f"{key} can't be read: restore it from a copy of the storage."
         for key in fleet.sources.restore().unreadable
@@ -43,7 +43,7 @@ def reseal_all(fleet: Runtime) -> Resealed:
 
 
 def _reseal(fleet: Runtime, source: Source) -> bool:
-    """Seal the key of *source* with the first vault key; False if that was so already."""
+    """Seal the key of *source* with the first vault key; False if it already was."""
     if source.sealed_key is None or fleet.vault.seals_with_first(source.sealed_key):
         return False
     key = key_of(fleet.vault, source)

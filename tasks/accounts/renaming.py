@@ -1,8 +1,8 @@
 """Find out whether an account with another subdomain is still the account whose evidence a source holds.
 
-PagerDuty gives no id of an account. When an account is renamed, its records keep their ids, which are never given
-twice (developer.pagerduty.com, "Types"), and their names. So the records that the account lists now are compared with
-the newest evidence.
+PagerDuty doesn't give an account an id. When an account is renamed, its records keep their names and their ids, and
+PagerDuty never gives an id twice (developer.pagerduty.com, "Types"). So the records that the account lists now are
+compared with the newest evidence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tasks.accounts.examining import Ask, Identity, answered, asker, records_in, still_known
+from tasks.accounts.examining import (
+    Ask,
+    Identity,
+    asker,
+    records_in,
+    require_answer,
+    require_known_key,
+)
 from tasks.evidence.exports import choose, records, sealed
 from tasks.evidence.manifests import account_of
 from tasks.reading.catalog import CATALOG, PAGE_LIMIT
@@ -24,16 +31,16 @@ from workers.storage.registry import Source
 from workers.storage.renamings import Renaming
 
 COMPARED = ("users", "services", "teams", "escalation_policies", "schedules")
-"""Lists whose records have names and usually still exist weeks later."""
+"""Lists whose records have names, and usually still exist after weeks."""
 ENOUGH = 3
-"""This many records with the same id and name can't be a coincidence; an account may have fewer."""
+"""If this many records have the same id and name, it isn't a coincidence. A small account may have fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
     """How many of the records that an account lists now are in the evidence."""
 
-    run: str = ""  # the newest run that has some of them
+    run: str = ""  # the newest run whose records were compared
     listed: int = 0  # records on the first page of each list that is also in the evidence
     known: int = 0  # listed records whose id is in the evidence
     same: int = 0  # listed records whose id and name are in the evidence
@@ -61,7 +68,7 @@ def confirmed(
 ) -> tuple[Renaming, ...]:
     """Return the renamings of the source's account, with a new one if *by* confirms that it was renamed.
 
-    *found* is the account of *key*, *before* the source as it is registered. Raises `KeyRefused` if the registry or the
+    *found* is the account of *key*, and *before* is the registered source. Raises `KeyRefused` if the registry or the
     newest evidence names another account and nobody confirms, or if too few of its records are in the evidence.
     """
     renamings = before.renamings if before else ()
@@ -71,13 +78,13 @@ def confirmed(
         if holds[0] == found.region and holds[1] in known:
             continue
         if by is None or holds[0] != found.region:
-            raise _another(found, source_id, holds)
+            raise _refusal(found, source_id, holds)
         because = _compared(fleet, source_id, key, found, before)
         renamings += (Renaming(holds[1], found.subdomain, at, by, because),)
     return renamings
 
 
-def _another(found: Identity, source_id: str, holds: tuple[str, str]) -> KeyRefused:
+def _refusal(found: Identity, source_id: str, holds: tuple[str, str]) -> KeyRefused:
     if holds[0] != found.region:
         return KeyRefused(
             f"This key belongs to {found.subdomain} in region {found.region}, but {source_id} "
@@ -112,7 +119,7 @@ def compare(storage: Storage, source_id: str, ask: Ask, region: str) -> Likeness
     """Return how many records of the first page of each list are in the evidence of *source_id*.
 
     Sends one GET per list. Raises `KeyRefused` or `Fault` if PagerDuty doesn't answer, `StorageConflict` if an artifact
-    isn't the one that was sealed.
+    was changed since it was sealed.
     """
     run, listed, known, same = "", 0, 0, 0
     for resource in COMPARED:
@@ -144,7 +151,7 @@ def _stored(
 def _names(ask: Ask, region: str, resource: str) -> dict[str, object]:
     call = CATALOG[resource].feeds[0].list
     assert call, f"{resource} has a list"
-    reply = still_known(ask(region, call.path, (("limit", str(PAGE_LIMIT)),)))
-    answered(reply, region)
+    reply = require_known_key(ask(region, call.path, (("limit", str(PAGE_LIMIT)),)))
+    require_answer(reply, region)
     found = records_in(reply, call.wrapper)
     return {str(each["id"]): each.get("name") for each in found if each.get("id")}

@@ -1,4 +1,4 @@
-"""Read the evidence: artifacts, exports, verification. Needs storage alone."""
+"""Read the evidence: artifacts, exports, verification. These functions need only storage."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from workers.storage.registry import parse_source_id
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Records of a resource, one line of JSON each, and the readings they come from.
+    """The records of a resource, one line of JSON each, and the readings that they come from.
 
     If there are no readings, no run could read the resource, and `choice.newest` says why.
     """
@@ -28,7 +28,7 @@ class Export:
 def artifacts(
     storage: Storage, source_id: str, run: str | None = None
 ) -> tuple[RunOutcome, list[Artifact]]:
-    """Return a sealed run (default: the newest) and its artifacts; `NotFound` if it isn't there."""
+    """Return a sealed run (default: the newest) and its artifacts; `NotFound` if there isn't one."""
     manifest = next(sealed(storage, parse_source_id(source_id), run))
     return sealed_outcome(manifest), artifacts_of(manifest)
 
@@ -36,8 +36,8 @@ def artifacts(
 def export(storage: Storage, source_id: str, resource: str, run: str | None = None) -> Export:
     """Return the records of a resource: the newest version of each, or those of one run.
 
-    Records are read from storage while they are used: `StorageConflict` is raised there if an artifact was changed.
-    Raises `NotFound` if no run is sealed, or none was asked to read the resource.
+    Records are read from storage while the caller iterates. If an artifact was changed, `StorageConflict` is raised
+    then. Raises `NotFound` if no run is sealed, or if no sealed run was asked to read the resource.
     """
     check_resources([resource])
     manifests = sealed(storage, parse_source_id(source_id), run)
@@ -48,7 +48,7 @@ def export(storage: Storage, source_id: str, resource: str, run: str | None = No
 def verify(storage: Storage, source_id: str, run: str | None = None) -> Report:
     """Recompute every digest and count of a source, or of one run, and name every difference.
 
-    Differences are in the report, not raised. Raises `NotFound` if no run is sealed.
+    Differences are reported, not raised. Raises `NotFound` if no run is sealed.
     """
     report = Report()
     for grown in verified(storage, parse_source_id(source_id), run):

@@ -18,7 +18,7 @@ from workers.state.ledger import Effect
 from workers.storage.registry import Source, SourceState, parse_source_id
 
 Agree = Callable[[KeyReport], object]
-"""A function that sees the account and the access of a key before anything is kept; a `Fault` stops the call."""
+"""A function that is told a key's account and access before anything is kept. If it raises a `Fault`, nothing is."""
 
 
 def connect(
@@ -32,9 +32,9 @@ def connect(
 ) -> Source:
     """Try *key*, register the source with it, and schedule the first run one interval from now.
 
-    *renamed_by* names the person who confirms that the account was renamed, if somebody does. Sends a few GETs under
+    *renamed_by* is the person who confirms that the account was renamed; None if nobody does. Sends a few GETs under
     the key's budget. Raises `Exists`, `KeyRefused`, `Busy` while the key's budget is used up, and any `Fault` of
-    *agree*; then nothing was kept.
+    *agree*. After an error nothing is kept.
     """
     check_wishes(fleet, wishes)
     refuse_taken(fleet, source_id)
@@ -59,9 +59,8 @@ def connect(
             sealed_key=fleet.vault.seal(key, source_id),
             keyed_at=now,
             connected_at=now,
-            since=since.astimezone(UTC).replace(
-                microsecond=0
-            ),  # the names of windows have whole seconds
+            # The names of windows have whole seconds.
+            since=since.astimezone(UTC).replace(microsecond=0),
             every_seconds=wishes.every_seconds,
             resources=wishes.resources,
             reserve=reserve,
@@ -93,7 +92,7 @@ def get(fleet: Runtime, source_id: str) -> Source:
 
 
 def get_connected(fleet: Runtime, source_id: str) -> Source:
-    """Return a source that has a key; `Fault` if it is disconnected, `NotFound` if it isn't there."""
+    """Return a source that has a key; `Fault` if it is disconnected, `NotFound` if there isn't one of that name."""
     source = get(fleet, source_id)
     if source.state is SourceState.DISCONNECTED:
         raise Fault(f"{source.id} is disconnected: `pagetrail source connect {source.id}` first.")
@@ -110,7 +109,7 @@ def check(
 ) -> tuple[Source, KeyReport]:
     """Try the key of a source again, and keep its present access.
 
-    *renamed_by* names the person who confirms that the account was renamed, if somebody does; the renaming is kept with
+    *renamed_by* is the person who confirms that the account was renamed; None if nobody does. The renaming is kept with
     its proof. Raises `KeyRefused` (also if the key now belongs to another account), `VaultFault` without a key, `Busy`.
     """
     source = get(fleet, source_id)
@@ -130,8 +129,8 @@ def rotate(
 ) -> Source:
     """Try *key*, put it in place of the source's key, and resume a run that waits for a key.
 
-    *renamed_by* names the person who confirms that the account was renamed, if somebody does. Raises `KeyRefused` (also
-    for a key of another account), `Busy`, and any `Fault` of *agree*; then the old key stays.
+    *renamed_by* is the person who confirms that the account was renamed; None if nobody does. Raises `KeyRefused` (also
+    for a key of another account), `Busy`, and any `Fault` of *agree*. After an error the source keeps its old key.
     """
     source = get_connected(fleet, source_id)
     fleet.storage.check()
@@ -154,7 +153,7 @@ def rotate(
 
 
 def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source:
-    """Change settings of a source. They apply from its next run on, and to the time of that run."""
+    """Change settings of a source. They apply from its next run, and decide when that run is due."""
     check_settings(changes)
     saved = fleet.sources.save(replace(get(fleet, source_id), **changes))
     if "every_seconds" in changes:
@@ -165,7 +164,7 @@ def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source
 
 
 def hold(fleet: Runtime, source_id: str) -> Source:
-    """Put a source under legal hold: neither `purge` nor its retention erases anything. Repeatable.
+    """Put a source under legal hold: neither `purge` nor its retention erases anything. Safe to repeat.
 
     Runs whose erasure is already recorded stay erased. Raises `Busy` while such a record is being stored.
     """
@@ -177,9 +176,9 @@ def hold(fleet: Runtime, source_id: str) -> Source:
 
 
 def release(fleet: Runtime, source_id: str) -> tuple[Source, datetime | None]:
-    """End the legal hold of a source; return the source and when the hold began (None: it was not held). Repeatable.
+    """End the legal hold of a source; return the source and when the hold began (None: it was not held).
 
-    Its retention applies again.
+    The retention of the source applies again. Safe to repeat.
     """
     source = fleet.sources.fresh(parse_source_id(source_id))
     held_since = source.held_since
@@ -190,7 +189,7 @@ def release(fleet: Runtime, source_id: str) -> tuple[Source, datetime | None]:
 
 
 def pause(fleet: Runtime, source_id: str) -> Source:
-    """Send nothing for a source until it is resumed: its open run waits. Repeatable."""
+    """Send nothing for a source until it is resumed: its open run waits. Safe to repeat."""
     saved = _in_state(fleet, get_connected(fleet, source_id), SourceState.PAUSED)
     fleet.ledger.schedule(saved.id, None)
     fleet.ledger.hold(saved.id, SourceState.PAUSED)
@@ -198,7 +197,7 @@ def pause(fleet: Runtime, source_id: str) -> Source:
 
 
 def resume(fleet: Runtime, source_id: str) -> Source:
-    """Let a paused or suspended source go on: its open run at once, its next run when due. Repeatable."""
+    """Let a paused or suspended source go on: its open run at once, its next run when due. Safe to repeat."""
     saved = _in_state(fleet, get_connected(fleet, source_id), SourceState.ACTIVE)
     schedule_next(fleet, saved, _now(fleet))
     _publish(fleet, saved, fleet.ledger.resume(saved.id))
@@ -209,18 +208,18 @@ def pause_all(fleet: Runtime) -> None:
     """Stop all requests of all sources until `resume_all`; requests under way are finished.
 
     Every process knows within two seconds. Runs that come due in the meantime are opened afterwards. The pause survives
-    an emptied Redis. Repeatable.
+    an emptied Redis. Safe to repeat.
     """
     fleet.switch.pause()
 
 
 def resume_all(fleet: Runtime) -> None:
-    """Let requests be sent again; sources that were paused one by one stay paused. Repeatable."""
+    """Let requests be sent again; sources that were paused one by one stay paused. Safe to repeat."""
     fleet.switch.resume()
 
 
 def disconnect(fleet: Runtime, source_id: str) -> Source:
-    """Destroy the key and the schedule of a source, cancel its open run, keep its evidence. Repeatable."""
+    """Destroy the key and the schedule of a source, cancel its open run, keep its evidence. Safe to repeat."""
     saved = get(fleet, source_id)
     if saved.state is not SourceState.DISCONNECTED:
         saved = fleet.sources.save(replace(saved, state=SourceState.DISCONNECTED, sealed_key=None))
@@ -260,9 +259,9 @@ def _registered(fleet: Runtime, source_id: str) -> Source | None:
 def _refuse_user_key(identity: Identity, *, allowed: bool) -> None:
     if identity.credential == "user" and not allowed:
         raise KeyRefused(
-            "This key belongs to a user: PagerDuty silently leaves out what that user can't see, "
-            "and the key dies when the user leaves. Use a General Access key, or accept that runs "
-            "are never better than partial with --allow-user-key."
+            "This key belongs to a user: PagerDuty silently leaves out records that the user can't see, "
+            "and the key stops working when the user leaves. Use a General Access key, or add "
+            "--allow-user-key and accept that runs are never better than partial."
         )
 
 
@@ -276,6 +275,6 @@ def _now(fleet: Runtime) -> datetime:
 
 
 def _publish(fleet: Runtime, source: Source, outcome: Effect) -> None:
-    """Send the messages that a step of the ledger asked for; beat would send them half a minute later."""
+    """Send the messages that a step of the ledger asked for. Otherwise the tick would send them half a minute later."""
     if run := fleet.ledger.progress(source.id).run:
         messages.publish(fleet, source.id, run, outcome)

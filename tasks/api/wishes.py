@@ -20,20 +20,17 @@ class Wishes:
     """The settings of a new source."""
 
     region: str = "us"
-    since: datetime | None = (
-        None  # with its zone; None: as far back as PAGETRAIL_DEFAULT_SINCE_DAYS says
-    )
-    every_seconds: int | None = DAY_SECONDS  # None: runs only when asked to
+    since: datetime | None = None  # with its zone; None: PAGETRAIL_DEFAULT_SINCE_DAYS ago
+    every_seconds: int | None = DAY_SECONDS  # None: a run starts only when somebody asks
     resources: tuple[str, ...] | None = None  # None: all of the catalog
-    reserve: float | None = (
-        None  # share of the key's limit left to the customer; None: PAGETRAIL_RESERVE
-    )
+    # The share of the key's limit that is left to the customer; None: PAGETRAIL_RESERVE.
+    reserve: float | None = None
     allow_user_key: bool = False
     retention_months: int | None = None  # age at which a sealed run is erased; None: never
 
 
 class Changes(TypedDict, total=False):
-    """The settings that can be changed; a setting that is left out stays."""
+    """The settings that can be changed. A setting that is left out stays as it is."""
 
     every_seconds: int | None
     resources: tuple[str, ...] | None
@@ -64,6 +61,7 @@ def check_wishes(fleet: Runtime, wishes: Wishes) -> None:
 
 
 def check_settings(settings: Changes) -> None:
+    """Raise `UsageFault` if one of *settings* is outside its limits."""
     check_resources(settings.get("resources") or ())
     every, months = settings.get("every_seconds"), settings.get("retention_months")
     if every is not None and every < LEAST_SECONDS:
@@ -75,6 +73,7 @@ def check_settings(settings: Changes) -> None:
 
 
 def check_resources(names: Iterable[str]) -> None:
+    """Raise `UsageFault` if one of *names* isn't a resource of the catalog."""
     for name in names:
         if name not in CATALOG:
             raise UsageFault(f"{name[:40]!r} is not a resource: choose from {', '.join(CATALOG)}.")

@@ -30,28 +30,28 @@ def status(fleet: Runtime, chosen: Iterable[Source] | None = None) -> Census:
 def events(fleet: Runtime, after: str = START, *, follow: bool = False) -> Iterator[Event]:
     """Yield the events after a position (default: all events that are kept), oldest first; *follow* waits for more.
 
-    Each event comes at least once, and repeats have the same `id`. Keep the `position` of the last event that you dealt
-    with, and the ids of a day. docs/events.md lists every kind. Raises `RedisUnreachable`.
+    Each event comes at least once, and a repeat has the same `id`. Keep the `position` of the last event that you dealt
+    with, and the ids of the last day. docs/events.md lists every kind. Raises `RedisUnreachable`.
     """
     return fleet.events.read(after, follow=follow)
 
 
 def collect(fleet: Runtime, source_id: str) -> Opened:
-    """Start a run now, or join the open run; the fleet carries it out. `Busy` unless the source is active."""
+    """Start a run now, or join the open run. The fleet carries it out. Raises `Busy` unless the source is active."""
     return collect_now(fleet, get(fleet, source_id))
 
 
 def estimate(fleet: Runtime, source_id: str) -> Estimate:
     """Return how many requests a run would send if it began now.
 
-    Asks each list for its length: one GET per list and window, under the limiter. Raises `Busy` where `collect` would
-    open no run, and `KeyRefused`.
+    Asks each list for its length: one GET per list and window, under the limiter. Raises `Busy` if `collect` would
+    not open a run, and `KeyRefused`.
     """
     return estimated(fleet, get(fleet, source_id))
 
 
 def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:
-    """End the open run and return its id. The pages it has are sealed as cancelled. Repeatable until then."""
+    """End the open run and return its id. The pages it has are sealed as cancelled. Safe to repeat until then."""
     source = get(fleet, source_id)
     chosen = _chosen(fleet, source_id, run)
     if read_manifest(fleet.storage, source_id, chosen):
@@ -70,7 +70,7 @@ def runs(fleet: Runtime, source_id: str) -> list[RunOutcome]:
 
 
 def run(fleet: Runtime, source_id: str, run: str | None = None) -> RunOutcome:
-    """Return one run of a source (default: the newest); `NotFound` if it isn't there."""
+    """Return one run of a source (default: the newest); `NotFound` if there isn't one."""
     get(fleet, source_id)
     return _outcome(fleet, source_id, _chosen(fleet, source_id, run))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from tasks.accounts.examining import Ask, answered, asker, still_known
+from tasks.accounts.examining import Ask, asker, require_answer, require_known_key
 from tasks.accounts.keys import key_of
 from tasks.evidence.exports import sealed
 from tasks.reading import estimates
@@ -36,8 +36,8 @@ def estimate(fleet: Runtime, source: Source) -> Estimate:
 
 def _look(ask: Ask, region: str, page: Page, request: Request) -> Answer:
     """Return PagerDuty's answer to the request for *page*; `Fault` if it can't be read."""
-    reply = still_known(ask(region, request.path, request.params, request.endpoint_class))
-    answered(reply, region)
+    reply = require_known_key(ask(region, request.path, request.params, request.endpoint_class))
+    require_answer(reply, region)
     assert reply.status is not None
     unreadable = Fault(f"PagerDuty's answer to {request.path} could not be read: try again.")
     try:
