@@ -27,7 +27,7 @@ def plausible_key(text: str) -> None:
         "has quotes around or in it": any(sign in text for sign in "\"'`‘’“”«»"),
         "has a space or a line break in it": any(sign.isspace() for sign in text),
         "has a letter that no key has": not (text.isascii() and text.isprintable()),
-        "has a sign other than letters, digits and _ - +": not _KEY.fullmatch(text),
+        "has a character other than letters, digits and _ - +": not _KEY.fullmatch(text),
         "looks cut off": len(text) < SHORTEST_KEY,
         "is far too long": len(text) > LONGEST_KEY,
     }

@@ -27,5 +27,5 @@ class Sender:
             self._celery.send_task(task, args, queue=queue, argsrepr=words, kwargsrepr=id_)
         except OperationalError:
             raise RedisUnreachable(
-                "Redis went away before the fleet could be told: it looks by itself once Redis is back."
+                "Redis went away before the fleet was told: the fleet looks by itself once Redis is back."
             ) from None

@@ -13,7 +13,7 @@ from workers.errors import RedisRefuses, RedisUnreachable
 
 
 class _Row(NamedTuple):
-    """The sentence for errors whose types and message match *pattern*; {what} stands for the pattern's group."""
+    """The sentence for errors whose types and message match *pattern*. {what} becomes the pattern's group."""
 
     pattern: str
     sentence: str
@@ -50,7 +50,7 @@ _TABLE = (
     ),
     _Row(
         "DENIED|protected mode",
-        "Redis is in protected mode and takes connections from its own machine alone: give it a "
+        "Redis is in protected mode and accepts connections only from its own machine: give it a "
         "password, and write that into PAGETRAIL_REDIS_URL.",
     ),
     _Row(
@@ -151,11 +151,11 @@ def is_outage(error: BaseException | None) -> bool:
 
 
 def fault_of(error: BaseException) -> RedisUnreachable | None:
-    """Return the fault for an error of redis-py; None for other errors, and for those that only our mistake can cause.
+    """Return the fault for an error of redis-py; None for other errors, and for those that only a bug of ours causes.
 
-    It repeats nothing of the error's own words but names of commands: the rest can hold a password.
+    From the error's own words it repeats only names of commands, because the rest can hold a password.
     """
-    # By name, since importing redis takes longer than showing a command's help.
+    # By name, because importing redis takes longer than showing a command's help.
     kinds = [kind.__name__ for kind in type(error).__mro__]
     if "RedisError" not in kinds or "MaxConnectionsError" in kinds:  # our own pool is too small
         return None
@@ -169,5 +169,5 @@ def fault_of(error: BaseException) -> RedisUnreachable | None:
 
 
 def sentences() -> Iterator[str]:
-    """Yield every sentence, with {what} for what changes."""
+    """Yield every sentence, with {what} for the variable part."""
     return (row.sentence for row in _TABLE)

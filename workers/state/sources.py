@@ -29,7 +29,7 @@ _BATCH = 500
 
 
 class Restored(NamedTuple):
-    """The number of documents that Redis lacked, and the keys of unreadable ones."""
+    """The number of documents that were copied to Redis, and the keys of unreadable ones."""
 
     copied: int
     unreadable: tuple[str, ...]
@@ -47,7 +47,7 @@ def source_ids(redis: Redis, prefix: str) -> list[str]:
 
 
 def every_source(redis: Redis, prefix: str) -> Iterator[list[Source]]:
-    """Yield all sources that Redis knows, some hundreds at a time; one that changes in between may come twice."""
+    """Yield all sources that Redis knows, some hundreds at a time; a source that changes meanwhile may come twice."""
     cursor = None
     while cursor != 0:
         reply: Any = redis.hscan(f"{prefix}:sources", cursor or 0, count=_BATCH)
@@ -76,7 +76,7 @@ class Sources:
     def add(self, source: Source) -> Source:
         """Store a new source; `Exists` if its id is taken.
 
-        A disconnected source may be connected again, to the same account only. Its evidence is continued, and a legal
+        A disconnected source may be connected again, but only to the same account. Its evidence continues, and a legal
         hold stays.
         """
         found = self._registered(source.id)
@@ -113,7 +113,7 @@ class Sources:
         return found if found.state is SourceState.ACTIVE else self.get(source_id)
 
     def fresh(self, source_id: str) -> Source:
-        """Return the source as storage has it, and not as Redis does; `NotFound` if storage doesn't know it."""
+        """Return the source as storage has it, without trusting Redis; `NotFound` if storage doesn't know it."""
         found = self._registered(source_id)
         if found is None:
             raise _missing(source_id)
@@ -147,7 +147,7 @@ class Sources:
         try:
             yield
         finally:
-            with redis_faults(), suppress(LockError):  # the 30 s were over, or Redis was emptied
+            with redis_faults(), suppress(LockError):  # it ended after 30 s, or Redis was emptied
                 lock.release()
 
     def reserve_for(self, fingerprint: str) -> float:
@@ -169,7 +169,7 @@ class Sources:
         return [orjson.loads(text) if text else {} for text in texts]
 
     def restore(self, beat: Callable[[], object] = lambda: None) -> Restored:
-        """Copy documents to Redis that it lacks or has in an older version; calls *beat* per document. Repeatable.
+        """Copy to Redis the documents that it lacks or has in an older version; calls *beat* for each. Repeatable.
 
         An unreadable document is logged and named in the result, and the others are still copied.
         """
@@ -246,8 +246,8 @@ def _source_at(key: str, text: bytes) -> Source:
 
 def _missing(source_id: str) -> NotFound:
     return NotFound(
-        f"There is no source {source_id}: `pagetrail source list` shows those there are, "
-        f"`pagetrail source connect {source_id}` makes it."
+        f"There is no source {source_id}: `pagetrail source list` shows all sources, "
+        f"`pagetrail source connect {source_id}` makes this one."
     )
 
 

@@ -214,7 +214,7 @@ def test_keys_of_every_known_form_are_plausible(key: str) -> None:
         (f" {KEY}", "space"),
         (f"{KEY}\n", "space or a line break"),
         (f"Token token={KEY}", "space"),
-        (f"token={KEY}", "a sign other than"),
+        (f"token={KEY}", "a character other than"),
         ("u+Abcdefgh…456_xyzzy", "a letter that no key has"),
         ("u+Abcdefghé123456_xy", "a letter that no key has"),
         ("u+Abcdefgh\x00123456_xy", "a letter that no key has"),
