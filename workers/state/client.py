@@ -1,4 +1,4 @@
-"""Two clients of Redis, a patient one that threads share and one that gives up early; its memory and its clock."""
+"""Two clients of Redis: a patient one that threads share, and one that gives up early. Also its memory and clock."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,8 +27,8 @@ class NotServing(redis.ConnectionError):
     """Redis answers, but can't serve now: it became a replica, is loading, or has no memory left.
 
     The command was not carried out. redis-py treats most of these as errors of the command. We treat them as a lost
-    connection: the client then connects again, finds the server that has taken over, and code that waits for an absent
-    Redis waits for this too.
+    connection. So the client connects again and finds the server that has taken over, and code that waits while Redis
+    is away waits here too.
     """
 
 
@@ -47,7 +47,7 @@ class Parser(DefaultParser):  # type: ignore[misc,valid-type]  # a class that re
 
 def connect(url: str) -> Redis:
     """Return a client that many threads can share: it waits up to SOCKET_SECONDS for a free connection."""
-    return Redis.from_pool(  # and closes it
+    return Redis.from_pool(  # closing the client then closes the pool
         BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
@@ -78,7 +78,7 @@ def check(redis: Redis, prefix: str) -> None:
     A ping would not show this: it is also answered in cluster mode, by a replica, and to a user without rights.
     """
     with redis_faults():
-        redis.delete(*(f"{prefix}:check:{name}" for name in "abc"))  # never there
+        redis.delete(*(f"{prefix}:check:{name}" for name in "abc"))  # these keys never exist
 
 
 def memory(redis: Redis) -> Mapping[str, Any]:
@@ -92,7 +92,7 @@ def memory(redis: Redis) -> Mapping[str, Any]:
 
 
 def warning(redis: Redis) -> str:
-    """Return a sentence that says what to change in the server's configuration; "" if it is fine, or hidden from us."""
+    """Return a sentence that says what to change in the server's configuration; "" if it is fine or can't be seen."""
     known = memory(redis)
     policy = str(known.get("maxmemory_policy", ""))
     if not policy.startswith("allkeys") or not known.get("maxmemory"):

@@ -21,7 +21,7 @@ class Daily:
         self._key = f"{prefix}:daily"
 
     def begin(self, source: str) -> None:
-        """Look at *source* once a day from now on. Repeatable: a time that was set before stays."""
+        """Look at *source* once a day from now on. Repeatable: an earlier time stays."""
         share = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) / 2**32
         with redis_faults():
             at = _after(round(share * DAY_MS), now_ms(self._redis))
@@ -42,7 +42,7 @@ class Daily:
         with redis_faults():
             now = now_ms(self._redis)
             due = self._redis.zrangebyscore(self._key, 0, now, 0, most, withscores=True)
-            # The next time is computed from the stored one, so only one of two callers changes it and takes the source.
+            # The next time follows from the stored one. So only one of two callers changes it and takes the source.
             return [
                 source.decode()
                 for source, at in due

@@ -1,4 +1,4 @@
-"""Events for a backend: a stream of bounded length in Redis, with every event at least once."""
+"""Events for a backend: a stream of bounded length in Redis, to which every event is added at least once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.state.faults import redis_faults
 
 DAY_SECONDS = 86_400
 MOST = 50_000
-"""Number of events kept, give or take a hundred: usually 32 MB of Redis, at most 60 MB."""
+"""About how many events are kept. They take 32 MB of Redis as a rule, and never more than 75 MB (docs/events.md)."""
 START = "0"
 """The position before the oldest event."""
 _BATCH = 500
@@ -55,8 +55,8 @@ class Events:
     ) -> None:
         """Add an event, unless the same one was added in the last *quiet_seconds*. Never give it a secret.
 
-        Source, run, kind and *about* make its id. A process that dies in here has either added the event whole or
-        left no trace of it.
+        Its id is made of source, run, kind and *about*. If the process dies meanwhile, the event was added whole or
+        not at all.
         """
         event_id = "/".join(part for part in (source, run, kind, about) if part)
         told = f"{self._told}:{event_id}"
@@ -82,7 +82,7 @@ class Events:
     def read(self, after: str = START, *, follow: bool = False) -> Iterator[Event]:
         """Yield the events after a position, oldest first; with *follow*, go on forever and wait for new ones.
 
-        Events that were already pushed out of the stream are skipped.
+        Events that newer ones have pushed out of the stream are skipped.
         """
         while True:
             with redis_faults():

@@ -1,4 +1,4 @@
--- The open pages of one source's run, and when anything must next be looked at. One call, one step.
+-- Keeps the open pages of one source's run, and when each source must be looked at next. One call does one step.
 --
 -- KEYS  1 due       sorted set: source -> ms of the next look          (all sources)
 --       2 schedule  sorted set: source -> ms when its next run is due  (all sources)
@@ -6,7 +6,7 @@
 --                   woke_at -> ms of the last tick that followed a long silence  (all sources)
 --       4 clocks    hash: source -> ms that the clock of its answers is ahead of Redis's
 --       5 last      hash: source -> summary of its last sealed run (opaque, except for its `run`)
---       6 open      hash: source -> id of its open run; shows that the run was lost, if its other keys are gone
+--       6 open      hash: source -> id of its open run; if the run's own keys are gone, this shows that it was lost
 --       7 run       hash: run, queue, region, hold, verdict, lanes, counters and times of the open run
 --                   why, why_at: why pages came back since the last success, and since when
 --                   unsure:<feed>: open pages whose answers tell how many more follow
@@ -17,8 +17,8 @@
 --       8 pages     hash: page -> entry, JSON of these fields:
 --                   d payload, g group, s sequence, h held, n offer number, t token, a attempts,
 --                   f ms of the last failure, r requests, u unsure, b counted in apart
---                   o offers, without those after which nothing can be stored
---                   i ms since when it is claimed; if it isn't claimed, since when it is offered
+--                   o number of offers, except those whose worker can't have stored an answer
+--                   i ms of its claim; if it isn't claimed, ms of its first offer since it was given back
 --       9 ready     sorted set: waiting page -> sequence
 --      10 later     sorted set: waiting page -> not-before ms
 --      11 offered   sorted set: page with a message in its queue -> ms of the offer (or of the last check)
@@ -27,17 +27,17 @@
 --      14.. the Celery lists of the queues named in ARGV[2], in that order
 -- ARGV  1 operation, 2 JSON {source, queues, ...arguments of the operation}, 3 now in ms (tests) or ""
 -- Reply JSON. Times are ms of Redis's clock. Every operation is atomic; each says whether it may be
--- repeated. Tokens fence: a page changes hands only for the token the entry holds.
+-- repeated. A worker can change a claimed page only with the token in its entry.
 
 local DUE, SCHEDULE, QUEUES, CLOCKS, LAST, OPEN =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS =
   KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local RUN_KEYS = {RUN, PAGES, READY, LATER, OFFERED, CLAIMED, GROUPS}
-local CHECK_AGAIN = 10000    -- a doubtful offer, or a source taken but not tended, is looked at again
+local CHECK_AGAIN = 10000    -- after this, a doubtful offer or a source that wasn't tended is looked at again
 local REPEAT = 30000         -- a seal, probe or plan message is repeated after this
 local CROWD = 100            -- a queue with this many messages gets no more; the work stays in `due`
-local SEAL_GRACE = 5000      -- the caller that emptied the run publishes the seal; after this the tick does
+local SEAL_GRACE = 5000      -- the caller that closes the last page publishes the seal; after this the tick does
 local AWAY = 600000          -- without a tick for this long, the fleet was not running
 local WAIT_MOST = 120000     -- the longest wait before a run asks again, whatever a header or clock says
 local CLOCK_SLACK = 2000     -- PagerDuty's Date has whole seconds, and an answer takes a while to be stored
@@ -75,14 +75,14 @@ local function messages(queue)
 end
 local function crowded(queue) return messages(queue) >= CROWD end
 
--- Until when the whole run waits. A time further ahead than WAIT_MOST means that the clock was moved: it is cut.
+-- Until when the whole run waits. A time that is further ahead than WAIT_MOST is cut: the clock was set back.
 local function wait_until()
   if number('wait_until') > now + WAIT_MOST then set('wait_until', now + WAIT_MOST) end
   return number('wait_until')
 end
 
--- Whether all keys of the run are there. A Redis that may evict keys does so one by one, and the rest of a
--- run could then look like a run whose pages were all read.
+-- Whether all keys of the run are there. If Redis evicts keys, it does so one by one. The rest of the run
+-- could then look like a run whose pages were all read.
 local function whole()
   local open, placed = number('open'), number('held')
   for _, key in ipairs({READY, LATER, OFFERED, CLAIMED}) do placed = placed + redis.call('ZCARD', key) end
@@ -104,7 +104,7 @@ local function give_up_at()
   return math.max(number('success_at'), woke_at) + GIVE_UP
 end
 
--- Set in `due` when this source needs its next look. Remove it from there if it needs none.
+-- Set in `due` when this source needs its next look. If it doesn't need one, remove it from `due`.
 local function look()
   local next_look
   local function at(ms) if ms and (not next_look or ms < next_look) then next_look = ms end end
@@ -127,7 +127,7 @@ local function look()
   if next_look then redis.call('ZADD', DUE, next_look, source) else redis.call('ZREM', DUE, source) end
 end
 
--- Whether the source answered since the page's last failure, or before that, since it was claimed.
+-- Whether the source answered since the page's last failure or, if it never failed, since it was claimed.
 local function answered(entry) return number('success_at') > (entry.f or entry.i or now) end
 
 -- Count an attempt against a page, but only if its source answered: an outage does not use up attempts.
@@ -136,7 +136,7 @@ local function count_failure(entry)
   entry.f = now
 end
 
--- Forget the last offer: it stored nothing, so the next worker need not look for a stored answer.
+-- Don't count the last offer: nothing was stored, so the next worker need not look for a stored answer.
 local function came_to_nothing(entry) entry.o = entry.o - 1 end
 
 -- Count a page in `apart` if it waits for a budget of its own while the rest of the run goes on.
@@ -237,7 +237,7 @@ local function drop_group(group)
   redis.call('HDEL', GROUPS, group, 'held:' .. group)
 end
 
-local function conclude(verdict)  -- no more pages: seal what there is
+local function conclude(verdict)  -- read no more pages, and seal those that were read
   drop_pages()
   set('verdict', verdict, 'seal_at', now, 'open', 0, 'held', 0)
   redis.call('HDEL', RUN, 'hold', 'apart')
@@ -253,14 +253,15 @@ local function claimed_by_caller()
 end
 
 local function succeeded()
-  -- A request that was sent earlier may succeed while the run waits for budget. The run still waits, from now.
+  -- A request that was sent earlier may succeed while the run waits for budget. The wait then counts from now.
   if get('why') == 'budget' and number('wait_until') > now then set('why_at', now)
   else redis.call('HDEL', RUN, 'why', 'why_at') end
   set('success_at', now, 'lanes', math.min(number('lanes') + 1, number('lanes_max')))
   if arg.date then
     local ahead = arg.date - now
     local known = tonumber(redis.call('HGET', CLOCKS, source) or nil)
-    -- Cut seconds and waiting make a date look old, never new. So the newest is right, unless a clock was set back.
+    -- A Date is cut to seconds and arrives late, so it can look too old, but never too new. So the newest one is
+    -- right, unless a clock was set back.
     if not known or ahead > known or known - ahead > CLOCK_SLACK then
       redis.call('HSET', CLOCKS, source, ahead)
     end
@@ -299,16 +300,16 @@ function operations.take()
 end
 
 -- Redis's time, when `take` was called last, and how far the clock of the source's answers is ahead
--- (absent: not known yet). It is kept per source: the answers to one account must not date the runs of another.
+-- (absent: not known yet). It is kept per source, because the answers to one account must not date another's runs.
 function operations.time()
   local ahead = tonumber(redis.call('HGET', CLOCKS, source) or nil)
   local tick_at = tonumber(redis.call('HGET', QUEUES, 'tick_at') or nil)
   return cjson.encode({status = 'time', now = now, ahead = ahead, tick_at = tick_at})
 end
 
--- The open run's fields; its number of pages in each state; since when the oldest offered and the oldest
--- claimed page are so; when the next run is due; when the source is looked at next. Reads only the entries
--- of pages in flight.
+-- The open run's fields; its number of pages in each state; when its oldest offered page was offered, and its
+-- oldest claimed page claimed; when the next run is due; when the source is looked at next. Reads only the
+-- entries of pages in flight.
 function operations.progress()
   local function oldest(key)
     local since
@@ -439,13 +440,14 @@ function operations.close()
   redis.call('HINCRBY', RUN, 'closed', 1)
   count_requests(arg.sent)
   if arg.failed then redis.call('HINCRBY', RUN, 'failed', 1)
-  elseif (arg.sent or 0) > 0 then succeeded() end  -- an answer from storage says nothing of PagerDuty
+  elseif (arg.sent or 0) > 0 then succeeded() end  -- an answer from storage says nothing about PagerDuty
   return reply('closed', fill())
 end
 
 -- Record that the key was refused (401). A run that has read nothing ends; any other is suspended and
--- probed. A reopened run may have read something before. The page loses an attempt: it is asked again only after
--- a probe succeeded, and an account that refuses this page alone must not keep the run open forever. Repeatable.
+-- probed, also a reopened one, which may have read something before. The page uses up an attempt: it is
+-- requested again only after a probe succeeded, and an account that refuses only this page must not keep the
+-- run open forever. Repeatable.
 function operations.refuse()
   local entry = claimed_by_caller()
   if not entry then return cjson.encode({status = 'stale'}) end
@@ -557,7 +559,7 @@ function operations.seal()
   return reply('sealing')
 end
 
--- Whether a newer run is known to have ended: then this call came late.
+-- Whether a newer run is known to have ended, which means that this call came too late.
 local function is_older()
   local known = redis.call('HGET', LAST, source)
   local read, last = pcall(cjson.decode, known or '')
@@ -575,7 +577,8 @@ function operations.finish()
   return reply('finished')
 end
 
--- Remove the rest of a run that lost some of its keys. It is due at once, and is opened again from storage.
+-- If a run lost some of its keys, remove the rest. Its source is then due at once, and the run is opened again
+-- from storage.
 local READS = {take = true, time = true, progress = true}
 if not READS[ARGV[1]] and redis.call('HEXISTS', OPEN, source) == 1 and not whole() then
   redis.call('DEL', unpack(RUN_KEYS))

@@ -1,7 +1,7 @@
-"""The open pages of each run, and when each source must be looked at next; page ids are opaque here.
+"""The open pages of each run, and when each source must be looked at next. Page ids are opaque here.
 
-The script `ledger.lua` does the work, one call per step; this module gives its operations names and types. Nothing
-here has to survive: if Redis loses a run, it is opened again from storage.
+The script `ledger.lua` does the work, with one call per step. This module gives its operations names and types. None of
+this has to survive: if Redis loses a run, the run is opened again from storage.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Times:
     """How long things may take before the tick looks again, in seconds."""
 
     page_lease: float = 40.0  # longer than any page may take
-    # From here on in the order that the script expects.
+    # The fields below are in the order that the script expects.
     offer_lost: float = 30.0
     probe_first: float = 60.0
     probe_most: float = 900.0
@@ -81,7 +81,7 @@ class Claim:
     token: str
     payload: str
     attempts: int
-    requests: int  # number sent for this page before
+    requests: int  # sent for this page before
     stored: bool  # an answer may be stored already
     at_ms: int = 0  # time of the claim, by Redis's clock
 
@@ -150,7 +150,7 @@ class Ledger:
         return Claim(source, run, page, token, **reply)
 
     def renew(self, claim: Claim) -> bool:
-        """Keep a claimed page for another lease; False if the caller has lost it."""
+        """Keep a claimed page for another lease; False if the caller no longer holds it."""
         renewed = self._do("renew", claim.source, **_fence(claim), lease=self._lease)
         return renewed.status == "renewed"
 
@@ -168,14 +168,15 @@ class Ledger:
         probed: bool = False,
         alone: bool = False,
     ) -> Effect:
-        """Give a page back: `back`, `stale`, or (still the caller's) `lonely` or `exhausted`.
+        """Give a page back: `back` or `stale`. With `lonely` or `exhausted` the caller still holds the page.
 
         The whole run waits, unless the page *failed* or only this page waits (*alone*). An answer may have been stored
         only if *why* is "error", a fault of ours.
 
         A failure counts as an attempt only if the source answered since the page's last failure. If it didn't, only a
-        probe can tell a dead page from a dead source. The reply is then `lonely`: send a probe and call again with
-        *probed*. A page's first failure needs no probe unless it was *slow*. `exhausted`: *most* attempts are counted.
+        probe can tell a dead page from a dead source. The status is then `lonely`: send a probe and call again with
+        *probed*. A page's first failure needs no probe unless it was *slow*. `exhausted` means that the page has had
+        *most* attempts.
         """
         return self._with_claim(
             "give_back",
@@ -231,7 +232,7 @@ class Ledger:
         return self._do("probed", source, run=run, ok=ok, resource=resource, sent=sent)
 
     def hold(self, source: str, why: str) -> Effect:
-        """Stop the requests of *source* until `resume`; requests that were sent already are left to end."""
+        """Stop the requests of *source* until `resume`; requests that were already sent may finish."""
         return self._do("hold", source, hold=why)
 
     def resume(self, source: str) -> Effect:
@@ -263,11 +264,11 @@ class Ledger:
         return self._do("tend", source)
 
     def seal(self, source: str, run: str, token: str) -> bool:
-        """Become the sealer of *run* for a minute, or stay it; False if pages are open or another worker seals."""
+        """Become the sealer of *run* for one lease, or renew it; False if pages are open or another worker seals."""
         return self._do("seal", source, run=run, token=token).status == "sealing"
 
     def finish(self, source: str, run: str, next_ms: int | None, summary: str) -> Effect:
-        """Forget *run*, whose manifest is stored, keep its *summary*, and schedule the next run."""
+        """Forget *run* after its manifest was stored, keep its *summary*, and schedule the next run."""
         return self._do("finish", source, run=run, at=next_ms, summary=summary)
 
     def forget(self, source: str) -> None:
@@ -332,7 +333,7 @@ class Ledger:
 
 
 def _fence(claim: Claim) -> dict[str, str]:
-    """Return the arguments by which the script sees whether the page is still in this claim's hands."""
+    """Return the arguments by which the script sees whether the caller still holds the page."""
     return {"run": claim.run, "page": claim.page, "token": claim.token}
 
 

@@ -19,15 +19,15 @@
 --   paced    slot >= tat - (burst - 1) * T;   then tat = max(tat, slot) + T
 --            T = window / ceiling, burst = limit / 8 but at most ceiling. tat is cut to newest
 --            slot + burst * T, so that a debt made at a low ceiling is not carried into a higher one
---   window   fewer than ceiling slots lie in (slot - window, slot]. Slots are remembered per 1/240
---            of a window as (newest slot, count), and the whole entry leaves with its newest slot
+--   window   fewer than ceiling slots lie in (slot - window, slot]. An entry of the log stands for
+--            1/240 of a window: (newest slot, count). It leaves as a whole, with its newest slot
 --
 --   ceiling = min(limit * (1 - reserve), limit * 0.98 - foreign - sqrt(foreign)), at least 1
 --
 -- foreign is the number of requests that other programs send; its square root allows for chance. So
--- foreign requests are taken from the reserve first. A slot within the caller's patience is debited
--- and numbered (ticket 1, 2, 3 ...). For a slot further away nothing changes, and the reply says when
--- to ask again: at the slot, or earlier, when our knowledge of foreign requests expires.
+-- foreign requests are taken from the reserve first. If the slot is within the caller's patience, it is
+-- debited and numbered (ticket 1, 2, 3 ...). If it is further away, nothing changes, and the reply says
+-- when to ask again: at the slot, or earlier if our knowledge of foreign requests expires before it.
 --
 -- WHAT ANSWERS TEACH. used = limit - remaining counts the server's present window, which turns at
 -- now + reset. Tickets put answers in the order of their requests: a late answer never overrides a
@@ -39,30 +39,30 @@
 --   before  = min(rate of the window before, limit * 7 / 8)
 --   foreign = max(so far, used - our requests in the last window, before)
 --
--- All of these end with the server's window, except rate, which is believed for one more window, with
--- three bounds. It is at most what the limit left room for. It leaves us an eighth of the limit, so
--- that we can see whether the others are still there. And from a quarter of a window after the base
--- on, it is at most the new rate. The second term of foreign covers a server that counts over a
--- sliding window.
+-- All of these end with the server's window, except rate, which is expected for one more window. Three
+-- bounds apply to it. It is at most what the limit left room for. It leaves us an eighth of the limit,
+-- so that we can see whether the others are still there. And once a quarter of a window has passed
+-- since the base, it is at most the new rate. The second term of foreign is for servers that count
+-- over a sliding window.
 --
--- A PAUSE holds everybody until its end, and is only ever extended, by at most 120 s per answer:
+-- A PAUSE holds everybody until its end. An answer can only extend it, to at most 120 s from now:
 --   429 with reset       reset + jitter
---   429 without          1, 2, 4 ... 60 s + jitter; doubled by a request sent after the last
---                        refusal, back to 1 s after the success of such a request
+--   429 without          1, 2, 4 ... 60 s + jitter. It doubles if a request that was sent after the last
+--                        refusal is refused too. It is 1 s again after such a request succeeds
 --   remaining <= tickets given since the request's own + theirs + 2 * sqrt(theirs)
 --                        until the turn + jitter; theirs = foreign requests expected until the turn
 --
--- A SEED. Too little is known without an answer for a whole window, or without an answer of the
--- server's new window if there were foreign requests in the last one. Then one request goes first,
--- and the others wait until it is answered or has had 3 s.
+-- A SEED. Too little is known if no answer came for a whole window. The same is true if the server's
+-- window turned, there were foreign requests in the last one, and no answer came from the new one. Then
+-- one request goes first, and the others wait for its answer, for at most 3 s.
 --
--- TIME. All times are this server's. A stored time that is impossibly far ahead is cut, and when the
--- clock is set back the remembered slots move with it.
+-- TIME. All times are this server's. A stored time that is impossibly far ahead is cut. If the clock is
+-- set back, the remembered slots move with it.
 
 local STATE, LOG = KEYS[1], KEYS[2]
 local VERB = ARGV[1]
 local WINDOW, ASSUMED = tonumber(ARGV[3]), tonumber(ARGV[4])
-local USE = 0.98         -- of the limit; the rest is for requests on their way when the server's window turns
+local USE = 0.98         -- of the limit; the rest is for requests under way when the server's window turns
 local BURSTS = 8         -- a burst is the limit divided by this
 local GRAIN = WINDOW / 240
 local PAUSE_MS = 120000
@@ -70,7 +70,7 @@ local BACKOFF_MS = 60000
 local SEED_MS = 3000
 local AHEAD_MS = 10000   -- slots are given at most this far ahead
 local VOID_MS = 2000     -- a permit that isn't used this long after its slot is void
--- Resets are whole seconds and answers take a while, so turns this near to each other are the same.
+-- Resets are whole seconds and answers take a while, so turns this close together count as the same.
 local TURN_MS = math.min(2000, WINDOW / 4)
 local IDLE_MS = 3600000
 local COUNTS = 1000      -- a log entry is newest slot * COUNTS + count
@@ -128,7 +128,7 @@ local function save(state, ...)
   redis.call('PEXPIRE', STATE, IDLE_MS)
 end
 
--- How many foreign requests are expected, judged by the window before.
+-- How many foreign requests are expected, according to the window before.
 local function expected(state, limit)
   return now < state.turn + WINDOW and math.min(state.rate, limit - limit / BURSTS) or 0
 end
@@ -159,7 +159,7 @@ local function newest(state)
   return now, count
 end
 
--- Return where the window law puts *slot*, how many entries have left by then, and how many slots stay.
+-- Return the slot that the window law allows, how many entries have left by then, and how many slots stay.
 local function windowed(state, slot, most)
   local inside, left = state.n - state.gone, 0
   while inside > 0 do
@@ -219,7 +219,7 @@ local function refuse(state, ticket, reset, jitter)
   end
   local backoff = math.min(BACKOFF_MS, 1000 * 2 ^ (state.strikes - 1))
   extend_pause(state, now + (reset > 0 and reset or backoff) + jitter)
-  state.longest = math.max(state.longest, math.ceil(state.pause - now)) -- a refused request waits too
+  state.longest = math.max(state.longest, math.ceil(state.pause - now)) -- the refused request waits too
 end
 
 local verbs = {}

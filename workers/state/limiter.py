@@ -1,11 +1,13 @@
 """A permit to send one request under a budget that all processes share, or the time to wait for it.
 
-The head of `limiter.lua`, the one script behind each method, states the law. A budget belongs to one credential, named
-by region and fingerprint, or to one of the credential's endpoint classes: PagerDuty gives some operations a limit of
-their own. A request of such a class needs a permit of both budgets. It gets the class's permit first, so that nobody
-holds a slot of the main budget while waiting for the class. It doesn't ask for that one while the main budget has no
-slot, so that nobody uses up the class in vain. The answer shows the headers of one of the two budgets, and teaches only
-that one. Redis keeps about 3 KB per budget in use and forgets an idle one within an hour.
+Every method calls the script `limiter.lua`, whose head states the law. Redis keeps about 3 KB per budget in use, and
+forgets an idle one within an hour.
+
+A budget belongs to one credential, named by region and fingerprint, or to one endpoint class of the credential, because
+PagerDuty gives some operations a limit of their own. A request of such a class needs a permit from both budgets. It
+first looks whether the main budget has a slot soon, so that it doesn't use up the class in vain. Then it gets the
+class's permit, and last that of the main budget, so that it holds no slot of the main budget while it waits for the
+class. The answer has the headers of only one of the two budgets, and only that one learns from it.
 """
 
 from __future__ import annotations
@@ -27,24 +29,22 @@ SEED_POLL_SECONDS = 0.04
 JITTER_MS = 1000  # so that tasks that waited for the same pause don't all start at its end
 
 QUIET_SECONDS = 0.25
-"""A process reports an answer that can teach little at most once in this time."""
+"""In this time, a process reports at most one answer that can teach little."""
 QUIET_BUDGETS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to send one request now, or if it isn't granted, the time after which to ask again."""
+    """Permission to send one request now or, if it isn't granted, the time after which to ask again."""
 
     budget: str
     granted: bool
     wait_seconds: float  # until the slot; if not granted, until asking again is worth it
     slot_ms: int
     ticket: int  # the budget's requests are numbered in the order of their slots
-    reason: (
-        str  # the law that set the wait: "paced", "window", "pause" or "seed"; "" without a wait
-    )
+    reason: str  # the law that set the wait: "paced", "window", "pause", "seed"; "" without one
     waited_seconds: float = 0.0
-    further: Permit | None = None  # of the endpoint's class, if it has a limit of its own
+    further: Permit | None = None  # that of the endpoint's class, if it has a limit of its own
 
     @property
     def retry_after_seconds(self) -> float:
@@ -59,7 +59,7 @@ class BudgetState:
     limit: int  # per window, as the server last said
     ceiling: int  # the part of the limit that we may use
     used: int  # ours in the last window
-    foreign: int  # other programs', at least, in the server's present window
+    foreign: int  # at least so many by other programs, in the server's present window
     paused_seconds: float
     waits: int
     longest_wait_seconds: float
@@ -100,14 +100,14 @@ class Limiter:
         patience_seconds: float = PATIENCE_SECONDS,
         endpoint_class: str = "",
     ) -> Permit:
-        """Return a permit to use at once, after sleeping for it, or the time after which to ask again.
+        """Return a permit to use at once, or the time after which to ask again; sleeps until the permit's slot.
 
         The permit is *budget*'s; `further` is the permit of its *endpoint_class*. A permit that isn't granted belongs
         to the budget that refused. Sleeps at most *patience_seconds* in all.
         """
         if not endpoint_class:
             return self._acquire(budget, reserve_share, patience_seconds)
-        # Asked first, so that a refusal here doesn't use up the class. A negative patience takes nothing.
+        # Asked first, so that a refusal here doesn't use up the class. With a negative patience no slot is taken.
         ahead = self.reserve(budget, reserve_share=reserve_share, patience_seconds=-1.0)
         if ahead.reason != "seed" and ahead.wait_seconds > patience_seconds:
             return ahead
@@ -126,7 +126,7 @@ class Limiter:
             permit = self.reserve(budget, reserve_share=reserve_share, patience_seconds=left)
             nap = permit.wait_seconds
             if permit.reason == "seed" and not permit.granted:
-                nap = min(nap, SEED_POLL_SECONDS)  # its answer may come at any moment
+                nap = min(nap, SEED_POLL_SECONDS)  # the seed's answer may come at any moment
             if not permit.granted and (permit.reason != "seed" or nap > left):
                 return replace(permit, waited_seconds=waited)
             if nap > 0:

@@ -11,7 +11,7 @@ from redis import Redis
 from workers.state.faults import redis_faults
 
 MARK = "."
-"""A member of each key that all sources share; it goes when the key goes. No source can have this name."""
+"""A member of each key that all sources share. If the key is lost, so is this member. No source has this name."""
 _HASHES = ("sources", "credentials", "last", "open")
 _SORTED_SETS = ("due", "schedule", "daily")
 
@@ -21,9 +21,9 @@ class Marks:
 
     Three marks show three ways to lose something. A `marker` key shows that Redis was not emptied. A member of each
     shared key shows that the key was not evicted. A script in the memory of the server shows that it was not restarted
-    and that no other server took over; either could lose the last writes, and scripts are neither stored nor
-    replicated (Redis 7.0 and newer, Valkey). INFO's run id would show the same, but only to users who may run
-    dangerous commands.
+    and that no other server took over, since scripts are neither stored nor replicated (Redis 7.0 and newer, Valkey).
+    A restart or a new server could lose the last writes. INFO's run id would show the same, but only to users who may
+    run dangerous commands.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
@@ -40,7 +40,7 @@ class Marks:
                 return "it was emptied"
             if lacking:
                 return f"it evicted {', '.join(lacking)}"
-            [loaded] = self._redis.script_exists(hashlib.sha1(_script(token.decode())).hexdigest())  # noqa: S324 - Redis's name of a script
+            [loaded] = self._redis.script_exists(hashlib.sha1(_script(token.decode())).hexdigest())  # noqa: S324 - Redis names scripts by SHA-1
         return "" if loaded else "it was restarted, or another server took over"
 
     def begin(self) -> str:

@@ -15,7 +15,7 @@ _TIMES = ("offered_at", "claimed_at", "due_at", "look_at")
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """One source as it was at `now`. Times are in ms of Redis's clock; None: there isn't one.
 
-    A run of a newer version may have other fields, which hold anything: they are ignored.
+    Other fields, which a run of a newer version may have, are ignored.
     """
 
     now: int = 0
@@ -26,12 +26,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""  # why pages came back since the last success
     why_at: int | None = None  # since when
 
-    pages: int = 0  # open ones; the next four are parts of it
+    pages: int = 0  # open pages; the next four numbers are parts of it
     ready: int = 0
     later: int = 0
     offered: int = 0
     claimed: int = 0
-    apart: int = 0  # of those in `later`, pages that wait alone for a budget of their own
+    apart: int = 0  # part of `later`: pages that wait alone for a budget of their own
     closed: int = 0
 
     offered_at: int | None = None  # of the oldest offered page
@@ -58,7 +58,7 @@ def read_progress(reply: bytes) -> Progress:
     """Return the account in the *reply* of the ledger's script."""
     told = orjson.loads(reply)
     flat = told.pop("run") or ()
-    # These are scores of sorted sets, which may lie between two milliseconds.
+    # Scores of sorted sets, which may lie between two milliseconds.
     told |= {name: round(told[name]) for name in _TIMES if told.get(name) is not None}
     fields: dict[str, Any] = {}
     for name, value in zip(flat[::2], flat[1::2], strict=True):

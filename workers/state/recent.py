@@ -1,4 +1,4 @@
-"""Remembers answers for a moment, for questions that are asked again and again."""
+"""Remembers answers for a moment, because the same questions are asked again and again."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """Answers by key, each at most *seconds* old. Safe to share between threads, who may all ask at once."""
+    """Answers by key, each at most *seconds* old. Safe to share between threads, though several may read at once."""
 
     def __init__(self, read: Callable[[str], T], seconds: float, most: int = 4096) -> None:
         """Get unknown answers from *read*; keep at most *most* of them."""

@@ -11,7 +11,7 @@ from workers.state.client import now_ms
 
 QUEUES = ("plan", "fetch", "backfill", "seal")
 ALIVE_SECONDS = 20.0
-"""Workers report every 5 s: a worker that was silent for this long is gone or frozen."""
+"""Workers report every 5 s, so a worker that was silent for this long is gone or frozen."""
 _KEPT_SECONDS = 3600.0
 
 

@@ -24,6 +24,6 @@ if before then
   if before.fingerprint ~= fingerprint then share(before.fingerprint, nil) end
 end
 share(fingerprint, tonumber(reserve))  -- tonumber("") is nil, which takes the source out
-if before and before.version == version then return 0 end  -- only CREDENTIALS may have been lost
+if before and before.version == version then return 0 end  -- only the entry in CREDENTIALS was missing
 redis.call('HSET', SOURCES, source, document)
 return 1

@@ -1,4 +1,4 @@
-"""One switch that pauses every request of the fleet: an object in storage, which is the truth, and a copy in Redis."""
+"""The switch that pauses every request of the fleet: an object in storage, which is the truth, and a copy in Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _COPY_MS = 86_400_000
 class Switch:
     """Whether requests may be sent at all. Safe to share between threads and processes.
 
-    Every process knows within a second. If Redis was emptied, the copy is written from storage before anything is sent.
+    A change reaches every process within a second. If Redis was emptied, the copy is written from storage before
+    anything is sent.
 
     A process reads storage and then writes the copy, but only if no other process wrote the copy in the meantime. So a
     delayed process can't undo a later change. If a process dies between writing storage and writing the copy, the next
@@ -46,7 +47,7 @@ class Switch:
         return self._recent.get(self._key)
 
     def pause(self) -> None:
-        """Stop all requests until `resume`; requests that were sent already are left to end. Repeatable."""
+        """Stop all requests until `resume`; requests that were already sent may finish. Repeatable."""
         self._storage.put_new(PAUSED, orjson.dumps({"format": 1, "at": datetime.now(UTC)}))
         self.restore()
 
@@ -98,7 +99,7 @@ class Switch:
             try:
                 pipe.execute()
             except WatchError as changed:
-                # redis-py raises this also when the connection was lost, and nobody wrote.
+                # redis-py also raises this if the connection was lost and nobody wrote the copy.
                 if isinstance(changed.__context__, RedisError):
                     raise changed.__context__ from None
                 raise

@@ -29,7 +29,7 @@ class Note:
 
 
 class Troubles:
-    """The last problem of each source with each thing to do for it. Safe to share between threads."""
+    """The last problem of each source with each kind of work. Safe to share between threads."""
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis: Any = redis  # the stubs allow awaitables as replies
@@ -37,7 +37,7 @@ class Troubles:
 
     @contextmanager
     def noted(self, source: str, what: str) -> Iterator[Note]:
-        """Keep the error that the block raises, until a later block for the same *what* succeeds; raises it again.
+        """Keep the error that the block raises until a later block for the same *what* (kind of work) succeeds.
 
         Errors that pass by themselves are not kept. A block that ends without doing its work sets `done` to False on
         the note, and then the kept error stays.
@@ -57,12 +57,12 @@ class Troubles:
                 self._redis.hdel(self._key, field)
 
     def forget(self, source: str, *whats: str) -> None:
-        """Forget the problems of *source* with each of *whats*."""
+        """Forget the problems of *source* with these kinds of work."""
         with redis_faults():
             self._redis.hdel(self._key, *(f"{source} {what}" for what in whats))
 
     def all(self) -> dict[str, Mapping[str, str]]:
-        """Return the problems of every source: thing to do -> sentence."""
+        """Return the problems of every source: kind of work -> sentence."""
         with redis_faults():
             kept = self._redis.hgetall(self._key)
         found: dict[str, dict[str, str]] = {}
@@ -73,7 +73,7 @@ class Troubles:
 
 
 def _sentence(error: Exception) -> str:
-    """Return the text to keep of *error*: only faults and the system's errors are sure not to quote a record."""
+    """Return the text to keep for *error*. Only faults and the system's errors certainly don't quote a record."""
     if isinstance(error, Fault):
         return str(error)
     text = error if isinstance(error, OSError) else "the log of the worker says where it happened"
