@@ -16,7 +16,7 @@ def open_storage(url: str) -> Storage:
     if parts.scheme == "file":
         return LocalStorage(Path(unquote(parts.path)))
     if parts.scheme in ("s3", "gs", "az", "memory"):
-        # Imported only here: obstore is slow to load, and local storage does without it.
+        # Imported only here: obstore is slow to load, and local storage doesn't need it.
         from workers.storage.objects import ObjectStorage
 
         return ObjectStorage(url)

@@ -73,7 +73,7 @@ _STATUSES = {
     "503": _SLOWER,
     "507": _ACCOUNT,
 }
-# obstore's own words, and those of servers whose codes say less than their words.
+# Words of obstore, and of servers whose words say more than their codes.
 _WORDS = {
     "bucket does not exist": _BUCKET,
     "object lock|retention policy": _LOCKED,
@@ -111,7 +111,7 @@ _DOING = re.compile(r"(list request|DeleteObjects)|performing ([A-Z]+) ")
 def store_fault(where: str, error: Exception) -> StorageUnreachable:
     """Return the sentence for an error of obstore.
 
-    It repeats the server's code and nothing else of obstore's words, which can hold a signed request.
+    It repeats the server's code, but no other words of obstore, because they can hold a signed request.
     """
     code = _code(str(error))
     told = f" ({code})" if code else ""
@@ -130,18 +130,18 @@ def system_fault(where: object, error: OSError) -> StorageUnreachable:
 
 
 def directory_fault(where: object) -> StorageUnreachable:
-    """Return the sentence for a file in place of the storage's directory."""
+    """Return the sentence for a storage whose directory is a file."""
     return _fault(where, _NO_DIRECTORY)
 
 
 def is_missing_bucket(error: Exception) -> bool:
-    """Say whether *error* means that the bucket is missing, and not an object in it."""
+    """Say whether *error* means that the bucket is missing, and not only an object in it."""
     words = str(error)
     return "bucket does not exist" in words or _CODES.get(_code(words)) == _BUCKET
 
 
 def is_conflict(error: Exception) -> bool:
-    """Say whether *error* is about another request for the same object that is still under way."""
+    """Say whether *error* means that another request for the same object is still under way."""
     return "status code: 409" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""Objects as files of one directory: written aside, made durable, linked create-only."""
+"""Objects as files in one directory. A file is written aside, made durable, and then linked if its name is free."""
 
 import fcntl
 import hashlib
@@ -16,7 +16,7 @@ from workers.storage.faults import directory_fault, system_fault
 from workers.storage.protocol import HIDDEN, Names, Stored, Version, below, checked
 
 _CHUNK_BYTES = 1 << 20
-_LEFTOVER_SECONDS = 24 * 3600.0  # no write takes this long; an older file was left by a crash
+_LEFTOVER_SECONDS = 24 * 3600.0  # no write takes this long, so an older file was left by a crash
 _LOCK_SECONDS = 10.0  # a lock is held for milliseconds, unless its holder is frozen
 _REMEMBERED_DIRECTORIES = 10_000
 _PLACINGS = 100  # each failed attempt means another deletion at the same moment
@@ -70,7 +70,7 @@ class LocalStorage:
 
     def children(self, prefix: str) -> Names:
         directory = self._root / below(prefix)
-        # Crashes and deletions leave empty directories. They don't count, since object stores have none.
+        # Crashes and deletions leave empty directories. They don't count, because object stores don't have them.
         return sorted(
             entry.name
             for entry in self._entries(directory)
@@ -87,7 +87,8 @@ class LocalStorage:
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with _plain_faults(path), suppress(FileNotFoundError, NotADirectoryError), self._locked():
+        gone = suppress(FileNotFoundError, NotADirectoryError)  # nothing is left to delete
+        with _plain_faults(path), gone, self._locked():
             path.unlink()
             _sync_directory(path.parent)
             self._prune(path.parent)
@@ -124,11 +125,11 @@ class LocalStorage:
         limit, swept = time.time() - older_than_seconds, 0
         with (
             _plain_faults(self._aside),
-            suppress(FileNotFoundError),
+            suppress(FileNotFoundError),  # nothing was ever written
             os.scandir(self._aside) as entries,
         ):
             for entry in entries:
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError):  # its write has ended
                     if entry.stat().st_mtime < limit:
                         Path(entry.path).unlink()
                         swept += 1
@@ -151,14 +152,14 @@ class LocalStorage:
     def _placed(self, temporary: Path, path: Path, tries: int = _PLACINGS) -> bool:
         """Link *temporary* durably at *path*; False if that is taken.
 
-        If another process removes the directories meanwhile, with the last object in them, they are made again.
+        If another process deletes the last object there meanwhile, and the directories with it, they are made again.
         """
         try:
             self._settle(path.parent)
             created = _linked(temporary, path)
             if not created:
                 _check_object(path)
-            # Also when another call won: the caller relies on that object, so it must be durable.
+            # Also if another call was first: the caller relies on that object, so it must be durable.
             _sync_directory(path.parent)
             return created
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -169,7 +170,7 @@ class LocalStorage:
 
     @contextmanager
     def _written(self, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
-        """Give a durable file that no key names; it is removed at the end unless it was renamed."""
+        """Yield a durable file that isn't an object yet; it is removed at the end unless it was renamed."""
         temporary = self._aside / uuid4().hex
         try:
             descriptor = self._open_new(temporary)
@@ -190,7 +191,7 @@ class LocalStorage:
             return os.open(path, flags, self._mode)
 
     def _prune(self, directory: Path) -> None:
-        """Remove *directory* and its parents as far as they are empty: even their names tell of deleted objects."""
+        """Remove *directory* and its parents if they are empty, because their names would tell of deleted objects."""
         while directory != self._root:
             try:
                 directory.rmdir()
@@ -200,16 +201,16 @@ class LocalStorage:
             directory = directory.parent
 
     def _settle(self, directory: Path) -> None:
-        """Make *directory* and its parents durably; done once per process, and free after that."""
+        """Make *directory* and its parents durably. A process does this only once for each."""
         if directory in self._settled:
             return
         if directory == self._root:
             self._make_root()
         else:
             self._settle(directory.parent)
-            with suppress(FileExistsError):
+            with suppress(FileExistsError):  # another process made it
                 directory.mkdir(mode=0o750)
-            # Even if another process made it, since that one may not have synced it yet.
+            # Needed in that case too, because the other process may not have synced it yet.
             _sync_directory(directory.parent)
         if len(self._settled) >= _REMEMBERED_DIRECTORIES:
             self._settled.clear()
@@ -218,13 +219,13 @@ class LocalStorage:
     def _make_root(self) -> None:
         missing = [one for one in (self._root, *self._root.parents) if not one.exists()]
         for directory in reversed(missing):
-            with suppress(FileExistsError, NotADirectoryError):
+            with suppress(FileExistsError, NotADirectoryError):  # `_check_root` looks at it
                 directory.mkdir(mode=0o750)
             _sync_directory(directory.parent)
         self._check_root()
 
     def _check_root(self) -> None:
-        """Raise `StorageUnreachable` if a file lies in place of the root or above it: that isn't an empty storage."""
+        """Raise `StorageUnreachable` if the root or a parent of it is a file: that isn't an empty storage."""
         there = next(one for one in (self._root, *self._root.parents) if one.exists())
         if not there.is_dir():
             raise directory_fault(self._root)

@@ -1,4 +1,4 @@
-"""Objects in S3, Google Cloud Storage or Azure (or memory) through obstore's conditional puts."""
+"""Objects in S3, Google Cloud Storage, Azure or memory, written with obstore's conditional puts."""
 
 import mmap
 import os
@@ -24,11 +24,11 @@ from workers.storage.protocol import HIDDEN, Names, Stored, Version, below, chec
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-_CHUNK_BYTES = 8 << 20  # one request each, so it is larger than on a disk
+_CHUNK_BYTES = 8 << 20  # each chunk is a request, so chunks are larger than on a disk
 _LIST_CHUNK = 1_000  # objects on one page of an S3 list
 _REQUEST_TIMEOUT = timedelta(seconds=15)
 _UPLOAD_TIMEOUT = timedelta(minutes=30)  # 1 GiB at 5 Mbit/s
-# Some stores, such as Google's, take one change per object and second: the waits together are longer than that.
+# Some stores, such as Google's, accept one change per object and second. The waits together are longer than that.
 _RETRY: "RetryConfig" = {
     "backoff": {"init_backoff": timedelta(seconds=0.4), "max_backoff": timedelta(seconds=3)},
     "max_retries": 4,
@@ -49,13 +49,13 @@ _KEYS = {
     "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY",),
     "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_CLIENT_SECRET"),
 }
-"""Variables that may also be files in the secrets directory; the environment goes first."""
+"""Variables that may also be files in the secrets directory; the environment overrides these files."""
 _OURS = {
-    # A bucket with Object Lock refuses every put without one:
+    # A bucket with Object Lock refuses every put without a checksum:
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
     "s3": {"AWS_CHECKSUM_ALGORITHM": "SHA256"},
 }
-"""Options that differ from obstore's defaults; the environment goes first."""
+"""Options that differ from obstore's defaults; the environment overrides them."""
 
 
 class ObjectStorage:
@@ -82,11 +82,11 @@ class ObjectStorage:
         return self._create(self._store, checked(key), data)
 
     def put_new_file(self, key: str, path: Path) -> bool:
-        # An empty file can't be mapped. And the memory store would keep the mapping, which changes with the file.
+        # An empty file can't be mapped. The memory store would keep the mapping, which changes with the file.
         if path.stat().st_size == 0 or isinstance(self._store, MemoryStore):
             return self.put_new(key, path.read_bytes())
-        # A multipart upload would overwrite, so this is one conditional put. The file is mapped, so that its pages
-        # are the kernel's and take no memory of this process.
+        # A multipart upload would overwrite, so this is one conditional put. The file is mapped, so that it takes
+        # no memory of this process.
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._create(self._bulk, checked(key), data)
@@ -101,8 +101,8 @@ class ObjectStorage:
         return None if size is None else self._chunks(key, size)
 
     def list(self, prefix: str) -> Iterator[Stored]:
-        # Sorted here, for some 300 bytes of memory per object, because SeaweedFS, S3's directory buckets and Azure's
-        # hierarchical accounts each have their own order.
+        # Sorted here, because SeaweedFS, S3's directory buckets and Azure's hierarchical accounts each have their own
+        # order. This takes about 300 bytes of memory per object.
         return iter(sorted(self._list(below(prefix))))
 
     def children(self, prefix: str) -> Names:
@@ -116,7 +116,7 @@ class ObjectStorage:
     def after(self, prefix: str, name: str) -> str | None:
         start = below(prefix)
         inside = f"{start}/" if start else ""
-        # "0" is the character behind "/", so this is the edge of everything below the name.
+        # "0" is the character after "/", so this key comes after everything below the name.
         edge = f"{inside}{checked(name)}0" if name else None
         for stored in self._list(start, edge):
             if edge and stored.key <= edge:
@@ -157,7 +157,7 @@ class ObjectStorage:
 
     def check(self) -> None:
         key = _check_key()
-        # If the object exists already and stays, that is proof enough, for one request.
+        # If the object already exists, one refused put is proof enough.
         if self._create(self._store, key, b"") and self._create(self._store, key, b""):
             raise StorageUnreachable(
                 f"{self._name} overwrites objects that it should keep: use a store with conditional writes."
@@ -193,7 +193,7 @@ class ObjectStorage:
             raise
 
     def _chunks(self, key: str, size: int) -> Iterator[bytes]:
-        # Ranges instead of one long answer: each is short, has a bounded time, and is retried by itself.
+        # Ranges instead of one long answer, because each has its own time-out and is repeated by itself.
         for start in range(0, size, _CHUNK_BYTES):
             with self._plain_faults():
                 chunk = self._store.get_range(key, start=start, end=min(start + _CHUNK_BYTES, size))
@@ -214,7 +214,7 @@ class ObjectStorage:
         except (BaseError, OSError) as error:
             raise store_fault(self._name, error) from None
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # pyo3 doesn't export it
+            if type(error).__name__ != "PanicException":  # a BaseException that pyo3 doesn't export
                 raise
             raise malformed_fault(self._name) from None
 
@@ -232,7 +232,7 @@ def _connect(url: str, timeout: timedelta) -> "ObjectStore":
 def _check_key() -> str:
     """Return the key with which this process checks the store.
 
-    Few other processes use the same key, and there are only _CHECK_KEYS of them, so few objects are left behind.
+    There are only _CHECK_KEYS such keys, so few objects are left behind, and few processes share a key.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     return f"{HIDDEN}check.{crc32(name.encode()) % _CHECK_KEYS:02x}"
@@ -245,7 +245,7 @@ def _endpoints() -> list[str]:
 def _config(url: str) -> dict[str, str]:
     """Return the options of the store that *url* names: our own, and keys from secret files.
 
-    obstore takes all others from the environment, which also goes before these.
+    obstore takes all other options from the environment, which also overrides these.
     """
     scheme = urlsplit(url).scheme
     files = {name: secret_file(name) for name in _KEYS.get(scheme, ())}

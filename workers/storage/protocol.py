@@ -1,4 +1,4 @@
-"""The promise that every storage keeps, and the keys that all of them take."""
+"""The interface of every storage, and the keys that all of them accept."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 from workers.errors import Busy
 
 HIDDEN = ".~"
-"""Start of the adapters' own names, which no key has and no list shows: unfinished writes, a lock, `check`'s object."""
-_LONGEST_KEY_BYTES = 900  # S3 takes 1,024; the rest is left to the prefix in the URL
+"""Start of the adapters' own names, which keys can't have and lists don't show, such as a lock or `check`'s object."""
+_LONGEST_KEY_BYTES = 900  # S3 accepts 1,024; the rest is for the prefix in the URL
 _LONGEST_SEGMENT_BYTES = 255  # NAME_MAX of common file systems
 
 
@@ -40,7 +40,7 @@ class Storage(Protocol):
         """Return a different number for each storage: caches per storage rely on it."""
 
     def __str__(self) -> str:
-        """Return the place for a person to read: a path or URL without secrets."""
+        """Return the place in words for a person: a path or URL without secrets."""
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Store *data* durably unless the key is taken; say whether this call stored it.
@@ -74,7 +74,7 @@ class Storage(Protocol):
     def after(self, prefix: str, name: str) -> str | None:
         """Return the name directly below *prefix* that follows *name* in the order of lists; None at the end.
 
-        After "" comes the first name. This costs one request, however many names there are.
+        After "" comes the first name. This takes one request, however many names there are.
         """
 
     def delete(self, key: str) -> None:
@@ -116,5 +116,5 @@ def below(prefix: str) -> str:
 
 
 def deleted_meanwhile(key: str) -> Busy:
-    """Return the fault for a *key* that was taken when an object was put, and is empty when it is read."""
+    """Return the fault for a *key* that was taken when an object was stored, and has no object when it is read."""
     return Busy(f"{key} was taken, and nothing is there now: try again.")

@@ -24,13 +24,13 @@ class SourceState(StrEnum):
     """The state of a source, which says whether it may send requests."""
 
     ACTIVE = "active"
-    PAUSED = "paused"  # keeps its key, sends no request
+    PAUSED = "paused"  # it keeps its key and sends no requests
     DISCONNECTED = "disconnected"  # its key is destroyed, its evidence stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One PagerDuty connection of a tenant. Its key is sealed; `repr` doesn't show even that."""
+    """One PagerDuty connection of a tenant. Its key is sealed, and `repr` doesn't even show the sealed key."""
 
     id: str
     region: str
@@ -51,7 +51,7 @@ class Source:
     access: Mapping[str, str] = field(default_factory=dict)  # resource -> why unreadable, or ""
     renamings: tuple[Renaming, ...] = ()  # of its account, oldest first
     version: int = 1  # counts saves
-    newer: Mapping[str, Any] = field(default_factory=dict)  # members of a newer version, kept
+    newer: Mapping[str, Any] = field(default_factory=dict)  # members that a newer version wrote
 
     @property
     def subdomains(self) -> frozenset[str]:
@@ -62,7 +62,7 @@ class Source:
         """Return the registry document."""
         members = {name: getattr(self, name) for name in _MEMBERS}
         if self.state is SourceState.PAUSED and "state" in self.newer:
-            del members["state"]  # it is in a state that only a newer version knows
+            del members["state"]  # `newer` holds the state, which only a newer version knows
         return msgspec.json.encode({"format": 1, **self.newer} | members)
 
     @classmethod
@@ -97,5 +97,5 @@ def document_key(source_id: str) -> str:
 
 
 def is_registered(storage: Storage, source_id: str) -> bool:
-    """Whether *storage* has the document of a source, connected or disconnected."""
+    """Say whether *storage* has the document of a source, connected or disconnected."""
     return storage.get(document_key(source_id)) is not None

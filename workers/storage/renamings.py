@@ -9,7 +9,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Renaming:
-    """The account `old` is called `new` now."""
+    """The account that was called `old` is now called `new`."""
 
     old: str
     new: str
@@ -26,7 +26,7 @@ def away_from(renamings: Sequence[Renaming], subdomain: str) -> tuple[Renaming, 
 
 
 def leads(renamings: Sequence[Renaming], before: str, after: str) -> bool:
-    """Whether *renamings*, one after the other, lead from *before* to *after*."""
+    """Say whether *renamings*, one after the other, lead from *before* to *after*."""
     for each in renamings:
         if each.old != before:
             return False
