@@ -1,4 +1,4 @@
-"""Beat's schedule, one entry however many tenants there are, and the scheduler that publishes it."""
+"""Beat's schedule, which has one entry for all tenants, and the scheduler that publishes it."""
 
 import time
 from datetime import timedelta
@@ -32,7 +32,7 @@ def beat_entries() -> dict[str, dict[str, Any]]:
 class Ticker(Scheduler):
     """Publishes an entry when it is due and its queue is empty, so that ticks don't pile up while workers are away.
 
-    It keeps nothing on disk, goes by the monotonic clock, and waits however long Redis is away.
+    It keeps nothing on disk, uses the monotonic clock, and waits as long as Redis is away.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,7 +61,7 @@ class Ticker(Scheduler):
             return False
 
     def _publish(self, entry: Any) -> None:
-        """Publish without Celery's own method, which logs an error with a traceback each time that Redis refuses."""
+        """Publish *entry*. Celery's own method would log a traceback each time that Redis refuses."""
         try:
             self.apply_async(entry, advance=False)
         except SchedulingError as error:

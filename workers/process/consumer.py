@@ -1,4 +1,4 @@
-"""Saves CPU and memory in a worker: events go in batches, garbage is collected seldom, memory is given back."""
+"""Saves CPU and memory in a worker: sends events in batches, collects garbage less often, gives memory back."""
 
 import ctypes
 import gc
@@ -10,14 +10,14 @@ from celery import bootsteps
 EVENTS_SECONDS = 0.5
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_BYTES = 2**18
-"""Blocks larger than this are returned to the system when they are freed. By itself glibc raises the limit to 32 MB,
-and then a page of 60 MB whose records were rewritten left 500 MB in the process."""
+"""Blocks larger than this are returned to the system when they are freed. By default glibc raises this limit up to
+32 MB. With that, a page of 60 MB whose records were rewritten left the process with 500 MB."""
 _EVENTS_MOST = 300
-"""When this many events have gathered (of 100 tasks), they are sent at once."""
+"""When this many events have gathered (those of 100 tasks), they are sent at once."""
 
 
 class EventBatches(bootsteps.StartStopStep):
-    """Sends the task events for Flower twice a second: by itself Celery sends them with every turn of its loop."""
+    """Sends the task events for Flower twice a second. By default Celery sends them in every turn of its loop."""
 
     requires = ("celery.worker.consumer.events:Events",)
 
@@ -27,7 +27,7 @@ class EventBatches(bootsteps.StartStopStep):
         settle()
 
     def start(self, parent: Any) -> None:
-        """Let events gather; Celery makes a new dispatcher whenever it connects again."""
+        """Let events gather. Called for each connection, because Celery then makes a new dispatcher."""
         dispatcher = parent.event_dispatcher
         dispatcher.on_send_buffered = None
         dispatcher.buffer_limit = _EVENTS_MOST
@@ -39,5 +39,5 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    with suppress(AttributeError, OSError):  # another allocator than glibc's
+    with suppress(AttributeError, OSError):  # the allocator isn't glibc's
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

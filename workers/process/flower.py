@@ -1,4 +1,4 @@
-"""`celery -A workers flower` made safe by default: a login, nothing that acts, a bounded memory that is kept."""
+"""Makes `celery -A workers flower` safe by default: with a login, read-only, and with a limited history on disk."""
 
 import logging
 import secrets
@@ -24,20 +24,20 @@ _OPTIONS = {
     "logging": "none",  # ours, below
     "tasks_columns": "uuid,args,state,result,name,runtime,received,worker",
 }
-"""Our defaults for Flower; FLOWER_<NAME>, a flowerconfig.py or an option of the command go before them."""
+"""Our defaults for Flower. FLOWER_<NAME>, a flowerconfig.py and options of the command override them."""
 
 _STYLE = b"""<style>
 .overflow-auto { max-width: none }
 .tasks-table .task-uuid-full { display: none }
 .tasks-table .task-uuid-short { display: inline }
 </style></head>"""
-"""In the list of tasks, shows the full description of a task, which Flower cuts, and a shorter id."""
+"""Makes the list of tasks show a task's full description, which Flower cuts off, and a shorter id."""
 
 
 def close(app: object) -> None:
     """Make Flower's command start with our defaults if it is run for *app*."""
     command = sys.modules.get("flower.command")
-    if command is not None:  # loaded with Celery's other commands, before the app
+    if command is not None:  # Celery loads its commands before the app
         command.flower.callback = _closed(command.flower.callback, app)
 
 
@@ -77,7 +77,7 @@ def _close(argv: tuple[str, ...]) -> None:
 
 
 def _set_options(settings: Settings, argv: tuple[str, ...]) -> None:
-    # Here and below: only the process that runs Flower loads it.
+    # Imported only here and below: other processes don't need Flower.
     from flower.command import apply_env_options, apply_options
     from tornado.options import options
 

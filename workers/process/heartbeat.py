@@ -16,14 +16,14 @@ from workers.state.client import connect
 from workers.state.roster import Roster
 
 BEAT_SECONDS = 5.0
-LEAVE_SECONDS = 2.0  # waited for, because the process may end right after, and its threads with it
+LEAVE_SECONDS = 2.0  # how long `stop` waits for the thread, which ends with the process
 
 
 class Heartbeat(bootsteps.StartStopStep):
     """Beats from the event loop while there is a connection, and otherwise from a thread.
 
-    So a stuck loop shows, and a worker that waits for Redis still counts as alive. While there is a connection, each
-    beat also enters the worker in Redis's roster.
+    So a stuck loop is noticed, and a worker that waits for Redis still counts as alive. While there is a connection,
+    each beat also enters the worker in the roster in Redis.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -32,11 +32,11 @@ class Heartbeat(bootsteps.StartStopStep):
         self._node: str = parent.hostname
         self._queues: list[str] = []
         self._connected = Event()
-        liveness.set_ready(self._node, ready=False)  # a container that was killed leaves its files
+        liveness.set_ready(self._node, ready=False)  # a killed container leaves its files behind
         self._wait_for_connection()
 
     def start(self, parent: Any) -> None:
-        """Beat from the event loop; Celery drops its timers whenever it connects again."""
+        """Beat from the event loop. Called for each connection, because Celery then drops its timers."""
         self._connected.set()
         self._queues = [queue.name for queue in parent.task_consumer.queues]
         self._beat()
@@ -56,7 +56,7 @@ class Heartbeat(bootsteps.StartStopStep):
         """Enter or leave the roster from a thread, so that a slow Redis doesn't stop the loop."""
 
         def call() -> None:
-            with suppress(Fault, redis.RedisError):  # the next beat says it again
+            with suppress(Fault, redis.RedisError):  # the next beat tries again
                 say(_roster(), self._node, self._queues)
 
         thread = Thread(target=call, name="roster", daemon=True)

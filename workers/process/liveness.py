@@ -1,4 +1,4 @@
-"""The files by which a process says that it is alive, and that it takes work; imports almost nothing, to be quick."""
+"""The files by which a process says that it is alive and takes work. Imports almost nothing, so that it loads fast."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def set_ready(node: str, *, ready: bool) -> None:
 
 
 def _places() -> tuple[Path, Path]:
-    """Return two directories for heartbeats: another user may have taken the first, whose name can be guessed."""
-    # The data directory as in workers/settings/environment.py, which takes too long to import.
+    """Return two directories for heartbeats. The first has a name that another user can guess and take."""
+    # The same default as in workers/settings/environment.py, which takes too long to import.
     data_dir = os.environ.get("PAGETRAIL_DATA_DIR") or ".pagetrail"
     return (
         Path(tempfile.gettempdir()) / f"pagetrail-{os.getuid()}",
@@ -52,15 +52,15 @@ def _is_ours(directory: Path) -> bool:
 
 
 def files_of(node: str | None, kind: str) -> Iterator[Path]:
-    """Yield the files of *kind* of one node, or of all."""
+    """Yield the files of *kind* of one node; of all nodes if *node* is None."""
     for directory in filter(_is_ours, _places()):
         yield from directory.glob(f"{escape(node) if node else '*'}{kind}")
 
 
 def _file(node: str, kind: str) -> Path:
-    """Return the file of *node*; raises `SettingsFault` if neither directory is this user's alone."""
+    """Return the file of *node*; raises `SettingsFault` if other users can use both directories."""
     for directory in _places():
-        with suppress(OSError):
+        with suppress(OSError):  # `_is_ours` says whether it can be used
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_ours(directory):
             return directory / f"{node}{kind}"

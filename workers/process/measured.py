@@ -8,9 +8,8 @@ from workers.process import metrics
 from workers.storage import Names, Storage, Stored, Version
 
 for _operation in ("put", "put_file", "get", "children", "delete", "replace"):
-    metrics.storage_errors(
-        _operation
-    )  # shown as 0 from the start, so that the first error is an increase
+    # Shown as 0 from the start, so that Prometheus sees the first error as an increase.
+    metrics.storage_errors(_operation)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The counts of one process, and the endpoint where Prometheus reads them: /metrics on its own port.
 
-docs/metrics.md lists every metric. A label takes one of a few known values: no metric here names a source, a run or a
-page.
+docs/metrics.md lists every metric. A label has one of a few known values, so no metric here names a source, a run or
+a page.
 """
 
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger("pagetrail.metrics")
 
 PATH = "/metrics"
 RETRY_SECONDS = 5.0
-"""How soon a port that is in use is tried again."""
+"""Time until a port that is in use is tried again."""
 
 WORKER, BEAT = CollectorRegistry(), CollectorRegistry()
 """The metrics of each role. The library's own registry is not used, because Flower fills it."""
@@ -68,7 +68,7 @@ pages = counter(
     "outcome",
 )
 for _outcome in ("closed", "failed"):
-    pages(_outcome)  # shown as 0 from the start: Prometheus doesn't see an increase from nothing
+    pages(_outcome)  # shown as 0 from the start, so that Prometheus sees the first increase
 requests = counter(
     "pagetrail_requests", "Requests to PagerDuty by their answers.", "region", "status"
 )
@@ -99,7 +99,7 @@ BEAT_LOOKED = Gauge(
 )
 TICKS = Counter(
     "pagetrail_beat_ticks",
-    "Ticks that beat published; it publishes no further one while a tick waits for a worker.",
+    "Ticks that beat published. While one waits for a worker, it publishes no other.",
     registry=BEAT,
 )
 
@@ -122,14 +122,14 @@ def count_reply(region: str, reply: Reply, seconds: float) -> None:
 
 @cache
 def status_word(status: int | None, timed_out: bool) -> str:
-    """Return one of a few words for a status, whatever a server or a proxy may send."""
+    """Return one of a few words for a status, even for an odd one that a server or a proxy made up."""
     if status is None:
         return "timeout" if timed_out else "broken"
     return str(status) if status in _STATUSES else f"{status // 100}xx"
 
 
 class FailuresOf:
-    """A block whose exceptions are counted as failures of *task*, and passed on."""
+    """Counts the exceptions of its block as failures of *task*, and passes them on."""
 
     __slots__ = ("_task",)
 
@@ -145,7 +145,7 @@ class FailuresOf:
 
 
 def serve(settings: Settings, registry: CollectorRegistry) -> None:
-    """Serve *registry* on the port that is set, if any, from its own thread.
+    """Serve *registry* from a thread of its own, if a port is set.
 
     A port that is in use never stops the work: a warning is logged, and the port is tried again.
     """
@@ -169,8 +169,8 @@ def serve(settings: Settings, registry: CollectorRegistry) -> None:
 
 def begin(settings: Settings, role: str, node: str) -> None:
     """Serve the metrics of this process, whose *role* is "worker" or "beat", from now on."""
-    # They would double the series, and none of our queries reads them.
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
+    # The times of creation would double the number of series, and none of our queries reads them.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves its types out
     registry = BEAT if role == "beat" else WORKER
     ProcessCollector(registry=registry)
     process = Info("pagetrail_process", "Role, node and version of the process.", registry=registry)

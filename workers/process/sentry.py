@@ -1,7 +1,8 @@
-"""Tells Sentry of errors worth a person's attention, with ids and without secrets, and that the tick runs.
+"""Reports errors that a person should see to Sentry, with ids and without secrets, and that the tick runs.
 
-Records logged as errors are reported, and nothing else: tasks need no code for it. The SDK's integration for Celery
-would wrap every task and message in its own scopes and spans, at two thirds of their cost.
+Only records that are logged as errors are reported, so tasks need no code for it. The SDK's integration for Celery is
+not used: it wraps every task and message in scopes and spans of its own, and a task then costs 30 to 55 % more
+(docs/watching.md).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from workers.state.faults import is_outage
 
 OURS = ("workers", "tasks")
 REPEAT_SECONDS = 60.0
-"""A process reports the same cause only once in this time, because thousands of pages can fail for it."""
+"""A process reports a cause only once in this time, because thousands of pages can fail for the same cause."""
 CHECK_IN_SECONDS = 60
 _MARGIN_MINUTES = 3
 """Check-ins may be late by this before Sentry calls the tick missing."""
@@ -38,7 +39,7 @@ def start(settings: Settings, node: str) -> None:
     """
     if settings.sentry_dsn is None:
         return
-    # Here and below: the SDK is slow to load, and most processes do without it.
+    # Imported only here and below: the SDK is slow to load, and most processes don't need it.
     import sentry_sdk
     from sentry_sdk.integrations.atexit import AtexitIntegration
     from sentry_sdk.integrations.logging import EventHandler
@@ -55,7 +56,7 @@ def start(settings: Settings, node: str) -> None:
         integrations=[AtexitIntegration(callback=lambda *_: None)],
         max_breadcrumbs=0,
         send_default_pii=False,
-        # Scrubbing goes by names, but Celery's frames hold whole messages under other names.
+        # The scrubber looks for names of variables, but Celery's frames hold whole messages under other names.
         include_local_variables=False,
         include_source_context=False,
         event_scrubber=EventScrubber([*DEFAULT_DENYLIST, *_NAMES], recursive=True),
@@ -85,7 +86,7 @@ def check_in(settings: Settings, redis: Redis) -> None:
 
 
 class Worth(logging.Filter):
-    """Lets only records pass that a person should see: each cause once a minute, and never an absent Redis.
+    """Passes only records that a person should see: each cause once a minute, and never that Redis is away.
 
     When Redis is away, the check-ins stop, and Sentry notices that once. Otherwise every task would report it.
     """
@@ -109,7 +110,7 @@ class Worth(logging.Filter):
 
 
 def cause_of(record: logging.LogRecord) -> tuple[str, ...]:
-    """Return the key by which two records are the same problem: the exception's type, and the place in our code."""
+    """Return the key that two records of the same problem share: the exception's type, and the place in our code."""
     error = _error_of(record)
     if error is None:
         return record.name, str(record.msg)
@@ -127,7 +128,7 @@ def _error_of(record: logging.LogRecord) -> BaseException | None:
 
 
 def _finished(event: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *event* redacted; if it comes from a log record, with ids as tags, and grouped by cause."""
+    """Return *event* redacted. An event from a log record also gets ids as tags, and is grouped by cause."""
     if record := hint.get("log_record"):
         tags = ids_of(record)
         if source := tags.get("source"):

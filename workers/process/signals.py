@@ -45,7 +45,7 @@ class OwnLogging(Logging):
         return True
 
 
-class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
+class TimedTask(Task):  # type: ignore[type-arg]  # Celery's class takes no type at runtime
     """A task whose duration and faults are counted."""
 
     abstract = True
@@ -65,8 +65,8 @@ class TimedTask(Task):  # type: ignore[type-arg]  # takes none at runtime
 def watch(app: object, *, beat_shows: str) -> None:
     """Log when a worker or beat of *app* starts, takes work and stops.
 
-    *beat_shows* is the `module:name` of the function that adds the whole fleet to beat's metrics. A process of another
-    app, which only imports ours to send it work, logs, opens and writes nothing.
+    *beat_shows* is the `module:name` of the function that adds the whole fleet to beat's metrics. In a process of
+    another app, which only imports ours to send it work, nothing is logged, opened or written.
     """
 
     def on_worker(instance: Any, **_: Any) -> None:
@@ -110,7 +110,7 @@ def _on_ready(sender: Any, **_: Any) -> None:
 
 def _warn(settings: Settings) -> None:
     with (
-        suppress(Fault, redis.RedisError),
+        suppress(Fault, redis.RedisError),  # it only warns
         impatient(settings.redis_url_or_embedded(), _ANSWER_SECONDS) as client,
     ):
         if said := warning(client):

@@ -26,13 +26,13 @@ from workers.settings.vault import Vault, key_in_file
 
 PREFIX = "PAGETRAIL_"
 LARGE_PAGE_MB = 300
-"""The most that a large page takes while it is read, cleaned and stored (measured by tests/bench/bench_memory.py)."""
+"""The most memory that a large page takes until it is stored (measured by tests/bench/bench_memory.py)."""
 
 
 def _share(text: object) -> object:
     """Return 0.1 for "10%"; anything else unchanged, for pydantic to check."""
     if isinstance(text, str) and text.strip().endswith("%"):
-        with suppress(ValueError):
+        with suppress(ValueError):  # pydantic refuses the text
             return float(text.strip()[:-1]) / 100
     return text
 
@@ -271,7 +271,7 @@ class Settings(BaseSettings):
         return url
 
     def vault_keys_or_file(self) -> tuple[str, ...]:
-        """Return the vault keys, the one that seals first; makes <data_dir>/vault.key on first use."""
+        """Return the vault keys, beginning with the one that seals; makes <data_dir>/vault.key on first use."""
         if self.vault_keys is not None:
             return _listed(self.vault_keys.get_secret_value())
         path = self.data_dir / "vault.key"
@@ -281,7 +281,7 @@ class Settings(BaseSettings):
 
     def make_data_dir(self) -> Path:
         """Return the data directory, and make it (mode 0700) if it is missing; `SettingsFault` if it isn't writable."""
-        with suppress(OSError):
+        with suppress(OSError):  # checked below
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         writable = self.data_dir.is_dir() and os.access(self.data_dir, os.W_OK | os.X_OK)
         if not writable:
@@ -321,7 +321,7 @@ def load_settings() -> Settings:
         raise SettingsFault(_sentence(error)) from None
     except SettingsError as error:
         reason = str(error.__cause__).rstrip(".")
-        if isinstance(error.__cause__, UnicodeDecodeError):  # its own words repeat the file
+        if isinstance(error.__cause__, UnicodeDecodeError):  # it quotes the file
             reason = "not UTF-8 text"
         raise SettingsFault(
             f"The secrets directory {directory} holds a file that can't be used: {reason}."

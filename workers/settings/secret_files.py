@@ -1,6 +1,6 @@
 """Files that hold secrets: the secrets directory, and files that only this user can read.
 
-The secrets directory has a file per variable: one of our settings, or a key of the cloud's.
+The secrets directory has one file per variable. A variable is one of our settings or one of the cloud's keys.
 """
 
 import os
@@ -16,7 +16,7 @@ DEFAULT_DIR = Path("/run/secrets")
 
 
 def secrets_dir() -> Path | None:
-    """Return the directory that is set, or else the usual one if it can be read."""
+    """Return the directory that is set, or else the default one if it can be read, or else None."""
     named = os.environ.get(SECRETS_DIR)
     directory = Path(named) if named else DEFAULT_DIR
     if directory.is_dir() and os.access(directory, os.R_OK | os.X_OK):
@@ -46,9 +46,9 @@ def replace_private(path: Path, text: str) -> None:
 
 
 def create_private(path: Path, text: str) -> None:
-    """Write *path*, which only this user can read, unless it exists; of several processes one wins."""
+    """Write *path*, which only this user can read, unless it exists; if several processes do so, one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _draft(path, text) as draft, suppress(FileExistsError):
+    with _draft(path, text) as draft, suppress(FileExistsError):  # another process was first
         os.link(draft, path)
 
 

@@ -63,7 +63,7 @@ def check_redis(url: str) -> str:
 
 
 def check_proxy(url: str) -> str:
-    """Return *url*, an http or https one, with its scheme: curl and others let people leave it out."""
+    """Return *url*, an http or https URL, with its scheme. People leave it out, because curl and others allow that."""
     whole = url if "://" in url else f"http://{url}"
     parts = _split(whole)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -27,8 +27,8 @@ def generate_key() -> str:
 def key_in_file(path: Path) -> str:
     """Return the text of *path*: one vault key, or several that a person wrote there.
 
-    If the file is missing, it is made with a new key (mode 0600). It appears as a whole, durable and only once, however
-    many processes start together.
+    If the file is missing, it is made with a new key (mode 0600). It appears as a whole, durable, and only once, even
+    if many processes start together.
     """
     try:
         if not path.exists():
