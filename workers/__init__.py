@@ -1,10 +1,10 @@
-"""The workshop: tools of any worker process. It doesn't know what a resource, a page or a manifest is."""
+"""The workshop: tools for any worker process. It doesn't know what a resource, a page or a manifest is."""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Import the Celery app when `celery -A workers` asks for it: most importers need only one tool and no Celery."""
+    """Import the Celery app when `celery -A workers` asks for it: most importers need one tool and not Celery."""
     if name == "celery":
         from workers.app import celery
 

@@ -1,4 +1,4 @@
-"""The Celery app: its queues, its routes and the one promise of delivery."""
+"""The Celery app: its queues, its routes, and when a message counts as done."""
 
 import ssl
 from typing import Any
@@ -27,8 +27,9 @@ VISIBILITY_SECONDS = 30
 class GuardedChannel(Channel):
     """A channel that reports every loss of Redis as a connection error, after which a worker connects again.
 
-    kombu 5.7.0 has two other reports, and each of them ends the worker process: an AttributeError when a task is
-    acknowledged after the channel was closed, and the replies of a server that can't serve now, as during a failover.
+    kombu 5.7.0 reports two losses in other ways, and each of them ends the worker process. It raises an AttributeError
+    when a task is acknowledged after the channel was closed. And it passes on the replies of a server that can't serve
+    now, as during a failover.
     """
 
     _acknowledging: redis.Redis | None = None
@@ -48,7 +49,7 @@ class GuardedChannel(Channel):
             return super()._create_client(asynchronous)  # type: ignore[misc]  # the stubs leave it out
         pool = self.pool
         if self._acknowledging is None or self._acknowledging.connection_pool is not pool:
-            self._acknowledging = super()._create_client()  # type: ignore[misc]  # the same
+            self._acknowledging = super()._create_client()  # type: ignore[misc]  # the stubs leave it out
         return self._acknowledging
 
 
@@ -59,25 +60,25 @@ class GuardedTransport(Transport):
 
 
 class _Guarded:
-    """Makes a connection use our transport. Kombu's setting for that takes a class, but Flower expects a scheme."""
+    """Makes a connection use our transport. Kombu's setting for it is a class, but Flower expects a URL scheme."""
 
     def get_transport_cls(self) -> type[Transport]:
         return GuardedTransport
 
 
 class GuardedPooled(_Guarded, PooledConnection):
-    """A connection of our app's pool, through which all but consumers publish."""
+    """A connection from our app's pool; everything except consumers publishes through it."""
 
 
 class GuardedPool(ConnectionPool):
-    """Our app's pool: kombu's pool would make connections of kombu's class, even if it is made from one of ours."""
+    """Our app's pool. Kombu's own pool makes connections of kombu's class, even if one of ours created the pool."""
 
     def new(self) -> Any:
         return GuardedPooled(self, **self.connection.info())
 
 
 class GuardedConnection(_Guarded, Connection):
-    """A connection of our app only: in an app that imports ours, kombu stays as it is."""
+    """A connection of our app. Other apps in the same process keep kombu's own connections."""
 
     def Pool(self, limit: int | None = None, **kwargs: Any) -> GuardedPool:  # noqa: N802 - kombu's name
         return GuardedPool(self, limit, **kwargs)
@@ -90,7 +91,7 @@ class GuardedAMQP(AMQP):
 
 
 def configuration() -> dict[str, Any]:
-    """Return Celery's settings from ours; a wrong setting ends the process with its sentence.
+    """Return Celery's settings, made from ours; a wrong setting ends the process with a sentence about it.
 
     Celery calls this when it first needs a setting, so importing this module needs no environment.
     """
@@ -116,11 +117,11 @@ def configuration() -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": 10,
         },
-        # Wait for Redis however long it is away.
+        # Wait for Redis as long as it is away.
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # The promise: a message is acknowledged after its work is done, and results are not kept.
+        # A message is acknowledged only after its work is done, and results are not kept.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
@@ -135,8 +136,8 @@ def configuration() -> dict[str, Any]:
         "worker_concurrency": settings.worker_slots,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "worker_send_task_events": True,  # Flower shows pages ...
-        "task_annotations": {"tasks.plan.tick": {"send_events": False}},  # ... but no ticks
+        "worker_send_task_events": True,  # so that Flower shows pages
+        "task_annotations": {"tasks.plan.tick": {"send_events": False}},  # Flower shows no ticks
         "beat_schedule": beat_entries(),
         "beat_scheduler": "workers.process.beat:Ticker",
         "beat_max_loop_interval": 1,

@@ -1,8 +1,8 @@
-"""Our own faults. The message of each is one plain sentence: the problem, the place, and the next step."""
+"""Our own faults. Each has one plain sentence as its message: the problem, the place, and the next step."""
 
 
 class Fault(Exception):
-    """A failure meant to be read by a person; never holds a key, a password or a stored body."""
+    """A failure whose message is for a person; the message never holds a key, a password or a stored body."""
 
     exit_code: int = 1
 
@@ -38,7 +38,7 @@ class StorageUnreachable(Fault):
 
 
 class StorageConflict(Fault):
-    """The wrong object lies under a key; nothing was overwritten."""
+    """A key holds the wrong object; nothing was overwritten."""
 
 
 class VaultFault(Fault):
@@ -46,7 +46,7 @@ class VaultFault(Fault):
 
 
 class KeyRefused(Fault):
-    """PagerDuty refuses the key, or it is not a kind of key that we accept."""
+    """PagerDuty refuses the key, or we don't accept keys of its kind."""
 
 
 class ClockFault(Fault):

@@ -1,10 +1,10 @@
-"""JSON as people really send it: whole numbers keep every digit, and every value that was read can be written again.
+"""Reads and writes JSON as people really send it: whole numbers keep every digit, and all that was read can be written.
 
-orjson is strict, and reads integers beyond 64 bits as floating-point numbers. But people's events hold half characters
-(`\\ud83d` alone) and trace ids of 128 bits.
+orjson alone is not enough. It refuses half characters (`\\ud83d` alone), and it rounds integers beyond 64 bits, such as
+trace ids of 128 bits. Customers' events contain both.
 
-Python's objects take ten to fifty times the memory of their text. So a value that would take more than MOST_DECODED is
-not decoded, and neither is a list of more than MOST_ELEMENTS.
+Python's objects take ten to fifty times the memory of their text. So values that would take more than MOST_DECODED are
+not decoded, and neither are lists of more than MOST_ELEMENTS.
 """
 
 import codecs
@@ -24,17 +24,17 @@ MOST_DECODED = 64 * 2**20
 """Bytes that one decoded value may take: enough for a record of 50 MB that is mostly text."""
 MOST_ELEMENTS = 1_000
 """The longest list that is read: PagerDuty serves at most this many records at once."""
-_CAREFUL_COPIES = 4  # `_carefully` holds the value twice, and its text
-_SHORT_BYTES = 2**20  # the elements of a list this short are counted after they were read
-_OBJECT_BYTES = 100  # a list, object or number takes 32 to 240 bytes, and a member also its name
+_CAREFUL_COPIES = 4  # `_carefully` holds copies of the value and of its text
+_SHORT_BYTES = 2**20  # in a list this short, the elements are counted after reading
+_OBJECT_BYTES = 100  # a list, object or number takes 32 to 240 bytes; a member also needs its name
 _PIECE_BYTES = 2**20
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _alone = threading.Lock()
-"""Held by the one thread that reads carefully, because that takes much memory for a moment."""
+"""Lets only one thread at a time read carefully, because that briefly takes much memory."""
 
 _DEEPEST = 250
-"""Most levels of nested lists and objects: orjson writes 254, and PagerDuty's own parser reads 100."""
-_LONG = b"0" * 19  # the digits of the shortest number orjson may round
+"""The most levels of nested lists and objects: orjson writes 254, and PagerDuty's own parser reads 100."""
+_LONG = b"0" * 19  # as many digits as the shortest number that orjson may round
 _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -73,8 +73,8 @@ def weight(text: bytes) -> int:
 def members(text: bytes | memoryview, names: Iterable[str] | None = None) -> Mapping[str, Written]:
     """Return the members *names* of the object *text*, or all members, each as it was written.
 
-    Raises ValueError if `loads` finds no object. Takes a tenth of the time of `loads`, because values are not decoded.
-    Ask for all members only if it is known that there are few.
+    Raises ValueError if *text* is not an object that `loads` would read. Takes a tenth of the time of `loads`, because
+    values are not decoded. Ask for all members only if the object is known to have few.
     """
     kind = None if names is None else tuple(names)
     if _is_utf8(text):
@@ -94,7 +94,7 @@ def check_once(text: bytes, names: Iterable[str]) -> None:
     """Raise ValueError if the object *text* has a member of *names* twice: one value would hide the other."""
     if all(text.count(f'"{name}"'.encode()) < 2 for name in names):
         return
-    last: list[str] = []  # the outermost object ends last
+    last: list[str] = []  # the names in the object that ended last, which is the outermost one
 
     def keep_names(pairs: list[tuple[str, Any]]) -> None:
         last[:] = [name for name, _ in pairs]
@@ -109,10 +109,10 @@ def check_once(text: bytes, names: Iterable[str]) -> None:
 
 @cache
 def _members_decoder(names: tuple[str, ...] | None) -> msgspec.json.Decoder[Any]:
-    """Return a decoder that finds members; it skips all others and keeps nothing of them."""
+    """Return a decoder for the members *names* (None: all of them); it skips other members without storing them."""
     if names is None:
         return msgspec.json.Decoder(dict[str, msgspec.Raw])
-    kind = TypedDict("kind", dict.fromkeys(names, msgspec.Raw), total=False)  # type: ignore[misc]  # known to callers
+    kind = TypedDict("kind", dict.fromkeys(names, msgspec.Raw), total=False)  # type: ignore[misc]  # names of runtime
     return msgspec.json.Decoder(kind)
 
 
@@ -131,7 +131,7 @@ def _is_utf8(text: bytes | memoryview) -> bool:
 
 
 def check_few(text: Written) -> None:
-    """Raise ValueError if *text* is long, and isn't a list of at most MOST_ELEMENTS; reads no further than that."""
+    """Raise ValueError if *text* is long and isn't a list of at most MOST_ELEMENTS; stops at the first one too many."""
     if len(memoryview(text)) > _SHORT_BYTES:
         try:
             _few_decoder().decode(text)
@@ -141,7 +141,7 @@ def check_few(text: Written) -> None:
 
 @cache
 def _few_decoder() -> msgspec.json.Decoder[Any]:
-    """Return a decoder that stops at one element too many; msgspec checks its own limit only after the whole list."""
+    """Return a decoder that stops at the first element too many; msgspec's own limit needs the whole list first."""
     names = [
         (f"n{number}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)
         for number in range(MOST_ELEMENTS)
@@ -169,7 +169,7 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
 
 
 def _carefully(text: bytes) -> Any:
-    """Do the work of `loads` without orjson; this takes five times as long."""
+    """Return the value as `loads` does, but without orjson; this takes five times as long."""
     if weight(text) * _CAREFUL_COPIES > MOST_DECODED:
         raise ValueError("too large to read with care")
     try:

@@ -1,6 +1,7 @@
 """Liveness and readiness of a worker or beat: `python -m workers.health live|ready [NODE]`, exit 0 or 1.
 
-`live` is asked every few seconds, so it imports the standard library only, and our own modules that do the same.
+`live` runs every few seconds and must start fast. So this module imports only the standard library and those of our
+modules that do the same.
 """
 
 import sys
@@ -13,7 +14,7 @@ from workers.process.liveness import ALIVE, READY, STALE_SECONDS, files_of
 def live(node: str | None = None) -> str:
     """Return why *node* is not alive, or "" if it is; None stands for the one process of this container.
 
-    An absent Redis doesn't count: restarting the fleet would not bring it back.
+    A process is alive even while Redis is away: restarting the process would not bring Redis back.
     """
     beaten = [path.stat().st_mtime for path in files_of(node, ALIVE)]
     if not beaten:
@@ -24,7 +25,7 @@ def live(node: str | None = None) -> str:
 
 def ready(node: str | None = None) -> str:
     """Return the reason why *node* can't work (itself, Redis, storage or the vault); "" if it can."""
-    # Imported only here: these take a second to load, and `live` is asked every few seconds.
+    # Imported only here: these modules take a second to load, and `live` runs every few seconds.
     from workers.runtime import Runtime
     from workers.settings.environment import load_settings
 

@@ -20,7 +20,7 @@ _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 _KEY_SHAPE = re.compile(
     r"(?<![\w+-])(?=[\w+-]*\d)(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])[\w+-]{20}(?![\w+-])"
 )
-"""A PagerDuty API key: 20 characters. Asking for digits and both cases spares names of functions and modules."""
+"""A PagerDuty API key: 20 characters, with digits and letters of both cases. Names in our code don't match that."""
 _REDACTED = "[redacted]"
 
 

@@ -14,15 +14,15 @@ SHARE = 32
 
 
 class NoRoom(Exception):
-    """Other pages take all the memory for pages, so this page has to be asked for later."""
+    """Other pages use all the memory for pages, so this page has to be requested later."""
 
 
 class Room:
     """Memory for pages, in bytes. Safe to share between threads.
 
-    A small page takes memory from the room. A large one waits for its turn, in the order of asking, and then takes its
-    memory beside the room. So small pages can't keep it waiting forever, and they go on meanwhile. All pages together
-    take at most the room and the memory of one large page.
+    A small page takes memory from the room. Large pages take turns, in the order in which they asked, and the one whose
+    turn it is gets its memory on top of the room. So small pages can't keep it waiting forever, and they continue
+    meanwhile. All pages together take at most the room and the memory of one large page.
     """
 
     def __init__(self, most_bytes: float = math.inf) -> None:
@@ -49,7 +49,7 @@ class Room:
                 self._taken += size
 
     def _fits(self, share: Share, size: int) -> bool:
-        """Say whether *share* stays small with *size* more bytes, and the room has them."""
+        """Say whether *share* stays small with *size* more bytes, and the room has that much left."""
         return share.size + size <= self._most / SHARE and self._taken + size <= self._most
 
     def _turn(self, share: Share, size: int, seconds: float) -> None:
@@ -60,7 +60,7 @@ class Room:
             None if math.isinf(seconds) else seconds,
         )
         if waited and self._turns[0] is share:
-            self._taken -= share.size  # it no longer counts against the others
+            self._taken -= share.size  # a large page's memory is not part of the room
         else:
             self._turns.remove(share)
         self._changed.notify_all()
@@ -90,4 +90,4 @@ class Share:
 
     def give_back(self) -> None:
         """Give back everything."""
-        self._room._shrink(self)  # noqa: SLF001 - the same
+        self._room._shrink(self)  # noqa: SLF001 - two halves of one thing

@@ -1,4 +1,4 @@
-"""The parts of one process, each built when it is first used; tests put parts of their own in."""
+"""The parts of one process, each built when it is first used; tests replace some of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _building = RLock()  # a part may need other parts
 class Part(Generic[T]):
     """A part of a runtime, built once, by the first thread that uses it.
 
-    The built part then stands in the runtime's own dictionary, which Python asks first: later uses take no lock.
+    The built part is then kept in the runtime's own dictionary, where Python looks first. So later uses take no lock.
     """
 
     def __init__(self, build: Callable[[Any], T]) -> None:
@@ -58,8 +58,8 @@ class Part(Generic[T]):
 class Runtime:
     """Everything that a task needs; safe to share between threads.
 
-    A process builds only the parts that it uses: one that reads evidence needs no Redis, one that opens no API key
-    needs no vault. Building connects to nothing. It raises a `Fault` where the settings are wrong.
+    A process builds only the parts that it uses. So a process that reads evidence needs no Redis, and one that opens no
+    API key needs no vault. Building a part doesn't connect to anything. It raises a `Fault` if the settings are wrong.
     """
 
     def __init__(self, settings: Settings, **parts: Any) -> None:
@@ -72,8 +72,8 @@ class Runtime:
         return Runtime(**(vars(self) | parts))
 
     def check(self) -> None:
-        """Raise the `Fault` that would keep a worker from working: of the vault, Redis or storage."""
-        _ = self.vault  # opens its keys
+        """Raise the `Fault` of the vault, Redis or storage that would keep a worker from working."""
+        _ = self.vault  # reads the vault keys
         client.check(self.redis, self.settings.key_prefix)
         self.storage.check()
 
@@ -91,9 +91,8 @@ class Runtime:
 
     @Part
     def sender(self) -> Sender:
-        from workers.process.sender import (
-            Sender,  # with Celery below, which most commands do without
-        )
+        # Imported only here, with Celery: most commands send no message.
+        from workers.process.sender import Sender
 
         return Sender(workers.celery)
 
@@ -127,7 +126,8 @@ class Runtime:
 
     @Part
     def pagerduty(self) -> PagerDuty:
-        from workers.pagerduty.client import PagerDuty  # a sixth of a command's start, and few ask
+        # Imported only here: loading it takes a sixth of a command's start, and few commands ask PagerDuty.
+        from workers.pagerduty.client import PagerDuty
 
         return PagerDuty(self.settings.regions)
 
@@ -145,7 +145,7 @@ class Runtime:
 
 
 def times_of(settings: Settings) -> Times:
-    """Return the times that the ledger keeps to."""
+    """Return the ledger's times, as the settings give them."""
     return Times(
         page_lease=settings.page_lease_seconds,
         offer_lost=settings.offer_lost_seconds,

@@ -82,7 +82,7 @@ def _configuration(directory: Path, port: int | None, password: str | None) -> s
         "dir": directory,
         "appendonly": "yes",
         "appendfsync": "everysec",
-        "aof-use-rdb-preamble": "no",  # so that any server program can read the file of another one
+        "aof-use-rdb-preamble": "no",  # so that another server program can read the file too
         "save": "",
         "maxmemory-policy": "noeviction",
     }
@@ -105,14 +105,14 @@ def _last(path: Path) -> tuple[int | None, str]:
         parts = urlsplit(path.read_text(encoding="utf-8").strip())
         if parts.port and parts.password and _is_free(parts.port):
             return parts.port, parts.password
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # the first start, or a damaged file: take a new port
         pass
     return None, secrets.token_urlsafe(24)
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as one:
-        # As the server does it, so that connections that ended lately don't block the port.
+        # The server sets this option too. Without it, connections that ended a moment ago would block the port.
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             one.bind(("127.0.0.1", port))

@@ -40,10 +40,10 @@ class Fleet:
 
 @contextmanager
 def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) -> Iterator[Fleet]:
-    """Run the fleet for the length of the block, which begins when every worker takes work.
+    """Run the fleet during the block; the block begins when every worker takes work.
 
     *flower_port* 0 means any free port, None means no Flower. Raises `Busy` if a fleet is already running in this data
-    directory, and another `Fault` if a process can't be started; then all processes are ended.
+    directory. If a process can't be started, ends all processes and raises another `Fault`.
     """
     data_dir = settings.make_data_dir()
     with Supervisor(data_dir) as supervisor:
@@ -95,7 +95,7 @@ def _worker(number: int, workers: int, env: Mapping[str, str]) -> Child:
 
 
 def _takes_work(node: str) -> bool:
-    """Ask the worker itself: it answers as soon as it consumes."""
+    """Say whether the worker takes work: it answers a ping as soon as it does."""
     try:
         return bool(celery.control.ping([node], timeout=1.0))
     except OperationalError:
@@ -138,7 +138,7 @@ def _listens(port: int) -> bool:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that the processes need besides our own environment, since they run in another directory."""
+    """Return the variables to add to our environment, because the processes run in another directory."""
     env = {f"{PREFIX}DATA_DIR": str(settings.data_dir)}
     if directory := os.environ.get(SECRETS_DIR):
         env[SECRETS_DIR] = str(Path(directory).absolute())

@@ -1,11 +1,11 @@
-"""Runs a program that ends when its starter ends, in whatever way that happens, on Linux and macOS.
+"""Runs a program and ends it when its starter ends, however the starter ends. For Linux and macOS.
 
     python leash.py GRACE_SECONDS LEASH_FD[,HELD_FD...] PROGRAM [ARGUMENT...]
 
 The program replaces this process, so the starter sees the program's pid and exit status. A forked watcher waits until
-no process holds the other end of the pipe LEASH_FD. Then it ends the program: SIGTERM, and SIGKILL after the grace. The
-watcher, but not the program, keeps the HELD_FDs open as long as the program lives (locks, and leashes of programs that
-must end later). This module imports the standard library only, to start fast.
+no process holds the other end of the pipe LEASH_FD. Then it ends the program with SIGTERM, and with SIGKILL after
+GRACE_SECONDS. As long as the program lives, the watcher (not the program) keeps the HELD_FDs open: locks, and leashes
+of programs that must end later. This module imports only the standard library, so that it starts fast.
 """
 
 import os
@@ -44,7 +44,7 @@ def _watch(program: int, leash: int, grace_seconds: float) -> None:
 
 
 def _lives(program: int) -> bool:
-    # When the program ends, this watcher gets another parent. Its pid alone tells nothing: another process may have it.
+    # When the program ends, this watcher gets another parent. The program's pid may then belong to another process.
     return os.getppid() == program
 
 

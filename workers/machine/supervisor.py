@@ -20,19 +20,19 @@ from workers.machine import leash
 log = logging.getLogger("pagetrail.supervisor")
 
 BACKOFF_SECONDS = (1.0, 2.0, 5.0)
-"""Waits before a process that died is started again, for the first death, the second, and later ones in a row."""
+"""Waits before a dead process is started again: after its first death in a row, its second, and all later ones."""
 STEADY_SECONDS = 30.0
-"""After this long, the next death of a process counts as a first one again."""
+"""After a process has run this long, its next death counts as its first again."""
 ORPHAN_SECONDS = 5.0
-"""Time that the processes have to end if we were killed: their work is delivered again anyway."""
+"""Time that the processes get to end if the supervisor is killed. Unfinished work is delivered again anyway."""
 LOG_BYTES = 10_000_000
-"""A process's log is started again at this length, and the old one is kept beside it."""
+"""When a process's log reaches this length, it is copied to a file beside it and emptied."""
 _LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to keep running: *ready* says whether it works; a *last* one ends after all others."""
+    """A process to keep running. *ready* says whether it works; *last* means that it ends after all others."""
 
     name: str
     argv: Sequence[str]
@@ -67,7 +67,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._ours = _locked(directory / "up.lock", wait_seconds=0)
         try:
-            # The watchers of the children hold it too, so it is free only after those of an earlier supervisor ended.
+            # The children's watchers hold this lock too. So it is free only after an earlier supervisor's have ended.
             self._theirs = _locked(directory / "fleet.lock", wait_seconds=4 * ORPHAN_SECONDS)
         except Busy:
             os.close(self._ours)
@@ -152,7 +152,7 @@ class Supervisor:
         if kept.start_at is not None and now >= kept.start_at:
             try:
                 self._spawn(kept)
-            except OSError as error:  # such as no memory or a full disk: it may pass
+            except OSError as error:  # for example no memory or a full disk, which may pass
                 log.warning("%s can't be started (%s)", kept.child.name, error.strerror)
                 kept.start_at = now + BACKOFF_SECONDS[-1]
 
@@ -172,7 +172,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **child.env},
-                cwd=self._directory,  # Celery imports from here first, and no foreign modules are here
+                cwd=self._directory,  # Celery imports from here first; it holds no foreign modules
                 pass_fds=descriptors,
                 start_new_session=True,  # so that Ctrl-C reaches only us, and we end the children
             )
@@ -212,7 +212,7 @@ class Supervisor:
 
 
 def _shorten(log: Path) -> None:
-    """Copy a long log to a file beside it and empty it; the process appends, and so goes on at the new beginning."""
+    """Copy a long log to a file beside it, and empty it. The process appends, so it continues at the new beginning."""
     with suppress(OSError):  # no room for the copy, or no log yet: the next look tries again
         if log.stat().st_size > LOG_BYTES:
             shutil.copyfile(log, log.with_suffix(".log.1"))

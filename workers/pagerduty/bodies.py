@@ -1,4 +1,4 @@
-"""Reads and unpacks the body of an answer, and stops at the size that a page can have at most."""
+"""Reads and unpacks the body of an answer, up to the largest size that a page can have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One authenticated GET of a PagerDuty region becomes one Reply, which says only what came over the wire.
+"""Turns one authenticated GET to a PagerDuty region into one Reply, which says only what came over the wire.
 
 The process can send nothing but GET to a configured region. It keeps no cookies and follows no redirects, so nothing
 from one credential's answer reaches another credential's request. It uses the proxy of HTTPS_PROXY and the certificates
@@ -25,13 +25,13 @@ from workers.room import NoRoom, Share
 from workers.settings.urls import check_proxy, is_loopback
 
 CONNECTIONS = 80
-"""The most slots that a process can have: waiting for a connection would count as PagerDuty's silence. httpx's pool
-slows down steeply above about 100."""
+"""As many as a process can have slots: waiting for a connection would take from the time that PagerDuty has to answer.
+httpcore's pool slows down steeply above about 100."""
 KEEPALIVE_SECONDS = 20.0
 _MARGIN_SECONDS = 0.5
 """A body stops waiting for memory this long before its deadline, so that it doesn't count as late."""
 _PATH = re.compile(r"(/[A-Za-z0-9_-]+)+")
-"""Paths of characters that no program on the way decodes, encodes or folds, so they arrive as the recipe says."""
+"""Only characters that no program on the way decodes, encodes or folds, so that a path arrives as it was sent."""
 
 
 _HEADERS = (
@@ -42,7 +42,7 @@ _HEADERS = (
 
 
 class ReadOnlyTransport(httpx.BaseTransport):
-    """Passes on GET requests to its origins, and refuses everything else before it is sent."""
+    """Sends GET requests to its origins, and refuses all other requests before they are sent."""
 
     def __init__(self, origins: Mapping[str, httpx.BaseTransport]) -> None:
         self._origins = origins
@@ -130,7 +130,7 @@ class PagerDuty:
 
 
 def _unanswered(error: httpx.RequestError) -> Reply:
-    # PoolTimeout means too many of our own requests, not a slow server. The error's text is not used, since it may
+    # PoolTimeout means too many of our own requests, not a slow server. The error's text is not used, because it may
     # quote a header.
     slow = isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.PoolTimeout)
     words = f"No whole answer: {type(error).__name__}."

@@ -12,7 +12,7 @@ _MEMORY = 0.9
 
 
 class RegionGate:
-    """Gives sources of a region that mostly times out at most a quarter of the process's slots."""
+    """Lets a region that mostly times out hold at most a quarter of the process's slots."""
 
     def __init__(self, slots: int) -> None:
         self._most = max(1, slots // 4)
@@ -22,7 +22,7 @@ class RegionGate:
 
     @contextmanager
     def slot(self, region: str) -> Iterator[bool]:
-        """Hold a slot for a request to *region*; False means that the region has its share already: don't send."""
+        """Hold a slot for a request to *region*. False means that the region already has its share: don't send."""
         with self._lock:
             allowed = self._timeouts[region] < 0.5 or self._inside[region] < self._most
             self._inside[region] += allowed

@@ -103,7 +103,7 @@ def _outcome(status: int) -> tuple[Outcome, str]:
         return Outcome.OK, ""
     if 400 <= status < 500:
         return Outcome.BAD_REQUEST, "error"
-    return Outcome.RETRY, "error"  # 5xx; and 3xx, which only something in between can have sent
+    return Outcome.RETRY, "error"  # 5xx; also 3xx, which only a program on the way can have sent
 
 
 def words_of(response: httpx.Response, body: bytes, key: str) -> str:
@@ -147,7 +147,7 @@ def _sentences(value: object) -> Iterator[str]:
 
 
 def _matching(shape: re.Pattern[str], text: str | None) -> str | None:
-    """Return *text* if it has the *shape*, or else None: other headers aren't repeated."""
+    """Return *text* if it has the *shape*, or else None, so that no other text of a header is passed on."""
     return text if text and shape.fullmatch(text) else None
 
 

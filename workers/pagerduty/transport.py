@@ -1,4 +1,4 @@
-"""GET with one deadline for the whole request: a server that sends a byte now and then never exceeds a read timeout."""
+"""Sends a GET with one deadline for all of it: a server that sends a byte now and then never exceeds a read timeout."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _unheard: ContextVar[bool] = ContextVar("unheard", default=False)
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """End all reads and writes of this thread in the block after *seconds*, with httpx's exceptions for time-outs.
+    """Limit all reads and writes of this thread in the block to *seconds* together; then httpx's time-outs are raised.
 
-    Two things can take longer: looking up a name takes as long as the system's resolver allows, and the reads through
-    a proxy that is reached by TLS have only their own time-outs.
+    Two things can take longer. Looking up a name takes as long as the system's resolver allows. Reads through a proxy
+    that is reached over TLS have only their own time-outs.
     """
     token = _ends_at.set(time.monotonic() + seconds)
     try:
@@ -44,16 +44,16 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def left() -> float:
-    """Return the seconds that are left in this thread's block `within`."""
+    """Return the seconds that are left in this thread's `within` block."""
     return _ends_at.get() - time.monotonic()
 
 
 class PunctualTransport(httpx.BaseTransport):
     """httpcore's pool behind httpx's interface.
 
-    Each step ends after CONNECT_SECONDS or READ_SECONDS, and all of them `within` the caller's block. httpx's own
-    transport can't use our network backend, and httpcore's pool can. Since a connection serves one account after the
-    other, bytes that arrive before a request is sent are never taken for the answer to that request.
+    Each step ends after CONNECT_SECONDS or READ_SECONDS, and all of them together end with the caller's `within` block.
+    httpx's own transport can't use our network backend, but httpcore's pool can. A connection serves one account after
+    the other. So bytes that arrive before a request is sent are never taken for the answer to that request.
     """
 
     def __init__(self, *, connections: int, keepalive_seconds: float, proxy: str | None) -> None:
@@ -82,7 +82,7 @@ class PunctualTransport(httpx.BaseTransport):
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
 
     def _answer(self, request: httpx.Request) -> httpcore.Response:
-        """Return the answer to *request*; sends it again over another connection if bytes came before it was sent."""
+        """Return the answer to *request*; if bytes came before it was sent, sends it again over another connection."""
         step = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
         for _ in range(self._connections):
             asked = httpcore.Request(
@@ -143,7 +143,7 @@ class _Backend(httpcore.SyncBackend):
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *options: Any, **named: Any
     ) -> httpcore.NetworkStream:
-        """Try one address after the other within the deadline: a socket alone would give each the whole time."""
+        """Return a connection to the first address that takes one; all of them share the deadline."""
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in _addresses(host, port):
             try:
