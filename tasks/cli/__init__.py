@@ -31,7 +31,7 @@ _COMMANDS = {
     "events": "Print events: runs, keys, erased evidence.",
     "completion": "Print the completion script of a shell.",
 }
-"""Each command and its help line. Its module and its object have the same name as the command."""
+"""Each command and its help line. The module and the function of a command have its name."""
 
 _GUESS = re.compile(r"\.\s+\(?Did you mean ([^?]*)\?\)?")
 """Click's suggestion at the end of a message, with or without brackets."""
@@ -40,7 +40,7 @@ INTERRUPTED = "Interrupted: the command did not finish, and it left nothing half
 
 
 class _Commands(click.Group):
-    """The root command. It knows every name and help line, and imports a module when it is used."""
+    """The root command. It knows every name and help line, and imports the module of a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in _COMMANDS if find_spec(f"{__name__}.{name}")]
@@ -110,7 +110,7 @@ def perform(arguments: Sequence[str]) -> int:
         if sys.stderr.isatty():
             click.echo(err=True)  # the terminal shows ^C, or an unanswered question, on this line
         return _say(INTERRUPTED, 1)
-    except Exception as error:  # noqa: BLE001 - the last resort: no traceback for a person
+    except Exception as error:  # noqa: BLE001 - the last resort: a person must not see a traceback
         return _say(_unexpected(error), 1)
 
 

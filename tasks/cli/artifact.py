@@ -101,7 +101,7 @@ def export(
     for remark in written.remarks:
         output.say(remark)
     if not choice.whole:
-        output.say(f"These {resource} may not be all: {_why(choice)}.")
+        output.say(f"These may not be all {resource}: {_why(choice)}.")
     if path:
         output.say(f"Wrote {written.count} {resource} to {path}.")
 
@@ -111,7 +111,7 @@ def _explain_nothing(source: str, choice: Choice) -> None:
     output.say(
         f"Run {newest.run} of {source} could not read {choice.resource}: {_described(newest)}."
     )
-    output.ended(3)
+    output.end(3)
 
 
 def _why(choice: Choice) -> str:

@@ -1,4 +1,4 @@
-"""Show the progress of runs: a bar per source on a terminal, or a line every few seconds elsewhere."""
+"""Show the progress of runs: one bar per source on a terminal, or else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BAR_WIDTH = 12
 def bars(sources: Sequence[str], *, lines: bool = False) -> Iterator[Callable[[str], Show]]:
     """Show the runs of *sources* until the block ends. Yields a function from a source to its `Show`.
 
-    Without a terminal nothing is shown, or with *lines* one line every few seconds.
+    Without a terminal it shows nothing or, with *lines*, one line every few seconds.
     """
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column

@@ -62,7 +62,7 @@ def collect(source: str, wait: bool, estimate: bool, as_json: bool) -> None:
         output.emit(outcome)
     else:
         show_summary(source, outcome)
-    output.ended(summaries.exit_code(outcome.state))
+    output.end(summaries.exit_code(outcome.state))
 
 
 def _say_opened(fleet: Runtime, source: str, run: str, *, joined: bool) -> None:

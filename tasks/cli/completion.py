@@ -1,4 +1,4 @@
-"""`pagetrail completion`: scripts with which a shell completes commands, options and sources."""
+"""`pagetrail completion`: print a script. With it, a shell completes commands, options and sources."""
 
 from __future__ import annotations
 

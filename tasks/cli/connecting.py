@@ -1,4 +1,4 @@
-"""`pagetrail source connect`, `check` and `rotate`: try a key, and show its account and what it can read."""
+"""`pagetrail source connect`, `check` and `rotate`: try a key, and show its account and the resources it can read."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ renamed_option = click.option(
 def connect(
     source: str, key_file: Path | None, renamed: bool, yes: bool, as_json: bool, **wishes: Any
 ) -> None:
-    """Connect an account: try its key, show its account and what it can read, and keep it sealed.
+    """Connect an account: try its key, show which account and resources it opens, and keep it sealed.
 
     \b
     Examples:
@@ -129,7 +129,7 @@ def rotate(
 ) -> None:
     """Replace a source's key with another key of the same account.
 
-    The new key is tried first. The old key stays until the new one is proved to be of the same account.
+    The new key is tried first. The old key stays until the new one is proved to belong to the same account.
 
     \b
     Example:

@@ -34,7 +34,7 @@ from workers.machine.supervisor import Child
 from workers.settings.environment import PREFIX, load_settings
 
 _KEPT = {f"{PREFIX}REDIS_SERVER"}
-"""The only setting that the demo keeps. It sets all others itself, so that it can't touch another fleet."""
+"""The only setting of yours that the demo uses. It sets the others itself, so that it can't touch another fleet."""
 _ENV = "demo.env"
 _CONNECT_SECONDS = 1.0
 
@@ -91,9 +91,8 @@ def demo(keep: bool, as_json: bool) -> None:
 
 def _directory(data_dir: Path, port: int) -> Path:
     """Make the demo's directory, and point the settings of this process and its children at it."""
-    demos = (
-        data_dir.parent if (data_dir / _ENV).exists() else data_dir / "demo"
-    )  # not inside another demo
+    in_a_demo = (data_dir / _ENV).exists()  # a demo must not be inside another one
+    demos = data_dir.parent if in_a_demo else data_dir / "demo"
     directory = demos / time.strftime("%Y%m%d-%H%M%S")
     try:
         directory.mkdir(mode=0o700, parents=True)
@@ -109,7 +108,9 @@ def _directory(data_dir: Path, port: int) -> Path:
     os.environ.update(ours)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
     commands = shlex.quote(sysconfig.get_path("scripts"))
-    lines.append(f'export PATH={commands}:"$PATH"\n')  # so that the suggested commands are found
+    lines.append(
+        f'export PATH={commands}:"$PATH"\n'
+    )  # so that the shell finds the suggested commands
     (directory / _ENV).write_text("".join(lines), "utf-8")
     return directory
 
@@ -148,8 +149,8 @@ def _run(*arguments: str) -> None:
     output.say(f"$ pagetrail {shlex.join(arguments)}")
     done = subprocess.run(
         [sys.executable, "-m", "tasks.cli", *arguments],
-        stdout=sys.stderr,  # our own output may be one JSON document
-        process_group=0,  # only we answer Ctrl-C
+        stdout=sys.stderr,  # stdout is for our own output, which may be one JSON document
+        process_group=0,  # so that Ctrl-C reaches only this process
         check=False,
     )
     if done.returncode not in (0, 3):

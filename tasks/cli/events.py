@@ -32,7 +32,7 @@ def events(follow: bool, since: str, as_json: bool) -> None:
     try:
         for event in api.events(runtime(), since, follow=follow):
             output.emit_line(event) if as_json else click.echo(_line(event))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # Ctrl-C is how a person ends --follow
         return
 
 

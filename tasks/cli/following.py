@@ -20,11 +20,11 @@ from workers.storage.registry import Source, SourceState
 
 POLL_SECONDS = 0.5
 SILENCE_SECONDS = 60.0
-"""How long Redis or the fleet may be away, for example during a restart."""
+"""How long Redis or the fleet may be away, for example while it restarts."""
 
 
 class Follower:
-    """Waits until the fleet has ended a run. It survives a restart of the fleet or of Redis."""
+    """Waits until the fleet has sealed a run. It goes on after a restart of the fleet or of Redis."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Follower:
     def follow(self, run: str) -> list[Manifest]:
         """Return the manifests of *run* and of the runs that read its backlog.
 
-        Raises `Fault` if Redis or the fleet stays away. The run then waits for them.
+        Raises `Fault` if Redis or the fleet stays away. The run itself isn't lost: it waits for them.
         """
         manifests = [self._sealed(run)]
         while manifests[-1].continues:
@@ -112,7 +112,7 @@ class Follower:
             self._fleet = found_again(self._fleet)
 
     def _sentence(self, sight: Sight) -> str:
-        """Return what a person can do if the run waits for a person, else nothing."""
+        """Return a sentence that says how a person can help, if the run waits for a person; else \"\"."""
         source, now = self._source.id, sight.doing
         if trouble := sight.troubles.get("run"):
             return trouble
@@ -140,7 +140,7 @@ class Follower:
 
 
 def found_again(fleet: Runtime) -> Runtime:
-    """Return the fleet at the present address of Redis, which an embedded Redis changes at a restart."""
+    """Return the fleet with the present address of Redis. An embedded Redis has another one after a restart."""
     try:
         return Runtime(settings := load_settings(), redis=connect(settings.redis_url_or_embedded()))
     except RedisUnreachable:

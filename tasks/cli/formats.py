@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many records were written, and remarks on values that the format left out."""
+    """How many records were written, and sentences about values that the format could not hold."""
 
     count: int
     remarks: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Written:
 
 @contextmanager
 def opened(path: Path | None) -> Iterator[BinaryIO]:
-    """Yield stdout, or a file that gets its name only if the block succeeds."""
+    """Yield stdout, or a file that appears at *path* only if the block succeeds."""
     if path is None:
         with _room("stdout"):
             yield sys.stdout.buffer
@@ -54,13 +54,13 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
             f"{path} can't be written ({error.strerror}): name another file."
         ) from None
     finally:
-        with suppress(OSError):  # it doesn't exist, or an error above named it already
+        with suppress(OSError):  # it was renamed already, or an error above already named it
             temporary.unlink()
 
 
 @contextmanager
 def _room(where: str) -> Iterator[None]:
-    """Turn a full disk into one sentence about *where* and the temporary directory."""
+    """Turn the error of a full disk into a sentence that names *where* and the temporary directory."""
     try:
         yield
     except OSError as error:
@@ -151,18 +151,18 @@ def _spooled(lines: Iterable[bytes], spool: IO[bytes]) -> tuple[dict[str, type],
 
 
 class _Long(int):
-    """The type of whole numbers that a floating-point column would round."""
+    """Stands for whole numbers that a floating-point column would round."""
 
 
 _WIDER = {frozenset({int, float}): float, frozenset({int, _Long}): _Long}
-"""The type that holds every value of two types. Any other two need text."""
+"""Two types -> the type of a column that holds both. For any other two types it is text."""
 _TYPED = (bool, int, float, _Long)
 _INTEGER_BITS = 63
 """Bits of Parquet's widest integer, without the sign."""
 
 
 def _kind(value: Any) -> type:
-    """Return the type of a column that holds *value*. A number that is too wide for an integer is text."""
+    """Return the type of a column that can hold *value*. A number that is too wide for an integer becomes text."""
     if not isinstance(value, int) or value.bit_length() <= sys.float_info.mant_dig:
         return type(value)
     return _Long if value.bit_length() <= _INTEGER_BITS else str

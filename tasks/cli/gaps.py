@@ -21,7 +21,7 @@ def sentences(resources: Mapping[str, ResourceSummary]) -> Iterator[str]:
         for feed in each.withheld if each.reason != "plan" else ():
             yield f"{name}: the account's plan lacks {feed}; the other lists are not affected."
         for gap in each.outside:
-            since, until = (output.moment(moment(bound)) for bound in (gap.since, gap.until))
+            since, until = (output.utc(moment(bound)) for bound in (gap.since, gap.until))
             if why := _WHY.get(gap.reason):
                 yield f"{name}: {since} to {until} is missing: {why}"
         if each.vanished:

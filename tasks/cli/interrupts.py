@@ -1,4 +1,4 @@
-"""Deliver Ctrl-C, and the signals that end a fleet, to the code that has to end."""
+"""Make sure that Ctrl-C, and the signals that end a fleet, end the code that runs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _AGAIN_SECONDS = 0.1
 
 @contextmanager
 def unswallowed(handler: Callable[..., Any] = signal.default_int_handler) -> Iterator[None]:
-    """Send SIGINT to *handler* again when a finalizer swallowed a KeyboardInterrupt.
+    """Send SIGINT to *handler* again if the KeyboardInterrupt was raised in a finalizer.
 
-    Python drops every exception that a finalizer raises.
+    Python drops every exception that a finalizer raises, so Ctrl-C would have no effect.
     """
 
     def unraisable(lost: sys.UnraisableHookArgs) -> None:
@@ -39,7 +39,7 @@ def unswallowed(handler: Callable[..., Any] = signal.default_int_handler) -> Ite
 
 @contextmanager
 def until_signalled() -> Iterator[None]:
-    """Leave the block at the first signal to end. Later signals are ignored while everything ends."""
+    """Leave the block at the first signal to end. Later signals are ignored until everything has ended."""
 
     def end(*_: object) -> NoReturn:
         for number in _SIGNALS:
@@ -50,7 +50,7 @@ def until_signalled() -> Iterator[None]:
     try:
         with unswallowed(end):
             yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # `end` raised it to leave the block
         pass
     finally:
         for number, handler in before.items():

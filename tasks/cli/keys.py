@@ -11,7 +11,7 @@ from workers.errors import UsageFault
 from workers.pagerduty.keys import plausible_key
 
 _MOST_BYTES = 4_096
-"""No key is longer. A longer file is the wrong file, and we stop reading."""
+"""Keys are shorter than this. A longer file is the wrong file, and we don't read the rest of it."""
 
 key_file_option = click.option(
     "--key-file",
@@ -22,7 +22,7 @@ key_file_option = click.option(
 
 
 def read_key(key_file: Path | None) -> str:
-    """Return the key without its one trailing newline. Raises `UsageFault` if it can't be a key."""
+    """Return the key without a newline at its end. Raises `UsageFault` if the text can't be a key."""
     if key_file is None and sys.stdin.isatty():
         key = str(click.prompt("PagerDuty API key (not shown)", hide_input=True, err=True))
     else:

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_WIDTH_ELSEWHERE = 10_000  # columns of an output that is not a terminal, so that nothing is cut
+_WIDTH_ELSEWHERE = 10_000  # columns of an output that isn't a terminal: so wide that nothing is cut
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def json_option(command: Function) -> Function:
-    """Give a command the option --json, passed to it as `as_json`."""
+    """Give a command the option --json, which it gets as `as_json`."""
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
     )(command)
 
 
 def emit(document: object) -> None:
-    """Print *document* as the one JSON document of a command."""
+    """Print *document* as the only JSON document of a command."""
     click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
 
 
@@ -43,7 +43,7 @@ def say(sentence: str) -> None:
     click.echo(plain(sentence), err=True)
 
 
-def ended(exit_code: int) -> NoReturn:
+def end(exit_code: int) -> NoReturn:
     """End the command with *exit_code*."""
     raise click.exceptions.Exit(exit_code)
 
@@ -55,7 +55,7 @@ def plain(text: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under column titles. A title that begins with `#` aligns its column to the right."""
+    """Print rows under column titles. If a title begins with `#`, its column is aligned to the right."""
     from rich.text import Text
 
     shown = grid()
@@ -72,7 +72,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def grid() -> Table:
-    """Return an empty table without lines, as commands show tables."""
+    """Return an empty table in the style of all commands: without lines."""
     from rich.table import Table
 
     return Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -108,7 +108,7 @@ def waiting(words: str) -> Iterator[None]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask a person at a terminal, and raise `Fault` if the answer is no. *yes* skips the question."""
+    """Ask a person at a terminal, and raise `Fault` if they refuse. *yes* skips the question."""
     if yes or not sys.stdin.isatty():
         return
     if not click.confirm(plain(question), err=True):
@@ -130,8 +130,8 @@ def confirm_name(warning: str, name: str, *, yes: bool) -> None:
         raise Fault("Nothing was changed.")
 
 
-def moment(when: datetime | None) -> str:
-    """Return *when* to the minute, `-` for None."""
+def utc(when: datetime | None) -> str:
+    """Return *when* to the minute in UTC, `-` for None."""
     return f"{when:%Y-%m-%d %H:%M} UTC" if when else "-"
 
 
@@ -159,7 +159,7 @@ def months(count: int | None) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless it is one."""
+    """Return a number with its noun, which is in the plural unless the number is 1."""
     return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 

@@ -1,4 +1,4 @@
-"""Turn typed text into values. Each parser raises a `UsageFault` that says what to write instead."""
+"""Turn typed text into values. If a text is wrong, its parser raises a `UsageFault` that says how to write it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def months(text: str) -> int | None:
 
 
 def resources(text: str) -> tuple[str, ...] | None:
-    """Return the resources of a comma-separated list, None for `all`."""
+    """Return the resources in a comma-separated list, None for `all`."""
     if text == "all":
         return None
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -115,7 +115,7 @@ def position(text: str) -> str:
 
 
 def complete_source(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the sources that begin with *incomplete*, or none if Redis does not answer at once."""
+    """Return the sources that begin with *incomplete*; an empty list if Redis does not answer at once."""
     return [each for each in _known_ids() if each.startswith(incomplete)]
 
 
@@ -183,7 +183,7 @@ _SETTINGS = (
 
 
 def settings_options(command: FC) -> FC:
-    """Give a command the options that can be set on a new source and changed later."""
+    """Give a command the options for settings that a new source gets and that can be changed later."""
     for option in reversed(_SETTINGS):
         command = option(command)
     return command

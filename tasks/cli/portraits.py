@@ -1,4 +1,4 @@
-"""Show a source to a person: its account, its settings, and what its key can read."""
+"""Show a source to a person: its account, its settings, and the resources its key can read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.storage.registry import Source, SourceState
 
 
 def cells(source: Source, age_days: int) -> tuple[object, ...]:
-    """Return the cells of a source in a list."""
+    """Return the cells of a source's row in `source list`."""
     kind = source.credential if source.sealed_key else "destroyed"
     age = f"{age_days} d" if source.sealed_key else "-"
     every = output.span(source.every_seconds)
@@ -29,20 +29,20 @@ def facts(sight: Sight) -> list[tuple[str, object]]:
     return [
         ("source", source.id),
         ("account", f"{source.subdomain} in region {source.region}"),
-        *(("formerly", f"{each.old}, until {output.moment(each.at)}") for each in source.renamings),
+        *(("formerly", f"{each.old}, until {output.utc(each.at)}") for each in source.renamings),
         *(("renamed", sentence) for sentence in _renamed(sight)),
         ("state", source.state),
         ("now", sights.words(sight.doing)),
         *(("trouble", sentence) for sentence in sight.troubles.values()),
         ("key", f"{source.credential} key, fingerprint {source.fingerprint}"),
-        ("key since", output.moment(source.keyed_at if source.sealed_key else None)),
+        ("key since", output.utc(source.keyed_at if source.sealed_key else None)),
         ("collects", ", ".join(source.resources or ("everything",))),
-        ("since", output.moment(source.since)),
+        ("since", output.utc(source.since)),
         ("every", output.span(source.every_seconds)),
-        ("next run", output.moment(due if source.state is SourceState.ACTIVE else None)),
+        ("next run", output.utc(due if source.state is SourceState.ACTIVE else None)),
         ("reserve", output.percent(source.reserve)),
         ("erased after", output.months(source.retention_months)),
-        ("legal hold", output.moment(source.held_since)),
+        ("legal hold", output.utc(source.held_since)),
     ]
 
 
@@ -53,7 +53,7 @@ def _renamed(sight: Sight) -> Iterator[str]:
 
 
 def access_rows(source: Source) -> list[tuple[str, str, str]]:
-    """Return which resources a source's key could read when it was last tried."""
+    """Return the rows that say which resources a source's key could read when it was last tried."""
     return [(name, "no" if reason else "yes", reason) for name, reason in source.access.items()]
 
 

@@ -82,8 +82,8 @@ def show_summary(source: str, outcome: Summary) -> None:
     )
     runs = ", ".join(outcome.runs)
     output.say(
-        f"{source}, run {runs}: {outcome.state}, {output.moment(outcome.since)} to "
-        f"{output.moment(outcome.until)}."
+        f"{source}, run {runs}: {outcome.state}, {output.utc(outcome.since)} to "
+        f"{output.utc(outcome.until)}."
     )
     for sentence in gaps.sentences(outcome.resources):
         output.say(sentence)
@@ -95,5 +95,5 @@ def show_summary(source: str, outcome: Summary) -> None:
 
 
 def _cells(run: RunOutcome) -> tuple[object, ...]:
-    times = map(output.moment, (run.since, run.until, run.sealed_at))
+    times = map(output.utc, (run.since, run.until, run.sealed_at))
     return run.run, run.state, *times, run.records, run.requests, "yes" if run.backlog else ""

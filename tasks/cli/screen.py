@@ -27,7 +27,7 @@ _STYLES = {
 
 
 def screen(found: Census, size: tuple[int, int] | None) -> RenderableType:
-    """Return all sources, or with a *size* (width and height) as many of the first as fit."""
+    """Return the screen with all sources, or with as many as fit a *size* (width and height)."""
     from rich.console import Group
     from rich.text import Text
 
@@ -73,7 +73,7 @@ def _counts(found: Census) -> Iterator[str]:
     if not rows and found.lost:
         return
     if not rows:
-        yield "There is no source yet: `pagetrail source connect TENANT/NAME` connects one."
+        yield "No source is connected yet: `pagetrail source connect TENANT/NAME` connects one."
         return
     counts = Counter(sight.doing.activity for sight in rows)
     names = {each: sights.WORDS[each].partition(":")[0] for each in Activity if counts[each]}

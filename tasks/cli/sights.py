@@ -31,21 +31,21 @@ def next_due(sight: Sight) -> datetime | None:
 
 
 def line(sight: Sight) -> str:
-    """Return the words for a source, with the progress of its run and the time that is left."""
+    """Return a line about a source: its activity, the time that its run still takes, and its pages."""
     ahead, closed = sight.forecast, sight.progress.closed
     pages = f"{closed:,}/{closed + ahead.pages:,} pages" if ahead else ""
     return ", ".join(filter(None, (words(sight.doing), remaining(ahead), pages)))
 
 
 def words(now: Doing) -> str:
-    """Return the words for an activity, with the length of a wait."""
+    """Return the words for an activity. For a wait they say how long it has lasted."""
     said = WORDS[now.activity] + (f": {STUCK[now.why]}" if now.why else "")
     timeless = now.seconds is None or now.activity in _TIMELESS
     return said if timeless else f"{said} {output.age(now.seconds or 0.0)}"
 
 
 def remaining(ahead: Forecast | None) -> str:
-    """Return the time that is left, or nothing while the run isn't moving."""
+    """Return the time that a run still takes; "" while it makes no progress."""
     if ahead is None or ahead.least_minutes is None:
         return ""
     about = "at least" if ahead.unsure else "about"

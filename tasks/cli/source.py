@@ -46,7 +46,9 @@ def list_(as_json: bool) -> None:
         columns = ("SOURCE", "ACCOUNT", "REGION", "STATE", "KEY", "#KEY AGE", "EVERY", "SINCE")
         output.table(columns, (portraits.cells(each, ages[each.id]) for each in rows))
     else:
-        output.say("There is no source yet: `pagetrail source connect TENANT/NAME` connects one.")
+        output.say(
+            "No source is connected yet: `pagetrail source connect TENANT/NAME` connects one."
+        )
     for each in due:
         output.say(
             f"The key of {each} is {ages[each]} days old: `pagetrail source rotate {each}` "

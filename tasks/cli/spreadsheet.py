@@ -1,9 +1,9 @@
-"""Make cells that a spreadsheet shows as text: none runs as a formula, and none is too long.
+"""Make cells that a spreadsheet shows as text. They don't run as formulas, and they aren't too long.
 
 Anybody who can page can write titles and messages. When a spreadsheet opens a csv, the first
-character of a cell decides whether it runs as a formula. Where a comma is the decimal mark, cells
-also end at semicolons, and our quotes are then inside a cell and protect nothing. So an apostrophe
-also goes before a formula that follows a semicolon, a tab or a line break
+character of a cell decides whether it runs as a formula. In countries with a decimal comma, cells
+also end at semicolons. Our quotes are then in the middle of a cell, and protect nothing. So an
+apostrophe also goes before a formula that follows a semicolon, a tab or a line break
 (https://owasp.org/www-community/attacks/CSV_Injection).
 """
 
@@ -30,7 +30,7 @@ _SIGN = r"=+\-@\u207a\u207c\u208a\u208c\ufb29\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0
 _BREAK = r";\t\r\n"
 _UNSEEN = r"\s\"\x00-\x1f\x7f\u00ad\u200b-\u200f\u2028-\u202f\u2060\ufeff"
 """Characters that a program may skip before it looks for a sign."""
-# The second half stops at the next break, so that a search takes linear time.
+# The second alternative stops at the next break, so that a search takes linear time.
 _RISKY = re.compile(
     rf"\A(?=[\x00\t\r\n']|[{_UNSEEN}]*[{_SIGN}])"
     rf"|(?<=[{_BREAK}])(?='|(?:(?![{_BREAK}])[{_UNSEEN}])*[{_SIGN}])"

@@ -42,7 +42,7 @@ def status(watch: bool, as_json: bool) -> None:
 
 
 def _watch(fleet: Runtime, *, as_json: bool) -> None:
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how a person ends --watch
         if as_json:
             for view in _views(fleet):
                 if isinstance(view, Census):
@@ -54,7 +54,7 @@ def _watch(fleet: Runtime, *, as_json: bool) -> None:
 
 
 def _play(views: Iterator[Census | str]) -> None:
-    """Show one view after another. On a terminal each replaces the last."""
+    """Show one view after another. On a terminal, each one replaces the one before."""
     from rich.live import Live
 
     console = output.console()
@@ -69,7 +69,7 @@ def _play(views: Iterator[Census | str]) -> None:
 
 
 def _views(fleet: Runtime) -> Iterator[Census | str]:
-    """Yield the fleet every second, or a sentence while Redis is away."""
+    """Yield the state of the fleet every second; while Redis is away, a sentence instead."""
     while True:
         try:
             view: Census | str = api.status(fleet)

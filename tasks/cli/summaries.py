@@ -9,7 +9,7 @@ from datetime import datetime
 from tasks.evidence.outcomes import ResourceOutcome, RunOutcome
 
 _WORST = ("complete", "unavailable", "partial", "failed", "cancelled", "open")
-"""States from best to worst. Several runs have the worst of their states."""
+"""States from best to worst. The state of several runs is the worst of theirs."""
 
 _NO_GAP = {("partial", "backlog"), ("unavailable", "plan")}
 
@@ -72,7 +72,7 @@ def exit_code(state: str) -> int:
 
 
 def _state(run: RunOutcome) -> str:
-    """Return the state of a run that others continue. It is complete if it only left a backlog to them."""
+    """Return the state of a run that later runs continue. If it only left a backlog to them, it is complete."""
     left = any(each.reason == "backlog" for each in run.resources.values())
     whole = all(
         each.state == "complete" or (each.state, each.reason) in _NO_GAP
@@ -81,12 +81,13 @@ def _state(run: RunOutcome) -> str:
     return "complete" if run.state == "partial" and left and whole else run.state
 
 
-def _not_made_up(found: Sequence[ResourceOutcome]) -> list[ResourceOutcome]:
+def _lasting(found: Sequence[ResourceOutcome]) -> list[ResourceOutcome]:
+    """Return the outcomes without the backlogs that a later run has read."""
     return [each for each in found[:-1] if each.reason != "backlog"] + [found[-1]]
 
 
 def _resource(found: Sequence[ResourceOutcome]) -> ResourceSummary:
-    worst = max(_not_made_up(found), key=lambda each: _WORST.index(each.state))
+    worst = max(_lasting(found), key=lambda each: _WORST.index(each.state))
     last = found[-1]
     return ResourceSummary(
         state=worst.state,

@@ -1,4 +1,4 @@
-"""`pagetrail up`: run the fleet on this machine until it is told to end."""
+"""`pagetrail up`: run the fleet on this machine until a signal ends it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _tell(running: Fleet, settings: Settings, *, as_json: bool) -> None:
             workers=running.workers,
             data_dir=str(settings.data_dir),
         )
-        output.emit_line(ready)  # the program that started us may wait for it
+        output.emit_line(ready)  # a program that started us may wait for this line
         return
     pairs: list[tuple[str, object]] = [
         ("Workers", running.workers),

@@ -37,4 +37,4 @@ def rotate(as_json: bool) -> None:
             f"Sealed {output.counted(result.resealed, 'key')} again, and {result.already} needed no change."
         )
     if result.failed:
-        output.ended(1)
+        output.end(1)

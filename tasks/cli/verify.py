@@ -37,7 +37,7 @@ def verify(source: str, run: str | None, as_json: bool) -> None:
     else:
         _show(report)
     if not report.ok:
-        output.ended(3)
+        output.end(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _show(report: Report) -> None:
             ((each.run, each.kind, each.detail, each.key) for each in report.differences),
         )
     wrong = sum(difference.counts for difference in report.differences)
-    result = "all as it was sealed"
+    result = "everything is as it was sealed"
     if wrong:
         differences = output.counted(wrong, "difference")
         result = f"{differences}, restore the named objects from a copy of the storage"
@@ -90,13 +90,13 @@ def _show(report: Report) -> None:
     output.say(f"Verified {objects} of {output.counted(runs, 'run')}: {result}.")
     for purge in report.purged:
         output.say(
-            f"The runs up to {purge.through} were purged at {output.moment(purge.at)} by {purge.by} "
+            f"The runs up to {purge.through} were purged at {output.utc(purge.at)} by {purge.by} "
             f"({purge.why}), as its record says."
         )
     for run, each in report.renamed:
         output.say(
             f"From run {run} on the account {each.old} is called {each.new}, as {each.by} confirmed "
-            f"at {output.moment(each.at)}: {each.because}."
+            f"at {output.utc(each.at)}: {each.because}."
         )
     if report.open:
         output.say(f"Not sealed yet, so not verified: run {', '.join(report.open)}.")

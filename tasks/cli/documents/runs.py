@@ -35,7 +35,7 @@ class ListedRun:
 
 @dataclass(frozen=True)
 class Remaining:
-    """The rest of an open run, and the request limit that sets its pace."""
+    """The rest of an open run, and the request limit, on which its pace depends."""
 
     pages: int
     unsure: tuple[str, ...]
@@ -76,7 +76,7 @@ class OpenRun:
 
 @dataclass(frozen=True)
 class NeedySource:
-    """A source, and why it needs a person."""
+    """A source, and the reasons why it needs a person."""
 
     source: str
     state: SourceState
@@ -94,7 +94,7 @@ class SourceStatus(Work, NeedySource):
 
 @dataclass(frozen=True)
 class RedisStatus:
-    """How Redis lost data, and what to change in its configuration."""
+    """How it shows that Redis lost data, and advice on its configuration."""
 
     lost: str
     warning: str
@@ -116,7 +116,7 @@ class FleetStatus:
 
 @dataclass(frozen=True)
 class ExpectedRequests:
-    """How many requests a resource takes; at least so many if *unsure*."""
+    """How many requests a resource takes. If it is *unsure*, it may take more."""
 
     requests: int
     unsure: bool

@@ -42,7 +42,7 @@ class SourceDetails(Account):
 class ShownSource(SourceDetails):
     """A source, as `source show` prints it."""
 
-    renamed_to: str | None  # a new subdomain, to which the records of the last run link
+    renamed_to: str | None  # the new subdomain that the records of the last run link to
 
 
 @dataclass(frozen=True)

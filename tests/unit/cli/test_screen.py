@@ -117,7 +117,7 @@ def test_no_color_leaves_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"workers": {"a@b": ("fetch",)}}, "No worker takes from plan, backfill, seal."),
         ({"paused": True}, "`pagetrail source resume --all`"),
         ({}, "Messages waiting: plan 0, fetch 12,345, backfill 3, seal 0."),
-        ({"sights": []}, "There is no source yet"),
+        ({"sights": []}, "No source is connected yet"),
     ],
 )
 def test_the_fleet_is_told_in_a_line_or_two(fleet: dict[str, Any], words: str) -> None:
@@ -145,9 +145,9 @@ def test_concerns_are_shown_beside_the_activity() -> None:
 
 def test_an_emptied_redis_does_not_look_like_a_fleet_without_sources() -> None:
     """A person must not think that nothing was ever connected."""
-    assert "There is no source yet" in shown(census([]))
+    assert "No source is connected yet" in shown(census([]))
     lost = shown(census([], lost="it evicted pagetrail:sources"))
-    assert "There is no source yet" not in lost
+    assert "No source is connected yet" not in lost
     assert "may lack sources and runs (it evicted pagetrail:sources)" in lost
     assert "`pagetrail recover`" in lost
 
