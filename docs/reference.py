@@ -97,7 +97,8 @@ def root() -> click.Context:
 
 
 def _sections(command: click.Command, ctx: click.Context) -> Iterator[str]:
-    if ctx.parent is None or not isinstance(command, click.Group):
+    group = isinstance(command, click.Group) and not command.invoke_without_command
+    if ctx.parent is None or not group:
         yield f"\n## {ctx.command_path}\n\n```text\n{command.get_help(ctx)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):

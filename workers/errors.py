@@ -45,6 +45,10 @@ class VaultFault(Fault):
     """A sealed secret can't be opened."""
 
 
+class SigningFault(Fault):
+    """A seal can't be signed with the key of the signer."""
+
+
 class KeyRefused(Fault):
     """PagerDuty refuses the key, or we don't accept keys of its kind."""
 

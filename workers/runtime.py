@@ -29,6 +29,8 @@ from workers.storage import Storage, open_storage
 if TYPE_CHECKING:
     from workers.pagerduty.client import PagerDuty
     from workers.process.sender import Sender
+    from workers.signing.keys import KeyStore
+    from workers.signing.signers import PrivateKey
 
 T = TypeVar("T")
 _building = RLock()  # a part may need other parts
@@ -88,6 +90,26 @@ class Runtime:
     @Part
     def vault(self) -> Vault:
         return Vault(self.settings.vault_keys_or_file())
+
+    @Part
+    def heads_storage(self) -> Storage:
+        return open_storage(self.settings.heads_url_or_default)
+
+    @Part
+    def public_keys(self) -> KeyStore:
+        from workers.signing.keys import (
+            KeyStore,  # slow to load, and only seals need it
+        )
+
+        return KeyStore(self.heads_storage)
+
+    @Part
+    def private_key(self) -> PrivateKey:
+        from workers.signing.signers import PrivateKey  # the same
+
+        if self.settings.signer_uri is None:
+            self.settings.make_data_dir()
+        return PrivateKey(self.settings.signer_uri, self.settings.data_dir / "signer.key")
 
     @Part
     def sender(self) -> Sender:

@@ -27,6 +27,7 @@ _COMMANDS = {
     "verify": "Recompute every digest and count of a source from storage.",
     "recover": "Restore sources and open runs from storage.",
     "vault": "Manage the keys that seal the API keys.",
+    "keys": "Show the public keys that check seals, or replace the key.",
     "status": "Show the fleet and every source.",
     "events": "Print events: runs, keys, erased evidence.",
     "completion": "Print the completion script of a shell.",

@@ -12,8 +12,8 @@ import click
 from tasks import api
 from tasks.accounts.examining import KeyReport
 from tasks.cli import output, parse, portraits
+from tasks.cli.api_key import key_file_option, read_key
 from tasks.cli.documents.sources import source_details
-from tasks.cli.keys import key_file_option, read_key
 from tasks.cli.person import typist
 from workers.runtime import runtime
 

@@ -1,51 +1,46 @@
-"""Read an API key from a hidden prompt, a file or stdin, but never from an argument."""
+"""`pagetrail keys`: the public keys that check seals, and a new key for the signer."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import click
 
-from workers.errors import UsageFault
-from workers.pagerduty.keys import plausible_key
-
-_MOST_BYTES = 4_096
-"""Keys are shorter than this. A longer file is the wrong file, and we don't read the rest of it."""
-
-key_file_option = click.option(
-    "--key-file",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    metavar="FILE",
-    help="Read the API key from FILE (- for stdin) instead of asking for it.",
-)
+from tasks.api import seal_keys
+from tasks.cli import output
+from workers.runtime import runtime
+from workers.signing.keys import PublicKeys
 
 
-def read_key(key_file: Path | None) -> str:
-    """Return the key without a newline at its end. Raises `UsageFault` if the text can't be a key."""
-    if key_file is None and sys.stdin.isatty():
-        key = str(click.prompt("PagerDuty API key (not shown)", hide_input=True, err=True))
-    else:
-        key = _text(key_file)
-    plausible_key(key)
-    return key
+@click.group(invoke_without_command=True)
+@output.json_option
+@click.pass_context
+def keys(ctx: click.Context, as_json: bool) -> None:
+    """Show the public keys that check seals.
+
+    Give them to auditors in another way than the evidence: a key that lies beside it proves nothing. With --json it
+    prints the file that `verify --keys` reads.
+    """
+    if ctx.invoked_subcommand is None:
+        _show(seal_keys.public_keys(runtime()), as_json=as_json)
 
 
-def _text(key_file: Path | None) -> str:
-    try:
-        if key_file is None or str(key_file) == "-":
-            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
-        else:
-            with key_file.open("rb") as file:
-                data = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageFault(
-            f"{key_file} can't be read ({error.strerror}): name another file."
-        ) from None
-    if len(data) > _MOST_BYTES:
-        raise UsageFault("This API key is far too long: give the key alone.")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise UsageFault("This API key is not text: give the key alone.") from None
-    return text.removesuffix("\n").removesuffix("\r")
+@keys.command()
+@output.json_option
+def rotate(as_json: bool) -> None:
+    """Give the signer a new key. Seals of the old key stay valid.
+
+    It replaces the file signer.key in the data directory. If PAGETRAIL_SIGNER_URI names the key, name a new one there
+    instead, and restart the signer.
+    """
+    _show(seal_keys.rotate(runtime()), as_json=as_json)
+
+
+def _show(found: PublicKeys, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(found.to_json(), nl=False)
+        return
+    if not found.keys:
+        output.say("There are no keys yet: the signer makes one with the first seal.")
+    for key in found.keys:
+        days = f"{key.created} to {key.last_day or 'today'}"
+        output.facts([("key", key.id), ("kind", key.scheme), ("in use", days)])
+        click.echo(key.pem)

@@ -118,6 +118,20 @@ class Settings(BaseSettings):
         "32 bytes of URL-safe base64 each, separated by commas",
         shown=False,
     )
+    signer_uri: Annotated[str, AfterValidator(urls.check_signer)] | None = _setting(
+        None,
+        "The private key that signs seals; only the signer needs it. Unset: the file signer.key in the data directory, "
+        "made on first use",
+        "file:/PATH, awskms:KEY, gcpkms:KEY, azurekms://VAULT.vault.azure.net/keys/NAME or hv:NAME",
+        shown=False,
+    )
+    heads_url: Annotated[str, AfterValidator(urls.check_storage)] | None = _setting(
+        None,
+        "Where the signer keeps its public keys and the newest seal of each source, not with the evidence; unset: the "
+        "directory heads in the data directory",
+        "a file:///, s3://, gs:// or az:// URL without user name or query",
+        shown=False,
+    )
     regions: Annotated[
         dict[str, str], NoDecode, BeforeValidator(_regions), AfterValidator(urls.check_regions)
     ] = _setting(
@@ -244,6 +258,11 @@ class Settings(BaseSettings):
     def storage_url_or_default(self) -> str:
         """Return the URL of the place where evidence is kept."""
         return self.storage_url or (self.data_dir / "artifacts").as_uri()
+
+    @property
+    def heads_url_or_default(self) -> str:
+        """Return the URL of the signer's own store."""
+        return self.heads_url or (self.data_dir / "heads").as_uri()
 
     @property
     def redis_url_path(self) -> Path:

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 _STORAGE_SCHEMES = ("file", "s3", "gs", "az")
+_SIGNER_SCHEMES = ("file", "awskms", "gcpkms", "azurekms", "hv")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 _REGION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
@@ -48,6 +49,22 @@ def check_storage(url: str) -> str:
     if not {"", ".", ".."}.isdisjoint(parts.path.removesuffix("/").split("/")[1:]):
         raise ValueError("a part of the path is empty, or is . or ..")
     return url
+
+
+def check_signer(uri: str) -> str:
+    """Return *uri* if it can name a key that signs; it must not hold credentials."""
+    parts = _split(uri)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("credentials and options belong in the service's own variables")
+    if parts.scheme not in _SIGNER_SCHEMES:
+        raise ValueError("its scheme is not one of these")
+    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+        raise ValueError("a file URI has an absolute path")
+    if parts.scheme == "azurekms" and not re.fullmatch(r"/keys/[^/]+", parts.path):
+        raise ValueError("after the vault's host comes /keys/NAME")
+    if not parts.path.strip("/"):
+        raise ValueError("the name of the key is missing")
+    return uri
 
 
 def check_redis(url: str) -> str:

@@ -48,6 +48,8 @@ def test_help_names_every_command(capsys: Captured) -> None:
         ["verify", "--help"],
         ["recover", "--help"],
         ["vault", "rotate", "--help"],
+        ["keys", "--help"],
+        ["keys", "rotate", "--help"],
         ["status", "--help"],
         ["events", "--help"],
         ["source", "set", "--help"],

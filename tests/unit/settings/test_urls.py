@@ -121,3 +121,41 @@ def test_sentry_dsns() -> None:
     for url in ("https://sentry.example/42", "https://key@sentry.example", "key@sentry.example/42"):
         with pytest.raises(ValueError, match=r"missing|scheme"):
             urls.check_sentry(url)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:/etc/pagetrail/signer.pem",
+        "file:///etc/pagetrail/signer.pem",
+        "awskms:alias/seals",
+        "awskms:arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+        "gcpkms:projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",
+        "azurekms://vault.vault.azure.net/keys/seals",
+        "hv:seals",
+    ],
+)
+def test_a_signer_is_a_file_or_a_key_service(uri: str) -> None:
+    assert urls.check_signer(uri) == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("", "scheme"),
+        ("/etc/signer.pem", "scheme"),
+        ("file2:/etc/signer.pem", "scheme"),
+        ("https://kms.example/key", "scheme"),
+        ("file:signer.pem", "absolute path"),
+        ("file://host/signer.pem", "absolute path"),
+        ("file:///", "name of the key"),
+        ("awskms:", "name of the key"),
+        ("azurekms://vault.vault.azure.net/seals", "/keys/NAME"),
+        ("azurekms://me:secret@vault.vault.azure.net/keys/seals", "credentials"),
+        ("hv:seals?token=secret", "credentials"),
+    ],
+)
+def test_other_signers_are_refused(uri: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        urls.check_signer(uri)
+    assert "secret" not in str(caught.value)
