@@ -1,0 +1,204 @@
+"""The seal of a run, `seal.dsse.json`: an in-toto statement about its files, in a DSSE envelope.
+
+This module writes seals and reads them strictly. It needs no cryptography: `tasks/evidence/signatures.py` has that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from tasks.evidence.artifacts import RUN
+from tasks.evidence.compression import sha256
+from tasks.evidence.layout import run_prefix
+from tasks.reading.windows import Moment, Period
+
+PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
+SUMS, MANIFEST = "SHA256SUMS", "manifest.json"
+LONGEST = 16 * 2**20
+"""Most bytes of a seal. It takes 50,000 runs that could not be sealed to make one as long."""
+
+RunId = Annotated[str, Meta(pattern=rf"\A{RUN.pattern}\Z")]
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Count = Annotated[int, Meta(ge=0)]
+Document = TypeVar("Document")
+
+
+class Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a seal. It has exactly the members that are named here."""
+
+
+class SealedBefore(Part, frozen=True, kw_only=True):
+    """The seal before, by its run and the digest of its file."""
+
+    run: RunId
+    sha256: Digest
+
+
+class UnsealedRun(Part, frozen=True, kw_only=True):
+    """A run between two seals that could not be sealed, and the reason. Its manifest may be missing."""
+
+    run: RunId
+    manifest_sha256: Digest | None
+    reason: str
+
+
+class Account(Part, frozen=True, kw_only=True):
+    """The PagerDuty account whose records the run holds."""
+
+    region: str
+    subdomain: str
+
+
+class Tool(Part, frozen=True, kw_only=True):
+    """The program that sealed the run."""
+
+    name: str
+    version: str
+
+
+class Seal(Part, frozen=True, kw_only=True):
+    """What the signer says about a run. It verified the run first."""
+
+    source: str
+    run: RunId
+    account: Account
+    period: Period
+    state: str  # of the manifest
+    records: Mapping[str, Count]  # resource -> number
+    sealed_at: Moment  # by the signer's clock
+    tool: Tool
+    key: Digest  # the id of the public key
+    previous: SealedBefore | None
+    unsealed: tuple[UnsealedRun, ...]  # every run between the seal before and this one
+
+
+class Digests(Part, frozen=True, kw_only=True):
+    """The digests of a file."""
+
+    sha256: Digest
+
+
+class Subject(Part, frozen=True, kw_only=True):
+    """A file of the run that the statement is about."""
+
+    name: str
+    digest: Digests
+
+
+class Statement(Part, frozen=True, kw_only=True):
+    """An in-toto statement, version 1. The signature is over its text."""
+
+    type_: Literal["https://in-toto.io/Statement/v1"] = field(
+        name="_type", default="https://in-toto.io/Statement/v1"
+    )
+    subject: tuple[Subject, ...]
+    predicate_type: Literal["pagetrail:seal:v1"] = field(
+        name="predicateType", default="pagetrail:seal:v1"
+    )
+    predicate: Seal
+
+    @classmethod
+    def about(cls, seal: Seal, sums_sha256: str, manifest_sha256: str) -> Statement:
+        """Return the statement that *seal* is about the files with these digests."""
+        digests = {SUMS: sums_sha256, MANIFEST: manifest_sha256}
+        subjects = (
+            Subject(name=name, digest=Digests(sha256=each)) for name, each in digests.items()
+        )
+        return cls(subject=tuple(subjects), predicate=seal)
+
+    @property
+    def sums_sha256(self) -> str:
+        return self.subject[0].digest.sha256
+
+    @property
+    def manifest_sha256(self) -> str:
+        return self.subject[1].digest.sha256
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    def check(self) -> None:
+        """Raise ValueError unless the subjects are the two files, and `unsealed` names every run in between."""
+        if tuple(each.name for each in self.subject) != (SUMS, MANIFEST):
+            raise ValueError(f"it isn't about {SUMS} and {MANIFEST}")
+        seal = self.predicate
+        between = tuple(int(each.run) for each in seal.unsealed)
+        first = int(seal.previous.run) + 1 if seal.previous else min(between, default=int(seal.run))
+        if first > int(seal.run) or between != tuple(range(first, int(seal.run))):
+            raise ValueError("it doesn't name every run since the seal before it")
+
+
+class Signature(Part, frozen=True, kw_only=True):
+    """A signature over the payload, and the id of the key that made it."""
+
+    keyid: Digest
+    sig: bytes
+
+
+class Envelope(Part, frozen=True, kw_only=True):
+    """The file `seal.dsse.json`. Base64 holds the text of the statement, which has one signature."""
+
+    payload: bytes
+    payload_type: Literal["application/vnd.in-toto+json"] = field(
+        name="payloadType", default=PAYLOAD_TYPE
+    )
+    signatures: tuple[Signature, ...]
+
+    def to_json(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self))
+
+
+class StoredSeal(Struct, frozen=True, kw_only=True):
+    """A seal that was read, and the digest of its file. Nobody has checked the signature yet."""
+
+    envelope: Envelope
+    statement: Statement
+    sha256: str
+
+    @property
+    def seal(self) -> Seal:
+        return self.statement.predicate
+
+    @property
+    def link(self) -> SealedBefore:
+        """The link with which the next seal names this one."""
+        return SealedBefore(run=self.seal.run, sha256=self.sha256)
+
+
+def seal_key(source: str, run: str) -> str:
+    """Return the key under which a run's seal is stored."""
+    return f"{run_prefix(source, run)}/seal.dsse.json"
+
+
+def read_seal(text: bytes, source: str, run: str) -> StoredSeal:
+    """Return the seal of a run, whose signature is still to be checked; ValueError says why it can't be trusted."""
+    if len(text) > LONGEST:
+        raise ValueError("it is larger than any seal")
+    envelope = _decoded(text, Envelope)
+    if envelope.to_json() != text:
+        raise ValueError("it isn't written as seals are")
+    statement = _decoded(envelope.payload, Statement)
+    if statement.to_json() != envelope.payload:
+        raise ValueError("its statement isn't written as seals are")
+    statement.check()
+    seal, signers = statement.predicate, [each.keyid for each in envelope.signatures]
+    if (seal.source, seal.run) != (source, run):
+        raise ValueError("it is the seal of another run")
+    if signers != [seal.key]:
+        raise ValueError("it isn't signed by the one key that it names")
+    return StoredSeal(envelope=envelope, statement=statement, sha256=sha256(text))
+
+
+def _decoded(text: bytes, kind: type[Document]) -> Document:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"it isn't a seal: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ValueError("it isn't JSON") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
