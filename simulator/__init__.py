@@ -1,7 +1,7 @@
-"""PagerDuty on loopback: accounts made from a seed, with limits, faults and the truth to compare with.
+"""PagerDuty on loopback: accounts made from a seed, with limits, faults, and the true records to compare with.
 
-It follows only PagerDuty's public rules. It imports nothing of the product, so that a mistake
-there can't be repeated here.
+It follows only PagerDuty's public rules. It imports nothing from the product, so that it doesn't
+repeat the product's mistakes.
 """
 
 from simulator.accounts import AccountSpec, KeySpec, demo_accounts, read_accounts

@@ -20,14 +20,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m simulator", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address (default: loopback)")
     parser.add_argument("--port", type=int, default=0, help="port (default: a free one)")
-    parser.add_argument("--certificate", type=Path, metavar="FILE", help="serve https with this")
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="certificate, for https")
     parser.add_argument("--key", type=Path, metavar="FILE", help="the certificate's key")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--accounts", type=Path, metavar="FILE", help="accounts as JSON")
     which.add_argument("--demo", action="store_true", help="the three accounts of the demo")
     parser.add_argument("--minute-seconds", type=float, default=60, metavar="N",
                         help="how long the rate limit's minute lasts (default: 60)")  # fmt: skip
-    parser.add_argument("--leash", action="store_true", help="end when stdin reaches its end")
+    parser.add_argument("--leash", action="store_true", help="end when stdin ends")
     return parser.parse_args()
 
 
@@ -45,7 +45,7 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 4_096):
             pass
-        with contextlib.suppress(RuntimeError):  # the loop has ended already
+        with contextlib.suppress(RuntimeError):  # the event loop has already ended
             loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -26,11 +26,9 @@ class KeySpec:
     disabled: bool = False
     limit: int = LIMIT
     first_reset_seconds: float | None = None  # when the first minute ends; None: at a random time
-    others_after: int | None = (
-        None  # after this many requests the customer's own tools use the key ...
-    )
-    others_leave: int = 20  # ... and leave this much of the minute, ...
-    others_reset_seconds: float = 7  # ... which then ends after this many seconds
+    others_after: int | None = None  # requests before the customer's own tools use the key
+    others_leave: int = 20  # what these tools leave of that minute, in requests
+    others_reset_seconds: float = 7  # when that minute then ends
     oncalls_limit: int = 120  # an additional limit for /oncalls; PagerDuty does not publish it
     user: int = 0  # for user keys: the user's number
     sees: float = 1.0  # for user keys: share of incidents, schedules and teams they may see
@@ -39,7 +37,7 @@ class KeySpec:
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How the service behaves if its documentation doesn't say, and how fast it answers."""
+    """How the service behaves where its documentation says nothing, and how fast it answers."""
 
     limit_window: Literal["fixed", "sliding"] = "fixed"
     over_limit: Literal["clamp", "refuse"] = "clamp"  # a `limit` above the maximum
@@ -64,8 +62,8 @@ class AccountSpec:
     time_zone: str = "America/New_York"
     anchor: str | None = None  # ISO 8601 end of the generated period; None: the start of the server
     days: float = 90  # incidents are spread over this many days before the anchor
-    dense_days: float = 0  # this many days, in the middle of the period, ...
-    dense_share: float = 0  # ... contain this share of all incidents
+    dense_days: float = 0  # length of a busy time in the middle of the period
+    dense_share: float = 0  # share of all incidents that are in the busy time
     incidents: int = 200
     log_entries_per_incident: float = 4
     services: int = 12
@@ -89,7 +87,7 @@ def _build(cls: type[Any], data: Any, where: str) -> Any:
     unknown = sorted(set(data) - known)
     if unknown:
         raise SpecError(
-            f"{where} has no field {unknown[0]!r}; known are {', '.join(sorted(known))}."
+            f"{where} has no field {unknown[0]!r}; it can have {', '.join(sorted(known))}."
         )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     try:

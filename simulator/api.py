@@ -1,4 +1,4 @@
-"""The endpoints: which handler answers a path, and with what."""
+"""The endpoints: the handler of each path, and the handlers that have no module of their own."""
 
 from __future__ import annotations
 

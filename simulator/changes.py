@@ -1,4 +1,4 @@
-"""Changes while serving, single ones on demand or as churn. Every change leaves a version."""
+"""Changes records while serving: one on demand, or many as churn. Earlier versions are kept."""
 
 from __future__ import annotations
 
@@ -168,7 +168,8 @@ def create_incident(change: Change) -> Record:
         incident.body_ = orjson.dumps(
             body | {"title": title, "summary": f"[#{incident.number}] {title}"}
         )
-    _ = account.log_of  # must happen before anything is added, because it uses the earlier entries
+    # Built before the new entry is added, because it is made from the existing ones.
+    _ = account.log_of
     account.stores["incidents"].add(incident, change.now)
     _logged(change, incident, "trigger", at, incident.number * incidents.STORY_SLOTS)
     return incident
@@ -221,9 +222,9 @@ CHANGES: dict[str, Callable[[Change], Record]] = {
     "remove_member": remove_member,
 }
 for _word, _kind in SETTINGS.items():
-    CHANGES[f"create_{_word}"] = lambda c, kind=_kind: create(kind, c)  # type: ignore[misc]  # bound now
-    CHANGES[f"rename_{_word}"] = lambda c, kind=_kind: rename(kind, c)  # type: ignore[misc]  # bound now
-    CHANGES[f"delete_{_word}"] = lambda c, kind=_kind: delete(kind, c)  # type: ignore[misc]  # bound now
+    CHANGES[f"create_{_word}"] = lambda c, kind=_kind: create(kind, c)  # type: ignore[misc]  # the default binds
+    CHANGES[f"rename_{_word}"] = lambda c, kind=_kind: rename(kind, c)  # type: ignore[misc]  # the default binds
+    CHANGES[f"delete_{_word}"] = lambda c, kind=_kind: delete(kind, c)  # type: ignore[misc]  # the default binds
 
 
 def apply(account: Account, do: str, dice: random.Random, args: dict[str, Any]) -> Record:
@@ -248,13 +249,13 @@ class Churn:
     dice: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check the operations and load the dice."""
+        """Check the operations and seed the dice."""
         if unknown := set(self.operations) - set(CHANGES):
             raise ChangeError(f"{min(unknown)} isn't a change.")
         self.dice = random.Random(f"churn/{self.seed}")
 
     def request(self) -> None:
-        """Count a request of the account, and make the change that is due with it."""
+        """Count a request of the account, and make a change if one is due."""
         self.requests += 1
         if self.every_requests and self.requests % self.every_requests == 0:
             self.step()

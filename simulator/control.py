@@ -30,7 +30,7 @@ def answer(simulator: State, path: str, request: Request) -> Reply:
     handler = ROUTES.get((request.method, path))
     if handler is None:
         known = sorted(f"{method} /_control/{name}" for method, name in ROUTES)
-        return Reply(404, orjson.dumps({"error": "Unknown. There is: " + ", ".join(known)}))
+        return Reply(404, orjson.dumps({"error": "Unknown. Known are: " + ", ".join(known)}))
     try:
         data = orjson.loads(request.body) if request.body else dict(request.query)
         result = handler(simulator, data, request)
@@ -76,7 +76,7 @@ def add_account(simulator: State, data: Data, _: Request) -> Any:
 
 
 def set_key(simulator: State, data: Data, _: Request) -> Any:
-    """Change a key of an account, or give it a new one."""
+    """Change a key of an account, or add a key."""
     account = _account(simulator, data)
     values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     del values["account"]
@@ -87,7 +87,7 @@ def set_key(simulator: State, data: Data, _: Request) -> Any:
 
 
 def rename(simulator: State, data: Data, _: Request) -> Any:
-    """Give an account another subdomain, which its links have from now on. Here it keeps its name."""
+    """Change the subdomain in an account's links from now on. The control API keeps the old name."""
     account = _account(simulator, data)
     account.subdomain = str(data["subdomain"])
     return _describe(simulator, account)
@@ -137,7 +137,7 @@ def mutate(simulator: State, data: Data, _: Request) -> Any:
 
 
 def start_churn(simulator: State, data: Data, _: Request) -> Any:
-    """Start churn: a change every so many requests of the account, or milliseconds."""
+    """Start churn: changes after every *every_requests* of the account, or every *every_ms*."""
     values = {**data, "account": _account(simulator, data), "operations": tuple(data["operations"])}
     churn = Churn(**values)
     simulator.churns.append(churn)
@@ -154,7 +154,7 @@ def start_churn(simulator: State, data: Data, _: Request) -> Any:
 
 
 def churn(simulator: State, data: Data, _: Request) -> Any:
-    """Return how far each churn is."""
+    """Return how many changes each churn has made, and how many it will make."""
     return [
         {"account": c.account.spec.subdomain, "made": c.made, "count": c.count}
         for c in simulator.churns

@@ -21,7 +21,7 @@ REASONS = {
 
 
 class Refusal(Exception):
-    """An error answer, raised in the code that decides it."""
+    """An error answer, raised by the code that decides on it."""
 
     def __init__(self, status: int, body: bytes, content_type: str = "application/json") -> None:
         super().__init__(status, body)
@@ -39,7 +39,7 @@ def refusal(status: int, message: str, code: int | None = None, **more: Any) -> 
 
 
 def html(status: int) -> Refusal:
-    """Return an answer that isn't JSON, as gateways send it, and PagerDuty for a refused key."""
+    """Return an answer in HTML. Gateways send these, and PagerDuty does for a refused key."""
     return Refusal(
         status, HTML.format(status, REASONS[status]).encode(), "text/html; charset=utf-8"
     )

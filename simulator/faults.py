@@ -27,11 +27,11 @@ ACCIDENTS = {
     "cut_json": "Two thirds of the body, with the length of the two thirds.",
     "slow": "The page, `seconds` later.",
     "trickle": "The page in 20 parts, spread over `seconds`.",
-    "hang": "No answer ever.",
+    "hang": "No answer at all.",
     "smaller": "A page of at most `served` records.",
     "duplicate": "A page that begins with the last record of the page before.",
     "cursor_expired": "400 to a cursor.",
-    "cursor_repeated": "The cursor that was asked with, as the next one.",
+    "cursor_repeated": "The cursor of the request again, as the next cursor.",
 }
 KINDS: dict[str, str] = ACCIDENTS | {name: kind.sentence for name, kind in hostile.KINDS.items()}
 NEEDS = {"cursor_expired": "cursor", "cursor_repeated": "cursor", "duplicate": "offset"}
@@ -43,7 +43,7 @@ class FaultError(ValueError):
 
 @dataclass(slots=True)
 class Fault:
-    """A rule: matching requests fail, each with a probability, or only a number of them."""
+    """A rule that makes matching requests fail, each with a probability, or only a number of them."""
 
     kind: str
     account: str | None = None

@@ -1,4 +1,4 @@
-"""The rate limits: requests admitted per minute and bucket, and their headers."""
+"""The rate limits: how many requests a bucket admits in a minute, and the headers that say so."""
 
 import math
 from collections import deque
@@ -30,7 +30,7 @@ class Standing:
 
 @dataclass(slots=True)
 class Window:
-    """A limit that counts in fixed windows with their own phase, or over the last minute."""
+    """A limit that counts in fixed windows, which begin at any second, or over the last minute."""
 
     limit: int
     shape: Shape
@@ -40,7 +40,7 @@ class Window:
     used: int = 0
     admissions: deque[float] = field(default_factory=deque)  # of the last minute
     total: int = 0  # ever admitted
-    interrupted: bool = False  # others used it up
+    interrupted: bool = False  # the customer's own tools have used their part
     refused: int = 0
     worst: int = 0  # most requests admitted in any one minute
 
@@ -77,7 +77,7 @@ class Limits:
         self.windows: dict[str, Window] = {}
 
     def _open(self, name: str, key: KeySpec, shape: Shape, now: float) -> Window:
-        """Start a bucket at a random phase, which no client knows, unless the key says when it resets."""
+        """Start a bucket. Its minute ends at a time that clients can't know, unless the key sets it."""
         phase = (sum(name.encode()) * 7.919) % self.minute_seconds
         if key.first_reset_seconds is not None:
             phase = -(now + key.first_reset_seconds) % self.minute_seconds

@@ -118,7 +118,7 @@ def _incident_bounds(call: Call, since: float | None, until: float | None) -> tu
 def select(
     call: Call, listing: Listing, rows: Sequence[Any] | None = None, bounded: bool = True
 ) -> Sequence[Any]:
-    """Return every record that the request asks for, in order. A change makes it compute them again."""
+    """Return every record that the request asks for, in order. Results are reused until a record changes."""
     since, until = bounds(call, listing, bounded) if listing.window else (0, 0)
     store = call.account.store(listing.kind)
     asked = [
@@ -164,7 +164,7 @@ def _sorted(call: Call, listing: Listing, rows: Sequence[Any]) -> Sequence[Any]:
 def classic(
     call: Call, listing: Listing, rows: Sequence[Any], render: Callable[[Any], bytes]
 ) -> bytes:
-    """Return one page by offset, of the current list; Refusal above the cap."""
+    """Return one page of the current list, by offset; Refusal above the cap."""
     limit, offset = page_bounds(call, listing)
     if call.account.spec.habits.ties and listing.window:
         rows = _with_loose_ties(call, rows)
@@ -179,7 +179,7 @@ def classic(
 
 
 def page_bounds(call: Call, listing: Listing) -> tuple[int, int]:
-    """Return limit (as served) and offset."""
+    """Return the limit, as it is served, and the offset."""
     habits = call.account.spec.habits
     limit = call.params.whole("limit", listing.limit_default)
     offset = call.params.whole("offset", 0)
@@ -234,7 +234,7 @@ def _token(call: Call, order: tuple[float, int]) -> str:
 
 
 def _place(call: Call, token: str) -> tuple[float, int]:
-    """Return the position of a cursor; a 400 if the cursor is invalid or too old."""
+    """Return the position of a cursor; Refusal (400) if the cursor is invalid or too old."""
     try:
         at, number, issued = json.loads(base64.urlsafe_b64decode(token))
     except ValueError:

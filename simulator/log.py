@@ -44,9 +44,8 @@ def story(account: Names, incident: Incident) -> list[LogEntry]:
     extra = max(0, int(wanted + (incident.number * 37 % 100) / 100))
     until = min(incident.resolved_at or account.anchor, account.anchor)
     for slot in range(min(extra, incidents.STORY_SLOTS // 2)):
-        at = min(
-            incident.created + slot * slot * 11, until
-        )  # the first one is in the same second as the trigger
+        # The first one is in the same second as the trigger.
+        at = min(incident.created + slot * slot * 11, until)
         events.append((at, FILLERS[(incident.number + slot) % len(FILLERS)]))
     events.sort(key=lambda event: event[0])
     return [entry(incident, slot, what, at, who) for slot, (at, what) in enumerate(events)]

@@ -44,7 +44,7 @@ class Names:
         self.zone = ZoneInfo(spec.time_zone)
         self.started = started
         self.anchor = int(parse(spec.anchor, self.zone) if spec.anchor else started)
-        self.subdomain = spec.subdomain  # in links; elsewhere the simulator uses that of the spec
+        self.subdomain = spec.subdomain  # the one in links; elsewhere the spec's is used
         self._references: dict[tuple[str, int], dict[str, Any]] = {}
         self._fragments: dict[tuple[str, int], orjson.Fragment] = {}
 
@@ -69,7 +69,7 @@ class Names:
         return f"{system} {'shift' if kind == 'v3_schedules' else 'on-call'} rota {number}"
 
     def id(self, kind: str, number: int, prefix: str = "P") -> str:
-        """Return the id of a record. Accounts with another number in their spec don't have this id."""
+        """Return the id of a record. Accounts with different `ids_from` have different ids."""
         shift = 500_000 * kind.startswith("v3_") + self.spec.ids_from
         return make_id(kind.removeprefix("v3_"), number + shift, prefix)
 
@@ -113,5 +113,5 @@ class Names:
         return [] if number % 9 == 8 else [number % teams]
 
     def has(self, ability: str) -> bool:
-        """Tell whether the account's plan has *ability*."""
+        """Say whether the account's plan has *ability*."""
         return ability not in self.spec.abilities_off

@@ -21,7 +21,7 @@ def make_id(kind: str, number: int, prefix: str = "P") -> str:
 
 
 class Version(NamedTuple):
-    """A body and the time when it was current. None means since before the start, or still."""
+    """A body and the time when it was current. *since* None: from before the start; *until* None: still."""
 
     since: float | None
     until: float | None

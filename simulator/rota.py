@@ -96,7 +96,7 @@ def get_v3_schedules(call: Call) -> bytes:
 
 
 def get_overrides(call: Call) -> tuple[int, bytes]:
-    """Answer a schedule's overrides in a period. Both bounds are required, and success is a 201."""
+    """Answer a schedule's overrides in a period. Both bounds are required; the status is 201."""
     record = call.find("schedules")
     zone = orjson.loads(call.account.stores["schedules"].body(record))["time_zone"]
     shown = period(call, zone)

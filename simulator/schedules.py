@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from simulator.world import Account
 
 Body = dict[str, Any]
-EPOCH = int(
-    datetime(2024, 1, 1, 9, tzinfo=UTC).timestamp()
-)  # a Monday: every rotation's first turn
+EPOCH = int(datetime(2024, 1, 1, 9, tzinfo=UTC).timestamp())
+"""A Monday, on which the first turn of every rotation begins."""
 TWO_WEEKS = 14 * DAY_SECONDS
 OVERRIDE_EVERY = 17 * DAY_SECONDS
 
@@ -43,7 +42,7 @@ class Period(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Say whether the bounds differ by less than a second without being equal."""
+        """Say whether the end is before the start, or less than a second after it."""
         return self.until < self.since or 0 < self.until - self.since < 1
 
 
@@ -69,7 +68,7 @@ def rotation(
 
 
 def overlay(lower: Sequence[Duty], upper: Sequence[Duty]) -> list[Duty]:
-    """Return *lower* with *upper* in front of it; both are sorted and free of overlaps."""
+    """Return *lower* with *upper* on top of it; both are sorted and free of overlaps."""
     result, first = list(upper), 0
     for duty in lower:
         while first < len(upper) and upper[first].end <= duty.start:

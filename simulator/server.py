@@ -56,7 +56,7 @@ class Simulator(State):
     async def serve(
         self, host: str, port: int, tls: ssl.SSLContext | None = None
     ) -> asyncio.Server:
-        """Start to listen; `url` then says where."""
+        """Start to listen; `url` then has the address."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
             lambda: Connection(self.answer), host, port, backlog=512, ssl=tls
@@ -135,7 +135,7 @@ class Simulator(State):
         return reply
 
     def _honest(self, asked: Asked, request: Request) -> Reply:
-        """Return the honest answer of the account, to the request as the fault changed it."""
+        """Return the account's honest answer to the request, which the fault may have changed."""
         query = hostile.asked(asked.harm, request.query) if asked.harm else request.query
         try:
             if request.method != "GET":
@@ -160,9 +160,7 @@ class Simulator(State):
         who = (asked.account.spec.subdomain, asked.key.key) if asked else ("", token)
         pattern = asked.pattern if asked else api.UNKNOWN_PATH
         fault = asked.fault.kind if asked and asked.fault else None
-        status = (
-            0 if fault in ("drop_before", "hang") else reply.status
-        )  # 0: none reached the client
+        status = 0 if fault in ("drop_before", "hang") else reply.status  # 0: the client got none
         query = urlencode(request.query)
         self.stats.note(
             Seen(
@@ -203,7 +201,7 @@ def _refused(refusal: Refusal, standing: Standing | None = None) -> Reply:
 def _break(fault: Fault, reply: Reply) -> None:
     """Break the delivery of a good answer as the fault says."""
     if fault.kind in ("drop_before", "drop_middle", "short_body", "trickle", "hang"):
-        reply.delivery = fault.kind  # type: ignore[assignment]  # one of those kinds
+        reply.delivery = fault.kind  # type: ignore[assignment]  # checked above
     if fault.kind == "trickle":
         reply.spread_seconds = fault.seconds
     elif fault.kind == "slow":

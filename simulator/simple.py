@@ -1,4 +1,4 @@
-"""Answers collections that have no history and are made from templates."""
+"""Answers the collections that never change and are made from templates."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Simple:
     """One collection and the template of its items.
 
-    In strings, {n}, {id}, {sub}, {secret} and {parent} are filled in; "@kind" becomes a
-    reference to a record of that kind, "#" the item's number, "~" a time.
+    In strings, {n}, {id}, {sub}, {secret} and {parent} are filled in. "@kind" becomes a
+    reference to a record of that kind, "#" becomes the item's number, and "~" a time.
     """
 
     path: str

@@ -31,6 +31,6 @@ class State:
     def add(self, spec: AccountSpec) -> Account:
         """Open an account. Its name must be new."""
         if spec.subdomain in self.accounts:
-            raise ValueError(f"account {spec.subdomain!r} is there already.")
+            raise ValueError(f"account {spec.subdomain!r} already exists.")
         account = self.accounts[spec.subdomain] = Account(spec, self.started)
         return account

@@ -30,7 +30,7 @@ class Stats:
         self.counts: Counter[tuple[str, str, str, int]] = Counter()  # account, key, pattern, status
         self.writes = 0  # requests with another method than GET
         self.without_accept = 0
-        self.bugs = 0  # requests on which the simulator itself failed; a test fails unless it is 0
+        self.bugs = 0  # requests on which the simulator itself failed; tests expect 0
         self.latest: deque[Seen] = deque(maxlen=KEPT_REQUESTS)
 
     def note(self, seen: Seen) -> None:
@@ -40,7 +40,7 @@ class Stats:
         self.latest.append(seen)
 
     def summary(self, limits: Limits, faults: Counter[str]) -> dict[str, Any]:
-        """Return everything as one JSON object. The 429s include those of the limit and of faults."""
+        """Return all counts as one JSON object. `refused` includes the 429s of the limit and of faults."""
         keys: dict[str, Any] = {}
         for (account, key, pattern, status), count in self.counts.items():
             entry = keys.setdefault(
@@ -65,7 +65,7 @@ class Stats:
         }
 
     def reset(self) -> None:
-        """Reset the counts."""
+        """Reset the counts, except `bugs`."""
         self.counts.clear()
         self.latest.clear()
         self.writes = self.without_accept = 0

@@ -45,7 +45,7 @@ class TruthError(ValueError):
 async def stream(
     account: Account, resource: str, params: Params, history: bool
 ) -> AsyncIterator[bytes]:
-    """Yield one JSON line per record, in chunks. Other requests are served in between."""
+    """Yield one JSON line per record, in chunks. Other requests are answered between the chunks."""
     size, lines = 0, list[bytes]()
     for line in _lines(account, resource, params, history):
         lines += (account.relinked(line), b"\n")
@@ -106,7 +106,7 @@ def _team(account: Account, record: Record) -> Record | None:
 
 
 def _member(call: Call, record: Record, at: float | None) -> bytes:
-    """Return a membership with the reference to its team. The API leaves that out."""
+    """Return a membership with a reference to its team, which the API leaves out."""
     account, team = call.account, _team(call.account, record)
     body = orjson.loads(view(account, record, call.params.includes, at=at))
     if team is not None:

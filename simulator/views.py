@@ -105,7 +105,7 @@ def view(
 def expand(
     account: Account, kind: str, body: Any, includes: Collection[str], at: float | None = None
 ) -> None:
-    """Replace references by whole objects, as the includes of *kind* say. Deleted ones stay references."""
+    """Replace references by whole objects, as *includes* says. References to deleted records stay."""
     paths = EXPANDS.get(kind, {})
     for include in includes:
         for holder, place in _places(body, paths.get(include, ())):
@@ -136,7 +136,7 @@ def _places(node: Any, path: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
 
 
 def referred(account: Account, kind: str, body: Any, includes: Collection[str]) -> Iterator[Record]:
-    """Yield the records that the includes of *kind* would put into *body*, also deleted ones."""
+    """Yield the records that *includes* would put into *body*, also deleted ones."""
     paths = EXPANDS.get(kind, {})
     for include in includes:
         for holder, place in _places(body, paths.get(include, ())):

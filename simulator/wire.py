@@ -1,7 +1,7 @@
 """HTTP/1.1 over a socket. Replies are complete, or broken as a fault says.
 
-This is our own code instead of an ASGI server, because faults need the socket itself: a wrong length, a
-connection that is cut in the middle of a body, or no answer at all.
+An ASGI server can't do this, because some faults need the socket itself: a wrong length, a connection
+that ends in the middle of a body, or no answer at all.
 """
 
 import asyncio
@@ -164,9 +164,8 @@ class Connection(asyncio.Protocol):
         async for part in _parts(reply, request):
             self._transport.write(part)
             await self._writable.wait()
-            await asyncio.sleep(
-                0
-            )  # give other connections a turn, even if this client reads at once
+            # Give other connections a turn, even if this client reads at once.
+            await asyncio.sleep(0)
         self._task = None
         if reply.delivery == "bare":
             self._transport.close()

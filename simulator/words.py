@@ -1,4 +1,4 @@
-"""The vocabulary of the generated accounts: names, titles and texts, not only in ASCII."""
+"""The vocabulary of the generated accounts: names, titles and texts, some of them not in ASCII."""
 
 FIRST_NAMES = (
     "Ada", "Björn", "Chloé", "Dmitri", "Eilís", "Fatima", "Gökçe", "Hanna", "Ines", "Jiří",

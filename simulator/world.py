@@ -22,7 +22,7 @@ BODIES: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
 
 
 class Account(Names):
-    """An account as it is now, with everything that it ever had while serving."""
+    """An account as it is now, with every earlier version of its records."""
 
     def __init__(self, spec: AccountSpec, started: float) -> None:
         super().__init__(spec, started)
@@ -102,7 +102,7 @@ class Account(Names):
         return "log_entries" if type_.endswith("_log_entry") else KIND_OF_TYPE.get(type_)
 
     def has_user(self, number: int) -> bool:
-        """Say whether the generated user *number* still exists. User keys end with their user."""
+        """Say whether the generated user *number* still exists. A user's key stops working without the user."""
         return self.id("users", number) in self.stores["users"].by_id
 
     def relinked(self, body: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Hostile answers that a broken or malicious PagerDuty could send. Each kind is a switch.
 
 A fault rule activates a kind for an account, a key or a path. The kind changes the honest answer,
-so a test knows the honest one too.
+so a test can also get the honest one.
 """
 
 from simulator.hostile import bodies, deliveries, heads, lists, records

@@ -28,7 +28,7 @@ HERE = "@here@"
 DEPTH, BRACKETS = 10_000, 1_000_000
 GZIP_HEAD = b"\x1f\x8b\x08" + bytes(7)
 GARBAGE = bytes(range(256)) * 8
-# A reader that believes this body thinks that the list is empty.
+# A reader that trusts this body takes the list for empty.
 NOTHING = json.dumps(
     {name: [] for name in ("incidents", "teams", "users", "members", "records", "schedules")}
     | {"more": False, "total": 0, "next_cursor": None}
@@ -48,7 +48,7 @@ def _is(body: bytes, content_type: str = "application/json") -> Spoil:
 
 
 def _large(change: Callable[[Body], None], pieces: Callable[[int], Iterable[bytes]]) -> Spoil:
-    """Return a change that sends a page with *pieces* in each place that *change* leaves, as a stream."""
+    """Return a change that streams a page, with *pieces* in each place that *change* marks."""
 
     def spoil(exchange: Exchange) -> None:
         pages(lambda body, _: change(body))(exchange)
@@ -83,7 +83,7 @@ def _instead(body: Body) -> None:
 
 
 def _text(megabytes: int) -> Callable[[int], Iterable[bytes]]:
-    """Return a text with this many megabytes, shared by all places."""
+    """Return a function that yields a text. The texts of all places together have this many megabytes."""
     return lambda places: chain(
         [b'"'], repeat(SLICE, megabytes * MEGABYTE // len(SLICE) // places), [b'"']
     )
@@ -106,7 +106,7 @@ def _endless(exchange: Exchange) -> None:
 
 @cache
 def _bomb() -> bytes:
-    """Return 256 MB of JSON as some 260 KB of gzip: one compressed block, repeated, with the right checksum."""
+    """Return 256 MB of JSON in about 260 KB of gzip: one block again and again, with the right checksum."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     opening, blank, closing = b'{"padding":"', b" " * MEGABYTE, b'"}'
     first = packer.compress(opening) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -160,7 +160,7 @@ def _says_length(*lengths: str) -> Spoil:
 
 
 def _answer_twice(exchange: Exchange) -> None:
-    """Send a second answer at once. The connection's next request could take it for its own."""
+    """Send a second answer at once, which looks like the answer to the connection's next request."""
     reply = exchange.reply
     set_header(reply, "Content-Length", str(len(reply.body)))
     reply.body += SECOND_ANSWER
@@ -175,7 +175,7 @@ KINDS: dict[str, Hostile] = {
     "body_object": Hostile("200 with an empty object.", _is(b"{}")),
     "body_utf16": Hostile("200 with JSON in UTF-16.", _is('{"more":false}'.encode("utf-16"))),
     "body_not_utf8": Hostile("200 with a byte that isn't UTF-8.", _is(b'{"more":false,"x":"\xff"}')),
-    "body_deep": Hostile("200 with 10,000 objects within each other.",
+    "body_deep": Hostile("200 with 10,000 nested objects.",
                          _is(b'{"a":' * DEPTH + b"1" + b"}" * DEPTH)),
     "body_brackets": Hostile("200 with a million opening brackets.", _is(b"[" * BRACKETS)),
     "body_60_mb": Hostile("Pages of 60 MB, spread over their records.", _large(_in_each, _text(BODY_MEGABYTES))),
@@ -196,6 +196,6 @@ KINDS: dict[str, Hostile] = {
     "length_text": Hostile("A Content-Length that isn't a number.", _says_length("many")),
     "length_negative": Hostile("A Content-Length of -1.", _says_length("-1")),
     "length_huge": Hostile("A Content-Length of 10^15.", _says_length(str(10**15))),
-    "answer_twice": Hostile("A second answer right behind the first one.", _answer_twice),
+    "answer_twice": Hostile("A second answer right after the first one.", _answer_twice),
     "length_two": Hostile("Two Content-Lengths that differ.", _says_length("10", "half")),
 }  # fmt: skip

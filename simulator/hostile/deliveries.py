@@ -28,7 +28,7 @@ def _drip_head(exchange: Exchange) -> None:
 
 
 def _bare(raw: bytes) -> Spoil:
-    """Return a change that sends only *raw*, without anything from HTTP."""
+    """Return a change that sends only *raw*, without a head."""
 
     def spoil(exchange: Exchange) -> None:
         exchange.reply.delivery, exchange.reply.body = "bare", raw

@@ -89,6 +89,6 @@ def _decoded(reply: Reply) -> Any:
 
 
 def set_header(reply: Reply, name: str, value: str) -> None:
-    """Set a header of *reply* to *value*, instead of its own or the default one."""
+    """Set a header of *reply* to *value*, and drop earlier values."""
     reply.headers = [pair for pair in reply.headers if pair[0].lower() != name.lower()]
     reply.headers.append((name, value))

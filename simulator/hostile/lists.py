@@ -86,7 +86,7 @@ KINDS: dict[str, Hostile] = {
     "total_infinite": Hostile("A total of `Infinity`, which isn't JSON.", _total_of(math.inf)),
     "total_lower": Hostile("A total of half the records.", _total_of(lambda real: real // 2)),
     "total_higher": Hostile("A total of 1,000 too many.", _total_of(lambda real: real + 1_000)),
-    "total_wavers": Hostile("A total that is another one on each page.", pages(_total_wavers)),
+    "total_wavers": Hostile("A different total on each page.", pages(_total_wavers)),
     "page_again": Hostile(
         "The first page again, whatever page was asked for.", lambda _: None, without=PAGING),
     "more_forever": Hostile(
@@ -99,7 +99,7 @@ KINDS: dict[str, Hostile] = {
         "Pages without records that say there is more.", pages(_more_empty), without=PAGING),
     "more_text": Hostile('`more` is `"yes"`.', _says(more="yes")),
     "more_null": Hostile("`more` is null.", _says(more=None)),
-    "paging_missing": Hostile("Pages say nothing of what follows.", pages(_paging_missing)),
+    "paging_missing": Hostile("Pages that don't say whether more follows.", pages(_paging_missing)),
     "limit_zero": Hostile("A page that says it was served with a limit of 0.", _says(limit=0)),
     "offset_elsewhere": Hostile("A page that says it starts at 9,999.", _says(offset=9_999)),
     "page_oversized": Hostile("5,000 records on a page of 100.", pages(_oversized)),

@@ -95,7 +95,7 @@ def _members_twice(exchange: Exchange) -> None:
 KINDS: dict[str, Hostile] = {
     "id_dots": Hostile("The first record of each page has the id `..`.", _id_is("..")),
     "id_dot": Hostile("The first record of each page has the id `.`.", _id_is(".")),
-    "id_path": Hostile("An id with slashes that climbs: `x/../../users/me`.",
+    "id_path": Hostile("An id with slashes that leads to another path: `x/../../users/me`.",
                        _id_is("x/../../users/me")),
     "id_percent": Hostile("An id that is encoded already: `%2e%2e%2fusers`.",
                           _id_is("%2e%2e%2fusers")),
@@ -116,7 +116,7 @@ KINDS: dict[str, Hostile] = {
     "times_garbage": Hostile("Times that aren't times.", records(_times_garbage)),
     "number_long": Hostile("A number of 1,000 digits in each record.", records(_number_long)),
     "half_surrogate": Hostile("Half a surrogate pair in each record.", records(_half_surrogate)),
-    "record_deep": Hostile("A record with 10,000 lists within each other.", _record_deep),
+    "record_deep": Hostile("A record with 10,000 nested lists.", _record_deep),
     "members_twice": Hostile("Each member of a page twice, the second one empty.", _members_twice),
     "wrapper_wrong": Hostile("The records under another name.", pages(_wrapper_wrong)),
     "wrapper_null": Hostile("null where the records belong.", _wrapped(lambda _: None)),
