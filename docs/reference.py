@@ -18,17 +18,17 @@ SETTINGS = """\
 
 <!-- Written by docs/reference.py: change the text there, and the settings in workers/settings/environment.py. -->
 
-Settings are environment variables, or files of the same name in a secrets directory. A wrong value stops the start
-with one sentence that names the variable and what it may be. A name that is nearly one of these is refused as well,
-so a typing error is not silently ignored.
+Settings are environment variables, or files of the same name in a secrets directory. If a value is wrong, the process
+doesn't start, and one sentence names the variable and the allowed values. A name that nearly matches one of these is
+refused too, so that a misspelt setting is not silently ignored.
 
-Storage takes the cloud's own variables too. Its keys (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+Storage also uses the cloud's own variables. Its keys (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
 `AWS_SESSION_TOKEN`, `GOOGLE_SERVICE_ACCOUNT_KEY`, `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_KEY`,
 `AZURE_CLIENT_SECRET`) may be files in the secrets directory. So may Pagetrail's own secrets, which are best kept there:
 `PAGETRAIL_REDIS_URL` (if it has a password), `PAGETRAIL_VAULT_KEYS`, `PAGETRAIL_FLOWER_PASSWORD` and
 `PAGETRAIL_SENTRY_DSN`.
 
-Flower takes its own options and `FLOWER_` variables.
+Flower also uses its own options and `FLOWER_` variables.
 
 | variable | default | allowed | meaning |
 | --- | --- | --- | --- |
@@ -39,9 +39,9 @@ COMMANDS = """\
 
 <!-- Written by docs/reference.py: change the text there, and the commands in tasks/cli/. -->
 
-What `--help` says of each command. In a checkout the command is `.venv/bin/pagetrail`.
+This page has the text that each command prints with `--help`. In a checkout the command is `.venv/bin/pagetrail`.
 
-Documents and tables go to stdout, sentences to stderr. With `--json` a command prints one JSON document (an export: one
+Documents and tables go to stdout, messages to stderr. With `--json` a command prints one JSON document (an export: one
 record per line).
 
 | exit code | meaning |
@@ -49,7 +49,7 @@ record per line).
 | 0 | done |
 | 1 | failed: a refused key, an unknown source or run, Redis or storage out of reach |
 | 2 | wrong usage; nothing was sent |
-| 3 | finished, but partial, cancelled, unavailable, or `verify` found a difference |
+| 3 | finished, but the result is partial, cancelled or unavailable, or `verify` found a difference |
 
 [What messages mean](errors.md) has the sentence for each failure.
 """
@@ -103,7 +103,7 @@ def _sections(command: click.Command, ctx: click.Context) -> Iterator[str]:
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
             below = command.get_command(ctx, name)
-            assert below, f"{name} is listed and yet no command"
+            assert below, f"{name} is listed, but isn't a command"
             yield from _sections(below, click.Context(below, parent=ctx, info_name=name))
 
 

@@ -17,7 +17,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Return *markdown* with links to and from those pages that work within the site."""
+    """Return *markdown* in which links to and from these pages work on the site."""
     for name in BESIDE:
         markdown = markdown.replace(f"](../{name}", f"]({name}")
     return markdown.replace("](docs/", "](")
