@@ -21,7 +21,7 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(VENV)/.dev ## Install everything for working on Pagetrail into .venv
+install: $(VENV)/.dev ## Install everything that work on Pagetrail needs into .venv
 
 .PHONY: demo
 demo: $(VENV)/.runtime ## Collect three tenants of a simulated PagerDuty on this machine (KEEP=1 leaves it running)
@@ -64,7 +64,7 @@ bench: $(VENV)/.dev ## Run the benchmarks: each file of tests/bench prints one t
 	done
 
 .PHONY: hostile
-hostile: $(VENV)/.dev ## Read healthy accounts beside every kind of hostile answer (takes longer than the suite)
+hostile: $(VENV)/.dev ## Read healthy accounts beside every kind of hostile answer (takes longer than `make test`)
 	$(bin)/pytest -n0 -s tests/bench/hostile.py
 
 # Our code imports none of these tools. So they aren't in the lock, and each has its own environment.
@@ -96,8 +96,8 @@ lock: $(VENV)/.dev ## Write the lock files from pyproject.toml (UPGRADE=1 takes 
 	  --constraint requirements.lock -o requirements-dev.lock
 
 # $(call install,LOCK) fills $(VENV) with exactly the packages in LOCK, and the project itself. An interrupted
-# installation leaves .unfinished behind, and the next one starts from scratch. Without pyvenv.cfg, the rest of an
-# environment would install into the Python that it was made with.
+# installation leaves .unfinished behind, and the next one starts from scratch. It also does if pyvenv.cfg is missing:
+# packages would then go into the Python that made the environment.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Pagetrail needs Python 3.11 or newer: name one, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; \
@@ -114,7 +114,7 @@ with_uv = { [ -x $(bin)/python ] || "$(uv)" venv --quiet --allow-existing --pyth
 	&& "$(uv)" pip install --quiet --python $(bin)/python --require-hashes -r $(1) \
 	&& "$(uv)" pip install --quiet --python $(bin)/python --no-deps --no-build-isolation -e .
 
-needs := $(if $(uv),,import pip)# which uv puts into no environment of its own
+needs := $(if $(uv),,import pip)# uv makes environments without pip
 pip := PIP_REQUIRE_VIRTUALENV=true $(bin)/python -m pip --disable-pip-version-check install --quiet
 with_pip = { [ -x $(bin)/python ] || $(PYTHON) -m venv $(VENV) \
 	|| { echo "Python's venv is not complete here: install it (Debian: python3-venv), or install uv." >&2; exit 1; }; } \
