@@ -105,9 +105,9 @@ def read_as(evidence: Evidence, resource: str) -> tuple[list[tuple[str, str]], C
         asked |= dict.fromkeys((n, v) for n, v in envelope["params"] if n not in _SHAPE)
         redactions.update(pointer.rpartition("/")[2] for pointer in envelope["redacted"])
         windowed = windowed or bool(_PERIOD.match(path.parent.name))
-    if not windowed:  # if there are bounds, they say which part of a record is shown
+    if not windowed:  # bounds, if any, select the part of a record that is shown
         return [*asked, *bounds.items()], redactions
-    # Everything that was ever read, not only the last run.
+    # All runs count, not only the last one.
     since, first_until = evidence.manifest(evidence.sealed[0])["period"]
     until = evidence.manifest()["period"][1]
     if resource in KEPT:
@@ -147,14 +147,14 @@ def assert_same(what: str, got: Iterable[Record], truth: Iterable[Record]) -> No
         return
     lost, extra = want - have, have - want
     raise AssertionError(
-        f"{what}: {have.total()} records instead of {want.total()}; {lost.total()} lost or other, "
-        f"{extra.total()} that aren't there.\nlost:  {next(iter(lost), '')[:1500]}"
+        f"{what}: {have.total()} records instead of {want.total()}; {lost.total()} lost or changed, "
+        f"{extra.total()} unexpected.\nlost:  {next(iter(lost), '')[:1500]}"
         f"\nextra: {next(iter(extra), '')[:1500]}"
     )
 
 
 def least(manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Return, per resource, the fewest possible requests for the records in the counted windows."""
+    """Return, by resource, the smallest possible number of requests for the records in the windows that count."""
     return {
         name: sum(map(_least, resource["windows"]))
         for name, resource in manifest["resources"].items()

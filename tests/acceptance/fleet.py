@@ -28,7 +28,7 @@ START_SECONDS = 60.0
 END_SECONDS = 40.0
 COLLECT_SECONDS = 150.0
 LOG_TAIL_LINES = 60
-# Losses are noticed within seconds, so that tests don't wait long for a repair.
+# The fleet notices losses within seconds, so tests don't wait long for a repair.
 SHORT = {
     "PAGETRAIL_REQUEST_TIMEOUT_SECONDS": "3",
     "PAGETRAIL_PAGE_LEASE_SECONDS": "5",
@@ -40,7 +40,7 @@ SHORT = {
 }
 T = TypeVar("T")
 
-# With many sources, one command each would take longer than collecting. So do what a backend does.
+# With many sources, one command for each would take longer than collecting. So this does what a backend does.
 BACKEND = """
 import json, sys
 from tasks import api
@@ -245,7 +245,7 @@ class Fleet(CommandLine):
         return [each for each in mine if "worker" in _command(each)]
 
     def until(self, true: Callable[[], T], seconds: float, what: str) -> T:
-        """Wait until *true* returns something true, and return that; fail with the logs if it never does."""
+        """Wait until *true* returns something true, and return that. Fail with the logs if it never does."""
         return until(true, seconds, what, self.tail)
 
     def tail(self) -> str:

@@ -52,7 +52,7 @@ def assert_as_it_was(
     """
     got: dict[Key, str] = {}
     for record in fleet.export(source, resource):
-        assert _key(record) not in got, f"{resource}: twice: {record}"
+        assert _key(record) not in got, f"{resource}: more than once: {record}"
         got[_key(record)] = canonical(record)
     was: dict[Key, set[str]] = {}
     stayed: dict[Key, str] = {}
@@ -65,10 +65,10 @@ def assert_as_it_was(
             if during.lies_in(version):
                 stayed[_key(version["record"])] = text
     for key, text in got.items():
-        assert text in was.get(key, ()), f"{resource}: it never was like that: {text}"
+        assert text in was.get(key, ()), f"{resource}: it was never like this: {text}"
     if all_of_it:
         lost = [text for key, text in stayed.items() if got.get(key) != text]
-        assert not lost, f"{resource}: {len(lost)} lost or other: {lost[0]}"
+        assert not lost, f"{resource}: {len(lost)} lost or changed: {lost[0]}"
     return restless
 
 

@@ -1,4 +1,4 @@
-"""Accounts that change while they are read: nothing that stayed is lost, nothing is there twice."""
+"""Accounts that change while they are read: no record that stayed is lost, and no record is there twice."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SETTINGS = tuple(
     for noun in ("service", "user", "schedule")
     for verb in ("create", "rename", "delete")
 )
-# Names of teams stay: a member is put together from two answers, and both would have to be of one moment.
+# Teams keep their names here: the test builds a member from two answers, which may come at different moments.
 TEAMS = ("create_team", "delete_team", "add_member", "remove_member", "upgrade_schedule")
-CHANGES = 70  # of about 100 requests: the third reading of a list can succeed
+CHANGES = 70  # in about 100 requests, so the third reading of a list can succeed
 EXPORTERS = 3
-DOUBTS = ("unproved", "vanished")  # what is deleted after it was listed answers 404
+DOUBTS = ("unproved", "vanished")  # a record that is deleted after it was listed answers 404
 
 
 def churning(simulator: SimulatorProcess, operations: Sequence[str], count: int, name: str) -> None:
@@ -50,10 +50,10 @@ def made(simulator: SimulatorProcess, name: str) -> int:
 
 
 @pytest.mark.timeout(240)
-def test_what_stays_is_collected_once_while_all_around_it_changes(
+def test_records_that_stay_are_collected_once_while_others_change(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """Records come, go and move between the pages that list them, until the list rests."""
+    """Records come, go and move between the pages of their list, until the list stops changing."""
     key = "churn-Key-0000000006"
     sizes = {"incidents": 900, "services": 420, "users": 250, "teams": 12, "schedules": 12}
     pagerduty.control("POST", "accounts", **account("churn", [key], habits=SLOW, **sizes))
@@ -75,15 +75,15 @@ def test_what_stays_is_collected_once_while_all_around_it_changes(
         restless = dict(zip(CHANGING, exporters.map(compare, CHANGING), strict=True))
     print(f"churn: {found}, changed meanwhile: {restless}")
     assert min(restless[name] for name in ("incidents", "services", "users")) > 2, restless
-    assert found["incidents"] == found["log_entries"] == ("complete", ""), "a closed period rests"
+    assert found["incidents"] == found["log_entries"] == ("complete", ""), "closed periods stay"
     assert fleet.verify("churn/main")["differences"] == []
 
 
 @pytest.mark.timeout(240)
-def test_a_list_that_never_rests_is_called_partial_and_made_up_for_later(
+def test_a_list_that_keeps_changing_is_partial_and_the_next_run_reads_it_all(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """Each of three readings is disturbed: the run says so, and the next one has it all."""
+    """Changes disturb each of the three readings. The run says so, and the next run has every record."""
     key, source = "rush-Key-00000000007", "rush/main"
     pagerduty.control("POST", "accounts", **account("rush", [key], services=420))
     fleet.connect(source, key, "--resources", "services")
@@ -95,7 +95,7 @@ def test_a_list_that_never_rests_is_called_partial_and_made_up_for_later(
     assert states(summary) == {"services": ("partial", "unproved")}
     windows = Evidence(fleet.runs, source).manifest()["resources"]["services"]["windows"]
     assert [window["state"] for window in windows] == ["superseded", "superseded", "partial"]
-    # What is added moves others behind, where they are seen again: none can be missed.
+    # A new record moves the others back, so they are only seen again. None can be missed.
     assert assert_as_it_was(fleet, pagerduty, source, "services", during) >= 3 * 5
     said = fleet.run("artifact", "export", source, "--resource", "services").err
     assert "may not be all" in said

@@ -1,4 +1,4 @@
-"""Many sources on several workers, one of which dies: all complete, and nobody's limit is broken."""
+"""Many sources on several workers, one of which dies: all runs are complete, and no limit is exceeded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.acceptance.fleet import Fleet, account, fleet_of
 from tests.simulator_process import SimulatorProcess
 
 SOURCES = 30
-SHARED = 3  # sources that use one and the same key
-LIMIT = 90  # a minute, which lasts six seconds at this simulator
+SHARED = 3  # sources that share one key
+LIMIT = 90  # per minute, and this simulator's minute lasts six seconds
 RESOURCES = "incidents,services,users"
 
 
@@ -30,7 +30,7 @@ def fleet_of_two(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Fleet]
 def test_thirty_sources_on_two_workers_one_of_which_dies_keep_every_limit(
     fleet_of_two: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """Every source is collected whole, and no key's worst minute exceeds its limit, shared or not."""
+    """Every source is collected completely. No key exceeds its limit in any minute, whether sources share it or not."""
     fleet = fleet_of_two
     keys = {
         f"crowd{n:02}/main": f"crowd-Key-{min(n, SOURCES - SHARED):010d}" for n in range(SOURCES)

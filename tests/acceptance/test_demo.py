@@ -1,4 +1,4 @@
-"""The demo is the whole main job; it is what a newcomer sees first."""
+"""The demo does the whole main job, and is what a newcomer sees first."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.timeout(240)
 def test_the_demo_collects_three_tenants_and_ends_by_itself(tmp_path: Path) -> None:
-    """Three tenants are collected, one waits for budget, and what the demo names is there."""
+    """Three tenants are collected and one of them waits for budget. Everything that the demo names exists."""
     done = subprocess.run(
         [sys.executable, "-m", "tasks.cli", "demo", "--json"],
         env={**os.environ, "PAGETRAIL_DATA_DIR": str(tmp_path / "data")},
@@ -36,7 +36,7 @@ def test_the_demo_collects_three_tenants_and_ends_by_itself(tmp_path: Path) -> N
 
 
 def _try_what_it_suggests(directory: Path) -> None:
-    """A shell that knows no `pagetrail` finds it once it has read demo.env."""
+    """A shell without `pagetrail` on its PATH finds it after reading demo.env."""
     tried = subprocess.run(
         ["/bin/sh", "-c", f". {directory}/demo.env && pagetrail verify umbrella/main"],
         env={"PATH": "/usr/bin:/bin", "HOME": str(directory)},

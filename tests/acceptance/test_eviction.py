@@ -1,4 +1,4 @@
-"""A Redis that deletes keys when it is full, as some managed ones do by default: collection goes on, and says so."""
+"""Some managed Redis servers delete keys when they are full: collection continues, and warns about it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SHARED = ("sources", "credentials", "last", "open", "due", "schedule", "daily")
 
 
 @pytest.mark.timeout(300)
-def test_a_run_ends_complete_though_redis_evicts_keys_in_its_middle(
+def test_a_run_ends_complete_although_redis_evicts_keys_in_its_middle(
     pagerduty: SimulatorProcess, tmp_path: Path
 ) -> None:
-    """Another program's keys push out sources, schedules and the run; all of it comes back from storage."""
+    """Another program's keys push out sources, schedules and the run. All of it is restored from storage."""
     key = "evicted-Key-000000000000"
     slow = {"latency_ms": 1_500, "jitter_ms": 100}
     pagerduty.control("POST", "accounts", **account("evicted", [key], teams=12, habits=slow))
@@ -36,7 +36,7 @@ def test_a_run_ends_complete_though_redis_evicts_keys_in_its_middle(
         fleet.until(lambda: requests_of(pagerduty, key) > 30, 60, "reach the middle")
 
         def evicted() -> bool:
-            """Flood Redis, and say whether the run and a key of all sources went."""
+            """Flood Redis, and say whether it evicted the run and a key that all sources share."""
             with other.pipeline(transaction=False) as pipe:
                 for number in range(FLOOD):
                     pipe.set(f"other:{number}", "x" * 4_000)

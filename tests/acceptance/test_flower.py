@@ -1,4 +1,4 @@
-"""What operators see of a collecting fleet in Flower: over HTTP, and in a real browser where there is one."""
+"""Flower shows operators a collecting fleet: over HTTP, and in a real browser if there is one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INCIDENTS = re.compile(rf"{SOURCE} incidents \d{{8}}\S*\.\.\S+ pass 1 offset 100
 def own_fleet(
     pagerduty: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
-    """What `pagetrail up` runs, Flower with it, after one run."""
+    """A fleet of `pagetrail up`, with Flower, after one run."""
     pagerduty.control("POST", "accounts", **account("bloom", [KEY]))
     with fleet_of(tmp_path_factory.mktemp("flower") / "data", pagerduty, "--workers", "1") as fleet:
         fleet.connect(SOURCE, KEY)
@@ -32,7 +32,7 @@ def own_fleet(
 
 @pytest.fixture(scope="module")
 def flower(own_fleet: Fleet) -> Iterator[httpx.Client]:
-    """A client of its Flower, with the login, once Flower knows of the whole run."""
+    """A client of the fleet's Flower, logged in, when Flower knows of the whole run."""
     login = httpx.BasicAuth("pagetrail", (own_fleet.data / "flower.password").read_text())
     with httpx.Client(base_url=own_fleet.ready["flower"], auth=login, timeout=30) as client:
         own_fleet.until(lambda: sealed(client), 30, "see the seal in Flower")
@@ -49,7 +49,7 @@ def sealed(flower: httpx.Client) -> bool:
 
 
 def an_incidents_page(flower: httpx.Client) -> tuple[str, dict[str, Any]]:
-    """Return id and task of the page of incidents behind the first."""
+    """Return the id and the task of the second page of incidents."""
     found = [(id, each) for id, each in tasks(flower).items() if INCIDENTS.fullmatch(each["args"])]
     assert found, sorted({each["args"] for each in tasks(flower).values()})
     return found[0]
@@ -70,14 +70,14 @@ def test_tasks_say_what_they_do_and_hold_the_ids_of_the_evidence(flower: httpx.C
 
 
 def addresses(flower: httpx.Client) -> list[str]:
-    """Return the pages a person looks at: workers, a worker, tasks, a task, queues."""
+    """Return the addresses of the pages that a person looks at: workers, a worker, tasks, a task, queues."""
     task, _ = an_incidents_page(flower)
     [worker] = flower.get("/api/workers", params={"refresh": "1"}).json()
     return ["/workers", f"/worker/{worker}", "/tasks", f"/task/{task}", "/broker"]
 
 
 def test_no_page_shows_a_secret(flower: httpx.Client, own_fleet: Fleet) -> None:
-    """A worker's page shows its whole configuration."""
+    """This includes a worker's page, which shows its whole configuration."""
     url = httpx.URL((own_fleet.data / "redis.url").read_text().strip())
     assert url.password
     shown = [flower.get(each).text for each in [*addresses(flower), "/api/tasks", "/api/workers"]]
@@ -88,7 +88,7 @@ def test_no_page_shows_a_secret(flower: httpx.Client, own_fleet: Fleet) -> None:
 
 @needs_a_browser
 def test_a_browser_shows_workers_tasks_and_queues(flower: httpx.Client, own_fleet: Fleet) -> None:
-    """What scripts draw is there: the list of tasks above all."""
+    """The parts that scripts draw are there, above all the list of tasks."""
     password = (own_fleet.data / "flower.password").read_text()
     base = own_fleet.ready["flower"].replace("http://", f"http://pagetrail:{password}@")
     workers, worker, tasks_, task, broker = (rendered(base + each) for each in addresses(flower))

@@ -1,4 +1,4 @@
-"""What a plan, a role or a user's key withholds is named, in PagerDuty's words, and the rest is collected."""
+"""Records that a plan, a role or a user's key withholds are named in PagerDuty's words, and the rest is collected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def withheld(fleet: Fleet, source: str) -> dict[str, tuple[str, str, str]]:
 def test_what_is_withheld_is_named_and_the_rest_collected(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """A plan's gaps leave a run complete; a role's, or a user's key, make it partial."""
+    """If the plan withholds something, the run is still complete.
+
+    If a role or a user's key does, the run is partial.
+    """
     keys: dict[str, dict[str, Any]] = {
         "gated": {"key": PLAN},
         "lower": {"key": ROLE, "forbidden": ["/users", "/users/*"]},

@@ -1,4 +1,4 @@
-"""Ctrl-C in whatever takes long: one sentence, the exit code, and nothing half done is left."""
+"""Ctrl-C in anything that takes long gives one sentence and the exit code, and leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.acceptance.fleet import (
 from tests.simulator_process import SimulatorProcess
 
 SOURCE = "halt/main"
-ATTEMPTS = 8  # what is short may be over before it is interrupted
+ATTEMPTS = 8  # a short command may be over before it is interrupted
 ENDED_SECONDS = 60
 
 
@@ -56,7 +56,7 @@ def started(command: CommandLine, *arguments: str, **more: Any) -> Iterator[subp
 
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Press Ctrl-C, which the whole group gets; return exit code, stdout and stderr."""
+    """Press Ctrl-C, which reaches the whole group. Return exit code, stdout and stderr."""
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=ENDED_SECONDS)
     return process.returncode, out, err
@@ -74,7 +74,7 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def working(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the processes of a fleet once a worker is among them."""
+    """Return the processes of a fleet as soon as one of them is a worker."""
     found = family(process)
     return found if any("worker" in _command(each) for each in found) else []
 
@@ -87,7 +87,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 def reads(process: subprocess.Popen[str], directory: Path) -> bool:
-    """Whether a process has a file below *directory* open."""
+    """Say whether a process has an open file below *directory*."""
     try:
         opened = psutil.Process(process.pid).open_files()
     except psutil.Error:
@@ -100,7 +100,7 @@ def in_the_middle(
     arguments: tuple[str, ...],
     there: Callable[[subprocess.Popen[str]], object],
 ) -> tuple[int, str, str]:
-    """Interrupt a command when *there* says so; try again when it is over first."""
+    """Interrupt a command when *there* says so. If the command ends before that, try again."""
     for _ in range(ATTEMPTS):
         with started(command, *arguments) as process:
             while process.poll() is None:
@@ -114,7 +114,7 @@ def in_the_middle(
 
 @pytest.fixture(scope="module")
 def evidence(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> Path:
-    """A source with enough evidence for commands to be busy with."""
+    """A source with so much evidence that commands take a while."""
     key = "halt-Key-00000000016"
     spec = account("halt", [key], incidents=6_000, log_entries_per_incident=0.2)
     pagerduty.control("POST", "accounts", **spec)
@@ -137,13 +137,11 @@ def test_an_export_leaves_no_file(shared_fleet: Fleet, evidence: Path, tmp_path:
 def test_an_export_that_nobody_reads_ends(shared_fleet: Fleet, evidence: Path) -> None:
     with started(shared_fleet, "artifact", "export", SOURCE, "--resource", "incidents") as process:
         assert process.stdout
-        assert process.stdout.read(1) == "{"  # more follows than a pipe holds
+        assert process.stdout.read(1) == "{"  # the rest is larger than a pipe
         assert_interrupted(interrupt(process))
 
 
-def test_a_verification_says_nothing_of_what_it_has_not_seen(
-    shared_fleet: Fleet, evidence: Path
-) -> None:
+def test_an_interrupted_verification_gives_no_verdict(shared_fleet: Fleet, evidence: Path) -> None:
     ended = in_the_middle(
         shared_fleet, ("verify", SOURCE, "--json"), lambda process: reads(process, evidence)
     )
@@ -151,7 +149,7 @@ def test_a_verification_says_nothing_of_what_it_has_not_seen(
     assert ended[1] == ""
 
 
-def test_watching_ends_as_it_is_meant_to(shared_fleet: Fleet) -> None:
+def test_ctrl_c_is_the_normal_end_of_watching(shared_fleet: Fleet) -> None:
     with started(shared_fleet, "status", "--watch") as process:
         assert process.stdout
         assert "The fleet is at work" in process.stdout.readline()
@@ -160,7 +158,7 @@ def test_watching_ends_as_it_is_meant_to(shared_fleet: Fleet) -> None:
 
 
 def test_connecting_leaves_no_source(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> None:
-    """At the prompt for the key, on a terminal."""
+    """It is interrupted at the prompt for the key, on a terminal."""
     terminal, other_end = pty.openpty()
     try:
         with started(shared_fleet, "source", "connect", "halt/typed", stdin=other_end) as process:
@@ -200,7 +198,7 @@ def test_a_fleet_that_is_just_starting_is_ended_whole(
 def test_the_demo_is_ended_while_it_connects_or_collects(
     pagerduty: SimulatorProcess, tmp_path: Path, reached: str
 ) -> None:
-    """Neither a command it runs nor what follows its runs keeps it, or says anything of its own."""
+    """No command that it runs, and no step after its runs, delays the end or prints anything."""
     there = CommandLine(settings_for(tmp_path / "data", pagerduty))
     with started(there, "demo") as process:
         assert process.stderr

@@ -1,4 +1,4 @@
-"""Keys that are revoked, replaced or of the wrong account, and sources that are told to rest."""
+"""Keys that are revoked, replaced or belong to the wrong account, and sources that are paused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.acceptance.fleet import Fleet, account, requests_of
 from tests.simulator_process import SimulatorProcess
 
 RESOURCES = "incidents,services"
-MIDDLE = 8  # requests after which something happens, of about 40
+MIDDLE = 8  # of about 40 requests; after these, something happens
 LANES_MOST = 8
 
 
@@ -28,7 +28,7 @@ def set_key(simulator: SimulatorProcess, name: str, key: str, *, revoked: bool) 
 
 
 def begin(fleet: Fleet, simulator: SimulatorProcess, name: str, key: str, slow_ms: int) -> Any:
-    """Connect a source whose answers take *slow_ms*, and follow its run into the middle."""
+    """Connect a source whose answers take *slow_ms*, and follow its run halfway."""
     fleet.connect(f"{name}/main", key, "--resources", RESOURCES)
     simulator.control("POST", "habits", account=name, latency_ms=slow_ms)
     before = requests_of(simulator, key)
@@ -38,13 +38,13 @@ def begin(fleet: Fleet, simulator: SimulatorProcess, name: str, key: str, slow_m
 
 
 def said(waiting: Popen[str]) -> str:
-    """Return the next line that a waiting command says."""
+    """Return the next line that a waiting command prints."""
     assert waiting.stderr
     return waiting.stderr.readline()
 
 
 def end(fleet: Fleet, simulator: SimulatorProcess, name: str, waiting: Popen[str]) -> None:
-    """Assert that the run ends complete, with the truth in it."""
+    """Assert that the run ends complete and has the true records."""
     simulator.control("POST", "habits", account=name, latency_ms=0)
     ran = fleet.end(waiting, timeout=90)
     assert ran.code == 0, f"{ran.err}{ran.out}{fleet.tail()}"
@@ -54,12 +54,12 @@ def end(fleet: Fleet, simulator: SimulatorProcess, name: str, waiting: Popen[str
 
 
 def fingerprint(key: str) -> str:
-    """Return what names a key without showing it."""
+    """Return the name of a key that doesn't show the key."""
     return hashlib.sha256(f"us\n{key}".encode()).hexdigest()[:16]
 
 
 def row_of(fleet: Fleet, source: str) -> str:
-    """Return what `status` tells of a source."""
+    """Return the row of a source in `status`."""
     rows = fleet.ask("status")["sources"]
     return json.dumps(next(row for row in rows if row["source"] == source))
 
@@ -68,7 +68,7 @@ def row_of(fleet: Fleet, source: str) -> str:
 def test_a_key_revoked_in_the_middle_suspends_the_run_until_another_one_is_given(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """The run waits and says so, refuses a key of another account, and goes on with a good one."""
+    """The run waits and says so. It refuses a key of another account, and continues with a good one."""
     old, new, strange = "woken-Key-0000000009", "woken-Key-000000new9", "alien-Key-0000000010"
     source = "woken/main"
     open_account(pagerduty, "woken", old, new)
@@ -100,7 +100,7 @@ def test_a_key_revoked_in_the_middle_suspends_the_run_until_another_one_is_given
 def test_a_key_revoked_before_the_first_page_fails_the_run_and_costs_nothing_later(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """Nothing was read, so the run has failed; the next one begins where that one was to begin."""
+    """Nothing was read, so the run has failed. The next run covers the same period from its beginning."""
     key, source = "early-Key-0000000011", "early/main"
     open_account(pagerduty, "early", key)
     fleet.connect(source, key, "--resources", RESOURCES)
@@ -119,7 +119,7 @@ def test_a_key_revoked_before_the_first_page_fails_the_run_and_costs_nothing_lat
 def test_a_paused_source_sends_nothing_until_it_is_resumed(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """What is in flight ends; then nothing is asked, and `collect` says why, until it is resumed."""
+    """Requests in flight end. Then nothing is sent until it is resumed, and `collect` says why."""
     key, source = "still-Key-0000000012", "still/main"
     open_account(pagerduty, "still", key)
     waiting = begin(fleet, pagerduty, "still", key, slow_ms=2_000)

@@ -1,4 +1,4 @@
-"""Life and death of a source, and of all of them at once, over the command line."""
+"""The life and end of a source, and a pause of all sources at once, over the command line."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from jsonschema import Draft202012Validator
 from tests.acceptance.fleet import ROOT, Fleet, account, requests_of
 from tests.simulator_process import SimulatorProcess
 
-SLOW = {"latency_ms": 500, "jitter_ms": 150}  # a run takes several seconds, however fast the fleet
-QUIET_SECONDS = 3.0  # several ticks, and longer than any process remembers that it may ask
+SLOW = {"latency_ms": 500, "jitter_ms": 150}  # so a run takes several seconds even on a fast fleet
+QUIET_SECONDS = 3.0  # several ticks, and longer than a process remembers the switch
 
 
 @pytest.fixture
 def resumed(fleet: Fleet) -> Iterator[None]:
-    """Whatever happens, the next test finds the fleet at work."""
+    """Resume the fleet after the test, whatever happens, so that the next test finds it at work."""
     yield
     fleet.ask("source", "resume", "--all")
 
 
 def settled(fleet: Fleet, simulator: SimulatorProcess, *keys: str) -> int:
-    """Wait until no request has come for a while; return how many there were."""
+    """Wait until no request has come for a while. Return how many came in all."""
     seen = [requests_of(simulator, *keys)]
 
     def quiet() -> bool:
@@ -42,10 +42,10 @@ def settled(fleet: Fleet, simulator: SimulatorProcess, *keys: str) -> int:
 
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("resumed")
-def test_all_requests_stop_and_go_on_while_what_was_paused_singly_stays_so(
+def test_all_requests_pause_and_resume_and_a_source_that_was_paused_alone_stays_paused(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """Not even an emptied Redis lets a request through; afterwards nothing is missing."""
+    """Even after Redis is emptied, no request is sent. After the resumption nothing is missing."""
     keys = {name: f"{name}-Key-{'0' * 12}" for name in ("runs", "rests")}
     for name, key in keys.items():
         pagerduty.control("POST", "accounts", **account(name, [key], incidents=2_600, teams=12))
@@ -61,7 +61,7 @@ def test_all_requests_stop_and_go_on_while_what_was_paused_singly_stays_so(
     assert fleet.ask("source", "pause", "--all") == {"paused": True}
 
     stopped = settled(fleet, pagerduty, *keys.values())
-    assert fleet.ask("run", "show", "runs/main")["state"] == "open", "it is over already"
+    assert fleet.ask("run", "show", "runs/main")["state"] == "open", "the run is over already"
     status = fleet.ask("status")
     assert (status["working"], status["paused"]) == (True, True)
     with redis.Redis.from_url((fleet.data / "redis.url").read_text().strip()) as client:
@@ -98,7 +98,7 @@ def rewrite(path: Path, document: dict[str, Any]) -> None:
 
 
 def age(runs: Path, *old: str) -> None:
-    """Let the runs *old* have been sealed years ago, and all that refers to them agree."""
+    """Rewrite the runs as if *old* had been sealed years ago, with every digest that depends on that."""
     previous = None
     for run in sorted(path for path in runs.iterdir()):
         plan = json.loads((run / "plan.json").read_text("utf-8")) | {"previous": previous}
@@ -119,7 +119,7 @@ def age(runs: Path, *old: str) -> None:
 def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """What is under legal hold stays; retention takes the old runs, a purge all of them; records tell."""
+    """A legal hold keeps everything, retention erases the old runs, a purge erases all. Records say what was erased."""
     source, key = "life/main", "life-Key-00000000001"
     pagerduty.control("POST", "accounts", **account("life", [key], incidents=150))
     chosen = ("--resources", "incidents,users,teams")
@@ -133,7 +133,7 @@ def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
     def listed() -> list[str]:
         return [run["run"] for run in fleet.ask("run", "list", source)["runs"]]
 
-    assert "source pause" in fleet.refused(1, "source", "purge", source), "before it asks"
+    assert "source pause" in fleet.refused(1, "source", "purge", source), "refused before it asks"
     assert "source pause" in fleet.refused(1, "source", "purge", source, "--yes")
     fleet.ask("source", "hold", source)
     fleet.ask("source", "set", source, "--retention", "24")
@@ -183,7 +183,7 @@ def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
 
 
 def events(fleet: Fleet) -> list[dict[str, Any]]:
-    """Return every event, as it is documented, with its place in the stream."""
+    """Return every event in its documented form, with its position in the stream."""
     schema = json.loads((ROOT / "docs" / "events.schema.json").read_text("utf-8"))
     lines = fleet.run("events", "--json").records
     for line in lines:
@@ -195,7 +195,7 @@ def events(fleet: Fleet) -> list[dict[str, Any]]:
 
 
 def looked_at(fleet: Fleet, source: str) -> None:
-    """Wait until the fleet has given a source that was due for it the look it gets once a day."""
+    """Make a source's daily look due, and wait until the fleet has done it."""
     with redis.Redis.from_url((fleet.data / "redis.url").read_text().strip()) as client:
         tomorrow = (time.time() + 3600) * 1000
         fleet.until(

@@ -1,4 +1,4 @@
-"""What the fleet's processes count is what happened."""
+"""The counts of the fleet's processes agree with what really happened."""
 
 from tests.acceptance.fleet import Fleet, account, requests_of
 from tests.promql import queries, series_in
@@ -33,7 +33,7 @@ def test_the_workers_count_each_request_page_and_call_to_storage(
     assert more("pagetrail_permit_wait_seconds_count") >= sent
     assert more("pagetrail_pages_total", outcome="pagerduty") >= 1
     pages = more("pagetrail_pages_total", outcome="closed")
-    probes = 1  # after the 502, one request asked whether the account answers at all
+    probes = 1  # after the 502, one more request checked that the account answers at all
     assert pages + probes >= more("pagetrail_requests_total", region="eu", status="200")
     assert more("pagetrail_storage_seconds_count", operation="put") >= pages
     assert more("pagetrail_task_seconds_count", task="tasks.seal.seal_run") >= 1

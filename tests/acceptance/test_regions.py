@@ -1,4 +1,4 @@
-"""A region that has stopped answering: the sources of the other one are read as if nothing were."""
+"""If a region stops answering, the sources of the other region are read as usual."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.acceptance.fleet import Fleet, account, fleet_of
 from tests.simulator_process import SimulatorProcess
 
 SLOTS, TIMEOUT_SECONDS = 8, 2
-HANGING = 12  # sources: more than the slots, were each to hold one
+HANGING = 12  # sources: if each held a slot, they would hold more than there are
 LEARNED = 2 * SLOTS
 """So many requests are sent at most until the process knows that the region doesn't answer."""
 RESOURCES = "incidents,users,services"
@@ -20,7 +20,7 @@ RESOURCES = "incidents,users,services"
 
 @pytest.fixture
 def small_fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Fleet]:
-    """One worker of few slots."""
+    """One worker with few slots."""
     more = {
         "PAGETRAIL_WORKER_SLOTS": str(SLOTS),
         "PAGETRAIL_REQUEST_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
@@ -34,7 +34,7 @@ def small_fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Fleet]:
 def test_a_region_that_hangs_holds_a_quarter_of_the_slots_and_the_other_flows(
     small_fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """Runs of the one region begin and end while every request to the other one still hangs."""
+    """Runs in one region begin and end while every request to the other region still hangs."""
     fleet = small_fleet
     far = {f"far{n:02}/main": f"far-Key-{n:012d}" for n in range(HANGING)}
     near = {f"near{n}/main": f"near-Key-{n:011d}" for n in range(3)}

@@ -29,7 +29,7 @@ def admin() -> Iterator[redis.Redis]:
 def test_the_rights_that_the_page_names_are_enough(
     admin: redis.Redis, pagerduty: SimulatorProcess, tmp_path: Path, rights: str
 ) -> None:
-    """Workers, beat, Flower and commands: all that Redis refuses is INFO, which nobody needs."""
+    """Workers, beat, Flower and commands all work. Redis only refuses INFO, which nothing needs."""
     assert len(RIGHTS) == 2
     admin.execute_command("ACL", "SETUSER", "fleet", "on", ">secret", *rights.split())
     port = admin.connection_pool.connection_kwargs["port"]
@@ -53,7 +53,7 @@ def test_the_rights_that_the_page_names_are_enough(
 
 
 def shown(fleet: Fleet) -> str:
-    """Return what Flower knows of the workers."""
+    """Return the workers that Flower shows."""
     password = (fleet.data / "flower.password").read_text().strip()
     auth = ("pagetrail", password)
     return httpx.get(f"{fleet.ready['flower']}/api/workers?refresh=1", auth=auth, timeout=30).text

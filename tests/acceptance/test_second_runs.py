@@ -1,4 +1,4 @@
-"""Later runs go on from what is proved, read again what can change, and cost little where nothing did."""
+"""Later runs continue from the proved periods, read again what can change, and cost little if nothing changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def when(text: str) -> datetime:
 
 
 def digest(manifest: dict[str, Any]) -> str:
-    """Return the digest of a manifest as anybody would compute it."""
+    """Return the digest of a manifest, computed without our code."""
     rest = {name: value for name, value in manifest.items() if name != "sha256"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -35,19 +35,19 @@ def unresolved(simulator: SimulatorProcess, name: str) -> set[str]:
 
 
 def read_by_id(evidence: Evidence, run: str) -> set[str]:
-    """Return the incidents that a run asked for one by one."""
+    """Return the incidents that a run requested one by one."""
     asked = (envelope["path"] for _, envelope, _ in evidence.pages("incidents", run))
     return {path.rpartition("/")[2] for path in asked if path != "/incidents"}
 
 
 def first_asked(evidence: Evidence, resource: str, run: str) -> datetime:
-    """Return since when a run asked for the records of a windowed resource."""
+    """Return the earliest `since` with which a run requested a windowed resource."""
     asked = [dict(envelope["params"]) for _, envelope, _ in evidence.pages(resource, run)]
     return min(when(params["since"]) for params in asked if "since" in params)
 
 
 def change_much(simulator: SimulatorProcess, name: str, before: datetime) -> dict[str, str]:
-    """Change an account; return the ids of the incidents resolved, made, and written late."""
+    """Change an account. Return the ids of the incidents that were resolved, created, and written late."""
     [resolved, *_] = sorted(unresolved(simulator, name))
     late = int((before - timedelta(minutes=5)).timestamp())
     simulator.mutate(name, "resolve_incident", id=resolved)
@@ -57,12 +57,16 @@ def change_much(simulator: SimulatorProcess, name: str, before: datetime) -> dic
         for verb in ("delete", "rename", "create"):
             simulator.mutate(name, f"{verb}_{what}")
     simulator.mutate(name, "add_audit_record")
-    time.sleep(3)  # a run reads whole seconds that are over by a clock that is known to two seconds
+    # A run only reads seconds that are over, and it knows the clock to two seconds.
+    time.sleep(3)
     return {"resolved": resolved, "made": made, "late": written_late}
 
 
 def least_requests(simulator: SimulatorProcess, name: str) -> dict[str, int]:
-    """Return what a run costs that finds nothing new: a page each, and what can change without a trace."""
+    """Return the requests of a run that finds nothing new.
+
+    It reads a page of each list, and each record that can change without a trace in its list.
+    """
     held = {
         r: list(simulator.truth(name, r))
         for r in ("services", "users", "teams", "escalation_policies", "schedules")
@@ -78,7 +82,7 @@ def least_requests(simulator: SimulatorProcess, name: str) -> dict[str, int]:
         "teams": 1,
         "escalation_policies": 1,
         "team_members": len(held["teams"]),
-        "schedules": 2 + len(held["schedules"]),  # the lists of both kinds, and each schedule whole
+        "schedules": 2 + len(held["schedules"]),  # two lists, and each schedule's details
         "schedule_coverage": len(held["schedules"]),
         "audit_records": 1,
     }
@@ -88,7 +92,7 @@ def least_requests(simulator: SimulatorProcess, name: str) -> dict[str, int]:
 def test_later_runs_read_what_is_new_and_what_can_change(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """A first run, one that may not read log entries, one that makes up for it, and one with nothing to do."""
+    """A run without log entries, which the key may not read, is made up for by the next run."""
     key, name, source = "again-Key-0000000008", "again", "again/main"
     pagerduty.control("POST", "accounts", **account(name, [key], incidents=250))
     fleet.connect(source, key)

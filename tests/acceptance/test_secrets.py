@@ -1,4 +1,4 @@
-"""Keys, and the secrets in what PagerDuty answers, come to lie nowhere: every sink of a working fleet is searched."""
+"""Keys and the secrets in PagerDuty's answers are kept nowhere: the test searches every sink of a working fleet."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.acceptance.evidence import SECRETS, Evidence, read_as, unpacked
 from tests.acceptance.fleet import Fleet, account, fleet_of
 from tests.simulator_process import SimulatorProcess
 
-# In the name of the source, so that every sink mentions it: a search that does not find it is blind.
+# Part of the source's name, so every sink mentions it. If the search doesn't find it, the search is broken.
 NEEDLE = "needle-5e1f"
-# Keys that no pattern takes for keys: they are kept out, or they are found.
+# No pattern recognises these keys, so redaction can't hide a leak from the search.
 OLD, NEW, UNKNOWN = (f"canary{number}thequickbrownfox" for number in (41, 42, 43))
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
 FLOWER_PAGES = ("/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics")
@@ -34,7 +34,7 @@ FLOWER_PAGES = ("/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "
 
 @dataclass(slots=True)
 class Sentry:
-    """A place errors are reported to, and what arrived there."""
+    """An endpoint for error reports, and everything that arrived there."""
 
     dsn: str
     envelopes: list[bytes] = field(default_factory=list)
@@ -69,7 +69,7 @@ def sentry() -> Iterator[Sentry]:
 
 
 def mentions(text: bytes, words: Iterable[str], depth: int = 2) -> set[str]:
-    """Return which of *words* occur in *text*, also within base64, as messages have it."""
+    """Return which of *words* occur in *text*, also inside base64, which messages use."""
     found = {word for word in words if word.encode() in text}
     if depth:
         for run in _BASE64.findall(text):
@@ -92,7 +92,7 @@ def files_in(directory: Path, *, without: Iterable[str] = ()) -> bytes:
 
 
 def redis_content(url: str) -> bytes:
-    """Return every key with its value; DUMP would compress them."""
+    """Return every key with its value. DUMP isn't used, because it compresses values."""
     readers = {
         "string": "GET",
         "hash": "HGETALL",
@@ -111,7 +111,7 @@ def redis_content(url: str) -> bytes:
 
 
 def flower_pages(fleet: Fleet) -> bytes:
-    """Return what Flower shows of the fleet and of each task."""
+    """Return Flower's pages about the fleet and about each task."""
     password = (fleet.data / "flower.password").read_text().strip()
     with httpx.Client(
         base_url=fleet.ready["flower"], auth=("pagetrail", password), timeout=30
@@ -137,7 +137,7 @@ def processes(fleet: Fleet) -> bytes:
 
 
 def secrets_in(value: Any) -> Iterator[str]:
-    """Yield every value under a name that stands for a secret."""
+    """Yield every value whose name marks it as a secret."""
     if isinstance(value, list):
         for each in value:
             yield from secrets_in(each)
@@ -150,7 +150,7 @@ def secrets_in(value: Any) -> Iterator[str]:
 
 
 def answered_secrets(fleet: Fleet, simulator: SimulatorProcess, source: str) -> set[str]:
-    """Return the secrets in the answers to what a source asked for."""
+    """Return the secrets in the answers that a source received."""
     evidence = Evidence(fleet.runs, source)
     return {
         secret
@@ -161,7 +161,7 @@ def answered_secrets(fleet: Fleet, simulator: SimulatorProcess, source: str) -> 
 
 
 def provoke_an_error(fleet: Fleet, simulator: SimulatorProcess, reports: Sentry) -> None:
-    """Let a run find an object under the key of its page that no worker can have written."""
+    """Put an object that no worker could have written under the key of a page of a run."""
     source = f"{NEEDLE}/broken"
     fleet.connect(source, NEW, "--resources", "users")
     simulator.fault("status_503", account=NEEDLE)
@@ -176,7 +176,7 @@ def provoke_an_error(fleet: Fleet, simulator: SimulatorProcess, reports: Sentry)
 
 
 def use(fleet: Fleet, source: str) -> None:
-    """Let every place see a key, and everything that is collected with it."""
+    """Use a key, and collect with it, so that every sink could see both."""
     fleet.connect(source, OLD)
     fleet.refused(1, "source", "connect", f"{NEEDLE}/other", "--yes", key=UNKNOWN)
     fleet.refused(2, "source", "rotate", source, key=f"{NEW} ")
@@ -222,7 +222,7 @@ def test_no_key_and_no_secret_of_an_answer_is_found_anywhere(
         "data directory": files_in(data, without=("vault.key", "flower.password")),
     }
     blind = {name for name, text in sinks.items() if not mentions(text, [NEEDLE])}
-    assert blind <= {"processes", "metrics"}, "the search finds nothing there"
+    assert blind <= {"processes", "metrics"}, "the search works in this sink"
     leaks = {name: mentions(text, secrets) for name, text in sinks.items()}
     assert not any(leaks.values()), leaks
     for planted in (OLD.encode(), base64.b64encode(f'["{OLD}"]'.encode())):

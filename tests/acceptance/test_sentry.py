@@ -1,4 +1,4 @@
-"""What operators hear through Sentry of a fleet that collects: one real fault, and nothing of what is expected."""
+"""Sentry tells operators of one real fault of a collecting fleet, and of nothing that is expected."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ REFUSALS = ("status_429", "status_503", "drop_middle", "short_body")
 
 
 @pytest.mark.timeout(240)
-def test_a_fault_is_told_with_its_page_and_request_and_what_is_expected_is_not(
+def test_a_fault_is_reported_with_its_page_and_request_and_expected_failures_are_not(
     pagerduty: SimulatorProcess, tmp_path: Path
 ) -> None:
-    """Expected are 429, 402, 403, a refused key, a pause, answers that break off, and a Redis that dies."""
+    """Expected failures are 429, 402, 403, a refused key, a pause, answers that break off, and a Redis that dies."""
     for name, key in (("faulty", FAULTY), ("needy", NEEDY), ("disowned", DISOWNED)):
         pagerduty.control("POST", "accounts", **account(name, [key], users=150))
     data = tmp_path / "data"
@@ -74,12 +74,12 @@ def test_a_fault_is_told_with_its_page_and_request_and_what_is_expected_is_not(
 
 
 def logs(fleet: Fleet) -> str:
-    """Return everything the workers said."""
+    """Return everything that the workers logged."""
     return "".join(path.read_text() for path in (fleet.data / "logs").glob("worker*.log"))
 
 
 def _break_a_page(fleet: Fleet, pagerduty: SimulatorProcess) -> None:
-    """Begin a run, and put something else where one of its pages is to be stored before it arrives."""
+    """Begin a run, and put another object under the key of one of its pages before the page arrives."""
     fleet.connect("faulty/main", FAULTY)
     pagerduty.control("POST", "habits", account="faulty", latency_ms=2_000)
     run = fleet.ask("collect", "faulty/main")["run"]
@@ -89,7 +89,7 @@ def _break_a_page(fleet: Fleet, pagerduty: SimulatorProcess) -> None:
 
 
 def _refuse(fleet: Fleet, pagerduty: SimulatorProcess) -> None:
-    """Have a run end for a key that was disabled, and pause its source."""
+    """Disable a key so that its run ends, and pause the source."""
     fleet.connect("disowned/main", DISOWNED)
     pagerduty.control("POST", "keys", account="disowned", key=DISOWNED, disabled=True)
     fleet.collect("disowned/main", code=1)
@@ -97,7 +97,7 @@ def _refuse(fleet: Fleet, pagerduty: SimulatorProcess) -> None:
 
 
 def _kill_redis(fleet: Fleet) -> None:
-    """Kill the embedded Redis under a fleet at work; return when it is back and used."""
+    """Kill the embedded Redis of a working fleet. Return when it is back and in use."""
     url = (fleet.data / "redis.url").read_text().strip()
     with redis.Redis.from_url(url) as client:
         os.kill(int(client.info("server")["process_id"]), 9)

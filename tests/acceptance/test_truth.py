@@ -1,4 +1,4 @@
-"""What was collected is what there was: every resource, several tenants at once, whatever goes wrong."""
+"""The collected records are the true ones: every resource, several tenants at once, whatever goes wrong."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +8,7 @@ from tests.acceptance.evidence import Evidence, assert_all_true, least, sent, st
 from tests.acceptance.fleet import Fleet, account, requests_of
 from tests.simulator_process import SimulatorProcess
 
-# How often each goes wrong, per tenant.
+# How often each fault happens, per tenant.
 FAULTS = {
     "status_429": 1,
     "bare_429": 1,
@@ -37,7 +37,7 @@ def add(
 def test_every_resource_of_several_tenants_equals_the_truth_while_requests_fail(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """Three tenants in two regions are collected side by side; nothing is lost, doubled or changed."""
+    """Three tenants in two regions are collected at the same time. No record is lost, doubled or changed."""
     tenants = {
         "north/main": ("north", "us", "north-Key-000000001+"),
         "globe/main": ("globe", "us", "globe-Key-0000000002"),
@@ -81,7 +81,7 @@ def test_every_resource_of_several_tenants_equals_the_truth_while_requests_fail(
 def test_a_list_over_the_cap_is_split_at_hardly_any_cost(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """25,000 incidents of five months, once each, with at most 4 % more requests than needed."""
+    """25,000 incidents of five months are collected once each, with at most 4 % more requests than necessary."""
     key = "large-Key-0000000004"
     add(pagerduty, "large", key, incidents=25_000, days=149, log_entries_per_incident=0.2)
     fleet.connect("large/main", key, "--resources", "incidents")
@@ -100,7 +100,7 @@ def test_a_list_over_the_cap_is_split_at_hardly_any_cost(
 def test_records_that_crowd_into_an_hour_cost_hardly_more_than_others(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """30,000 incidents, 20,000 of them in one hour: at most 4 % more requests than pages they fit on."""
+    """30,000 incidents, 20,000 of them in one hour, take at most 4 % more requests than full pages would."""
     key = "dense-Key-0000000006"
     packed = {"dense_days": 1 / 24, "dense_share": 2 / 3}
     add(pagerduty, "dense", key, incidents=30_000, days=149, log_entries_per_incident=0.1, **packed)
@@ -117,7 +117,7 @@ def test_records_that_crowd_into_an_hour_cost_hardly_more_than_others(
 def test_a_long_run_sends_hardly_more_requests_than_the_least_possible(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """Over 100 full pages cost at most 2 % more requests than needed."""
+    """More than 100 full pages cost at most 2 % more requests than necessary."""
     key = "quiet-Key-0000000005"
     add(pagerduty, "quiet", key, incidents=9_000, days=100, log_entries_per_incident=0.2)
     fleet.connect("quiet/main", key)

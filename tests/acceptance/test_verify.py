@@ -1,4 +1,4 @@
-"""`pagetrail verify` finds whatever is done to evidence, from storage alone."""
+"""`pagetrail verify` finds every change to evidence, from storage alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCE = "proof/main"
 
 @pytest.fixture(scope="session")
 def sealed(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> Path:
-    """Two sealed runs of one source: where they lie."""
+    """The directory of two sealed runs of one source."""
     key = "proof-Key-0000000001"
     pagerduty.control("POST", "accounts", **account("proof", [key], incidents=250))
     shared_fleet.connect(SOURCE, key)
@@ -30,7 +30,7 @@ def sealed(shared_fleet: Fleet, pagerduty: SimulatorProcess) -> Path:
 
 @pytest.fixture
 def auditor(sealed: Path, pagerduty: SimulatorProcess, tmp_path: Path) -> CommandLine:
-    """Somebody with a copy of the evidence alone: no Redis, no fleet, no vault key."""
+    """A person who only has a copy of the evidence: no Redis, no fleet, no vault key."""
     shutil.copytree(sealed / SOURCE, tmp_path / "copy" / SOURCE)
     storage = {"PAGETRAIL_STORAGE_URL": f"file://{tmp_path / 'copy'}"}
     return CommandLine(settings_for(tmp_path / "nothing", pagerduty, storage))
@@ -49,7 +49,7 @@ def flip(path: Path) -> None:
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], None], *, sign: bool = False) -> None:
-    """Edit a manifest; with *sign* its own digest is made to fit again."""
+    """Edit a manifest. With *sign*, compute its digest again so that it fits."""
     manifest = json.loads(path.read_text("utf-8"))
     change(manifest)
     if sign:
@@ -60,7 +60,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None], *, sign: bool = F
     path.write_text(json.dumps(manifest), "utf-8")
 
 
-def test_untouched_evidence_is_as_it_was_sealed(auditor: CommandLine) -> None:
+def test_untouched_evidence_has_no_difference(auditor: CommandLine) -> None:
     report = auditor.verify(SOURCE)
     assert report["runs"] == ["00000001", "00000002"]
     assert report["objects"] > 50
@@ -92,7 +92,7 @@ def test_an_edited_manifest_is_found(auditor: CommandLine, tmp_path: Path) -> No
     assert "manifest" in kinds
 
 
-def test_a_manifest_cut_off_is_found_by_itself_and_its_follower(
+def test_a_manifest_that_was_cut_is_found_by_itself_and_by_the_next_run(
     auditor: CommandLine, tmp_path: Path
 ) -> None:
     path = runs(tmp_path) / "00000001" / "manifest.json"
@@ -102,7 +102,7 @@ def test_a_manifest_cut_off_is_found_by_itself_and_its_follower(
     assert found == [("00000001", "manifest"), ("00000002", "chain")]
 
 
-def test_a_manifest_edited_with_its_digest_is_found_by_its_pages_and_its_follower(
+def test_a_manifest_edited_with_its_digest_is_found_by_its_pages_and_by_the_next_run(
     auditor: CommandLine, tmp_path: Path
 ) -> None:
     path = runs(tmp_path) / "00000001" / "manifest.json"
@@ -118,5 +118,5 @@ def test_an_object_nobody_listed_is_found(auditor: CommandLine, tmp_path: Path) 
     assert [d["kind"] for d in report["differences"]] == ["extra"]
 
 
-def test_a_run_there_is_not_is_named(auditor: CommandLine) -> None:
+def test_a_run_that_does_not_exist_is_named(auditor: CommandLine) -> None:
     assert "00000009" in auditor.refused(1, "verify", SOURCE, "--run", "9")
