@@ -92,7 +92,10 @@ def least_requests(simulator: SimulatorProcess, name: str) -> dict[str, int]:
 def test_later_runs_read_what_is_new_and_what_can_change(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
-    """A run without log entries, which the key may not read, is made up for by the next run."""
+    """The first run reads everything, and the fourth finds nothing new.
+
+    The second run may not read log entries. The third run makes up for that.
+    """
     key, name, source = "again-Key-0000000008", "again", "again/main"
     pagerduty.control("POST", "accounts", **account(name, [key], incidents=250))
     fleet.connect(source, key)

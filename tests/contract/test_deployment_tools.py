@@ -1,4 +1,4 @@
-"""The deployment files as the tools that will read them see them."""
+"""The tools that read the deployment files accept them."""
 
 import json
 import re
@@ -21,12 +21,12 @@ needs_kubectl = pytest.mark.skipif(
 
 def run(*command: object, **options: object) -> "subprocess.CompletedProcess[str]":
     argv = [str(word) for word in command]
-    return subprocess.run(argv, check=False, capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]  # what run takes
+    return subprocess.run(argv, check=False, capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]  # any option of subprocess.run
 
 
 @pytest.mark.parametrize("demo", [False, True], ids=["plain", "demo"])
 def test_the_compose_specification_knows_every_field(demo: bool) -> None:
-    # Docker takes a tag beside a digest, this parser doesn't.
+    # Docker accepts a tag beside a digest, but this parser doesn't.
     document = re.sub(r":[\w.]+@", "@", json.dumps(compose_file(dotenv(demo=demo))))
     compose_spec.PyCompose.from_json(document)
     with pytest.raises(ValueError, match="healthchek"):
@@ -41,7 +41,7 @@ def test_the_dockerfile_has_no_finding() -> None:
 @needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubernetes_knows_every_field(overlay: str, tmp_path: Path) -> None:
-    """kubectl renders the overlay, and each object of it keeps strictly to its schema."""
+    """kubectl renders the overlay, and each of its objects follows its schema strictly."""
     kinds = [one["kind"] for one in rendered(overlay)]
     assert {"Namespace", "ConfigMap", "Deployment", "NetworkPolicy"} <= set(kinds)
     file = tmp_path / "objects.yaml"
@@ -71,7 +71,7 @@ def test_overlays_change_what_they_say() -> None:
 
 
 def test_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:
-    """Every file compose asks for is there, and a second run changes none."""
+    """Every file that compose needs is there, and a second run changes none."""
     directory = tmp_path / "secrets"
     first = run(ROOT / "deploy" / "make-secrets", directory, "127.0.0.1:7000")
     assert first.returncode == 0, first.stderr

@@ -1,4 +1,4 @@
-"""The ledger's script does what a small model of its law says, whatever the schedule."""
+"""The ledger's script does the same as a small model of it, in any order of events."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Message:
 
 @dataclass
 class Both:
-    """Does every step on the script and on the model, and compares all that can be seen."""
+    """Does every step on the script and on the model, and compares everything that is visible."""
 
-    redis: Any  # the stubs do not know that its replies are bytes
+    redis: Any  # the stubs don't say that its replies are bytes
     dice: random.Random
     now: int = START_MS
     messages: list[Message] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Both:
             assert after == before, "a token that isn't current changes nothing"
 
     def same(self, source: str, run: str, found: Effect, expected: Effect) -> Effect:
-        assert replace(found, became="") == expected  # the metrics' word
+        assert replace(found, became="") == expected  # only metrics use this word
         for offer in found.offers:
             self.messages.append(Message(source, run, offer.page, offer.number, found.queue))
             self.redis.rpush(f"p:{found.queue}", f"{offer.number}")
@@ -75,7 +75,7 @@ class Both:
         self.model.length[message.queue] -= 1
 
     def run_of(self, source: str) -> str:
-        """Return the id of the open run; now and then of one that isn't."""
+        """Return the id of the open run, or sometimes that of a run that isn't open."""
         run = self.model.runs.get(source)
         return run.id if run and self.dice.random() < 0.9 else "00000000"
 
@@ -84,12 +84,12 @@ class Both:
         return f"g{self.made}/all.1"
 
     def look(self, source: str) -> int | None:
-        """Return when the script wants *source* to be looked at next."""
+        """Return when the script will look at *source* next."""
         score = self.redis.zscore("p:due", source)
         return None if score is None else int(score)
 
     def dump(self, source: str) -> dict[str, Any]:
-        """Return all that the script keeps of a source's run."""
+        """Return everything that the script stores about a source's run."""
         names = ("run", "pages", "ready", "later", "offered", "claimed", "groups")
         kept = {name: self.redis.dump(f"p:{name}:{source}") for name in names}
         return kept | {"due": self.redis.zscore("p:due", source)}
@@ -101,7 +101,7 @@ class Both:
         }
 
     def places(self, source: str) -> dict[str, list[tuple[str, int]]]:
-        """Return where each page is: the sorted sets that hold it, with its scores."""
+        """Return the place of each page: the sorted sets that have it, with its scores."""
         found: dict[str, list[tuple[str, int]]] = {name: [] for name in self.pages(source)}
         for state in ("ready", "later", "offered", "claimed"):
             for name, score in self.redis.zrange(f"p:{state}:{source}", 0, -1, withscores=True):
@@ -149,7 +149,7 @@ class Both:
             assert (entry.get("r", 0), entry.get("o", 0)) == (page.requests, page.offers)
 
     def hold_together(self) -> None:
-        """Check what is true of the ledger alone, whatever the model says."""
+        """Check that the ledger agrees with itself, without the model."""
         for source in SOURCES:
             entries, places = self.pages(source), self.places(source)
             groups = self.redis.hgetall(f"p:groups:{source}")
@@ -157,9 +157,9 @@ class Both:
             counts = {k.decode(): int(v) for k, v in groups.items() if not k.startswith(b"held:")}
             assert counts == sizes
             for name, entry in entries.items():
-                assert len(places[name]) == (0 if entry.get("h") else 1), "in exactly one state"
+                assert len(places[name]) == (0 if entry.get("h") else 1), "it is in one state"
                 if entry.get("h"):
-                    assert sizes[entry["g"]] > 1, "held only while its group has another open page"
+                    assert sizes[entry["g"]] > 1, "held without another open page"
                 assert bool(entry.get("t")) == (places[name][:1] != [] and
                                                 places[name][0][0] == "claimed")  # fmt: skip
             assert self.redis.hexists("p:open", source) == self.redis.exists(f"p:run:{source}")
@@ -178,7 +178,7 @@ class Both:
                 assert look <= self.now + GIVE_UP
 
 
-# Steps: each takes the both of them and does one thing to both.
+# Steps: each does one thing to the script and to the model.
 
 Step = Callable[[Both], None]
 
@@ -201,7 +201,7 @@ def opens(source: str, lists: int, lanes: int, *, reopened: bool, hold: str) -> 
 
 
 def delivers(which: int, *, keeps: bool) -> Step:
-    """A message arrives; where it is kept, it will arrive again."""
+    """A message arrives. If it is kept, it will arrive again."""
 
     def step(both: Both) -> None:
         if not both.messages:
@@ -259,7 +259,7 @@ def closes(which: int, how: str, sent: int, *, settle: bool, failed: bool, date:
 
 
 def follow(both: Both, how: str, group: str, number: int, *, holds: bool) -> list[Opening]:
-    """Return what a page opens: more of its list, its next pass, other lists, or nothing.
+    """Return the pages that a page opens: more of its list, its next pass, other lists, or none.
 
     *holds*: the last page of the list is held. A list never has two pages that wait for each other.
     """
@@ -327,7 +327,7 @@ def probes(source: str, *, ok: bool) -> Step:
 
 
 def orders(source: str, what: str) -> Step:
-    """Somebody holds, resumes or cancels."""
+    """A person holds, resumes or cancels a run."""
 
     def step(both: Both) -> None:
         run, (ledger, model) = both.run_of(source), (both.ledger, both.model)
@@ -459,7 +459,7 @@ many = settings(
 @many
 @given(SCHEDULES, st.integers(0, 99))
 def test_script_and_model_agree_on_any_schedule(redis: Redis, steps: list[Step], seed: int) -> None:
-    """Whatever workers, clocks, messages and people do, and in whatever order."""
+    """This holds whatever workers, clocks, messages and people do, in any order."""
     both = Both(redis, random.Random(seed))
     both.one(opens(SOURCES[0], 3, 4, reopened=False, hold=""))
     for step in steps:
@@ -469,7 +469,7 @@ def test_script_and_model_agree_on_any_schedule(redis: Redis, steps: list[Step],
 @many
 @given(SCHEDULES, st.integers(0, 99))
 def test_nothing_is_ever_stuck(redis: Redis, steps: list[Step], seed: int) -> None:
-    """From any state, ticks and workers that succeed bring every run to its end."""
+    """From any state, ticks and successful workers bring every run to its end."""
     both = Both(redis, random.Random(seed))
     both.one(opens(SOURCES[0], 3, 4, reopened=False, hold=""))
     for step in steps:
@@ -489,13 +489,13 @@ def test_nothing_is_ever_stuck(redis: Redis, steps: list[Step], seed: int) -> No
 
 
 def work(both: Both) -> None:
-    """Go to the next moment that is due; do all there is to do."""
+    """Go to the next due time, and do everything that is due."""
     both.one(passes(max(0, min(both.model.due.values()) - both.now)))
     both.one(ticks(200))
     while both.messages:
         both.one(delivers(0, keeps=False))
     for _ in range(len(both.claims)):
-        for settle in (False, True):  # the last of a group is told so, and closes again
+        for settle in (False, True):  # the last page of a group has to close a second time
             both.one(closes(0, "none", 1, settle=settle, failed=False, date=0))
         both.claims.pop()
     for source, run in list(both.model.runs.items()):
@@ -505,7 +505,7 @@ def work(both: Both) -> None:
             both.same(source, run.id, found, both.model.finish(source, run.id, None, ""))
 
 
-# What the model and the script could both have wrong.
+# Behaviour that model and script could both have wrong.
 
 
 @pytest.fixture
@@ -568,7 +568,7 @@ def test_a_worker_whose_lease_ended_can_neither_close_nor_give_back(ledger: Ledg
         ledger.refuse(frozen, resource="x", sent=1),
     ]
     assert [outcome.status for outcome in thawed] == ["stale"] * 3
-    assert take(ledger, again).stored, "its answer may be stored already"
+    assert take(ledger, again).stored, "its answer may be stored"
 
 
 @pytest.mark.parametrize(
@@ -577,7 +577,7 @@ def test_a_worker_whose_lease_ended_can_neither_close_nor_give_back(ledger: Ledg
 def test_a_page_is_looked_for_in_storage_only_if_it_may_be_there(
     ledger: Ledger, why: str, stored: bool
 ) -> None:
-    """However often it was given back: each look costs a request to the object store."""
+    """Each look costs a request to the object store, so pages that were only given back aren't looked for."""
     (offer,) = begin(ledger, "a/all.1").offers
     for _ in range(3):
         claim = take(ledger, offer)
@@ -607,8 +607,8 @@ def test_a_page_that_waits_alone_holds_up_no_other(ledger: Ledger) -> None:
     assert ledger.progress("acme/a").apart == 0
 
 
-def test_a_success_ends_no_wait_for_budget(ledger: Ledger) -> None:
-    """What was under way goes through; the rest of the run still may not ask."""
+def test_a_success_does_not_end_a_wait_for_budget(ledger: Ledger) -> None:
+    """A request that was under way may succeed, but the rest of the run still has to wait."""
     one, two, three = (
         take(ledger, each) for each in begin(ledger, "a/all.1", "b/all.1", "c/all.1").offers
     )
@@ -626,7 +626,7 @@ def test_no_more_pages_are_in_flight_than_lanes(ledger: Ledger) -> None:
     offers = begin(ledger, *(f"{n}/all.1" for n in range(9)), lanes=2).offers
     assert len(offers) == 2
     grown = ledger.close(take(ledger, offers[0]), [], resource="x", sent=1, settle=True)
-    assert len(grown.offers) == 2  # the one that is free, and one more lane
+    assert len(grown.offers) == 2  # the lane that is free, and one more
     shrunk = ledger.give_back(
         take(ledger, offers[1]), why="error", delay_seconds=9, resource="x", failed=True
     )
@@ -646,7 +646,7 @@ def test_the_held_page_is_offered_when_the_rest_of_its_pass_is_closed(ledger: Le
 
 
 def fail(ledger: Ledger, claim: Claim, *, alive: bool, slow: bool = False) -> Effect:
-    """Give a failed page back as the fetch task does: where nobody knows whether the source is alive, it is probed."""
+    """Give a failed page back as the fetch task does: probe the source if it isn't known whether it answers."""
     how: Any = {"why": "pagerduty", "delay_seconds": 0, "resource": "x", "sent": 1}
     how |= {"failed": True, "slow": slow, "most": 3 if slow else 8}
     outcome = ledger.give_back(claim, **how)
@@ -671,7 +671,7 @@ def test_an_outage_costs_no_attempts(ledger: Ledger, slow: bool) -> None:
 
 
 def test_a_page_that_fails_alone_is_given_up_after_eight_attempts(ledger: Ledger) -> None:
-    """Its first failure passes; from then on each counts, since each is followed by a probe."""
+    """Its first failure doesn't count. After that each failure counts, because a probe follows each one."""
     outcome, failures = begin(ledger, "a/all.1"), 0
     while outcome.status != "exhausted":
         (offer,) = outcome.offers
@@ -685,8 +685,8 @@ def test_a_page_that_fails_alone_is_given_up_after_eight_attempts(ledger: Ledger
     assert ledger.close(claim, [], resource="x", settle=True, failed=True).seal
 
 
-def test_three_attempts_are_enough_of_a_page_that_is_slow_alone(ledger: Ledger) -> None:
-    """Each costs as long as anybody waits, so that the first one counts too."""
+def test_a_page_that_is_slow_alone_gets_three_attempts(ledger: Ledger) -> None:
+    """Each attempt takes the longest time that a request may take, so the first one counts too."""
     outcome, failures = begin(ledger, "a/all.1"), 0
     while outcome.status != "exhausted":
         (offer,) = outcome.offers
@@ -698,7 +698,7 @@ def test_three_attempts_are_enough_of_a_page_that_is_slow_alone(ledger: Ledger) 
 
 
 def test_a_page_whose_source_is_being_probed_stays_with_its_worker(ledger: Ledger) -> None:
-    """For another lease, and without another page being sent for in its stead."""
+    """It stays for another lease, and no other page is offered in its place."""
     (first, *_) = begin(ledger, "a/all.1", "b/all.1", lanes=1).offers
     claim = take(ledger, first)
     assert ledger.now_ms is not None
@@ -737,7 +737,7 @@ def test_a_key_refused_later_suspends_the_run_until_a_probe_succeeds(
         "acme/a", "00000001", ok=True, resource="x", sent=1).offers] == ["b/all.1/000000"]  # fmt: skip
 
 
-def test_a_reopened_run_is_suspended_by_a_refused_key_for_it_may_have_read_before(
+def test_a_refused_key_suspends_a_reopened_run_because_it_may_have_read_pages_before(
     ledger: Ledger,
 ) -> None:
     opened = ledger.open("acme/a", "00000001", lists("a/all.1"), queue="fetch", region="us",
@@ -747,7 +747,7 @@ def test_a_reopened_run_is_suspended_by_a_refused_key_for_it_may_have_read_befor
 
 
 def live_a_day(ledger: Ledger, most: int = 10) -> None:
-    """Tick for a day, every five minutes."""
+    """Tick every five minutes for a day."""
     assert ledger.now_ms
     until = ledger.now_ms + GIVE_UP
     while ledger.now_ms < until:
@@ -763,8 +763,8 @@ def test_a_run_without_any_success_for_a_day_is_sealed_as_it_stands(ledger: Ledg
     assert ledger.progress("acme/a").verdict == "silent"
 
 
-def test_no_run_is_given_up_for_a_time_in_which_nobody_was_at_work(ledger: Ledger) -> None:
-    """The fleet was down, or told to rest: its first chance is still to come."""
+def test_no_run_is_given_up_for_a_time_without_a_fleet(ledger: Ledger) -> None:
+    """If the fleet was down or paused, the run hasn't had a chance yet."""
     begin(ledger, "a/all.1")
     ledger.take(10)
     ledger.now_ms = START_MS + 2 * GIVE_UP
@@ -798,10 +798,10 @@ def test_a_run_that_waits_for_its_seal_is_not_looked_at_without_end(
 
 
 def test_progress_tells_since_when_the_oldest_page_waits(ledger: Ledger) -> None:
-    """An offer that is made again waits since the first; a claim, and an end, begin anew."""
+    """A repeated offer counts from the first one. A claim, or the end of a claim, starts a new wait."""
     first, _ = begin(ledger, "a/all.1", "b/all.1").offers
     ledger.now_ms = START_MS + OFFER_LIFE
-    assert len(ledger.tend("acme/a").offers) == 2, "both were lost"
+    assert len(ledger.tend("acme/a").offers) == 2, "both offers were lost"
     claim = take(ledger, Offer(first.page, 3))
     ledger.now_ms += 500
     found = ledger.progress("acme/a")
@@ -868,7 +868,7 @@ def test_no_absurd_wait_and_no_clock_set_back_holds_up_a_run_for_long(ledger: Le
 def test_the_newest_date_is_taken_for_the_clock_of_the_answers(
     ledger: Ledger, dated: tuple[int, ...], ahead: int
 ) -> None:
-    """A run reads up to that time: what it says too little is missing until the next run."""
+    """A run reads up to that time. If it is too early, records are missing until the next run."""
     offers = begin(ledger, *(f"{letter}/all.1" for letter in "abcd")).offers
     for offer, off in zip(offers, dated, strict=False):
         ledger.close(
@@ -881,10 +881,10 @@ PARTS = ("run", "pages", "ready", "later", "offered", "claimed", "groups")
 
 
 @pytest.mark.parametrize("size", range(1, len(PARTS) + 1))
-def test_a_run_of_which_redis_evicted_any_part_is_due_again_and_is_not_sealed(
+def test_a_run_that_lost_any_part_to_eviction_is_due_again_and_is_not_sealed(
     ledger: Ledger, redis: Redis, size: int
 ) -> None:
-    """Whatever is left of it says nothing: without its pages a run would look as if it had read them all."""
+    """The remaining parts prove nothing. Without its pages, a run would look as if it had read them all."""
     tried = 0
     for lost in combinations(PARTS, size):
         redis.flushall()
@@ -905,8 +905,10 @@ def test_a_run_of_which_redis_evicted_any_part_is_due_again_and_is_not_sealed(
     assert tried
 
 
-def test_the_end_of_an_older_run_told_late_changes_nothing(ledger: Ledger, redis: Redis) -> None:
-    """A worker that restores Redis may be slower than the run after the one it restores."""
+def test_a_late_report_of_the_end_of_an_older_run_changes_nothing(
+    ledger: Ledger, redis: Redis
+) -> None:
+    """A worker that restores a run may be slower than the run that follows."""
     newer = '{"run": "00000002"}'
     ledger.finish("acme/a", "00000002", START_MS + 9_000, newer)
     ledger.finish("acme/a", "00000001", START_MS, '{"run": "00000001"}')

@@ -1,4 +1,4 @@
-"""The limiter's script does what a small model of its law says, whatever the schedule."""
+"""The limiter's script does the same as a small model of its law, in any order of events."""
 
 import math
 from collections.abc import Sequence
@@ -176,7 +176,7 @@ class Observe:
 
 @dataclass(frozen=True)
 class Pass:
-    """Time goes by; backwards where the clock is set."""
+    """Time passes. It goes backwards if the clock is set back."""
 
     ms: int
 
@@ -205,7 +205,7 @@ def headers(limits: Sequence[int]) -> st.SearchStrategy[tuple[int, int, int] | N
 
 
 def schedules(limits: Sequence[int], *, clock_steps: bool) -> st.SearchStrategy[list[Step]]:
-    """Return runs of the four things that happen to a budget, in any order."""
+    """Return lists of the four things that happen to a budget, in any order."""
     which = st.integers(0, 8)
     passes = [st.integers(0, 400), st.integers(0, 5000), st.integers(50_000, 130_000)]
     if clock_steps:
@@ -313,7 +313,7 @@ def test_nothing_that_ever_happened_blocks_for_longer_than_three_minutes(
     waited = 0
     while not (permit := both.limiter.reserve("b", reserve_share=0.9)).granted:
         wait = math.ceil(permit.wait_seconds * 1000)
-        assert wait > 0, "asking again at once would be polling"
+        assert wait > 0, "asking at once would be polling"
         waited += wait
         both.now += wait
     assert waited <= 180_000

@@ -1,4 +1,4 @@
-"""The client against a real server on loopback: what it sends, and what becomes of every answer."""
+"""The client with a real server on loopback: the requests that it sends, and the reply for each kind of answer."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ Script = Callable[["Connection"], object]
 
 
 class Connection(socketserver.StreamRequestHandler):
-    """Reads one request head after the other and lets the test's script answer it in raw bytes."""
+    """Reads one request head after the other. The test's script answers each in raw bytes."""
 
     server: "Server"
 
@@ -78,7 +78,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: object, client_address: object) -> None:
         self.connections += 1
-        super().process_request(request, client_address)  # type: ignore[arg-type]
+        super().process_request(request, client_address)  # type: ignore[arg-type]  # passed on
 
     @property
     def origin(self) -> str:
@@ -214,7 +214,7 @@ def test_a_silent_server_times_out_at_the_deadline(
     assert (reply.outcome, reply.timed_out) == (Outcome.RETRY, True)
 
 
-DRIPPING = {  # what comes at once, drop by drop, and in the end: then it would be whole
+DRIPPING = {  # sent at once, then drop by drop, then at the end, when the answer would be whole
     "before": (
         b"",
         b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -253,19 +253,19 @@ def test_a_dripping_answer_times_out_although_no_single_read_does(
 def test_connecting_has_no_more_time_than_the_request(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One address after the other may be silent: each would have the time of all."""
+    """If several addresses are silent, they share the time of the request."""
     tried = []
     connect, look_up = socket.socket.connect, socket.getaddrinfo
     with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ExitStack() as crowd:
         address = silent.getsockname()
-        for _ in range(4):  # more than its queue holds: it answers nobody else
+        for _ in range(4):  # more than its queue can hold, so it answers nobody else
             waiting = crowd.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(address)
 
         def remember(self: socket.socket, address: object) -> None:
             tried.append(address)
-            connect(self, address)  # type: ignore[arg-type]
+            connect(self, address)  # type: ignore[arg-type]  # passed on
 
         def several(host: str, *which: Any, **kind: Any) -> list[Any]:
             return look_up("127.0.0.1", *which, **kind) * (5 if host == "localhost" else 1)
@@ -276,11 +276,11 @@ def test_connecting_has_no_more_time_than_the_request(
         reply = get(client, seconds=0.2)
         client.close()
     assert reply.timed_out
-    assert tried[1:] == [], "the first took all the time there was"
+    assert tried[1:] == [], "the first address took all the time"
 
 
 def test_no_slot_waits_for_a_connection_of_another(client: PagerDuty, server: Server) -> None:
-    """The server answers when as many requests are there as a process has slots at most."""
+    """The server only answers when it has as many requests as a process can have slots."""
     [slots] = [
         each.le for each in Settings.model_fields["worker_slots"].metadata if hasattr(each, "le")
     ]
@@ -319,7 +319,7 @@ def test_an_error_page_without_end_is_not_read_to_the_end(
 def test_a_small_answer_that_unpacks_without_end_takes_no_more_memory_than_a_page(
     client: PagerDuty, server: Server
 ) -> None:
-    """An eighth of a gigabyte comes in an eighth of a megabyte."""
+    """128 MB arrive as 128 kB of gzip."""
     packed = gzip.compress(b'{"x":"' + b" " * 2**27 + b'"}', 9)
     assert len(packed) < 2**19
     server.script = lambda to: to.send(200, packed, "Content-Encoding: gzip")
@@ -340,10 +340,10 @@ def test_an_encoding_that_was_not_asked_for_is_not_unpacked(
     assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: DecodingError.")
 
 
-def test_each_step_ends_in_time_even_where_the_end_of_the_whole_is_not_kept(
+def test_each_step_has_a_short_time_out_of_its_own(
     server: Server, released: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever else changes in the libraries: the pool is given durations, and the longest of them is short."""
+    """The pool gets a time-out for each step, so a request would end even if the deadline of the whole failed."""
     monkeypatch.setattr(transport, "READ_SECONDS", 0.2)
     monkeypatch.setattr(transport, "_Backend", httpcore.SyncBackend)
     client = PagerDuty({"us": server.origin})
@@ -357,7 +357,7 @@ def test_each_step_ends_in_time_even_where_the_end_of_the_whole_is_not_kept(
 def test_a_body_for_which_there_is_no_memory_is_neither_late_nor_broken(
     client: PagerDuty, server: Server
 ) -> None:
-    """It is asked for again; what the answer's head says of the limit is known all the same."""
+    """It is requested again. The limit in the answer's headers is still used."""
     room = Room(2**20)
     server.script = lambda to: to.send(200, b"{}" + b" " * 2**19, "ratelimit-remaining: 7")
     with room.share() as other, room.share() as share:
@@ -371,7 +371,7 @@ def test_a_body_for_which_there_is_no_memory_is_neither_late_nor_broken(
         assert share.size >= len(reply.body)
 
 
-def test_of_a_body_the_members_that_are_asked_for_are_found(
+def test_the_members_that_are_asked_for_are_found_in_a_body(
     client: PagerDuty, server: Server
 ) -> None:
     server.script = lambda to: to.send(200, b'{"users": [1, 2], "more": true, "other": {}}')
@@ -404,7 +404,7 @@ def test_a_cookie_of_one_answer_is_never_sent_with_another_request(
 def test_what_follows_an_answer_is_never_taken_for_the_answer_to_the_next_request(
     client: PagerDuty, server: Server, behind: bytes
 ) -> None:
-    """What came before a request was sent can't be its answer: it is sent again over another connection."""
+    """Bytes that arrive before a request is sent can't be its answer. The request goes over another connection."""
 
     def script(connection: Connection) -> None:
         mine = len(server.heads) == 1
@@ -425,7 +425,7 @@ def test_requests_one_after_another_share_a_connection(client: PagerDuty, server
     assert server.connections == 1
 
 
-def test_many_threads_share_the_connections_there_may_be(
+def test_many_threads_share_the_allowed_connections(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(connection: Connection) -> None:
@@ -469,10 +469,10 @@ def test_a_proxy_may_be_named_without_its_scheme(
 def test_a_handshake_that_fails_behind_a_proxy_keeps_no_connection_from_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once there were as many as a process may have, no request would be sent any more."""
+    """Otherwise such connections would add up until the process could send no more requests."""
     monkeypatch.setattr(pagerduty_client, "CONNECTIONS", 2)
     monkeypatch.setattr(pagerduty_client, "_proxy", lambda _: server.origin)
-    server.script = lambda to: to.send(200) or "close"  # type: ignore[func-returns-value]
+    server.script = lambda to: to.send(200) or "close"  # type: ignore[func-returns-value]  # it returns None
     client = PagerDuty({"us": "https://api.pagerduty.example"})
     assert {get(client).words for _ in range(5)} == {"No whole answer: ConnectError."}
     server.script = lambda to: to.send(403)
@@ -491,7 +491,7 @@ def test_nothing_is_logged_about_a_request(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that nobody vouches for, with its key."""
+    """A certificate for 127.0.0.1 that no authority signed, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     day = datetime.now(UTC)
@@ -523,7 +523,7 @@ def secure(server: Server, certificate: Path) -> str:
     return server.origin.replace("http:", "https:")
 
 
-def test_a_server_whose_certificate_nobody_vouches_for_gets_no_request(
+def test_a_server_with_an_untrusted_certificate_gets_no_request(
     server: Server, secure: str
 ) -> None:
     client = PagerDuty({"us": secure})
@@ -532,7 +532,7 @@ def test_a_server_whose_certificate_nobody_vouches_for_gets_no_request(
     client.close()
 
 
-def test_a_server_whose_certificate_is_known_answers_and_its_silence_times_out(
+def test_a_server_with_a_trusted_certificate_answers_and_its_silence_times_out(
     server: Server,
     secure: str,
     certificate: Path,

@@ -1,4 +1,4 @@
-"""Each way in which a real Redis can refuse us is one sentence that says what to do, without a secret."""
+"""Each way in which a real Redis can refuse us gives one sentence that says what to do, without a secret."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,14 +24,14 @@ def ready(client: redis.Redis) -> object:
 
 
 def refusal(url: str, call: Callable[[redis.Redis], object] = ready) -> RedisUnreachable:
-    """Return what is wrong with the Redis at *url* when *call* is made."""
+    """Return the sentence for the failure of *call* with the Redis at *url*."""
     with connect(url) as client, pytest.raises(RedisUnreachable) as caught, redis_faults():
         call(client)
     return caught.value
 
 
 def at(url: str, user: str = "", database: int = 0) -> str:
-    """Return *url* with a user and password, and with another database."""
+    """Return *url* with a user and password, or with another database."""
     host = url.removeprefix("redis://").partition("/")[0]
     return f"redis://{user}{'@' if user else ''}{host}/{database}"
 
@@ -50,7 +50,7 @@ def test_a_database_the_server_does_not_have() -> None:
 
 
 def test_cluster_mode() -> None:
-    """Named at once, although such a server answers a ping: before it is given slots, and after."""
+    """It is named at once, although such a server answers a ping. This holds before it has slots and after."""
     with redis_server(options={"cluster-enabled": "yes"}) as url, administrator(url) as admin:
         assert admin.ping()
         for slots in ((), (0, 8_191), (8_192, 16_383)):
@@ -70,7 +70,7 @@ def test_cluster_mode() -> None:
     ],
 )
 def test_a_password(user: str, words: str) -> None:
-    """A missing and a wrong one are told apart, and none is shown."""
+    """The sentence tells a missing password from a wrong one, and shows neither."""
     with redis_server() as url, administrator(url) as admin:
         admin.config_set("requirepass", "hunter2")
         fault = refusal(at(url, user))
@@ -87,7 +87,7 @@ def test_a_password(user: str, words: str) -> None:
     ],
 )
 def test_a_user_without_a_right(rights: tuple[str, ...], words: str) -> None:
-    """The right that is missing is named."""
+    """The sentence names the missing right."""
     with redis_server() as url:
         with administrator(url) as admin:
             admin.execute_command("ACL SETUSER", "app", "on", ">hunter2", "&*", *rights)
@@ -105,7 +105,7 @@ def test_a_channel_that_is_forbidden() -> None:
 
 
 def test_a_replica_and_one_that_lost_its_primary() -> None:
-    """Time mends it: a failover ends."""
+    """This passes by itself, because a failover ends."""
     with redis_server() as url, administrator(url) as admin:
         admin.replicaof("127.0.0.1", "1")
         replica = refusal(url)
@@ -136,7 +136,7 @@ def test_too_few_replicas() -> None:
 
 
 def test_a_script_that_does_not_end() -> None:
-    """Another program's script may keep the server from answering for as long as it runs."""
+    """While another program's script runs, the server doesn't answer."""
     endless = "while true do end"
     with redis_server(options={"busy-reply-threshold": "10"}) as url, administrator(url) as admin:
 
@@ -148,7 +148,7 @@ def test_a_script_that_does_not_end() -> None:
         busy.start()
         try:
             while "busy with a script" not in (said := _said(url)):
-                assert said == ""  # it hasn't begun
+                assert said == ""  # the script hasn't begun
         finally:
             admin.script_kill()
             busy.join()
@@ -171,15 +171,15 @@ def test_keys_of_another_program() -> None:
 
 
 def test_a_command_the_server_lacks() -> None:
-    """Its name is told, its arguments are not."""
+    """The sentence has the command's name, but not its arguments."""
     with redis_server() as url:
         fault = refusal(url, lambda client: client.execute_command("NEWER", "hunter2"))
     assert "the command 'NEWER'" in str(fault)
     assert "hunter2" not in str(fault)
 
 
-def test_tls_where_none_is_spoken_and_the_other_way_round(tmp_path: Path) -> None:
-    """A mismatch of redis:// and rediss:// is named as one; so is an unknown certificate."""
+def test_tls_on_one_side_only(tmp_path: Path) -> None:
+    """A mismatch of redis:// and rediss:// is named, and so is an unknown certificate."""
     with redis_server() as url:
         port = int(url.rpartition(":")[2].partition("/")[0])
         with tls_relay(port, tmp_path) as (secure, certificate):
@@ -208,7 +208,7 @@ def test_a_server_that_is_not_there(url: str, words: str) -> None:
 def test_a_command_says_the_same_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Exit code 1, one line on stderr, no traceback in a log."""
+    """A command ends with exit code 1 and one line on stderr, without a traceback in a log."""
     monkeypatch.setenv("PAGETRAIL_DATA_DIR", str(tmp_path))
     with redis_server(options={"databases": "1"}) as url:
         monkeypatch.setenv("PAGETRAIL_REDIS_URL", at(url, database=3))
@@ -225,8 +225,8 @@ def test_a_command_says_the_same_sentence(
     assert not (tmp_path / "logs" / "cli.log").exists()
 
 
-def test_a_mistake_of_ours_stays_one() -> None:
-    """What only our own code can cause keeps its traceback."""
+def test_a_mistake_in_our_code_keeps_its_traceback() -> None:
+    """A failure that only our own code can cause is not turned into a sentence."""
     with redis_server() as url, administrator(url) as admin:
         with pytest.raises(redis.ResponseError) as caught, redis_faults():
             admin.execute_command("SET", "key")

@@ -1,4 +1,4 @@
-"""Hostile answers of the simulator, each read off the wire by a client that believes nothing."""
+"""Hostile answers of the simulator, each read from the socket by a client that trusts nothing."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ AUDIT = "/audit/records?limit=100"
 PATHS = (INCIDENTS, AUDIT, "/users?limit=5", "/v3/schedules", "/schedules", "/teams", "/abilities")
 ENOUGH_BYTES = 2**20
 PATIENCE_SECONDS = 0.4
-LAST = 250  # records: the third page is the last
+LAST = 250  # records, so the third page is the last
 MEGABYTE = 2**20
 
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[SimulatorProcess]:
-    """A hostile account and one that stays healthy."""
+    """A simulator with a hostile account and one that stays healthy."""
     accounts = [
         {"subdomain": name, "incidents": LAST, "days": 20, "audit_records": LAST,
          "keys": [{"key": key, "limit": 100_000}]}
@@ -43,7 +43,7 @@ def process() -> Iterator[SimulatorProcess]:
 
 @pytest.fixture
 def simulator(process: SimulatorProcess) -> Iterator[SimulatorProcess]:
-    """The simulator without the rules of earlier tests."""
+    """The simulator, without the rules of earlier tests."""
     process.clear_faults()
     yield process
     assert process.stats()["bugs"] == 0
@@ -51,7 +51,7 @@ def simulator(process: SimulatorProcess) -> Iterator[SimulatorProcess]:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """What came over the socket; `ended` tells whether the other side closed it."""
+    """The bytes that came over the socket. `ended` says whether the other side closed it."""
 
     data: bytes
     ended: bool
@@ -83,7 +83,7 @@ class Raw:
 
 
 def read(simulator: SimulatorProcess, path: str, key: str = KEY, most: int = ENOUGH_BYTES) -> Raw:
-    """Ask with a bare socket; read until the end, *most* bytes, or a short silence."""
+    """Send a request over a bare socket. Read until the end, *most* bytes, or a short silence."""
     where = urlsplit(simulator.url)
     with socket.create_connection((where.hostname, where.port), PATIENCE_SECONDS) as sock:
         head = f"GET /us{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Token token={key}"
@@ -106,7 +106,7 @@ def read(simulator: SimulatorProcess, path: str, key: str = KEY, most: int = ENO
 
 
 def unchunked(body: bytes) -> bytes:
-    """Return the chunks of a body that arrived whole, or as many of them as arrived."""
+    """Return the content of a chunked body: all of its chunks, or those that arrived."""
     parts, at = [], 0
     while (end := body.find(b"\r\n", at)) > 0 and (size := int(body[at:end], 16)):
         parts.append(body[end + 2 : end + 2 + size])
@@ -115,7 +115,7 @@ def unchunked(body: bytes) -> bytes:
 
 
 def unpacked(body: bytes) -> int:
-    """Return how large a gzip body becomes, never holding it whole."""
+    """Return the unpacked size of a gzip body without keeping all of it in memory."""
     size, unzip, rest = 0, zlib.decompressobj(31), body
     while rest and not unzip.eof:
         size += len(unzip.decompress(rest, MEGABYTE))
@@ -258,7 +258,7 @@ DRIPS = ("drip", "drip_late", "drip_head")
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_a_page_of_each_kind(simulator: SimulatorProcess, kind: str) -> None:
-    """What its sentence says comes over the wire, to the account it was switched on for alone."""
+    """The answer is as its description says, and only for the account that it was switched on for."""
     simulator.fault(kind, account="hostile", path="/incidents")
     assert PAGES[kind](read(simulator, INCIDENTS))
     assert len(read(simulator, INCIDENTS, OTHER).records) == 100
@@ -280,7 +280,7 @@ def test_a_large_answer_of_each_kind(simulator: SimulatorProcess, kind: str) -> 
 
 @pytest.mark.parametrize("kind", DRIPS)
 def test_answers_that_drip(simulator: SimulatorProcess, kind: str) -> None:
-    """A byte now and then keeps a connection alive that will not be done for hours."""
+    """A byte now and then keeps a connection alive, and the answer would take hours."""
     simulator.fault(kind, account="hostile", seconds=3_600 if kind == "drip" else 0.05)
     raw = read(simulator, INCIDENTS)
     assert not raw.ended
@@ -295,7 +295,7 @@ def test_a_body_that_drips_in_time_is_whole(simulator: SimulatorProcess) -> None
 
 
 def test_kinds_that_take_turns(simulator: SimulatorProcess) -> None:
-    """Every second request is refused; a cursor is new each time, or in a circle."""
+    """Every second request is refused. A cursor is new each time, or goes in a circle."""
     for kind, status in (("unauthorized_flaps", 401), ("forbidden_flaps", 403)):
         simulator.clear_faults()
         simulator.fault(kind, account="hostile")
@@ -306,7 +306,7 @@ def test_kinds_that_take_turns(simulator: SimulatorProcess) -> None:
         simulator.fault(kind, account="hostile")
         asked = [read(simulator, f"{AUDIT}&cursor=new-1", most=2 * MEGABYTE).json for _ in range(5)]
         assert len({page["next_cursor"] for page in asked}) == different
-        assert len({page["records"][0]["id"] for page in asked}) == 1, "always the same page"
+        assert len({page["records"][0]["id"] for page in asked}) == 1, "it is always the same page"
 
 
 def test_items_are_gone_and_lists_are_there(simulator: SimulatorProcess) -> None:
@@ -317,7 +317,7 @@ def test_items_are_gone_and_lists_are_there(simulator: SimulatorProcess) -> None
 
 @pytest.mark.parametrize("kind", [*lists.KINDS, *records.KINDS])
 def test_every_path_can_lie(simulator: SimulatorProcess, kind: str) -> None:
-    """Lists of every paging and single records are spoilt, or left alone, without a mistake of our own."""
+    """Lists of every kind of paging and single records are spoilt or left alone, and the simulator doesn't fail."""
     simulator.fault(kind, account="hostile")
     for path in (*PATHS, "/schedules/PNOTTHERE"):
         assert read(simulator, path, most=2 * MEGABYTE).status in (200, 404)
@@ -332,7 +332,7 @@ def test_a_page_is_served_up_to_the_size_the_rule_allows(simulator: SimulatorPro
 def test_every_hostile_kind_is_read_here_and_described_in_the_readme(
     simulator: SimulatorProcess,
 ) -> None:
-    """The README's table is what the simulator says of its kinds."""
+    """The table in the README has the simulator's own descriptions of its kinds."""
     kinds = simulator.control("GET", "kinds")
     assert kinds == KINDS
     assert {*PAGES, *CURSORS, *LARGE, *DRIPS} == set(KINDS) - set(ACCIDENTS)

@@ -1,4 +1,4 @@
-"""The simulator, driven by PagerDuty's own Python client: what nobody here wrote must be content."""
+"""The simulator satisfies PagerDuty's own Python client, which nobody here wrote."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -62,7 +62,7 @@ def in_order(records: Any) -> list[Any]:
 def test_iter_all_lists_exactly_what_is_held(
     simulator: SimulatorProcess, client: RestApiV2Client, path: str, resource: str
 ) -> None:
-    """Paging by offset gives every record once, as the truth has it."""
+    """Paging by offset gives every record once, the same as the truth."""
     listed = list(client.iter_all(path, page_size=25))
     assert in_order(listed) == in_order(simulator.truth("acme", resource))
 
@@ -70,7 +70,7 @@ def test_iter_all_lists_exactly_what_is_held(
 def test_includes_are_those_of_the_truth(
     simulator: SimulatorProcess, client: RestApiV2Client
 ) -> None:
-    """Included objects and secrets come with the list, and in the truth asked the same way."""
+    """Included objects and secrets are in the list, and in the truth if it is requested in the same way."""
     names = ["contact_methods", "notification_rules", "teams"]
     listed = list(client.iter_all("users", params={"include[]": names}))
     truth = simulator.truth("acme", "users", [("include[]", name) for name in names])
@@ -83,7 +83,7 @@ def test_includes_are_those_of_the_truth(
 def test_iter_history_bisects_more_than_ten_thousand_incidents(
     simulator: SimulatorProcess, client: RestApiV2Client
 ) -> None:
-    """The official way around the cap finds each of 10 800 incidents exactly once."""
+    """The official way around the cap finds each of 10,800 incidents exactly once."""
     now = datetime.now(UTC)
     found = list(
         client.iter_history("/incidents", now - timedelta(days=45), now + timedelta(hours=1))
@@ -92,7 +92,7 @@ def test_iter_history_bisects_more_than_ten_thousand_incidents(
 
 
 def test_the_cap_ends_plain_paging(client: RestApiV2Client) -> None:
-    """Offset plus limit beyond 10 000 is a 400 with PagerDuty's words."""
+    """If offset plus limit is above 10,000, the answer is a 400 with PagerDuty's words."""
     answer = client.get("/incidents", params={"date_range": "all", "limit": 100, "offset": 9_950})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == 2002
@@ -139,7 +139,7 @@ def test_both_kinds_of_schedule_are_read_in_detail(
 def test_members_of_teams_are_those_of_the_truth(
     simulator: SimulatorProcess, client: RestApiV2Client
 ) -> None:
-    """Members have a role and no id; the truth adds the team."""
+    """Members have a role and no id. The truth also has their team."""
     members = [
         {**member, "team": {key: team[key] for key in ("id", "summary", "self", "html_url")}}
         for team in client.iter_all("teams")
@@ -164,7 +164,7 @@ def test_a_key_nobody_knows_here_is_401_in_html(
 
 
 def test_what_the_plan_lacks_is_402_or_404(simulator: SimulatorProcess) -> None:
-    """Teams and audit answer 402 with the ability's name, priorities 404, an include fails the call."""
+    """Teams and audit records answer 402 with the ability's name, and priorities answer 404. An include fails."""
     with connect(simulator, "eu-key", "eu") as client:
         teams = client.get("/teams")
         assert (teams.status_code, teams.json()["error"]["code"]) == (402, 2014)
@@ -181,14 +181,14 @@ def test_what_the_plan_lacks_is_402_or_404(simulator: SimulatorProcess) -> None:
 
 
 def test_a_missing_role_is_403(simulator: SimulatorProcess) -> None:
-    """A key without the scope is told so, and keeps its other lists."""
+    """A key without the scope gets a 403 for this list, and can still read its other lists."""
     with connect(simulator, "scoped") as client:
         assert client.get("/audit/records").json()["error"]["message"] == "Insufficient permissions"
         assert client.rget("/abilities")
 
 
 def test_the_probe_tells_account_and_user_keys_apart(simulator: SimulatorProcess) -> None:
-    """/users/me is a 400 with a plain string for an account key, and the user for a user key."""
+    """/users/me answers an account key with a 400 and a plain string, and a user key with the user."""
     with connect(simulator, "account+key") as client:
         answer = client.get("/users/me")
         assert (answer.status_code, type(answer.json()["error"])) == (400, str)
@@ -197,12 +197,12 @@ def test_the_probe_tells_account_and_user_keys_apart(simulator: SimulatorProcess
 
 
 def test_the_client_learns_the_subdomain(client: RestApiV2Client) -> None:
-    """The account's name is in the addresses of its users, where the official client looks."""
+    """The official client finds the account's name in the addresses of its users."""
     assert client.subdomain == "acme"
 
 
 def test_a_user_key_misses_what_its_user_may_not_see(simulator: SimulatorProcess) -> None:
-    """Lists of a restricted user are shorter, and nothing says so."""
+    """Lists of a restricted user are shorter, and nothing shows it."""
     with connect(simulator, "restricted") as client:
         seen = list(client.iter_all("/schedules"))
         assert len(seen) < 4
@@ -215,22 +215,22 @@ def test_a_user_key_misses_what_its_user_may_not_see(simulator: SimulatorProcess
 
 
 def test_a_missing_record_is_404(client: RestApiV2Client) -> None:
-    """An id nobody has is answered in PagerDuty's words."""
+    """An unknown id gets an answer in PagerDuty's words."""
     answer = client.get("/incidents/PNOBODY")
     assert answer.json() == {"error": {"message": "Not Found", "code": 2100}}
     assert client.get("/no/such/path").status_code == 404
 
 
 def test_an_incident_is_found_by_number(client: RestApiV2Client) -> None:
-    """The item endpoint takes the number that people see as well as the id."""
+    """The item endpoint accepts the number that people see, as well as the id."""
     by_number = client.rget("/incidents/1042")
     assert by_number == client.rget(f"/incidents/{by_number['id']}")
 
 
 def test_the_client_waits_out_a_429(simulator: SimulatorProcess) -> None:
-    """The official client meets the limit, waits as it does, and gets its answer in the end."""
+    """The official client reaches the limit, waits in its own way, and gets its answer in the end."""
     with connect(simulator, "tiny") as client:
-        for _ in range(10):  # a machine that stalls for a whole minute of the limit meets none
+        for _ in range(10):  # a try on a machine that stalls for a minute meets no limit
             assert client.get("/abilities").status_code == 200
             if refused := simulator.stats()["keys"]["tiny"]["refused"]:
                 break
@@ -238,7 +238,7 @@ def test_the_client_waits_out_a_429(simulator: SimulatorProcess) -> None:
 
 
 def test_5xx_reach_the_client(simulator: SimulatorProcess, client: RestApiV2Client) -> None:
-    """A fault of the server is one for the official client too."""
+    """The official client reports a fault of the server as a server error."""
     simulator.fault("status_500", next=1, path="/users")
     with pytest.raises(ServerHttpError):
         client.rget("/users")

@@ -1,6 +1,6 @@
 """Sampled answers of every endpoint, checked against PagerDuty's own API description.
 
-The description is PagerDuty's and no part of this project: where it is absent, the test is skipped.
+The description belongs to PagerDuty and isn't part of this project. If it is absent, the tests are skipped.
 """
 
 import json
@@ -27,7 +27,7 @@ ACCOUNT = {
     "services": 12, "users": 14, "teams": 3, "schedules": 4, "shift_schedules": 3, "audit_records": 400,
     "keys": [{"key": KEY, "limit": 100_000}, {"key": USER_KEY, "kind": "user", "user": 3}],
 }  # fmt: skip
-# How far answers may differ from the description, and why; each is worked into `Tolerant` below.
+# How answers may differ from the description, and why. `Tolerant` below implements each of these.
 TOLERANCES = {
     "a null property is valid": "the texts say 'may be null' where the types do not",
     "oneOf is read as anyOf": "the kinds of log entry and of target overlap, so several match",
@@ -41,7 +41,7 @@ UNFIT = {
     "/incidents/custom_fields": "requires a `namespace` which its own example lacks",
     "/incidents/{id}/custom_fields/values": "wraps the value once more than its own example does",
 }
-# Sampled parameters beyond the plain call; since and until span half the account's incidents.
+# Parameters of further sampled calls. The period from since to until has half of the account's incidents.
 PARAMETERS = {
     "/incidents": "?limit=100&date_range=all&include[]=conference_bridge",
     "/incidents/{id}": "?include[]=custom_fields&include[]=services&include[]=assignees",
@@ -65,7 +65,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def is_number(_: object, instance: object) -> bool:
-    """Tell whether a value is any number."""
+    """Say whether a value is a number of any kind."""
     return isinstance(instance, int | float) and not isinstance(instance, bool)
 
 
@@ -78,13 +78,13 @@ def properties(validator: Any, known: Any, instance: Any, _: Any) -> Iterator[An
 
 
 def enum(_: Any, known: Any, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """Check a value against a list, where whole objects pass for references."""
+    """Check a value against a list. Whole objects pass as references."""
     if not {instance, f"{instance}_reference", SLIPS.get(instance)} & set(known):
         yield ValidationError(f"{instance!r} is not one of {known!r}")
 
 
 Tolerant: Any = validators.extend(
-    Draft4Validator,  # what OpenAPI 3.0 schemas are written in
+    Draft4Validator,  # the dialect of OpenAPI 3.0 schemas
     validators={
         "oneOf": Draft4Validator.VALIDATORS["anyOf"], "properties": properties, "enum": enum,
     },
@@ -99,7 +99,7 @@ def description() -> Any:
 
 
 def schema_of(path: str) -> dict[str, Any]:
-    """Return a schema that points at the documented answer of a path."""
+    """Return a schema that refers to the documented answer of a path."""
     answers = description()["paths"][path]["get"]["responses"]
     status = next(s for s in answers if s.startswith("2"))
     whole = f"#/paths/{path.replace('/', '~1')}/get/responses/{status}"
@@ -108,7 +108,7 @@ def schema_of(path: str) -> dict[str, Any]:
 
 
 def documented() -> list[str]:
-    """Return the paths both the description and the simulator have."""
+    """Return the paths that both the description and the simulator have."""
     if not DESCRIPTION.exists():
         return []
     return sorted(set(ROUTES) & set(description()["paths"]) - NOT_JSON - set(UNFIT))
@@ -122,7 +122,7 @@ def simulator() -> Iterator[SimulatorProcess]:
 
 
 def ask(simulator: SimulatorProcess, path: str) -> httpx.Response:
-    """Ask one path of the account."""
+    """Request one path of the account."""
     key = USER_KEY if path.startswith("/users/me") else KEY
     headers = {
         "Authorization": f"Token token={key}",
@@ -132,7 +132,7 @@ def ask(simulator: SimulatorProcess, path: str) -> httpx.Response:
 
 
 def ids_for(simulator: SimulatorProcess, path: str) -> list[str]:
-    """Return the path with each of a few real ids in it."""
+    """Return the path several times, each time with another real id."""
     if "{id}" not in path:
         return [path]
     collection = path.partition("/{id}")[0]
@@ -143,7 +143,7 @@ def ids_for(simulator: SimulatorProcess, path: str) -> list[str]:
 
 @pytest.mark.parametrize("path", documented())
 def test_every_answer_fits_the_api_description(simulator: SimulatorProcess, path: str) -> None:
-    """What an endpoint answers is what PagerDuty documents, within the tolerances."""
+    """An endpoint answers as PagerDuty documents it, within the tolerances."""
     incidents = list(simulator.truth("described", "incidents"))
     since, until = incidents[len(incidents) // 2]["created_at"], incidents[-1]["created_at"]
     month = (datetime.now(UTC) - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -161,5 +161,5 @@ def test_every_answer_fits_the_api_description(simulator: SimulatorProcess, path
 
 
 def test_the_description_covers_most_of_what_is_served() -> None:
-    """Few served paths lack a description, so the check above means something."""
+    """Few served paths lack a description, so the check above is meaningful."""
     assert len(documented()) >= 60

@@ -35,7 +35,7 @@ def process() -> Iterator[SimulatorProcess]:
 
 @pytest.fixture
 def simulator(process: SimulatorProcess) -> Iterator[SimulatorProcess]:
-    """The simulator without rules and counts of earlier tests; none may have failed inside."""
+    """The simulator without the rules and counts of earlier tests. After the test, it must not have failed inside."""
     process.clear_faults()
     process.reset_stats()
     yield process
@@ -64,7 +64,7 @@ def get(
 def test_faults_with_a_status(
     simulator: SimulatorProcess, kind: str, status: int, content_type: str
 ) -> None:
-    """Gateways answer in HTML, a bare 429 has neither body nor headers; the next request is good."""
+    """Gateways answer in HTML, and a bare 429 has neither body nor headers. The next request succeeds."""
     simulator.fault(kind, next=1, account="wired", key=KEY, path="/services")
     answer = get(simulator)
     assert answer.status_code == status
@@ -77,7 +77,7 @@ def test_faults_with_a_status(
 
 @pytest.mark.parametrize("kind", ["drop_before", "drop_middle", "short_body"])
 def test_connections_that_break(simulator: SimulatorProcess, kind: str) -> None:
-    """A connection cut before or within the answer, or a length longer than the body."""
+    """A connection is cut before or within the answer, or the stated length is longer than the body."""
     simulator.fault(kind, next=1)
     with pytest.raises(BROKEN):
         get(simulator)
@@ -85,7 +85,7 @@ def test_connections_that_break(simulator: SimulatorProcess, kind: str) -> None:
 
 
 def test_cut_json_arrives_as_a_consistent_answer(simulator: SimulatorProcess) -> None:
-    """A 200 of the right length whose JSON ends in the middle."""
+    """It is a 200 with the right length, and its JSON ends in the middle."""
     simulator.fault("cut_json", next=1)
     answer = get(simulator)
     assert answer.status_code == 200
@@ -94,7 +94,7 @@ def test_cut_json_arrives_as_a_consistent_answer(simulator: SimulatorProcess) ->
 
 
 def test_late_answers(simulator: SimulatorProcess) -> None:
-    """A slow answer and one in drops arrive whole; a hanging one never does."""
+    """A slow answer arrives whole, and so does one in drops. A hanging one never arrives."""
     whole = get(simulator).content
     for kind in ("slow", "trickle"):
         simulator.fault(kind, next=1, seconds=0.05)
@@ -108,7 +108,7 @@ def test_late_answers(simulator: SimulatorProcess) -> None:
 
 
 def test_pages_other_than_expected(simulator: SimulatorProcess) -> None:
-    """A smaller page says its size; a repeated cursor is the one asked with; an expired one a 400."""
+    """A smaller page says its size. A repeated cursor is that of the request. An expired cursor is a 400."""
     simulator.fault("smaller", next=1, served=7)
     assert (page := get(simulator).json())["limit"] == len(page["services"]) == 7
     first = get(simulator, "/audit/records?limit=2&since=" + recently()).json()
@@ -126,7 +126,7 @@ def recently() -> str:
 
 
 def test_every_answer_carries_its_headers(simulator: SimulatorProcess) -> None:
-    """Request id, date and the three rate limit headers are on good answers and on refusals."""
+    """Good answers and refusals have a request id, a date and the three rate limit headers."""
     ids = set()
     for path in ("/services", "/nowhere", "/incidents?since=x"):
         answer = get(simulator, path)
@@ -139,8 +139,8 @@ def test_every_answer_carries_its_headers(simulator: SimulatorProcess) -> None:
     assert len(ids) == 3
 
 
-def test_the_limit_is_the_keys_own_and_counts_are_told(simulator: SimulatorProcess) -> None:
-    """A key of five a minute gets five; the others get theirs; the stats know both."""
+def test_each_key_has_its_own_limit_and_counts(simulator: SimulatorProcess) -> None:
+    """A key with a limit of five a minute gets five, and other keys get theirs. The statistics show both."""
     simulator.control("POST", "keys", account="wired", key="five", limit=5, first_reset_seconds=300)
     headers = {"Authorization": "Token token=five"}
     answers = [get(simulator, "/abilities", headers=headers) for _ in range(8)]
@@ -166,7 +166,7 @@ def test_keys_change_while_serving(simulator: SimulatorProcess) -> None:
 
 
 def test_abilities_and_habits_change_while_serving(simulator: SimulatorProcess) -> None:
-    """A plan can lose an ability; gzip is spoken only where it is the habit and asked for."""
+    """A plan can lose an ability. Answers are gzipped only if the account does that and the request allows it."""
     assert "content-encoding" not in get(simulator).headers
     simulator.control("POST", "habits", account="wired", gzip=True, abilities_off=["teams"])
     zipped = get(simulator)
@@ -177,7 +177,7 @@ def test_abilities_and_habits_change_while_serving(simulator: SimulatorProcess) 
 
 
 def test_an_account_is_renamed_while_serving(simulator: SimulatorProcess) -> None:
-    """Every link carries the new subdomain, also in the truth; ids and names stay."""
+    """Every link has the new subdomain, also in the truth. Ids and names stay."""
     before = get(simulator, "/services").json()["services"]
     told = simulator.control("POST", "rename", account="wired", subdomain="wired-new")
     assert told["subdomain"] == "wired-new"
@@ -192,7 +192,7 @@ def test_an_account_is_renamed_while_serving(simulator: SimulatorProcess) -> Non
 
 
 def test_accounts_are_added_while_serving(simulator: SimulatorProcess) -> None:
-    """A test can bring an account of its own; a second one of that name is refused."""
+    """A test can add its own account. A second account with that name is refused."""
     spec = {"subdomain": "late", "region": "eu", "incidents": 3, "keys": [{"key": "late-key"}]}
     assert simulator.control("POST", "accounts", **spec)["region"] == "eu"
     answer = simulator.http.get(
@@ -215,13 +215,13 @@ def test_accounts_are_added_while_serving(simulator: SimulatorProcess) -> None:
 def test_wrong_control_requests_are_refused_in_words(
     simulator: SimulatorProcess, method: str, name: str, data: dict[str, Any]
 ) -> None:
-    """The control API answers a mistake with a sentence, not with a failure."""
+    """The control API answers a mistake with a sentence, and doesn't fail."""
     with pytest.raises(ControlRefused, match="error"):
         simulator.control(method, name, **data)
 
 
-def test_the_request_log_tells_what_was_asked(simulator: SimulatorProcess) -> None:
-    """Method, path, query, status and fault of each request, oldest first."""
+def test_the_request_log_lists_the_requests(simulator: SimulatorProcess) -> None:
+    """It has the method, path, query, status and fault of each request, oldest first."""
     simulator.fault("drop_before", next=1)
     with pytest.raises(BROKEN):
         get(simulator, "/services?limit=3")
@@ -234,7 +234,7 @@ def test_the_request_log_tells_what_was_asked(simulator: SimulatorProcess) -> No
 
 
 def test_pages_read_under_churn_are_versions_the_records_had(simulator: SimulatorProcess) -> None:
-    """Whatever a page shows while records change is a version the truth knows."""
+    """While records change, each record on a page is a version that the truth has."""
     operations = ["create_service", "rename_service", "delete_service", "rename_team"]
     simulator.churn("wired", operations, 120, every_requests=1, seed=4)
     simulator.churn("wired", ["rename_user", "create_user"], 10, every_ms=2, seed=4)
@@ -256,7 +256,7 @@ def test_pages_read_under_churn_are_versions_the_records_had(simulator: Simulato
 
 
 def test_requests_are_answered_while_the_truth_streams(simulator: SimulatorProcess) -> None:
-    """A reader of the truth that takes its time holds up nobody."""
+    """A slow reader of the truth doesn't delay other requests."""
     where = urlsplit(simulator.url)
     with socket.create_connection((where.hostname, where.port)) as lazy:
         query = "account=wired&resource=incidents&include[]=services"
@@ -266,7 +266,7 @@ def test_requests_are_answered_while_the_truth_streams(simulator: SimulatorProce
 
 
 def test_requests_sent_at_once_are_answered_in_order(simulator: SimulatorProcess) -> None:
-    """Pipelined requests get their answers one after another on the connection."""
+    """Pipelined requests get their answers in order on the connection."""
     where = urlsplit(simulator.url)
     with socket.create_connection((where.hostname, where.port)) as sock:
         paths = ["/us/abilities", "/us/nowhere", "/us/abilities/teams"]
@@ -278,7 +278,7 @@ def test_requests_sent_at_once_are_answered_in_order(simulator: SimulatorProcess
 
 
 def test_many_clients_at_once(simulator: SimulatorProcess) -> None:
-    """Twenty connections are served side by side, each with its own answers."""
+    """Twenty connections are served at the same time, each with its own answers."""
     found: list[set[int]] = []
 
     def read(offset: int) -> None:
@@ -315,7 +315,7 @@ def started(*options: str) -> subprocess.Popen[str]:
     "how", [signal.SIGTERM, signal.SIGINT, None], ids=["SIGTERM", "Ctrl-C", "leash"]
 )
 def test_it_ends_cleanly(how: signal.Signals | None) -> None:
-    """SIGTERM, Ctrl-C and, on a leash, the end of stdin each end it with exit 0."""
+    """SIGTERM, Ctrl-C and, on a leash, the end of stdin each end it with exit code 0."""
     with started("--demo", *([] if how else ["--leash"])) as process:
         assert process.stdin is not None
         assert process.stderr is not None
@@ -325,7 +325,7 @@ def test_it_ends_cleanly(how: signal.Signals | None) -> None:
 
 
 def test_a_start_that_fails_says_why() -> None:
-    """A wrong file is one sentence on stderr and exit 1."""
+    """A wrong file gives one sentence on stderr and exit code 1."""
     ended = subprocess.run(
         [sys.executable, "-m", "simulator", "--accounts", "/nowhere.json"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,

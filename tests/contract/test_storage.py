@@ -13,7 +13,7 @@ import pytest
 from workers.storage import Storage, Stored, open_storage
 
 RACERS = 8
-KEYS = 4  # few, because SeaweedFS lets those who race for a key wait for seconds
+KEYS = 4  # few, because in SeaweedFS threads that race for a key wait for seconds
 STEPS = 10
 
 
@@ -38,7 +38,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 def test_an_object_comes_back_as_it_was_stored(storage: Storage) -> None:
-    """What is put comes back byte for byte, whole or in chunks."""
+    """An object comes back byte for byte, whole or in chunks."""
     data = bytes(range(256)) * 10
     assert storage.put_new("a/b/c.json", data)
     assert storage.get("a/b/c.json") == data
@@ -46,7 +46,7 @@ def test_an_object_comes_back_as_it_was_stored(storage: Storage) -> None:
 
 
 def test_an_empty_object_is_an_object(storage: Storage, tmp_path: Path) -> None:
-    """No bytes are not the same as no object."""
+    """An empty object is not a missing object."""
     (tmp_path / "spool").touch()
     assert storage.put_new("empty", b"")
     assert storage.put_new_file("also/empty", tmp_path / "spool")
@@ -56,7 +56,7 @@ def test_an_empty_object_is_an_object(storage: Storage, tmp_path: Path) -> None:
 
 
 def test_a_taken_key_is_never_overwritten(storage: Storage, tmp_path: Path) -> None:
-    """The first object stays, whatever comes after it and however it comes."""
+    """The first object stays, whatever is put after it and however it is put."""
     (tmp_path / "spool").write_bytes(b"third")
     assert storage.put_new("a/key", b"first")
     assert not storage.put_new("a/key", b"second")
@@ -66,7 +66,7 @@ def test_a_taken_key_is_never_overwritten(storage: Storage, tmp_path: Path) -> N
 
 
 def test_missing_keys_are_none(storage: Storage) -> None:
-    """A key that was never stored reads as None, also when it is a part of another one."""
+    """A key that was never stored reads as None, even if it is the beginning of another key."""
     storage.put_new("a/b/c", b"1")
     for key in ("missing", "a", "a/b", "a/b/c/d", "a/b/cc"):
         assert storage.get(key) is None
@@ -75,7 +75,7 @@ def test_missing_keys_are_none(storage: Storage) -> None:
 
 
 def test_deleting_is_idempotent(storage: Storage) -> None:
-    """Deleting removes one object and nothing else; deleting nothing is fine."""
+    """Deleting removes one object and nothing else. Deleting a missing object succeeds."""
     storage.put_new("a/b", b"1")
     storage.put_new("a/bb", b"2")
     storage.delete("a/b")
@@ -85,8 +85,8 @@ def test_deleting_is_idempotent(storage: Storage) -> None:
     assert storage.put_new("a/b", b"again")
 
 
-def test_nothing_tells_of_what_was_deleted(tmp_path: Path) -> None:
-    """A directory's name would: it goes with its last object, and comes back with the next."""
+def test_a_deleted_object_leaves_no_trace(tmp_path: Path) -> None:
+    """A directory disappears with its last object, and comes back with the next one."""
     storage = open_storage(tmp_path.as_uri())
     for key in ("tenant/secret/a", "tenant/secret/b", "tenant/c"):
         storage.put_new(key, b"1")
@@ -100,7 +100,7 @@ def test_nothing_tells_of_what_was_deleted(tmp_path: Path) -> None:
 
 
 def test_an_empty_storage_lists_nothing(storage: Storage) -> None:
-    """Listing finds nothing where nothing is, and says so without failing."""
+    """Listing an empty storage gives an empty list, and doesn't fail."""
     assert list(storage.list("")) == list(storage.list("a/b")) == []
     assert storage.children("") == storage.children("a/b") == []
 
@@ -114,7 +114,7 @@ def test_a_prefix_is_whole_segments(storage: Storage) -> None:
 
 
 def test_lists_follow_the_order_of_keys(storage: Storage) -> None:
-    """A list is in the order of the keys' bytes, where a directory is no special thing."""
+    """A list is in the order of the keys' bytes, and a directory has no special place in it."""
     keys = [
         "t/a/x",
         "t/a-b",
@@ -133,7 +133,7 @@ def test_lists_follow_the_order_of_keys(storage: Storage) -> None:
 
 
 def test_keys_are_kept_as_they_are(storage: Storage) -> None:
-    """Percent signs and everything else a PagerDuty id could bring mean themselves."""
+    """Percent signs, and everything else that a PagerDuty id could have, are kept literally."""
     keys = [
         "t/%2F",
         "t/%2e%2e",
@@ -172,7 +172,7 @@ def test_keys_are_kept_as_they_are(storage: Storage) -> None:
     ],
 )
 def test_unfit_keys_are_refused(storage: Storage, key: str) -> None:
-    """A key that could leave the root, or that some storage would change, reaches none."""
+    """A key that could leave the root, or that some storage would change, is refused before it reaches storage."""
     with pytest.raises(ValueError, match="not a storage key"):
         storage.put_new(key, b"")
     with pytest.raises(ValueError, match="not a storage key"):
@@ -180,7 +180,7 @@ def test_unfit_keys_are_refused(storage: Storage, key: str) -> None:
 
 
 def test_children_are_the_names_below(storage: Storage) -> None:
-    """Children are objects and what has objects below it, each once, sorted."""
+    """Children are objects and prefixes with objects below them, each once, sorted."""
     for key in (
         "t/runs/1/a",
         "t/runs/1/b",
@@ -196,7 +196,7 @@ def test_children_are_the_names_below(storage: Storage) -> None:
 
 
 def test_the_name_after_another_is_found_without_the_names_before(storage: Storage) -> None:
-    """The next name is that of an object or of what has objects below it; gaps and empty names don't count."""
+    """The next name is that of an object or of a prefix with objects below it. Gaps and empty names don't count."""
     for key in ("t/runs/00000002/a", "t/runs/00000002/b/c", "t/runs/00000010/plan", "t/runs/x"):
         storage.put_new(key, b"")
     storage.put_new("t/runs/00000011/plan", b"")
@@ -212,7 +212,7 @@ def test_the_name_after_another_is_found_without_the_names_before(storage: Stora
 def test_names_that_begin_like_another_one_are_stepped_over_in_the_order_of_their_keys(
     storage: Storage,
 ) -> None:
-    """In most stores `2-old` and `2.bak` come before what lies below `2`; SeaweedFS passes over them."""
+    """In most stores `2-old` and `2.bak` come before the objects below `2`. SeaweedFS skips them."""
     for key in ("n/1/a", "n/2-old/a", "n/2.bak", "n/2/a", "n/3/a"):
         assert storage.put_new(key, b"")
     names, name = [], storage.after("n", "")
@@ -224,7 +224,7 @@ def test_names_that_begin_like_another_one_are_stepped_over_in_the_order_of_thei
 
 
 def test_long_lists_are_complete(storage: Storage) -> None:
-    """More objects than one answer of an object store holds are all listed, in order."""
+    """All objects are listed in order, even if they need more than one answer of the object store."""
     keys = [f"many/{number:05d}" for number in range(1_100)]
     with ThreadPoolExecutor(RACERS) as threads:
         assert all(threads.map(lambda key: storage.put_new(key, b"x"), keys))
@@ -233,7 +233,7 @@ def test_long_lists_are_complete(storage: Storage) -> None:
 
 
 def test_a_large_file_goes_in_and_comes_out_in_chunks(storage: Storage, tmp_path: Path) -> None:
-    """A spooled file is stored whole and read back without ever being whole in memory."""
+    """A spooled file is stored and read back without being whole in memory."""
     data = os.urandom(1 << 20) * 20 + b"end"
     (tmp_path / "spool").write_bytes(data)
     assert storage.put_new_file("large", tmp_path / "spool")
@@ -245,7 +245,7 @@ def test_a_large_file_goes_in_and_comes_out_in_chunks(storage: Storage, tmp_path
 
 
 def test_replacing_needs_the_version_last_read(storage: Storage) -> None:
-    """Of two that read the same version only the first can replace it."""
+    """If two read the same version, only the first can replace it."""
     assert storage.replace_if("doc", b"1", None)
     data, version = storage.get_versioned("doc") or (b"", None)
     assert data == b"1"
@@ -255,8 +255,8 @@ def test_replacing_needs_the_version_last_read(storage: Storage) -> None:
     assert storage.get("doc") == b"2"
 
 
-def test_replacing_what_is_gone_fails(storage: Storage) -> None:
-    """A version of a deleted object is good for nothing."""
+def test_replacing_a_deleted_object_fails(storage: Storage) -> None:
+    """The version of a deleted object can't be used any more."""
     storage.put_new("doc", b"1")
     _, version = storage.get_versioned("doc") or (b"", None)
     storage.delete("doc")
@@ -264,8 +264,8 @@ def test_replacing_what_is_gone_fails(storage: Storage) -> None:
     assert storage.get("doc") is None
 
 
-def test_replacing_by_what_is_there_already_is_done(storage: Storage) -> None:
-    """A repeat whose first answer got lost learns that the object holds its content."""
+def test_replacing_an_object_by_its_own_content_succeeds(storage: Storage) -> None:
+    """So a repeat succeeds if the answer to the first try was lost."""
     storage.put_new("doc", b"1")
     _, version = storage.get_versioned("doc") or (b"", None)
     assert storage.replace_if("doc", b"2", version)
@@ -273,7 +273,7 @@ def test_replacing_by_what_is_there_already_is_done(storage: Storage) -> None:
 
 
 def test_a_working_storage_passes_its_check(storage: Storage) -> None:
-    """The check may run any number of times and leaves nothing that a list shows."""
+    """The check may run any number of times, and leaves no object that a list shows."""
     storage.check()
     storage.check()
     assert list(storage.list("")) == []
@@ -281,7 +281,7 @@ def test_a_working_storage_passes_its_check(storage: Storage) -> None:
 
 
 def test_threads_race_for_a_key_and_one_wins(storage: Storage) -> None:
-    """Of many threads that put one key one is told so, and its object stays."""
+    """If many threads put one key, one succeeds, and its object stays."""
     barrier = threading.Barrier(RACERS)
     with ThreadPoolExecutor(RACERS) as threads:
         rounds = [
@@ -292,7 +292,7 @@ def test_threads_race_for_a_key_and_one_wins(storage: Storage) -> None:
 
 
 def test_threads_race_for_versions_and_one_wins_each(storage: Storage) -> None:
-    """Threads that count up one document by replacing it lose no step."""
+    """If threads count in one document by replacing it, no step is lost."""
     storage.put_new("count", b'{"steps": []}')
     with ThreadPoolExecutor(RACERS) as threads:
         list(threads.map(lambda racer: count_up(storage, racer), range(RACERS)))

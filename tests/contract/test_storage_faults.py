@@ -1,4 +1,4 @@
-"""What a storage does when it can't: one plain sentence, soon, without a secret, and nothing half done."""
+"""A storage that fails gives one plain sentence, soon and without a secret, and leaves nothing half done."""
 
 import errno
 import os
@@ -56,10 +56,10 @@ def assert_plain(message: str, server: S3Server | None = None) -> None:
 
 
 @every_call
-def test_a_missing_bucket_is_no_missing_object(
+def test_a_missing_bucket_is_not_taken_for_a_missing_object(
     s3_url: str, s3: S3Server, spooled: Path, call: Callable[[Storage, Path], object]
 ) -> None:
-    """A bucket that does not exist is told apart from a key that does not."""
+    """A bucket that doesn't exist is reported as such, not as a missing key."""
     with pytest.raises(StorageUnreachable, match="bucket does not exist") as caught:
         call(open_storage("s3://no-such-bucket/evidence"), spooled)
     assert_plain(str(caught.value), s3)
@@ -83,14 +83,14 @@ def test_refused_credentials_are_named_but_not_shown(
 
 @every_call
 @pytest.mark.timeout(30)
-def test_a_server_that_is_down_is_told_soon(
+def test_a_server_that_is_down_is_reported_soon(
     s3_url: str,
     spooled: Path,
     monkeypatch: pytest.MonkeyPatch,
     call: Callable[[Storage, Path], object],
 ) -> None:
-    """A refused connection is tried a few times only."""
-    with socket.socket() as taken:  # bound and not listening, so nobody else gets the port
+    """A refused connection is only tried a few times."""
+    with socket.socket() as taken:  # bound but not listening, so no other process gets the port
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(StorageUnreachable, match="does not answer") as caught:
@@ -100,7 +100,7 @@ def test_a_server_that_is_down_is_told_soon(
 
 @pytest.mark.timeout(60)
 def test_a_silent_server_is_given_up(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes the request and never answers holds nobody for long."""
+    """A server that accepts the request and never answers delays nobody for long."""
     monkeypatch.setattr(objects, "_REQUEST_TIMEOUT", timedelta(milliseconds=300))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -111,8 +111,8 @@ def test_a_silent_server_is_given_up(s3_url: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.timeout(60)
-def test_missing_credentials_are_told(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without credentials anywhere the sentence says so."""
+def test_missing_credentials_are_reported(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there are no credentials anywhere, the sentence says so."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with socket.socket() as taken:
@@ -126,7 +126,7 @@ def test_missing_credentials_are_told(s3_url: str, monkeypatch: pytest.MonkeyPat
 def test_keys_may_be_files(
     s3_url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The secrets directory may hold the cloud's own keys; the environment goes first."""
+    """The secrets directory may hold the cloud's own keys. The environment takes precedence."""
     monkeypatch.setenv("PAGETRAIL_SECRETS_DIR", str(tmp_path))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -138,7 +138,7 @@ def test_keys_may_be_files(
 
 
 def test_plain_http_is_for_loopback(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint elsewhere is never spoken to in the clear, unless that was asked for."""
+    """Requests to other hosts are never sent unencrypted, unless a setting allows it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://storage.invalid:80")
     with pytest.raises(StorageUnreachable, match="plain http is for loopback"):
         open_storage(s3_url).get("a")
@@ -180,7 +180,7 @@ def test_a_server_that_overwrites_fails_the_check(
 
 
 def test_the_name_after_another_is_one_request(double: S3Double, double_url: str) -> None:
-    """However many objects lie before it and within it."""
+    """It is one request, however many objects come before it and below it."""
     for run in range(1, 4):
         keys = (f"prefix/t/runs/{run:08d}/pages/{page}" for page in range(1_500))
         double.objects.update(dict.fromkeys(keys, b""))
@@ -190,11 +190,13 @@ def test_the_name_after_another_is_one_request(double: S3Double, double_url: str
     assert len(double.requests) == len(names)
 
 
-def test_a_store_that_lists_from_the_beginning_is_told(double: S3Double, double_url: str) -> None:
-    """Where it ignores the edge, the newest run would never be found."""
+def test_a_store_that_always_lists_from_the_beginning_fails_the_check(
+    double: S3Double, double_url: str
+) -> None:
+    """If the store ignores where the list should start, the newest run would never be found."""
     double.objects["prefix/t/runs/00000001/plan.json"] = b""
     listed = double.answer
-    double.answer = lambda r: listed(replace(r, query={**r.query, "start-after": ""}))  # type: ignore[method-assign]
+    double.answer = lambda r: listed(replace(r, query={**r.query, "start-after": ""}))  # type: ignore[method-assign]  # a double
     with pytest.raises(StorageUnreachable, match="lists from the beginning"):
         open_storage(double_url).after("t/runs", "00000001")
 
@@ -203,7 +205,7 @@ def test_a_store_that_lists_from_the_beginning_is_told(double: S3Double, double_
 def test_a_store_that_takes_one_change_a_second_passes_the_check(
     double: S3Double, double_url: str
 ) -> None:
-    """Also for many processes at once, and where the same object is changed again right away."""
+    """This holds for many processes at once, and if the same object is changed again right away."""
     rule = OneChangeASecond()
     double.rules.append(rule)
     storage = open_storage(double_url)
@@ -220,7 +222,7 @@ def test_a_store_that_takes_one_change_a_second_passes_the_check(
 def test_processes_check_with_objects_of_their_own(
     double: S3Double, double_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there were, they leave a bounded number of objects."""
+    """However many processes check, they leave a bounded number of objects."""
     storage = open_storage(double_url)
     for process in range(3):
         monkeypatch.setattr(os, "getpid", lambda process=process: 1_000 + process)
@@ -235,7 +237,7 @@ def test_processes_check_with_objects_of_their_own(
 
 @pytest.mark.timeout(60)
 def test_a_put_that_meets_another_is_sent_again(double: S3Double, double_url: str) -> None:
-    """409 does not say that an object is there: the other put may have failed."""
+    """A 409 doesn't mean that the object exists, because the other put may have failed."""
     conflicts = [refusal(409, "ConditionalRequestConflict", "A conflict occurred.")] * 2
     double.rules.append(lambda r: conflicts.pop() if conflicts and r.method == "PUT" else None)
     storage = open_storage(double_url)
@@ -246,7 +248,7 @@ def test_a_put_that_meets_another_is_sent_again(double: S3Double, double_url: st
 
 @pytest.mark.timeout(60)
 def test_a_store_that_always_says_409_is_given_up(double: S3Double, double_url: str) -> None:
-    """It is told as a fault, and never as an object that is there; one that is there stays."""
+    """The 409 becomes a fault, and is never taken for an existing object. An existing object stays."""
     storage = open_storage(double_url)
     assert storage.put_new("there", b"1")
     conflict = refusal(409, "OperationAborted", "A conflict occurred.")
@@ -260,8 +262,8 @@ def test_a_store_that_always_says_409_is_given_up(double: S3Double, double_url: 
 
 
 @pytest.mark.parametrize("what", ["a directory", "a link to nothing"])
-def test_what_is_no_object_takes_no_key_in_silence(tmp_path: Path, what: str) -> None:
-    """An empty directory, or a dangling link, in an object's place would keep its writer going in circles."""
+def test_something_else_in_the_place_of_an_object_is_reported(tmp_path: Path, what: str) -> None:
+    """An empty directory or a dangling link in an object's place would otherwise make its writer try forever."""
     storage = LocalStorage(tmp_path)
     (tmp_path / "a").mkdir()
     if what == "a directory":
@@ -277,7 +279,7 @@ def test_what_is_no_object_takes_no_key_in_silence(tmp_path: Path, what: str) ->
 def test_other_clouds_without_configuration_fail_plainly(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What can't be configured is one sentence, too."""
+    """A cloud without configuration gives one sentence, too."""
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", "/no/such/file.json")
     with pytest.raises(StorageUnreachable) as caught:
         open_storage(f"{scheme}://bucket/evidence").get("a")
@@ -285,13 +287,13 @@ def test_other_clouds_without_configuration_fail_plainly(
 
 
 def test_an_unknown_scheme_is_refused() -> None:
-    """Only what is named can be opened."""
+    """Only the known schemes can be opened."""
     with pytest.raises(StorageUnreachable, match="PAGETRAIL_STORAGE_URL is file, s3, gs or az"):
         open_storage("ftp://host/evidence")
 
 
 @every_call
-def test_a_directory_without_permission_is_told(
+def test_a_directory_without_permission_is_reported(
     tmp_path: Path, spooled: Path, call: Callable[[Storage, Path], object]
 ) -> None:
     """Every call names the path that can't be used."""
@@ -313,10 +315,10 @@ def test_a_directory_without_permission_is_told(
 
 
 @every_call
-def test_a_file_in_place_of_the_directory_is_told(
+def test_a_file_in_place_of_the_directory_is_reported(
     tmp_path: Path, spooled: Path, call: Callable[[Storage, Path], object]
 ) -> None:
-    """A root that is a file, or below one, can't be used: it is no empty storage."""
+    """A root that is a file, or is below one, can't be used. It isn't taken for an empty storage."""
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StorageUnreachable, match="not a directory"):
@@ -324,7 +326,7 @@ def test_a_file_in_place_of_the_directory_is_told(
 
 
 def test_a_key_below_an_object_is_a_conflict(tmp_path: Path) -> None:
-    """An object is no directory, and is left as it is."""
+    """An object isn't used as a directory, and stays as it is."""
     storage = LocalStorage(tmp_path)
     storage.put_new("a", b"1")
     with pytest.raises(StorageConflict, match="below or above another"):
@@ -341,15 +343,15 @@ def test_a_key_below_an_object_is_a_conflict(tmp_path: Path) -> None:
         (errno.EIO, "Input/output error"),
     ],
 )
-def test_what_the_system_says_becomes_plain(number: int, words: str) -> None:
-    """Each failure of a file system that can't be made here has its words."""
+def test_each_failure_of_the_file_system_has_its_sentence(number: int, words: str) -> None:
+    """This covers the failures that the test can't cause for real."""
     with pytest.raises(StorageUnreachable, match=words) as caught, local._plain_faults(Path("/x")):
         raise OSError(number, os.strerror(number))
     assert_plain(str(caught.value))
 
 
 def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
-    """When the file can't grow on, there is no object, no leftover, and the next try works."""
+    """If the file can't grow any more, there is no object and nothing is left over, and the next try works."""
     storage = LocalStorage(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
@@ -364,7 +366,7 @@ def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_nothing_visible(tmp_path: Path) -> None:
-    """What kill -9 leaves is in no list, blocks nobody, and a sweep removes it once it is old."""
+    """The rest that kill -9 leaves is in no list and blocks nobody. A sweep removes it when it is old."""
     spool, root = tmp_path / "fifo", tmp_path / "evidence"
     os.mkfifo(spool)
     program = (
@@ -373,7 +375,7 @@ def test_a_killed_writer_leaves_nothing_visible(tmp_path: Path) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(root), str(spool)])
     with spool.open("wb", buffering=0) as feed:
-        feed.write(bytes(200_000))  # more than a pipe holds: it is being copied now
+        feed.write(bytes(200_000))  # larger than a pipe, so the copy is under way now
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=10)
     storage = LocalStorage(root)
@@ -387,7 +389,7 @@ def test_a_killed_writer_leaves_nothing_visible(tmp_path: Path) -> None:
 
 
 def test_a_removed_directory_comes_back(tmp_path: Path) -> None:
-    """A directory that somebody removed meanwhile is made again."""
+    """If somebody removed a directory in the meantime, it is made again."""
     storage = LocalStorage(tmp_path / "evidence")
     storage.put_new("a/b/c", b"1")
     shutil.rmtree(tmp_path / "evidence/a")
@@ -396,7 +398,7 @@ def test_a_removed_directory_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_directory_another_process_pruned_comes_back(tmp_path: Path) -> None:
-    """What one storage object has made another may remove, with all that is above it."""
+    """One process may remove a directory that another one made, with all directories above it."""
     worker, eraser = LocalStorage(tmp_path), LocalStorage(tmp_path)
     worker.put_new("t/s/runs/1/plan", b"1")
     eraser.delete("t/s/runs/1/plan")
@@ -406,8 +408,8 @@ def test_a_directory_another_process_pruned_comes_back(tmp_path: Path) -> None:
     assert worker.put_new("t/s/runs/2/plan", b"2")
 
 
-def test_writers_and_an_eraser_of_the_same_directories_disturb_nobody(tmp_path: Path) -> None:
-    """A directory that goes between its making and its use is made again, as often as it takes."""
+def test_writers_and_an_eraser_can_use_the_same_directories(tmp_path: Path) -> None:
+    """If a directory is removed between its making and its use, it is made again, as often as necessary."""
     writers, eraser = [LocalStorage(tmp_path) for _ in range(2)], LocalStorage(tmp_path)
 
     def write(storage: Storage, mine: str) -> None:
@@ -428,10 +430,10 @@ def test_writers_and_an_eraser_of_the_same_directories_disturb_nobody(tmp_path: 
 
 
 @pytest.mark.parametrize("place", ["a", "a/b", "a/b/c"])
-def test_a_file_in_place_of_a_directory_hinders_no_longer_than_it_is_there(
+def test_a_file_in_place_of_a_directory_is_reported_until_it_is_moved_away(
     tmp_path: Path, place: str
 ) -> None:
-    """What this process made before may have become a file: told, and made again once it is moved away."""
+    """A directory of this process may have become a file. When the file is gone, the directory is made again."""
     storage = LocalStorage(tmp_path)
     storage.put_new("a/b/c/1", b"1")
     shutil.rmtree(tmp_path / place)
@@ -444,8 +446,10 @@ def test_a_file_in_place_of_a_directory_hinders_no_longer_than_it_is_there(
     assert storage.put_new("a/b/c/2", b"2")
 
 
-def test_a_lock_that_is_held_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frozen process that holds the lock blocks nobody for ever."""
+def test_a_lock_that_is_held_too_long_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen process that holds the lock doesn't block others forever."""
     monkeypatch.setattr(local, "_LOCK_SECONDS", 0.05)
     storage = LocalStorage(tmp_path)
     storage.put_new("doc", b"1")

@@ -1,4 +1,4 @@
-"""Each way in which a store can refuse us is one sentence that says what to do, without a secret."""
+"""Each way in which a store can refuse us gives one sentence that says what to do, without a secret."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ CALLS: dict[str, Call] = {
 }
 
 ANSWERS = [
-    # AWS, and what speaks like it
+    # AWS, and stores with the same interface
     (400, "ExpiredToken", "The provided token has expired.", "credentials have expired"),
     (403, "InvalidAccessKeyId", "does not exist in our records.", "credentials are refused"),
     (403, "SignatureDoesNotMatch", "does not match.", "credentials are refused"),
@@ -35,13 +35,13 @@ ANSWERS = [
     (403, "QuotaExceeded", "No more.", "quota is used up"),
     (402, "PaymentRequired", "Pay.", "quota is used up"),
     (400, "BadDigest", "The SHA256 you specified did not match.", "other bytes than were sent"),
-    # Backblaze B2 refuses conditional writes so
+    # Backblaze B2's refusal of conditional writes
     (501, "NotImplemented", "A header you provided implies …", "conditional writes"),
     # Azure and Cloudflare
     (403, "BlobImmutableDueToPolicy", "This operation is not permitted.", "is locked"),
     (403, "ObjectLockedByBucketPolicy", "The object is locked.", "is locked"),
     (403, "AuthenticationFailed", "Server failed to authenticate.", "credentials are refused"),
-    # no store at all
+    # not a store
     (418, "Teapot", "short and stout", "it fails: look at its health"),
 ]
 
@@ -65,14 +65,14 @@ def test_an_answer_says_what_to_do(
     message: str,
     words: str,
 ) -> None:
-    """Whatever was asked, the sentence is that of the answer, with the server's own code."""
+    """The sentence depends only on the answer, not on the request, and has the server's own code."""
     monkeypatch.setitem(objects._RETRY, "max_retries", 0)
     double.rules.append(lambda _: refusal(status, code, message))
     storage = open_storage(double_url)
     for call in CALLS.values():
         sentence = said(call, storage)
         assert words in sentence
-        assert f"({code})" in sentence or status == 301  # obstore leaves out what came with it
+        assert f"({code})" in sentence or status == 301  # obstore doesn't show this body
 
 
 def test_a_missing_right_is_named(double: S3Double, double_url: str) -> None:
@@ -85,7 +85,7 @@ def test_a_missing_right_is_named(double: S3Double, double_url: str) -> None:
 
 
 def test_a_right_to_read_but_not_to_list_fails_the_check(double: S3Double, double_url: str) -> None:
-    """S3 then calls an object forbidden that is only missing, so nothing could be told apart."""
+    """Without that right, S3 calls a missing object forbidden, so the two can't be told apart."""
 
     def no_lists(request: Request) -> Answer | None:
         missing = request.method == "GET" and request.key not in double.objects
@@ -95,8 +95,8 @@ def test_a_right_to_read_but_not_to_list_fails_the_check(double: S3Double, doubl
     assert "or not list them" in said(lambda storage: storage.check(), double_url)
 
 
-def test_a_locked_object_is_told_when_it_is_deleted(double: S3Double, double_url: str) -> None:
-    """A store that refuses a deletion says it inside an answer of status 200."""
+def test_a_locked_object_is_reported_when_it_is_deleted(double: S3Double, double_url: str) -> None:
+    """A store that refuses a deletion says so inside an answer with status 200."""
     locked = (
         b"<DeleteResult><Error><Key>prefix/a</Key><Code>AccessDenied</Code><Message>Access Denied "
         b"because object protected by object lock.</Message></Error></DeleteResult>"
@@ -108,7 +108,7 @@ def test_a_locked_object_is_told_when_it_is_deleted(double: S3Double, double_url
 def test_a_profile_is_not_read(
     double: S3Double, double_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS_PROFILE without keys is named as what is ignored."""
+    """If AWS_PROFILE is set without keys, the sentence says that it is ignored."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_PROFILE", "evidence")
@@ -130,7 +130,7 @@ def test_a_profile_is_not_read(
 def test_a_malformed_variable_is_no_panic(
     double: S3Double, double_url: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    """obstore panics on them, which no `except Exception` would catch."""
+    """obstore panics on these, and `except Exception` doesn't catch a panic."""
     monkeypatch.setenv(variable, value)
     assert "variables is malformed" in said(CALLS["get"], double_url)
 
@@ -154,6 +154,6 @@ def test_a_host_that_is_not_there(
 
 
 def test_other_panics_pass() -> None:
-    """What obstore didn't say is not taken for it."""
+    """A panic of another library is not taken for one of obstore."""
     with pytest.raises(KeyboardInterrupt), ObjectStorage("memory://")._plain_faults():
         raise KeyboardInterrupt

@@ -1,8 +1,8 @@
-"""What one version leaves in Redis, the next one goes on with: the rules are in docs/deploy.md.
+"""A version continues with the data that the version before left in Redis. docs/deploy.md has the rules.
 
-`MESSAGES` and `ledger-0.1.0.json` are what a release sent and left. What a release has sent is never edited here: one
-that sends something else adds to it, and takes both. Before its first release a change may rewrite its own part:
-`python -m tests.contract.test_upgrade` writes the ledger's.
+`MESSAGES` has the messages of a release, and `ledger-0.1.0.json` has its ledger. Never edit the messages of a release
+here: a version that sends other messages adds them, and accepts both. Before the first release, a change may rewrite
+its own part. `python -m tests.contract.test_upgrade` writes the ledger's.
 """
 
 import base64
@@ -69,7 +69,7 @@ NOW_MS = 1_800_000_000_000
 def test_messages_are_those_of_the_last_release(
     redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    """Queue, task and arguments, as they lie on Redis, with nothing else in them."""
+    """They have the same queue, task and arguments in Redis, and nothing else."""
     env = environment(redis_url=redis_url, key_prefix="up", data_dir=tmp_path)
     subprocess.run([sys.executable, "-c", SEND], env=env, cwd=ROOT, check=True)
     sent = set()
@@ -83,7 +83,7 @@ def test_messages_are_those_of_the_last_release(
 
 
 def test_messages_of_every_release_are_understood(redis_url: str, tmp_path: Path) -> None:
-    """Each task that a message names is there and takes its arguments; no task is without a message."""
+    """Each task that a message names exists and accepts its arguments. Each task has a message."""
     env = environment(redis_url=redis_url, data_dir=tmp_path)
     messages = sorted(set().union(*MESSAGES.values()))
     command = [sys.executable, "-c", TAKE, json.dumps(messages)]
@@ -97,7 +97,7 @@ def ledger_in(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 
 def work(ledger: Ledger) -> None:
-    """Bring a run into its middle, with a page in every state, each kind of failure and a held one."""
+    """Bring a run halfway, with a page in every state, each kind of failure, and a held page."""
     listed = [
         Opening(f"incidents/all.1/{number:06d}", f'{{"number":{number}}}', "incidents/all.1", held)
         for number, held in enumerate((False, False, False, False, True))
@@ -130,22 +130,22 @@ def everything(redis: Any) -> dict[str, Any]:
 def test_the_ledger_is_that_of_the_last_release(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keys, fields and their forms."""
+    """It has the same keys, fields and forms."""
     work(ledger_in(redis, monkeypatch))
     assert comparable(everything(redis)) == comparable(json.loads(LEFT.read_text("utf-8")))
 
 
 def comparable(left: dict[str, Any]) -> dict[str, Any]:
-    """Return *left* with the JSON of its pages read, since Lua's objects have no order."""
+    """Return *left* with the JSON of its pages decoded, because objects from Lua have no order."""
     pages = {page: json.loads(text) for page, text in left[f"up:pages:{SOURCE}"].items()}
     return {**left, f"up:pages:{SOURCE}": pages}
 
 
 @pytest.mark.parametrize("left", [LEFT], ids=lambda path: path.stem)
-def test_a_run_in_the_ledger_of_any_release_is_gone_on_with(
+def test_a_run_in_the_ledger_of_any_release_is_continued(
     left: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The page an old worker holds is closed under its token, the others are read once each, and the run is sealed."""
+    """The page of an old worker is closed with its token, the others are read once each, and the run is sealed."""
     for key, value in json.loads(left.read_text("utf-8")).items():
         if isinstance(next(iter(value.values())), int):
             redis.zadd(key, value)
@@ -180,10 +180,10 @@ def test_a_run_in_the_ledger_of_any_release_is_gone_on_with(
     assert ledger.progress(SOURCE).pages == 0
 
 
-def test_what_a_newer_version_says_of_a_run_stops_no_older_one(
+def test_an_older_version_tolerates_data_of_a_newer_one(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fields of any form, a queue and members of a page that it doesn't know."""
+    """It tolerates unknown fields of any form, an unknown queue, and unknown members of a page."""
     ledger = ledger_in(redis, monkeypatch)
     work(ledger)
     before = ledger.progress(SOURCE)
@@ -207,7 +207,7 @@ def test_what_a_newer_version_says_of_a_run_stops_no_older_one(
         assert ledger.close(claim, [], resource="x", settle=True).status == "closed"
 
 
-def test_a_worker_that_says_more_of_itself_is_there(redis: Redis) -> None:
+def test_a_worker_with_more_words_in_the_roster_is_still_listed(redis: Redis) -> None:
     roster = Roster(redis, "up")
     roster.enter("old@host", ["fetch"])
     redis.zadd(
