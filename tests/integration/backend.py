@@ -1,4 +1,4 @@
-"""A program that uses `tasks.api` as a backend in Pagetrail's environment does.
+"""A program that uses `tasks.api` in Pagetrail's environment, as a backend does.
 
 It reads {"key", "next", "other"} from stdin: two keys of one account and one of another. A fleet must be running.
 """

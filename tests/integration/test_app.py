@@ -1,4 +1,4 @@
-"""The Celery app in real worker and beat processes, on a Redis that is killed, emptied and away."""
+"""The Celery app in real worker and beat processes, with a Redis that is killed, emptied or absent."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def publish(env: dict[str, str], name: str, queue: str, *words: str) -> None:
 
 
 def said(url: str, count: int) -> list[str]:
-    """Return the first *count* things the tasks wrote down."""
+    """Return the first *count* entries that the tasks wrote."""
     with Redis.from_url(url, decode_responses=True) as client:
         wait_for(lambda: client.llen("chores") >= count, f"{count} tasks said something")
         return client.lrange("chores", 0, count - 1)
@@ -51,7 +51,7 @@ def said(url: str, count: int) -> list[str]:
 
 @pytest.fixture
 def diary() -> Iterator[str]:
-    """The URL of a second server, which stays while the broker goes."""
+    """The URL of a second server, which stays while the broker is down."""
     with redis_server() as url:
         yield url
 
@@ -70,7 +70,7 @@ def fleet_environment(redis_url: str, diary: str, directory: Path) -> dict[str, 
 def test_a_worker_without_options_serves_every_queue(
     env: dict[str, str], redis: Redis, diary: str, tmp_path: Path
 ) -> None:
-    """The roster says so, until the worker ends."""
+    """The roster lists the worker with every queue until it ends."""
     roster = Roster(redis, "pagetrail")
     with worker(env, tmp_path):
         wait_for(roster.workers, "the worker is in the roster")
@@ -81,8 +81,8 @@ def test_a_worker_without_options_serves_every_queue(
     assert roster.workers() == {}
 
 
-def test_a_worker_goes_on_when_redis_dies_under_a_running_task(diary: str, tmp_path: Path) -> None:
-    """Without the guarded channel the late acknowledgement ends the process (kombu 5.7.0)."""
+def test_a_worker_continues_when_redis_dies_during_a_task(diary: str, tmp_path: Path) -> None:
+    """Without our guarded channel, the late acknowledgement ends the process (kombu 5.7.0)."""
     port = free_port()
     env = fleet_environment(f"redis://127.0.0.1:{port}/0", diary, tmp_path)
     with ExitStack() as first:
@@ -94,7 +94,7 @@ def test_a_worker_goes_on_when_redis_dies_under_a_running_task(diary: str, tmp_p
         kill_redis(port)
         log = tmp_path / "worker.log"
         wait_for(lambda: "Connection" in log.read_text(), "the worker noticed")
-        # The task ends while there is no Redis, and acknowledges to nobody.
+        # The task ends while there is no Redis, so its acknowledgement is lost.
         wait_for(lambda: "Cannot connect" in log.read_text(), "the worker tries again")
         with redis_server(port, tmp_path / "redis"):
             publish(env, "chores.note", "seal", "back")
@@ -110,7 +110,7 @@ def kill_redis(port: int) -> None:
         os.kill(int(client.info("server")["process_id"]), 9)
 
 
-def test_a_worker_goes_on_after_redis_was_emptied(
+def test_a_worker_continues_after_redis_was_emptied(
     env: dict[str, str], redis: Redis, diary: str, tmp_path: Path
 ) -> None:
     with worker(env, tmp_path):
@@ -127,7 +127,7 @@ def test_a_worker_waits_for_a_redis_that_is_not_there_yet(diary: str, tmp_path: 
     log = tmp_path / "early.log"
     left = tmp_path / f"pagetrail-{os.getuid()}" / "early@test.ready"
     left.parent.mkdir(mode=0o700)
-    left.touch()  # by a worker of that name which was killed
+    left.touch()  # as if a worker with that name was killed
     with running(celery(*WORKER, "-n", "early@test"), env, log) as process:
         wait_for(lambda: "Cannot connect" in log.read_text(), "the worker tries")
         assert health(env, "live", "early@test") == ""
@@ -140,7 +140,7 @@ def test_a_worker_waits_for_a_redis_that_is_not_there_yet(diary: str, tmp_path: 
 
 
 def health(env: dict[str, str], *question: str) -> str:
-    """Return why not, or nothing."""
+    """Return why the worker isn't ready, or ""."""
     answer = subprocess.run(
         [sys.executable, "-m", "workers.health", *question],
         env=env, cwd=ROOT, text=True, capture_output=True, check=False,
@@ -152,7 +152,7 @@ def health(env: dict[str, str], *question: str) -> str:
 def test_a_redis_behind_tls_has_to_show_a_certificate_that_is_known(
     redis: Redis, redis_url: str, diary: str, tmp_path: Path
 ) -> None:
-    """kombu alone takes any certificate where the URL says nothing about it."""
+    """By itself, kombu accepts any certificate if the URL says nothing about it."""
     port = redis.connection_pool.connection_kwargs["port"]
     with tls_relay(port, tmp_path) as (tls_port, certificate):
         stranger = fleet_environment(f"rediss://127.0.0.1:{tls_port}/0", diary, tmp_path)
@@ -170,7 +170,7 @@ def test_a_redis_behind_tls_has_to_show_a_certificate_that_is_known(
 def test_beat_publishes_one_tick_and_no_pile(
     env: dict[str, str], redis: Redis, tmp_path: Path
 ) -> None:
-    """Nobody consumes here: one tick waits, and a taken one is followed by the next."""
+    """Without a worker, only one tick waits. After it is taken, the next one is sent."""
     with running(celery("beat"), env, tmp_path / "beat.log"):
         for _ in range(3):
             assert redis.blpop("pagetrail:plan", timeout=30)

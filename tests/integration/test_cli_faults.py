@@ -1,4 +1,4 @@
-"""Every command there is, with what it can't work with: one sentence, the exit code, and nothing done."""
+"""Every command, in a situation in which it can't work, gives one sentence and its exit code, and does nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.settings.vault import generate_key
 
 KEY = "acme-key-01234567890"
 SOURCE = "acme/main"
-RUN_THINGS = {"up", "demo", "completion"}  # they take no part in a fleet; `up` has tests of its own
+RUN_THINGS = {"up", "demo", "completion"}  # these aren't part of a fleet; `up` has its own tests
 MALFORMED = (
     "",
     "acme",
@@ -36,7 +36,7 @@ Set = Callable[..., None]
 
 
 def leaves(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the words of every command below *command*, with the options it can't do without."""
+    """Yield the words of every command below *command*, with its necessary options."""
     if isinstance(command, click.Group):
         with click.Context(command) as context:
             for name in command.list_commands(context):
@@ -70,7 +70,7 @@ REDIS_ALONE = {
 
 
 def forget() -> None:
-    """Close what the last command left open: each is to find the settings of its own time."""
+    """Close everything that the last command left open, so that the next command reads the settings again."""
     if runtime.cache_info().currsize:
         runtime().pagerduty.close()
         runtime().redis.close()
@@ -94,7 +94,7 @@ def setting(
     prefix: str,
     tmp_path: Path,
 ) -> Iterator[Set]:
-    """Set settings: those of a fleet on a directory of the test, until another is given."""
+    """Change settings. At first they are those of a fleet in a directory of the test."""
 
     def change(**settings: str) -> None:
         for name, value in settings.items():
@@ -119,11 +119,11 @@ def refused(
     redis: Redis,
     tmp_path: Path,
 ) -> Callable[..., str]:
-    """Run a command that must fail and change nothing; return its sentence."""
+    """Run a command that must fail and change nothing. Return its sentence."""
 
     def state() -> object:
         objects = {path for path in (tmp_path / "storage").rglob("*") if path.is_file()}
-        kept = (b":limiter:", b":troubles")  # what was asked for, and what status then says
+        kept = (b":limiter:", b":troubles")  # requests use budget; status keeps failures
         keys = (key for key in redis.scan_iter() if not any(each in key for each in kept))
         return objects, {key: redis.dump(key) for key in keys}
 
@@ -149,7 +149,7 @@ def connected(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A source, connected while everything was well, and paused for `resume` to have something to do."""
+    """A source that was connected normally and then paused, so that `resume` has something to do."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(KEY.encode())))
     assert perform(["source", "connect", SOURCE, "--resources", "users", "--yes"]) == 0
     if request.node.callspec.params["words"][:2] == ("source", "resume"):
@@ -158,7 +158,7 @@ def connected(
 
 
 @pytest.mark.parametrize("words", OF_A_SOURCE, ids=named)
-def test_what_can_not_be_a_source_is_refused_by_every_command(
+def test_an_impossible_source_id_is_refused_by_every_command(
     words: tuple[str, ...], setting: Set, refused: Callable[..., str]
 ) -> None:
     for source in MALFORMED:
@@ -166,7 +166,7 @@ def test_what_can_not_be_a_source_is_refused_by_every_command(
 
 
 @pytest.mark.parametrize("words", [each for each in OF_A_SOURCE if each != CONNECT], ids=named)
-def test_a_source_there_is_not_is_named_by_every_command(
+def test_a_source_that_does_not_exist_is_named_by_every_command(
     words: tuple[str, ...], setting: Set, refused: Callable[..., str]
 ) -> None:
     assert "acme/none" in refused(1, on(words, "acme/none"))
@@ -201,7 +201,7 @@ def test_without_storage_no_command_does_anything(
 @pytest.mark.parametrize(
     "words", [each for each in COMMANDS if named(each) not in REDIS_ALONE], ids=named
 )
-def test_a_storage_that_may_not_be_entered_stops_every_command(
+def test_a_storage_without_permission_stops_every_command(
     words: tuple[str, ...],
     connected: None,
     setting: Set,
@@ -237,7 +237,7 @@ def test_another_vault_key_opens_nothing_and_changes_nothing(
     ],
     ids=named,
 )
-def test_what_is_left_of_a_run_without_its_plan_is_no_open_run(
+def test_the_rest_of_a_run_without_its_plan_is_not_an_open_run(
     words: tuple[str, ...], connected: None, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     page = tmp_path / "storage" / SOURCE / "runs/00000001/pages/users/all.1/000000.json.zst"

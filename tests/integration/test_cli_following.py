@@ -1,4 +1,4 @@
-"""Following a run through a fleet or a Redis that goes away."""
+"""Following a run while the fleet or Redis goes away."""
 
 import threading
 from collections.abc import Callable

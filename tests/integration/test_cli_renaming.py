@@ -1,4 +1,4 @@
-"""An account that gets another subdomain, as a person meets it: a real fleet, and a PagerDuty that renames it."""
+"""An account gets another subdomain, as a person sees it. The fleet is real, and the simulator renames the account."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def pagerduty() -> Iterator[SimulatorProcess]:
 
 @pytest.fixture
 def pagetrail(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Pagetrail]:
-    """A command whose fleet works, with a source that was collected once."""
+    """The command, with a working fleet and a source that was collected once."""
     with redis_server() as url:
         working = Pagetrail(
             {
@@ -59,7 +59,7 @@ def needs(pagetrail: Pagetrail) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_a_renamed_account_is_noticed_and_goes_on_once_a_person_confirms_it(
+def test_a_renamed_account_is_noticed_and_continues_after_a_person_confirms_it(
     pagetrail: Pagetrail, pagerduty: SimulatorProcess
 ) -> None:
     rename(pagerduty, "acme-new")
@@ -101,10 +101,10 @@ def test_a_renamed_account_is_noticed_and_goes_on_once_a_person_confirms_it(
 
 
 @pytest.mark.timeout(300)
-def test_a_source_whose_account_was_renamed_meanwhile_is_connected_again(
+def test_a_disconnected_source_of_a_renamed_account_is_connected_again(
     pagetrail: Pagetrail, pagerduty: SimulatorProcess
 ) -> None:
-    """Its old key is destroyed, so only a new one can show that the account is the same."""
+    """The old key is destroyed, so only a new key can show that the account is the same."""
     pagetrail.json("source", "disconnect", SOURCE)
     rename(pagerduty, "acme-new")
     assert "--renamed" in pagetrail.refused(1, "source", "connect", SOURCE, key=NEW)

@@ -1,4 +1,4 @@
-"""Runs as a person starts, follows, looks at, verifies and exports them; a real fleet works."""
+"""A person starts, follows, shows, verifies and exports runs of a real fleet."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ def pagerduty() -> Iterator[SimulatorProcess]:
 def idle(
     pagerduty: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pagetrail]:
-    """A command whose fleet is not at work."""
+    """The command, without a working fleet."""
     with redis_server() as url:
         yield command(pagerduty, url, tmp_path_factory.mktemp("data"))
 
@@ -61,7 +61,7 @@ def idle(
 def pagetrail(
     pagerduty: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pagetrail]:
-    """A command whose fleet works, with a source that was collected and one that can't be whole."""
+    """The command, with a working fleet, a source that was collected, and one that can't be complete."""
     data = tmp_path_factory.mktemp("data")
     with redis_server() as url:
         working = command(pagerduty, url, data)
@@ -86,7 +86,7 @@ def truth(pagerduty: SimulatorProcess, resource: str) -> dict[str, object]:
     return {record["id"]: record for record in pagerduty.truth("whole", resource)}
 
 
-def test_a_collected_run_is_told_in_the_same_words_everywhere(pagetrail: Pagetrail) -> None:
+def test_a_collected_run_is_shown_in_the_same_words_everywhere(pagetrail: Pagetrail) -> None:
     shown = pagetrail.json("run", "show", "acme/whole", "--run", "1")
     assert (shown["run"], shown["runs"], shown["state"]) == ("00000001", ["00000001"], "complete")
     assert list(shown["resources"]) == list(CATALOG)
@@ -110,7 +110,7 @@ def test_a_collected_run_is_told_in_the_same_words_everywhere(pagetrail: Pagetra
     assert (Path(said[1]) / "artifacts" / name).is_file()
 
 
-def test_an_export_gives_what_pagerduty_holds(
+def test_an_export_gives_the_records_of_pagerduty(
     pagetrail: Pagetrail, pagerduty: SimulatorProcess, tmp_path: Path
 ) -> None:
     chosen = ("artifact", "export", "acme/whole", "--resource")
@@ -124,7 +124,7 @@ def test_an_export_gives_what_pagerduty_holds(
     assert {row["id"] for row in rows} == truth(pagerduty, "teams").keys()
 
 
-def test_an_export_of_what_the_plan_lacks_is_exit_3(pagetrail: Pagetrail) -> None:
+def test_an_export_of_a_resource_that_the_plan_lacks_is_exit_3(pagetrail: Pagetrail) -> None:
     chosen = ("artifact", "export", "acme/whole", "--resource", "audit_records")
     assert "unavailable (plan)" in pagetrail.refused(3, *chosen)
 
@@ -151,13 +151,15 @@ def test_a_reader_that_has_seen_enough_is_no_error(pagetrail: Pagetrail) -> None
         ("run", "cancel", "acme/whole"),
     ],
 )
-def test_what_is_not_there_is_one_sentence_and_exit_1(
+def test_something_that_does_not_exist_is_one_sentence_and_exit_1(
     pagetrail: Pagetrail, arguments: tuple[str, ...]
 ) -> None:
     pagetrail.refused(1, *arguments)
 
 
-def test_what_a_key_may_not_read_makes_a_run_partial_and_exit_3(pagetrail: Pagetrail) -> None:
+def test_a_list_that_a_key_may_not_read_makes_a_run_partial_and_exit_3(
+    pagetrail: Pagetrail,
+) -> None:
     document = pagetrail.json("collect", "acme/partial", "--wait", exit_code=3)
     assert document["state"] == "partial"
     users = document["resources"]["users"]
@@ -185,7 +187,7 @@ def test_a_paused_source_is_not_collected(pagetrail: Pagetrail) -> None:
 
 
 def test_a_backend_does_the_same_through_functions(pagetrail: Pagetrail) -> None:
-    """It is a program of its own, as a Celery app of another name would be."""
+    """The backend is a separate program, with its own Celery app."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.backend"],
         input=json.dumps({"key": ONE, "next": NEXT, "other": WHOLE}),
@@ -197,8 +199,8 @@ def test_a_backend_does_the_same_through_functions(pagetrail: Pagetrail) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_an_estimate_is_what_the_run_then_asks_for(pagetrail: Pagetrail) -> None:
-    """To the request: before the first run, and before the next, which reads what is new."""
+def test_an_estimate_is_the_number_of_requests_that_the_run_sends(pagetrail: Pagetrail) -> None:
+    """It is exact before the first run, and before the next run, which only reads new records."""
     since = f"{datetime.now(UTC) - timedelta(days=45):%Y-%m-%d}"
     pagetrail.json("source", "connect", "acme/fresh", "--since", since, key=FRESH)
     for run in ("00000001", "00000002"):
@@ -206,7 +208,7 @@ def test_an_estimate_is_what_the_run_then_asks_for(pagetrail: Pagetrail) -> None
         assert (told["run"], told["unsure"], told["backlog"]) == (run, [], False)
         assert told["minutes"] == told["requests"] / told["ceiling"] > 0
         done = pagetrail.json("collect", "acme/fresh", "--wait")
-        assert done["run"] == run, "the estimate opened none"
+        assert done["run"] == run, "the estimate opened no run"
         asked = {name: each["requests"] for name, each in done["resources"].items()}
         assert {name: each["requests"] for name, each in told["resources"].items()} == asked
         assert told["requests"] == sum(asked.values())
@@ -243,7 +245,7 @@ def test_status_is_watched_until_ctrl_c(pagetrail: Pagetrail) -> None:
 
 
 def test_without_a_fleet_a_run_waits_and_says_so(idle: Pagetrail, tmp_path: Path) -> None:
-    """It is joined, survives Ctrl-C and an emptied Redis, and is sealed once it was cancelled."""
+    """The run can be joined, and it survives Ctrl-C and an emptied Redis. After it is cancelled, it is sealed."""
     idle.json("source", "connect", "acme/slow", key=SLOW)
     opened = idle("collect", "acme/slow")
     assert opened.returncode == 0

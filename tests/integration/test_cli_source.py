@@ -1,4 +1,4 @@
-"""The source commands as a person runs them: a process, a real Redis, storage on disk."""
+"""A person runs the source commands: as a process, with a real Redis and storage on disk."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ ACCOUNTS = [
 
 @pytest.fixture(scope="module")
 def pagerduty() -> Iterator[SimulatorProcess]:
-    """A PagerDuty of two regions."""
+    """A PagerDuty with two regions."""
     with running_simulator(ACCOUNTS) as simulator:
         yield simulator
 
@@ -133,7 +133,7 @@ def test_an_unknown_key_is_refused_and_not_shown(pagetrail: Pagetrail) -> None:
 
 
 @pytest.mark.parametrize("kind", ["status_503", "bare_429", "drop_middle", "cut_json"])
-def test_a_stumbling_pagerduty_is_asked_again(
+def test_a_request_that_fails_once_is_repeated(
     pagetrail: Pagetrail, pagerduty: SimulatorProcess, kind: str
 ) -> None:
     pagerduty.fault(kind, account="acme", path="*/teams", next=1)
@@ -164,8 +164,10 @@ def test_a_disconnected_source_comes_back_with_its_account_only(pagetrail: Paget
     assert pagetrail.json("source", "connect", "acme/main", key=ACME_NEXT)["state"] == "active"
 
 
-def test_evidence_alone_tells_whose_a_source_is(pagetrail: Pagetrail, tmp_path: Path) -> None:
-    """A registry that was lost or set back is no way to mix two accounts under one name."""
+def test_evidence_alone_says_which_account_a_source_belongs_to(
+    pagetrail: Pagetrail, tmp_path: Path
+) -> None:
+    """Even if the registry was lost or set back, two accounts can't be mixed under one name."""
 
     def leave(subdomain: str) -> None:
         account = {"region": "us", "subdomain": subdomain}
@@ -230,8 +232,8 @@ def test_a_legal_hold_is_shown_and_outlives_the_connection(pagetrail: Pagetrail)
     assert (again.returncode, again.stderr) == (0, "acme/main was not under legal hold.\n")
 
 
-def test_a_purge_that_may_not_be_says_so_before_it_asks(pagetrail: Pagetrail) -> None:
-    """Who is told to add --yes, or types the name, has nothing else to mend."""
+def test_a_purge_that_is_not_allowed_says_so_before_it_asks(pagetrail: Pagetrail) -> None:
+    """When a person is told to add --yes, or has to type the name, nothing else prevents the purge."""
     assert "There is no source" in pagetrail.refused(1, "source", "purge", "acme/main")
     pagetrail.json("source", "connect", "acme/main", key=ACME)
     assert "source pause acme/main" in pagetrail.refused(1, "source", "purge", "acme/main")
@@ -253,7 +255,7 @@ def test_a_purge_that_may_not_be_says_so_before_it_asks(pagetrail: Pagetrail) ->
         ("collect",),
     ],
 )
-def test_a_source_that_is_not_there_is_called_unknown(
+def test_a_source_that_does_not_exist_is_called_unknown(
     pagetrail: Pagetrail, command: tuple[str, ...]
 ) -> None:
     assert "There is no source acme/none" in pagetrail.refused(1, *command, "acme/none")
@@ -276,7 +278,7 @@ def test_a_key_due_for_rotation_is_warned_of(
     assert "pagetrail source rotate acme/main" in pagetrail("source", "list").stderr
 
 
-def test_vault_rotate_makes_the_old_vault_key_needless(pagetrail: Pagetrail) -> None:
+def test_after_vault_rotate_the_old_vault_key_is_not_needed(pagetrail: Pagetrail) -> None:
     old, new = generate_key(), generate_key()
     pagetrail.json("source", "connect", "acme/main", key=ACME, PAGETRAIL_VAULT_KEYS=old)
     both = f"{new},{old}"
@@ -290,10 +292,10 @@ def test_vault_rotate_makes_the_old_vault_key_needless(pagetrail: Pagetrail) -> 
 def test_an_unknown_region_is_wrong_usage(pagetrail: Pagetrail) -> None:
     chosen = ("source", "connect", "acme/main", "--region", "mars")
     assert "us, eu" in pagetrail.refused(2, *chosen, key=ACME)
-    assert "us, eu" in pagetrail.refused(2, *chosen, key="")  # before a key is asked for
+    assert "us, eu" in pagetrail.refused(2, *chosen, key="")  # before it asks for a key
 
 
-def test_a_key_file_that_is_not_there_is_wrong_usage(pagetrail: Pagetrail) -> None:
+def test_a_missing_key_file_is_wrong_usage(pagetrail: Pagetrail) -> None:
     chosen = ("source", "connect", "acme/main", "--key-file", "/nowhere/key")
     assert "/nowhere/key" in pagetrail.refused(2, *chosen)
 
@@ -302,7 +304,7 @@ def test_a_key_file_that_is_not_there_is_wrong_usage(pagetrail: Pagetrail) -> No
     ("key", "words"),
     [("", "is empty"), (f'"{ACME}"', "quotes"), (f" {ACME}", "space"), (ACME[:9], "cut off")],
 )
-def test_what_cannot_be_a_key_is_refused_before_anything_is_sent(
+def test_an_impossible_key_is_refused_before_anything_is_sent(
     pagetrail: Pagetrail, key: str, words: str
 ) -> None:
     sentence = pagetrail.refused(2, "source", "connect", "acme/main", key=key)

@@ -1,4 +1,4 @@
-"""What a source is doing, told apart on a real fleet: each thing to wait for is brought about."""
+"""The activities of a source on a real fleet. The test causes each kind of wait, and they are told apart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workers.settings.environment import Settings
 NAMES = ("budget", "down", "slow", "broken", "whole")
 SMALL = {"incidents": 30, "days": 40, "users": 12, "teams": 2}
 RESOURCES = ("services", "escalation_policies", "teams", "users")
-# What is overdue by three page leases is stuck: by 6 s.
+# A source is stuck if it is overdue by three page leases, which is 6 s.
 SHORT = {"page_lease_seconds": 2.0, "request_timeout_seconds": 1.5, "worker_slots": 20}
 
 
@@ -41,7 +41,7 @@ def pagerduty() -> Iterator[SimulatorProcess]:
 
 @pytest.fixture
 def fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Runtime]:
-    """A fleet whose sources are connected; nobody works."""
+    """A fleet with connected sources, and without workers."""
     with redis_server() as url:
         regions = {"us": pagerduty.region("us")}
         data = tmp_path / "data"
@@ -56,7 +56,7 @@ def fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Runtime]:
 
 @pytest.fixture
 def pagetrail(fleet: Runtime) -> Pagetrail:
-    """The command, for that fleet."""
+    """The command for that fleet."""
     settings = {name: str(value) for name, value in SHORT.items()}
     settings |= {
         "data_dir": str(fleet.settings.data_dir),
@@ -67,14 +67,14 @@ def pagetrail(fleet: Runtime) -> Pagetrail:
 
 
 class Watch:
-    """What the sources are doing, as they were last looked at."""
+    """The activities of the sources, as of the last look."""
 
     def __init__(self, fleet: Runtime) -> None:
         self._fleet = fleet
         self.sights: dict[str, Sight] = {}
 
     def __call__(self) -> dict[str, str]:
-        """Look again; return what each is doing, and why if it is stuck."""
+        """Look again. Return the activity of each source, and the reason if it is stuck."""
         found = api.status(self._fleet).sights
         self.sights = {sight.source.id.removeprefix("acme/"): sight for sight in found}
         return {
@@ -83,7 +83,7 @@ class Watch:
         }
 
 
-def test_each_thing_to_wait_for_is_told_apart(
+def test_each_kind_of_wait_is_told_apart(
     fleet: Runtime, pagetrail: Pagetrail, pagerduty: SimulatorProcess, tmp_path: Path
 ) -> None:
     watch = Watch(fleet)

@@ -1,4 +1,4 @@
-"""The clock that PagerDuty's answers show dates the runs of the source they were for, and no other's."""
+"""The clock in PagerDuty's answers to a source only dates the runs of that source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
 def test_a_date_that_one_account_is_told_does_not_date_the_run_of_another(
     fleet: Fleet, simulator: SimulatorProcess, kind: str
 ) -> None:
-    """A lie of decades to one source: the other one's run ends now, and its own doesn't open."""
+    """One source gets dates that are decades wrong: its own run doesn't open, and the other source's run ends now."""
     collect(fleet)
     simulator.fault(kind, key=KEY)
     fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
@@ -49,7 +49,7 @@ def test_a_date_that_one_account_is_told_does_not_date_the_run_of_another(
 
 
 def test_a_run_opens_once_the_clocks_agree_again(fleet: Fleet, simulator: SimulatorProcess) -> None:
-    """What keeps a run from opening is told, and asked about again each time."""
+    """The reason why a run can't open is reported. The clock is requested again at each try."""
     simulator.fault("date_past", key=KEY)
     with pytest.raises(ClockFault) as said:
         api.collect(fleet.runtime, SOURCE)
@@ -61,7 +61,7 @@ def test_a_run_opens_once_the_clocks_agree_again(fleet: Fleet, simulator: Simula
 
 
 def second(fleet: Fleet, simulator: SimulatorProcess) -> None:
-    """Connect another source of the region, with a key of its own."""
+    """Connect another source in the region, with its own key."""
     simulator.control("POST", "keys", account="acme", key=OTHER_KEY, limit=100_000)
     runtime = fleet.runtime
     runtime.sources.add(

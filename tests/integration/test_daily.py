@@ -37,7 +37,7 @@ def test_many_looks_spread_over_the_day_and_stay_where_they_are(
     assert daily.take(100) == []
 
 
-def test_of_many_callers_one_gets_a_source_once_a_day(
+def test_only_one_of_many_callers_gets_a_source_each_day(
     redis: Redis, prefix: str, daily: Daily
 ) -> None:
     for source in SOURCES:

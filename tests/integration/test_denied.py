@@ -1,4 +1,7 @@
-"""A 404 for a record that PagerDuty lists: it is asked again after a minute, and what lasts is named."""
+"""A record that PagerDuty lists answers 404: it is requested again after a minute.
+
+If the 404 stays, the run names it.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,16 @@ DENIED = ("/schedules/*", "/v3/schedules/*", "/teams/*/members")
 
 @pytest.fixture
 def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
-    """A fleet that has opened a run, nothing of which is read yet."""
+    """A fleet that has opened a run and read nothing of it yet."""
     fleet = make(tmp_path / "data")
     source = fleet.connect()
-    restoring.restore(fleet.runtime)  # so that it knows its Redis
+    restoring.restore(fleet.runtime)  # sets the marks in Redis
     opening.collect_now(fleet.runtime, source)
     return fleet
 
 
 def watched(fleet: Fleet) -> dict[str, list[tuple[int, int]]]:
-    """Return what is asked from now on: path -> when, by the ledger's clock, and the status that came."""
+    """Return the requests from now on: path -> times by the ledger's clock, each with the status of the answer."""
     seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
 
     def note(path: str, reply: Reply) -> Reply:
@@ -45,7 +48,7 @@ def watched(fleet: Fleet) -> dict[str, list[tuple[int, int]]]:
 def test_a_404_that_passes_costs_a_minute_and_no_record(
     fleet: Fleet, simulator: SimulatorProcess
 ) -> None:
-    """Only the denied pages wait: the rest of the run is read meanwhile, with every lane."""
+    """Only the denied pages wait. In the meantime the rest of the run is read, with every lane."""
     for path in DENIED:
         simulator.fault("status_404", path=path, each=1)
     began, seen = fleet.now_ms, watched(fleet)
@@ -53,10 +56,10 @@ def test_a_404_that_passes_costs_a_minute_and_no_record(
     assert fleet.manifest
     assert fleet.manifest["state"] == "complete"
     denied = {path: asked for path, asked in seen.items() if asked[0][1] == 404}
-    assert len(denied) == 3 + 2 + 5, "every schedule, and the members of every team"
+    assert len(denied) == 3 + 2 + 5, "schedules and members of teams"
     for (first, _), *further in denied.values():
         assert {status for _, status in further} == {200}
-        assert further[-1][0] - first >= MINUTE_MS * 0.9  # less what a step of the test took
+        assert further[-1][0] - first >= MINUTE_MS * 0.9  # less one step of the test
     others = [at for path, asked in seen.items() if path not in denied for at, _ in asked]
     assert max(others) - began < MINUTE_MS / 2
     *_, report = verify(fleet.runtime.storage, SOURCE)
@@ -67,7 +70,7 @@ def test_what_is_listed_and_denied_twice_is_named_and_the_rest_is_there(
     fleet: Fleet, simulator: SimulatorProcess
 ) -> None:
     for path in DENIED:
-        simulator.fault("status_404", path=path, each=4)  # a schedule is asked for by two resources
+        simulator.fault("status_404", path=path, each=4)  # two resources request each schedule
     seen = watched(fleet)
     fleet.live()
     assert fleet.manifest
@@ -86,7 +89,7 @@ def test_what_is_listed_and_denied_twice_is_named_and_the_rest_is_there(
 def test_redis_is_lost_and_the_run_paused_while_a_404_waits(
     fleet: Fleet, simulator: SimulatorProcess
 ) -> None:
-    """The 404 lies in storage: the reopened run waits out the rest of the minute, and asks once more."""
+    """The 404 is in storage. The reopened run waits for the rest of the minute, and asks once more."""
     simulator.fault("status_404", path="/schedules/*", each=1)
     seen = watched(fleet)
     while not any(asked[0][1] == 404 for asked in seen.values()):

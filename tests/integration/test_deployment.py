@@ -1,8 +1,8 @@
 """Every command of docker-compose.yml and of the demo on Kubernetes, run as a process until an account is collected.
 
-A container becomes a process on loopback: its command, environment, secret files and probes are those of the files;
-only addresses, ports and paths are mapped. What an image has stands for itself, but `valkey-cli`, which no package here
-brings: a few lines stand in for it.
+A container becomes a process on loopback. Its command, environment, secret files and probes are those of the files;
+only addresses, ports and paths are mapped. The programs of an image are those of this environment. No package here has
+`valkey-cli`, so a few lines of Python take its place.
 """
 
 import json
@@ -42,7 +42,7 @@ print("PONG" if redis.Redis(port={port}, password=os.environ["REDISCLI_AUTH"]).p
 
 @dataclass
 class Machine:
-    """One directory as the containers' world."""
+    """One directory that is the file system of all containers."""
 
     root: Path
     ports: dict[str, int] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Machine:
 
 
 class Container:
-    """A program of the deployment files on this machine."""
+    """A program of the deployment files, run on this machine."""
 
     def __init__(self, machine: Machine, program: Program) -> None:
         self.program = program
@@ -92,13 +92,13 @@ class Container:
         }
 
     def mapped(self, text: str) -> str:
-        """Return a word of the files with what is a container's replaced by what is ours."""
+        """Return a word of the files with a container's paths, ports and addresses replaced by ours."""
         pairs = {
             self.program.secrets_dir: self.root / "secrets",
             "/var/lib/pagetrail": self.root / "state",
-            "/var/tmp": self.root / "var-tmp",  # noqa: S108 - the container's
+            "/var/tmp": self.root / "var-tmp",  # noqa: S108 - the path in a container
             "/data": self.root / "data",
-            "0.0.0.0": "127.0.0.1",  # noqa: S104 - the container's
+            "0.0.0.0": "127.0.0.1",  # noqa: S104 - the address in a container
             "//storage:": "//127.0.0.1:",
             "//simulator:": "//127.0.0.1:",
             "9464": self.metrics,
@@ -143,7 +143,7 @@ class Container:
         )  # fmt: skip
 
     def unhealthy(self) -> str:
-        """Return what the first of its probes that fails has against it."""
+        """Return the output of the first probe that fails, or ""."""
         whys = (self._why_not(probe) for probe in self.program.probes.values())
         return next(filter(None, whys), "")
 
@@ -161,7 +161,7 @@ class Container:
             answer = httpx.get(f"http://127.0.0.1:{port}{where.get('path', '/')}", trust_env=False)
         except httpx.ConnectError as error:
             return str(error)
-        except httpx.HTTPError:  # it is there, and speaks something else
+        except httpx.HTTPError:  # it accepts connections, but its protocol isn't HTTP
             return "" if "tcpSocket" in probe else "no http"
         return "" if "tcpSocket" in probe or answer.is_success else str(answer.status_code)
 
@@ -177,7 +177,7 @@ class Container:
 
 @contextmanager
 def started(machine: Machine, programs: Mapping[str, Program]) -> Iterator[dict[str, Container]]:
-    """Run all programs, first what the others need; end them the other way round, each within its grace."""
+    """Run all programs in the order of their dependencies. End them in reverse, each within its grace period."""
     containers = {name: Container(machine, program) for name, program in programs.items()}
     first = [name for name in ("redis", "storage", "simulator") if name in containers]
     fleet = [name for name in containers if name not in first]
@@ -188,7 +188,7 @@ def started(machine: Machine, programs: Mapping[str, Program]) -> Iterator[dict[
                 processes[name] = stack.enter_context(containers[name].run())
             for name in names:
                 wait_for(
-                    lambda c=containers[name]: not c.unhealthy(),  # type: ignore[misc]  # bound now
+                    lambda c=containers[name]: not c.unhealthy(),  # type: ignore[misc]  # the default binds the loop's value
                     f"{name} is healthy: {containers[name].log}",
                     120,
                     every=0.5,  # a probe starts a process
@@ -215,9 +215,9 @@ def programs_of(stack: str) -> dict[str, Program]:
 def test_the_fleet_as_it_is_deployed_collects_an_account(
     stack: str, inside: str, tmp_path: Path
 ) -> None:
-    """Each container starts, is healthy, does its part, writes nowhere but volumes, and ends when told to."""
+    """Each container starts, is healthy, does its part, only writes to volumes, and ends when it is told to."""
     with started(Machine(tmp_path), programs_of(stack)) as containers:
-        door = containers[inside]  # where docs/deploy.md tells to use the command line
+        door = containers[inside]  # where docs/deploy.md says to use the command line
         connect = shlex.split(f"pagetrail source connect {SOURCE} --region {ACCOUNT.region} --yes")
         resources = ["--resources", "users,teams,audit_records", "--every", "never"]
         connected = door.ask(*connect, *resources, stdin=ACCOUNT.keys[0].key)

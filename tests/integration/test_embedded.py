@@ -1,4 +1,4 @@
-"""The embedded Redis: private, durable, the same again after a crash."""
+"""The embedded Redis is private and durable, and is the same again after a crash."""
 
 import os
 import socket
@@ -32,7 +32,7 @@ def answers(client: Redis) -> bool:
         return False
 
 
-def test_only_who_reads_the_private_file_gets_in(settings: Settings) -> None:
+def test_only_a_reader_of_the_private_file_can_connect(settings: Settings) -> None:
     with Supervisor(settings.make_data_dir()) as supervisor:
         url = start_redis(supervisor, settings)
         assert settings.redis_url_or_embedded() == url
@@ -79,7 +79,7 @@ def test_a_clean_end_and_a_new_start_keep_url_and_data(settings: Settings) -> No
     assert starts == b"2"
 
 
-def test_a_port_that_was_taken_meanwhile_is_left_to_its_owner(settings: Settings) -> None:
+def test_a_port_that_another_program_took_is_left_to_it(settings: Settings) -> None:
     port = free_port()
     settings.make_data_dir()
     settings.redis_url_path.write_text(f"redis://:secret@127.0.0.1:{port}/0\n")

@@ -1,4 +1,7 @@
-"""What a backend hears of: every kind of event as docs/events.schema.json says, at least once, repeats under one id."""
+"""Events for a backend: every kind follows docs/events.schema.json and arrives at least once.
+
+Repeats have the same id.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
 
 
 def told(fleet: Fleet) -> list[Event]:
-    """Return every event so far, each as the schema wants it and without the key."""
+    """Return every event so far. Check that each follows the schema and doesn't have the key."""
     texts = [fields[b"event"] for _, fields in fleet.redis.xrange("pagetrail:events")]
     for text in texts:
         Draft202012Validator(SCHEMA).validate(json.loads(text))
@@ -60,13 +63,13 @@ def test_the_schema_is_one_and_the_page_names_every_kind() -> None:
     assert {kind for kind in KINDS if f"| `{kind}` |" in page} == KINDS
 
 
-def test_a_source_tells_its_life(fleet: Fleet, simulator: SimulatorProcess) -> None:
-    """Every kind there is, from the first run over a refused key and an outage to the end of its evidence."""
+def test_the_life_of_a_source_sends_every_kind_of_event(
+    fleet: Fleet, simulator: SimulatorProcess
+) -> None:
+    """They go from the first run, through a refused key and an outage, to the end of its evidence."""
     old = datetime.now(UTC) - timedelta(days=91, hours=1)
     connect(fleet, retention_months=24, keyed_at=old)
-    restoring.restore(
-        fleet.runtime
-    )  # or else the first tick would, which repeats what it finds open
+    restoring.restore(fleet.runtime)  # or the first tick does it, and repeats events of open runs
     collect(fleet)
     sealed = told(fleet)[-1]
     assert ids(fleet) == [f"{SOURCE}/{RUN}/run.opened", f"{SOURCE}/{RUN}/run.sealed"]
@@ -104,8 +107,8 @@ def test_a_source_tells_its_life(fleet: Fleet, simulator: SimulatorProcess) -> N
     assert (ended[opened], ended[refused]) == ("done", "refused")
 
 
-def test_whoever_dies_before_it_told_leaves_it_to_be_told(fleet: Fleet) -> None:
-    """The sealer dies when the manifest is stored; Redis is emptied when it is; both is told in the end."""
+def test_an_event_is_sent_even_if_the_sender_dies_first(fleet: Fleet) -> None:
+    """The sealer dies after it stores the manifest, or Redis is emptied then. Both events are sent in the end."""
     connect(fleet)
 
     def die(key: str) -> None:
@@ -135,7 +138,7 @@ def test_whoever_dies_before_it_told_leaves_it_to_be_told(fleet: Fleet) -> None:
     assert ids(fleet) == [f"{SOURCE}/00000002/run.sealed"]
 
 
-def test_a_purge_that_dies_before_it_told_tells_when_it_is_repeated(fleet: Fleet) -> None:
+def test_a_purge_that_dies_before_its_event_sends_it_when_it_is_repeated(fleet: Fleet) -> None:
     connect(fleet)
     collect(fleet)
     api.pause(fleet.runtime, SOURCE)
@@ -166,7 +169,7 @@ def test_the_stream_is_bounded(redis: Redis, prefix: str, monkeypatch: pytest.Mo
 
 
 def test_the_stream_takes_no_more_memory_than_the_page_says(redis: Redis, prefix: str) -> None:
-    """Nothing else that is told often is as long as the end of a run of all resources, none of which could be read."""
+    """The longest frequent event is the end of a run with all resources in which no resource could be read."""
     said = re.search(r"never more than (\d+) MB", (ROOT / "docs" / "events.md").read_text("utf-8"))
     assert said
     stream, count, name = Events(redis, prefix), 1_000, f"{'t' * 63}/{'n' * 63}"
@@ -181,7 +184,7 @@ def test_the_stream_takes_no_more_memory_than_the_page_says(redis: Redis, prefix
     assert taken * events.MOST / count < int(said[1]) * 1e6
 
 
-def test_a_follower_misses_nothing_and_repeats_nothing(redis: Redis, prefix: str) -> None:
+def test_a_follower_gets_every_event_once(redis: Redis, prefix: str) -> None:
     stream, count = Events(redis, prefix), 1_200
     with ThreadPoolExecutor(1) as follower:
         found = follower.submit(lambda: list(islice(stream.read(follow=True), count)))

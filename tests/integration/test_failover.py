@@ -1,4 +1,4 @@
-"""A Redis that answers but can't serve, as during a failover, is waited for like one that is away."""
+"""Processes wait for a Redis that answers but can't serve, as during a failover, as for one that is down."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Admin = redis.Redis
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """The URL of a server of this test's own, which it may spoil."""
+    """The URL of a server that only this test uses, so it may break it."""
     with redis_server(data_dir=tmp_path / "redis") as url:
         yield url
 
@@ -41,7 +41,7 @@ def admin(server: str) -> Iterator[Admin]:
 
 
 def demote(admin: Admin) -> None:
-    """Make the server a replica; its primary isn't there, so it keeps what it has."""
+    """Make the server a replica. Its primary doesn't exist, so it keeps its data."""
     admin.replicaof("127.0.0.1", "1")
 
 
@@ -50,7 +50,7 @@ def promote(admin: Admin) -> None:
 
 
 def alone(admin: Admin) -> None:
-    """Make the server a replica that doesn't show what may be old."""
+    """Make the server a replica that refuses reads, because its data may be old."""
     admin.config_set("replica-serve-stale-data", "no")
     demote(admin)
 
@@ -64,7 +64,7 @@ def unreplicated(admin: Admin) -> None:
 
 
 def unsaved(admin: Admin) -> None:
-    """Let a save fail: the directory is gone."""
+    """Let a save fail, by deleting the directory."""
     admin.config_set("save", "3600 1")
     shutil.rmtree(str(admin.config_get("dir")["dir"]))
     admin.bgsave()
@@ -95,7 +95,7 @@ def ours(url: str) -> Iterator[redis.Redis]:
 
 @contextmanager
 def celerys(url: str) -> Iterator[redis.Redis]:
-    """A client as Celery has it."""
+    """A client like Celery's."""
     with GuardedConnection(url) as connection:
         yield connection.default_channel.client
 
@@ -103,11 +103,11 @@ def celerys(url: str) -> Iterator[redis.Redis]:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("code", STATES)
 @pytest.mark.parametrize("client", [ours, celerys])
-def test_what_a_server_refuses_for_its_state_is_a_lost_connection(
+def test_a_refusal_because_of_the_servers_state_is_a_lost_connection(
     server: str, admin: Admin, client: Callable[[str], object], code: str, command: str
 ) -> None:
-    """Commands, scripts and transactions alike, and the next one is sent on another connection."""
-    with client(server) as asking:  # type: ignore[attr-defined]
+    """This holds for commands, scripts and transactions. The next command is sent over another connection."""
+    with client(server) as asking:  # type: ignore[attr-defined]  # either kind of client
         asking.ping()
         before = admin.info("stats")["total_connections_received"]
         STATES[code](admin)
@@ -145,8 +145,8 @@ def test_a_server_that_is_busy_with_a_script_is_a_lost_connection(
     spinning.join()
 
 
-def test_the_switch_on_a_replica_is_no_riddle(server: str, admin: Admin) -> None:
-    """redis-py says of a transaction on a lost connection that somebody else wrote, and to try again."""
+def test_the_switch_on_a_replica_says_what_is_wrong(server: str, admin: Admin) -> None:
+    """redis-py's own error for a transaction on a lost connection says that another client wrote the key."""
     with connect(server) as client:
         switch = Switch(client, open_storage("memory://"), "test")
         switch.pause()
@@ -157,7 +157,7 @@ def test_the_switch_on_a_replica_is_no_riddle(server: str, admin: Admin) -> None
                 act()
 
 
-def test_whoever_waits_for_a_message_hears_of_a_failover(server: str, admin: Admin) -> None:
+def test_a_client_that_waits_for_a_message_notices_a_failover(server: str, admin: Admin) -> None:
     heard: list[BaseException] = []
 
     def wait() -> None:
@@ -178,7 +178,7 @@ def test_whoever_waits_for_a_message_hears_of_a_failover(server: str, admin: Adm
 
 
 def test_workers_beat_and_flower_go_on_after_a_failover(server: str, tmp_path: Path) -> None:
-    """While tasks run, the server becomes a replica twice; no process ends, and each works again."""
+    """While tasks run, the server becomes a replica twice. No process ends, and each works again."""
     with ExitStack() as stack:
         diary = stack.enter_context(redis_server())
         env = fleet_environment(server, diary, tmp_path) | {"FLOWER_URL_PREFIX": "ops/flower"}
@@ -191,14 +191,14 @@ def test_workers_beat_and_flower_go_on_after_a_failover(server: str, tmp_path: P
         log = tmp_path / "worker.log"
         for number in range(2):
             publish(env, "chores.dawdle", "fetch", "2")
-            wait_for(lambda n=number: len(all_of(diary)) > 2 * n, "it began")  # type: ignore[misc]
+            wait_for(lambda n=number: len(all_of(diary)) > 2 * n, "it began")  # type: ignore[misc]  # bound now
             demote(admin)
-            wait_for(lambda n=number: refusals(log) > n, "the worker noticed")  # type: ignore[misc]
-            time.sleep(3)  # the task ends meanwhile, and is acknowledged to nobody
+            wait_for(lambda n=number: refusals(log) > n, "the worker noticed")  # type: ignore[misc]  # bound now
+            time.sleep(3)  # the task ends in this time, and its acknowledgement is lost
             promote(admin)
             publish(env, "chores.note", "seal", f"back{number}")
             pid = processes[0].pid
-            wait_for(lambda n=number, p=pid: f"back{n} {p}" in all_of(diary), "it works again")  # type: ignore[misc]
+            wait_for(lambda n=number, p=pid: f"back{n} {p}" in all_of(diary), "it works again")  # type: ignore[misc]  # bound now
         assert [process.poll() for process in processes] == [None, None]
         seen = events(page)
         publish(env, "chores.note", "plan", "shown")
@@ -217,7 +217,7 @@ def refusals(log: Path) -> int:
 
 
 def events(page: httpx.Client) -> int:
-    """Return how many events of tasks Flower has seen."""
+    """Return how many task events Flower has seen."""
     lines = page.get("/metrics").text.splitlines()
     return sum(
         int(float(line.rpartition(" ")[2]))

@@ -1,4 +1,4 @@
-"""How many messages lie on Redis while nobody takes them, or one slow worker does: real ticks, ledger and queues."""
+"""The number of messages in Redis without a worker, or with one slow worker: with real ticks, ledger and queues."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Message = tuple[str, list[Any]]
 
 
 class Flow:
-    """Beat's ticks, once a second of the ledger's clock, and the lists that Celery's messages lie in."""
+    """Beat's ticks, once a second by the ledger's clock, and the lists of Celery's messages."""
 
     def __init__(self, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
         self.redis, self.runtime, self.ledger = fleet.redis, fleet.runtime, fleet.runtime.ledger
-        self.most = Counter[str]()  # messages that ever lay in a queue
-        restoring.restore(fleet.runtime)  # so that it knows its Redis
+        self.most = Counter[str]()  # the largest number of messages in each queue
+        restoring.restore(fleet.runtime)  # sets the marks in Redis
         monkeypatch.setattr(celery, "send_task", self.send)
 
     def send(self, name: str, args: tuple[Any, ...], queue: str, **_shown: str) -> None:
@@ -74,7 +74,7 @@ class Flow:
         return self.ledger.claim(source, run, page, number, queue)
 
     def work(self, message: Message) -> str:
-        """Do what *message* says, as far as the ledger hears of it; return its source."""
+        """Do the step of *message*, but only in the ledger. Return its source."""
         name, (source, *rest) = message
         match name.rpartition(".")[2]:
             case "plan_run":
@@ -101,13 +101,13 @@ def named(what: str, count: int) -> list[str]:
 
 
 def due(flow: Flow, sources: Iterable[str]) -> None:
-    """Let runs of *sources* be due, all of them at this very moment."""
+    """Make runs of all *sources* due at this moment."""
     for name in ("schedule", "due"):
         flow.redis.zadd(f"pagetrail:{name}", dict.fromkeys(sources, float(flow.ledger.now_ms or 0)))
 
 
 def test_ten_minutes_without_a_worker_leave_a_handful_of_messages(flow: Flow) -> None:
-    """What lies there is offered once; the rest stays in the ledger, and is sent when somebody takes it."""
+    """Each message is sent once. The rest stays in the ledger, and is sent when a worker takes messages."""
     reading, sealing, waiting = named("read", 20), named("seal", 110), named("due", 110)
     flow.open(reading, pages=PAGES, lanes=4)
     flow.open(sealing)
@@ -128,7 +128,7 @@ def test_ten_minutes_without_a_worker_leave_a_handful_of_messages(flow: Flow) ->
 
 
 def test_two_thousand_sources_on_one_slow_worker_that_dies_now_and_then(flow: Flow) -> None:
-    """No more fetch messages than lanes, and than the slots of those that died: theirs are delivered twice."""
+    """There are never more fetch messages than lanes plus the slots of dead workers, whose messages come twice."""
     lanes, slots, sources = 2, 8, named("slow", 2_000)
     flow.open(sources, pages=PAGES, lanes=lanes)
     dead = deque[tuple[int, Message]]()
@@ -143,18 +143,18 @@ def test_two_thousand_sources_on_one_slow_worker_that_dies_now_and_then(flow: Fl
                 message = flow.next_page()
                 assert flow.claim(message)
                 dead.append((second + VISIBILITY_SECONDS, message))
-        while dead and dead[0][0] <= second:  # as the broker does, ahead of all others
+        while dead and dead[0][0] <= second:  # before all others, as the broker does it
             flow.redis.rpush("pagetrail:fetch", orjson.dumps(dead.popleft()[1]))
         assert flow.length("fetch") <= lanes * len(sources) + slots * died
     assert died == 4
-    assert flow.length("fetch") >= lanes * len(sources) - slots * died, "no lane is left empty"
+    assert flow.length("fetch") >= lanes * len(sources) - slots * died, "every lane has a page"
     assert {queue: flow.most[queue] for queue in QUEUES if queue != "fetch"} == dict.fromkeys(
         ("plan", "backfill", "seal"), 0
     )
 
 
 def test_ten_thousand_sources_due_at_once_are_taken_in_bounded_batches(flow: Flow) -> None:
-    """Each is told of once, and no tick does more than its batch."""
+    """Each source gets one message, and no tick handles more than its batch."""
     sources = named("many", 10_000)
     due(flow, sources)
     told = Counter[str]()

@@ -1,4 +1,4 @@
-"""`celery -A workers flower` without a word more: who gets in, what can be done, what is shown and kept."""
+"""`celery -A workers flower` without further options: who can log in, what Flower allows, shows and keeps."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ READS_BY_POST = "/tasks/datatable"
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A fleet with one worker, which serves one of its queues."""
+    """A fleet with one worker, which takes from one of the queues."""
     directory = tmp_path_factory.mktemp("fleet")
     with redis_server() as url:
         env = {
@@ -39,7 +39,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def flower(env: dict[str, str], directory: Path, password: str = "") -> Iterator[httpx.Client]:
-    """Run the command, and yield a client with the login: *password*, or the one Flower made."""
+    """Run the command, and yield a client with a login: *password*, or the one that Flower made."""
     port = free_port()
     env = env | ({"PAGETRAIL_FLOWER_PASSWORD": password} if password else {})
     with (
@@ -70,7 +70,7 @@ def page(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def addresses() -> list[str]:
-    """Return an address for every route of Flower that shows or does anything."""
+    """Return one address for each route of Flower that shows or does anything."""
     patterns = [
         rule[0] if isinstance(rule, tuple) else rule.regex.pattern.removesuffix("$")
         for rule in handlers
@@ -80,7 +80,7 @@ def addresses() -> list[str]:
 
 @pytest.mark.parametrize("password", [None, "another password"])
 def test_nothing_answers_without_the_login(page: httpx.Client, password: str | None) -> None:
-    """Flower of itself leaves /metrics and /healthcheck open."""
+    """By itself, Flower leaves /metrics and /healthcheck open."""
     auth = httpx.BasicAuth("pagetrail", password) if password else None
     answers = {
         (address, method): httpx.request(method, f"{page.base_url}{address[1:]}", auth=auth)
@@ -93,7 +93,7 @@ def test_nothing_answers_without_the_login(page: httpx.Client, password: str | N
         assert any(answers[address, method].status_code == 401 for method in ("GET", "POST"))
 
 
-def test_with_the_login_it_shows_and_does_nothing(page: httpx.Client) -> None:
+def test_with_the_login_flower_shows_everything_and_changes_nothing(page: httpx.Client) -> None:
     assert page.get("/healthcheck").text == "OK"
     assert "flower_events_total" in page.get("/metrics").text
     assert page.get("/workers").text.count(f'src="{URL_PREFIX}/static/') > 3
@@ -121,7 +121,7 @@ def test_every_queue_is_shown_with_its_length_whoever_serves_it(
     assert all(f'<tr id="{queue}">' in page.get("/broker").text for queue in QUEUES)
 
 
-def test_a_second_start_finds_the_tasks_again_and_opens_what_the_settings_say(
+def test_a_second_start_finds_the_tasks_again_and_opens_pages_that_the_settings_allow(
     page: httpx.Client, env: dict[str, str], tmp_path: Path
 ) -> None:
     wait_for(

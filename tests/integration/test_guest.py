@@ -1,4 +1,4 @@
-"""A backend's own Celery processes import `tasks.api`, and stay its own."""
+"""A backend's own Celery processes import `tasks.api` and stay unchanged."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ WORKER = ["worker", "--pool=threads", "--concurrency=1", "--loglevel=INFO", "-n"
 def test_another_apps_processes_keep_their_logs_ports_files_and_libraries(
     redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    """Worker, beat and Flower of the backend, in an environment with all that ours needs."""
+    """This holds for its worker, beat and Flower, in an environment with everything that our own app needs."""
     metrics, flower = free_port(), free_port()
     env = {
         **environment(redis_url=redis_url, data_dir=tmp_path / "data", metrics_port=metrics),
@@ -36,7 +36,7 @@ def test_another_apps_processes_keep_their_logs_ports_files_and_libraries(
             stack.enter_context(running([*GUEST, *arguments], env, logs[name]))
         page = f"http://127.0.0.1:{flower}/"
         wait_for(lambda: answers(client, page), "the guest's Flower answers")
-        assert client.get(page).status_code == 200, "Flower asks for no login of ours"
+        assert client.get(page).status_code == 200, "Flower doesn't ask for our login"
         wait_for(lambda: "Scheduler: Sending due task" in logs["beat"].read_text(), "beat sends")
         wait_for(lambda: "guest's own fault" in logs["worker"].read_text(), "a task has failed")
         assert set(redis.lrange("guest", 0, -1)) == {b"nothing"}

@@ -1,4 +1,4 @@
-"""What opening, looking after and following a source cost, with ten runs behind it and with ten thousand."""
+"""The requests for opening, looking after and following a source, with ten earlier runs and with ten thousand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.storage.registry import Source
 
 
 class Counted:
-    """A bucket in memory that counts the requests which each call would be: a list has 1,000 names each."""
+    """A bucket in memory that counts the requests that each call would need. A list has 1,000 names per request."""
 
     def __init__(self) -> None:
         self._storage = open_storage("memory://")
@@ -43,10 +43,10 @@ class Counted:
 
 
 def with_runs(fleet: Fleet, count: int) -> tuple[Counted, Source]:
-    """Give *fleet* a storage with one run of its own as the newest of *count*; the others are only names."""
+    """Give *fleet* a storage with *count* runs. The newest is a real run, and the others are only names."""
     storage = Counted()
     fleet.runtime = fleet.runtime.replaced(storage=storage)
-    fleet.storage = storage  # type: ignore[assignment]  # all that it is asked for
+    fleet.storage = storage  # type: ignore[assignment]  # it has every method that is used
     source = fleet.runtime.sources.save(replace(fleet.connect(), resources=("teams",)))
     opening.collect_now(fleet.runtime, source)
     fleet.live()
@@ -62,7 +62,7 @@ def with_runs(fleet: Fleet, count: int) -> tuple[Counted, Source]:
 
 
 def costs(fleet: Fleet, count: int) -> dict[str, int]:
-    """Return the requests that each step takes with so many runs."""
+    """Return the number of requests that each step takes with *count* runs."""
     storage, source = with_runs(fleet, count)
     newest = f"{count:08d}"
     found: dict[str, int] = {}
@@ -91,7 +91,7 @@ def costs(fleet: Fleet, count: int) -> dict[str, int]:
 def test_what_lies_behind_a_source_costs_nothing(
     make: Callable[[Path], Fleet], tmp_path: Path
 ) -> None:
-    """Only what finds the newest run without any memory asks more, and that by the number of digits."""
+    """Only finding the newest run from nothing takes more requests, and only in proportion to the number's digits."""
     few, many = (costs(make(tmp_path / str(count)), count) for count in (10, 10_000))
     assert max(few.values()) <= 25, few
     forgetful = "restored from nothing"

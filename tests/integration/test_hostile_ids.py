@@ -1,4 +1,4 @@
-"""Whatever PagerDuty calls its records: only what the recipe says is asked for, and nothing is silently left out."""
+"""Whatever the ids of records are, only the address in the recipe is requested, and no record is silently left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ ODD = ("id_dots", "id_dot", "id_path", "id_percent", "id_query", "id_lines", "id
 
 
 def asked_for(simulator: SimulatorProcess) -> list[str]:
-    """Return the path of each request for a page; the probe that learns a limit asks for one record."""
+    """Return the path of each request for a page.
+
+    Requests for one record are left out: they are probes of the limit.
+    """
     return [each["path"] for each in simulator.requests() if each["query"] != "limit=1"]
 
 
@@ -26,7 +29,7 @@ def asked_for(simulator: SimulatorProcess) -> list[str]:
 def test_a_record_whose_id_can_not_stand_in_a_path_is_named_and_not_asked_for(
     make: Callable[[Path], Fleet], tmp_path: Path, simulator: SimulatorProcess, kind: str
 ) -> None:
-    """Its members would be those of another address; those of all other teams are read."""
+    """Its address would be another one, so its members aren't read. The members of all other teams are."""
     fleet = make(tmp_path / "data")
     source = api.connect(fleet.runtime, SOURCE, KEY, api.Wishes(resources=("team_members",)))
     simulator.fault(kind, path="/teams")

@@ -1,4 +1,4 @@
-"""Eight processes hammer one budget; the log of what they were granted is compared with the law."""
+"""Eight processes hammer one budget. The log of the granted requests is compared with the law."""
 
 import math
 import random
@@ -11,12 +11,12 @@ from redis import Redis
 from workers.state.limiter import Limiter
 
 LIMIT = 640
-WINDOW_SECONDS = 4.0  # a minute, fifteen times as fast
+WINDOW_SECONDS = 4.0  # a minute that passes fifteen times as fast
 REQUESTS = 2000
 PROCESSES = 8
 CEILING = math.floor(LIMIT * 0.98)
 
-# A server that counts in fixed windows, on the clock of the Redis it runs in.
+# A server that counts in fixed windows, by the clock of the Redis in which this script runs.
 SERVER = """
 local time, window, phase = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + phase
@@ -26,7 +26,7 @@ return { used, math.ceil((window - now % window) / 1000) }
 
 
 class Answer(NamedTuple):
-    """What the server said of its limit."""
+    """The limit headers of the server."""
 
     status: int
     limit: int
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 
 def hammer(url: str, phase_ms: int) -> None:
-    """Send requests until all processes together have sent enough; log slots and statuses."""
+    """Send requests until all processes together have sent enough. Log slots and statuses."""
     redis = Redis.from_url(url)
     limiter = Limiter(redis, "p", limit=LIMIT, window_seconds=WINDOW_SECONDS)
     server = redis.register_script(SERVER)

@@ -1,4 +1,4 @@
-"""Redis loses something in a real server: it is noticed without INFO, whatever the marker says."""
+"""If a real Redis loses something, that is noticed without INFO, whatever the marker says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARED = ("sources", "credentials", "last", "open", "due", "schedule", "daily")
 
 @pytest.fixture
 def marks(redis: Redis, prefix: str) -> Marks:
-    """Those of a fleet whose Redis is filled."""
+    """The marks of a fleet whose Redis is filled."""
     found = Marks(redis, prefix)
     assert found.lost() == "it was emptied"
     assert found.settle(found.begin())
@@ -27,7 +27,7 @@ def marks(redis: Redis, prefix: str) -> Marks:
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_a_key_that_went_is_noticed_also_when_it_came_back(
+def test_a_lost_key_is_noticed_even_if_it_was_created_again(
     marks: Marks, redis: Redis, prefix: str, name: str
 ) -> None:
     key = f"{prefix}:{name}"
@@ -43,7 +43,7 @@ def test_a_key_that_went_is_noticed_also_when_it_came_back(
     assert marks.lost() == ""
 
 
-def test_a_key_that_goes_while_it_is_filled_is_noticed(
+def test_a_key_that_is_lost_while_redis_is_filled_is_noticed(
     marks: Marks, redis: Redis, prefix: str
 ) -> None:
     redis.delete(f"{prefix}:marker")
@@ -63,7 +63,7 @@ def test_an_emptied_redis_is_noticed(
 
 
 def test_a_restart_with_all_its_data_is_noticed(tmp_path: Path, prefix: str) -> None:
-    """The last second may be missing, and nothing in the data tells."""
+    """The last second of writes may be missing, and nothing in the data shows it."""
     for _ in range(2):
         with redis_server(data_dir=tmp_path) as url, connect(url) as client:
             marks = Marks(client, prefix)
@@ -77,7 +77,7 @@ def test_a_restart_with_all_its_data_is_noticed(tmp_path: Path, prefix: str) -> 
 
 
 def test_a_replica_that_took_over_is_noticed(tmp_path: Path, prefix: str) -> None:
-    """It has all that is stored, and not the scripts."""
+    """It has all the data, but not the scripts."""
     with (
         redis_server() as first,
         redis_server() as second,
@@ -123,11 +123,11 @@ def test_a_policy_that_evicts_is_named(small: Redis) -> None:
     small.config_set("maxmemory-policy", "noeviction")
     assert warning(small) == ""
     small.config_set("maxmemory-policy", "volatile-lru")
-    assert warning(small) == "", "what has an expiry can be done without"
+    assert warning(small) == "", "keys with an expiry may go"
 
 
 def test_what_a_full_server_evicts_is_noticed(small: Redis, prefix: str) -> None:
-    """Other keys push out those of the fleet; the marker may stay."""
+    """Other programs' keys push out those of the fleet. The marker may stay."""
     marks = Marks(small, prefix)
     token = marks.begin()
     assert marks.settle(token)

@@ -1,4 +1,4 @@
-"""What real processes show to Prometheus."""
+"""Metrics of real processes for Prometheus."""
 
 import socket
 from pathlib import Path
@@ -8,7 +8,7 @@ import httpx
 from tests.processes import celery, environment, running, wait_for
 
 
-def test_a_port_that_is_taken_is_said_and_tried_again(redis_url: str, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported_and_tried_again(redis_url: str, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

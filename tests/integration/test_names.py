@@ -1,4 +1,4 @@
-"""What records say comes to lie in storage and nowhere else: not in logs, error reports, Redis or messages."""
+"""The content of records is only kept in storage, not in logs, error reports, Redis or messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTILE: dict[str, tuple[int, str]] = {
 
 @pytest.fixture
 def log() -> Iterator[StringIO]:
-    """What a worker's log would hold at its most talkative."""
+    """A worker's log at its most detailed level."""
     text, root = StringIO(), logging.getLogger()
     handler = logging.StreamHandler(text)
     handler.setFormatter(Lines())
@@ -51,7 +51,7 @@ def log() -> Iterator[StringIO]:
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    """An endpoint of Sentry's kind that this process reports to."""
+    """An endpoint like Sentry's, to which this process reports."""
     root = logging.getLogger()
     before = list(root.handlers)
     with sentry() as receiver:
@@ -63,7 +63,7 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
 
 
 def content(redis: Redis) -> str:
-    """Return every key of Redis with what it holds."""
+    """Return every key of Redis with its content."""
     read = {
         b"string": redis.get,
         b"hash": redis.hgetall,
@@ -76,7 +76,7 @@ def content(redis: Redis) -> str:
 
 
 def watched(fleet: Fleet) -> str:
-    """Let a run go on to its end; return all that Redis and messages held on the way."""
+    """Let a run continue to its end. Return everything that was in Redis and in messages on the way."""
     seen = []
     while not fleet.ended:
         seen.append(f"{content(fleet.redis)} {fleet.messages}")
@@ -117,10 +117,10 @@ def test_an_answer_that_can_not_be_used_is_described_and_not_quoted(
     assert "Zebulon" not in json.dumps(fleet.manifest)
 
 
-def test_no_name_of_a_record_that_was_read_lies_in_redis_or_in_a_message(
+def test_no_name_of_a_record_is_in_redis_or_in_a_message(
     make: Callable[[Path], Fleet], tmp_path: Path, simulator: SimulatorProcess, log: StringIO
 ) -> None:
-    """The members of a team are asked for by its id; its name is only stored."""
+    """The members of a team are requested by the team's id. Its name is only in storage."""
     fleet = make(tmp_path / "data")
     wishes = api.Wishes(resources=("team_members", "users", "services", "escalation_policies"))
     opening.collect_now(fleet.runtime, api.connect(fleet.runtime, SOURCE, KEY, wishes))

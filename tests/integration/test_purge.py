@@ -1,4 +1,4 @@
-"""Evidence erased: by a person, by retention, with everything that can go wrong in between."""
+"""Erasing evidence, by a person or by retention, with everything that can go wrong during it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from workers.state.sources import Sources
 from workers.storage.registry import Source, SourceState
 
 RUNS = ("00000001", "00000002", "00000003")
-LATER = datetime.now(UTC) + timedelta(days=800)  # 24 months are over
+LATER = datetime.now(UTC) + timedelta(days=800)  # more than 24 months later
 
 
 class Mortal:
-    """A storage under which the process dies at a chosen deletion or at the end of one."""
+    """A storage whose process dies at a chosen deletion, or when it stores a chosen object."""
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
@@ -72,7 +72,7 @@ def collect(fleet: Fleet, count: int = 1) -> None:
 
 
 def end(fleet: Fleet, run: str) -> None:
-    """Do steps until *run* is sealed and forgotten."""
+    """Do steps until *run* is sealed and deleted from Redis."""
     while fleet.redis.exists(f"pagetrail:run:{SOURCE}") or not fleet.storage.get(
         manifest_key(SOURCE, run)
     ):
@@ -96,7 +96,7 @@ def unfinished(fleet: Fleet) -> list[str]:
     return [record.through for record in Purged(fleet.storage, SOURCE).unfinished()]
 
 
-def test_retention_leaves_the_newest_run_and_what_is_left_is_right(fleet: Fleet) -> None:
+def test_retention_leaves_the_newest_run_and_correct_evidence(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
     collect(fleet, 3)
     digests = [read(fleet, manifest_key(SOURCE, run))["sha256"] for run in RUNS]
@@ -131,7 +131,7 @@ def test_retention_leaves_the_newest_run_and_what_is_left_is_right(fleet: Fleet)
     following = read_plan(fleet.storage, SOURCE, "00000004")
     assert following
     assert following.previous == PreviousRun(RUNS[2], digests[2])
-    assert following.covered, "what was read before is not asked for again"
+    assert following.covered, "older records aren't requested again"
     assert api.verify(fleet.storage, SOURCE).ok
 
 
@@ -146,10 +146,10 @@ FORGED = {
 
 @pytest.mark.parametrize("name", FORGED)
 @pytest.mark.parametrize("held", [True, False])
-def test_what_is_forged_among_the_records_erases_nothing(
+def test_forged_objects_among_the_records_erase_nothing(
     fleet: Fleet, name: str, held: bool
 ) -> None:
-    """It hides no run, deletes no object, changes no number and stops nobody; `verify` names it, and nothing else."""
+    """They hide no run, delete no object, change no number and stop no work. Only `verify` names them."""
     source = connect(fleet)
     collect(fleet, 2)
     if held:
@@ -170,7 +170,7 @@ def test_what_is_forged_among_the_records_erases_nothing(
 
 
 def test_a_whole_record_that_names_other_manifests_deletes_none_of_them(fleet: Fleet) -> None:
-    """The digests it names are compared with what is stored before anything is deleted."""
+    """Its digests are compared with the stored manifests before anything is deleted."""
     connect(fleet)
     collect(fleet, 2)
     before = stored(fleet)
@@ -182,8 +182,10 @@ def test_a_whole_record_that_names_other_manifests_deletes_none_of_them(fleet: F
     assert (difference.kind, difference.counts) == ("record", True)
 
 
-def test_what_is_in_the_way_of_a_record_is_named_and_stops_no_later_try(fleet: Fleet) -> None:
-    """A forged record under the name that a purge needs, or the end of one: a sentence says what to move away."""
+def test_an_object_in_the_way_of_a_record_is_named_and_does_not_stop_a_later_try(
+    fleet: Fleet,
+) -> None:
+    """If a forged record or end of an erasure has the name that a purge needs, a sentence says what to move away."""
     connect(fleet)
     collect(fleet, 2)
     api.pause(fleet.runtime, SOURCE)
@@ -200,8 +202,8 @@ def test_what_is_in_the_way_of_a_record_is_named_and_stops_no_later_try(fleet: F
     assert "evidence.erased" in kinds
 
 
-def test_a_forged_record_beside_the_one_that_holds_changes_nothing(fleet: Fleet) -> None:
-    """Also where no run is left that would show the number of the next one, or whose the evidence is."""
+def test_a_forged_record_beside_a_valid_one_changes_nothing(fleet: Fleet) -> None:
+    """This holds even if no run is left to show the next number and the account of the evidence."""
     connect(fleet)
     collect(fleet, 2)
     api.pause(fleet.runtime, SOURCE)
@@ -217,7 +219,7 @@ def test_a_forged_record_beside_the_one_that_holds_changes_nothing(fleet: Fleet)
 
 
 def test_runs_that_were_lost_before_an_erasure_are_named_in_its_record(fleet: Fleet) -> None:
-    """A record has no holes: of a run that is gone it says that nothing was stored."""
+    """A record names every run in its range. For a lost run it says that nothing was stored."""
     source = connect(fleet, retention_months=24)
     collect(fleet, 3)
     for key in stored(fleet, f"{SOURCE}/runs/{RUNS[0]}"):
@@ -232,7 +234,7 @@ def test_runs_that_were_lost_before_an_erasure_are_named_in_its_record(fleet: Fl
     assert api.verify(fleet.storage, SOURCE).ok
 
 
-def test_a_name_far_ahead_of_all_runs_makes_no_record_of_millions(fleet: Fleet) -> None:
+def test_a_name_far_ahead_of_all_runs_does_not_make_a_record_of_millions(fleet: Fleet) -> None:
     connect(fleet)
     collect(fleet)
     api.pause(fleet.runtime, SOURCE)
@@ -272,7 +274,7 @@ def test_a_record_that_was_edited_excuses_nothing(fleet: Fleet) -> None:
         assert account_of(fleet.storage, SOURCE) == ("us", "acme")
 
 
-def test_an_interrupted_purge_goes_on_where_it_was(fleet: Fleet) -> None:
+def test_an_interrupted_purge_continues_where_it_stopped(fleet: Fleet) -> None:
     connect(fleet)
     collect(fleet, 2)
     api.pause(fleet.runtime, SOURCE)
@@ -286,14 +288,14 @@ def test_an_interrupted_purge_goes_on_where_it_was(fleet: Fleet) -> None:
 
     mortal.stored = ".purged"
     erase()
-    assert stored(fleet) == everything, "nothing is erased before the record is stored"
+    assert stored(fleet) == everything, "the record is stored before any deletion"
     mortal.stored, mortal.deletions_left = "", 7
     erase()
     [record] = Purged(fleet.storage, SOURCE).held.values()
     assert (record.through, record.objects) == (RUNS[1], len(everything))
     left = stored(fleet)
     assert len(left) == len(everything) - 7
-    assert runs_of(fleet.storage, SOURCE) == [], "what is left is no evidence any more"
+    assert runs_of(fleet.storage, SOURCE) == [], "the rest isn't evidence any more"
     mortal.deletions_left, mortal.stored = 10**9, ".done"
     erase()
     assert stored(fleet) == []
@@ -305,12 +307,12 @@ def test_an_interrupted_purge_goes_on_where_it_was(fleet: Fleet) -> None:
     assert unfinished(fleet) == []
 
 
-def test_a_look_that_takes_too_long_goes_on_at_the_next_tick(fleet: Fleet) -> None:
+def test_a_look_that_takes_too_long_continues_at_the_next_tick(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
     collect(fleet, 2)
     assert not erasing.expire(fleet.runtime, source, LATER, 0)
     assert unfinished(fleet) == [RUNS[0]]
-    api.change(fleet.runtime, SOURCE, retention_months=24)  # which asks for a look at once
+    api.change(fleet.runtime, SOURCE, retention_months=24)  # this makes a look due at once
     plan.tick()
     assert ("tasks.purge.look_after", (SOURCE,)) in fleet.messages
     while fleet.messages:
@@ -322,7 +324,7 @@ def test_a_look_that_takes_too_long_goes_on_at_the_next_tick(fleet: Fleet) -> No
 def test_many_old_runs_are_erased_some_at_a_time(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who sets a retention late may have thousands: to read them all takes longer than a look may."""
+    """A source whose retention is set late may have thousands of them. Reading them all takes too long for one look."""
     monkeypatch.setattr(erasing, "MOST_RUNS", 1)
     connect(fleet, retention_months=24)
     collect(fleet, 3)
@@ -362,7 +364,7 @@ def test_a_legal_hold_stops_purge_and_retention(fleet: Fleet) -> None:
     api.hold(fleet.runtime, SOURCE)
     before = stored(fleet)
     with pytest.raises(Busy):
-        erasing.expire(fleet.runtime, source, LATER, 60)  # held since it was looked at
+        erasing.expire(fleet.runtime, source, LATER, 60)  # the hold began after the look
     held = fleet.runtime.sources.fresh(SOURCE)
     assert erasing.expire(fleet.runtime, held, LATER, 60)
     api.pause(fleet.runtime, SOURCE)
@@ -388,7 +390,7 @@ def test_a_purged_name_keeps_its_account_and_its_numbers(fleet: Fleet) -> None:
     fleet.lose_redis()
     assert account_of(fleet.storage, SOURCE) == ("us", "acme")
     connect(fleet)
-    # What a worker frozen since before the purge stores when it thaws is no run.
+    # A worker was frozen before the purge. When it resumes, the objects that it stores don't count as a run.
     fleet.storage.put_new(f"{SOURCE}/runs/{RUNS[1]}/pages/teams/all.1/000000.json.zst", b"late")
     collect(fleet)
     manifest = read_manifest(fleet.storage, SOURCE, RUNS[2])
@@ -411,7 +413,7 @@ def test_a_disconnected_source_leaves_its_document_in_redis_and_nothing_else(fle
     assert api.run(fleet.runtime, SOURCE).state == "cancelled"
     gone = fleet.runtime.sources.fresh(SOURCE)
     assert erasing.expire(fleet.runtime, gone, LATER, 60)
-    assert stored(fleet) == [], "there is no next run that would go on from the last"
+    assert stored(fleet) == [], "no next run continues from the last"
     api.purge(fleet.runtime, SOURCE, "tester")
     api.change(fleet.runtime, SOURCE, retention_months=None)
     purge.look_after(SOURCE)
@@ -427,7 +429,7 @@ def test_a_disconnected_source_leaves_its_document_in_redis_and_nothing_else(fle
     assert not fleet.redis.exists("pagetrail:credentials")
 
 
-def test_a_run_that_opens_while_its_source_is_disconnected_ends_without_a_request(
+def test_a_run_that_opens_during_a_disconnect_ends_without_a_request(
     fleet: Fleet,
 ) -> None:
     stale = connect(fleet)
@@ -438,7 +440,7 @@ def test_a_run_that_opens_while_its_source_is_disconnected_ends_without_a_reques
     assert (run.state, run.requests) == ("cancelled", 0)
 
 
-def test_the_open_run_of_a_disconnected_source_ends_although_redis_lost_it(fleet: Fleet) -> None:
+def test_the_open_run_of_a_disconnected_source_ends_even_if_redis_lost_it(fleet: Fleet) -> None:
     connect(fleet)
     opened = api.collect(fleet.runtime, SOURCE)
     source = fleet.runtime.sources.fresh(SOURCE)
@@ -450,7 +452,7 @@ def test_the_open_run_of_a_disconnected_source_ends_although_redis_lost_it(fleet
 
 
 class Meanwhile:
-    """A storage under which something else happens, once, just before a call of *method* for keys with *part*."""
+    """A storage in which something else happens once, just before a call of *method* for a key that has *part*."""
 
     def __init__(self, storage: Any, method: str, part: str, act: Callable[[], object]) -> None:
         self._storage = storage
@@ -468,7 +470,7 @@ class Meanwhile:
         return call
 
 
-def test_a_run_that_opens_while_a_purge_looks_stays_whole(fleet: Fleet) -> None:
+def test_a_run_that_opens_while_a_purge_lists_the_runs_stays_whole(fleet: Fleet) -> None:
     stale = connect(fleet)
     collect(fleet)
     api.pause(fleet.runtime, SOURCE)
@@ -485,7 +487,7 @@ def test_a_run_that_opens_while_a_purge_looks_stays_whole(fleet: Fleet) -> None:
         end(fleet, opened)
 
 
-def test_the_newest_sealed_run_stays_also_while_the_next_one_is_open(fleet: Fleet) -> None:
+def test_the_newest_sealed_run_stays_even_while_the_next_one_is_open(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
     collect(fleet, 2)
     api.collect(fleet.runtime, SOURCE)
@@ -496,10 +498,10 @@ def test_the_newest_sealed_run_stays_also_while_the_next_one_is_open(fleet: Flee
 @pytest.mark.parametrize(
     ("method", "part"), [("list", "/runs/"), ("put_new", ".purged"), ("replace_if", ".registry")]
 )
-def test_of_a_purge_and_a_hold_at_the_same_moment_one_is_refused(
+def test_if_a_purge_and_a_hold_come_at_the_same_moment_one_is_refused(
     fleet: Fleet, method: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hold comes at each step in which the purge decides: who is told that it holds finds all of it."""
+    """The hold comes before each step of the purge's decision. If the hold succeeds, all evidence is there."""
     monkeypatch.setattr(sources, "_WAIT_SECONDS", 0.0)
     connect(fleet)
     collect(fleet)
@@ -528,7 +530,7 @@ def test_of_a_purge_and_a_hold_at_the_same_moment_one_is_refused(
     assert (stored(fleet) == before) is not purged
 
 
-def test_a_hold_holds_also_over_a_purge_that_was_frozen_until_its_lock_ended(fleet: Fleet) -> None:
+def test_a_hold_also_stops_a_purge_that_was_frozen_until_its_lock_ended(fleet: Fleet) -> None:
     connect(fleet)
     collect(fleet)
     api.pause(fleet.runtime, SOURCE)
@@ -548,8 +550,8 @@ def test_a_hold_holds_also_over_a_purge_that_was_frozen_until_its_lock_ended(fle
 
 
 def purge_meanwhile(fleet: Fleet, run: str, *, connected: bool = False) -> None:
-    """Let another worker seal *run*, which is erased then, long before anybody's daily look."""
-    fleet.runtime.ledger.now_ms = fleet.now_ms + 120_000  # the frozen one's lease is over
+    """Let another worker seal *run*, and then erase the run, long before the next daily look."""
+    fleet.runtime.ledger.now_ms = fleet.now_ms + 120_000  # the lease of the frozen worker has ended
     end(fleet, run)
     (api.pause if connected else api.disconnect)(fleet.runtime, SOURCE)
     assert api.purge(fleet.runtime, SOURCE, "tester")
@@ -568,10 +570,10 @@ def all_is_swept(fleet: Fleet) -> bool:
 @pytest.mark.parametrize(
     ("method", "part"), [("put_new", "manifest.json"), ("put_new_file", "artifacts/incidents")]
 )
-def test_what_a_sealer_stores_that_was_frozen_since_before_a_purge_is_erased_too(
+def test_objects_of_a_sealer_that_was_frozen_during_a_purge_are_erased_too(
     fleet: Fleet, connected: bool, method: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one sealed the run meanwhile; the summary of the run doesn't come back either."""
+    """Another worker sealed the run in the meantime. The summary of the run doesn't come back either."""
     clock = [0.0]
     monkeypatch.setattr(sealing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     connect(fleet, every_seconds=None)
@@ -597,7 +599,7 @@ def test_what_a_sealer_stores_that_was_frozen_since_before_a_purge_is_erased_too
 
 
 def test_a_page_whose_answer_comes_after_a_purge_is_erased_too(fleet: Fleet) -> None:
-    """No worker need be frozen for that: a request takes seconds, and cancelling waits for none."""
+    """This can happen without a frozen worker, because a request takes seconds and cancelling doesn't wait for it."""
     connect(fleet, every_seconds=None)
     opened = api.collect(fleet.runtime, SOURCE)
 
@@ -615,7 +617,7 @@ def test_a_page_whose_answer_comes_after_a_purge_is_erased_too(fleet: Fleet) -> 
     assert all_is_swept(fleet)
 
 
-def test_nothing_is_erased_under_legal_hold_not_even_what_a_purge_left(fleet: Fleet) -> None:
+def test_nothing_is_erased_under_legal_hold_not_even_the_rest_of_a_purge(fleet: Fleet) -> None:
     connect(fleet, retention_months=24)
     collect(fleet)
     api.pause(fleet.runtime, SOURCE)
@@ -635,7 +637,7 @@ def test_nothing_is_erased_under_legal_hold_not_even_what_a_purge_left(fleet: Fl
 def test_a_hold_that_begins_while_evidence_is_deleted_ends_the_deletion(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the batch that is under way is still deleted."""
+    """Only the current batch is still deleted."""
     monkeypatch.setattr(erasing, "_BATCH", 2)
     connect(fleet, retention_months=24)
     collect(fleet)
@@ -643,7 +645,7 @@ def test_a_hold_that_begins_while_evidence_is_deleted_ends_the_deletion(
     before = stored(fleet)
 
     class Held(Mortal):
-        """Sees a legal hold begin at its third deletion."""
+        """A storage in which a legal hold begins at the third deletion."""
 
         def delete(self, key: str) -> None:
             super().delete(key)
@@ -661,8 +663,8 @@ def test_a_hold_that_begins_while_evidence_is_deleted_ends_the_deletion(
     assert stored(fleet) == []
 
 
-def test_a_hold_asks_storage_whether_there_is_one(fleet: Fleet) -> None:
-    """Redis, restored from an older copy, may say something else."""
+def test_whether_a_source_is_held_is_read_from_storage(fleet: Fleet) -> None:
+    """A Redis that was restored from an older copy may say something else."""
     connect(fleet)
     held = api.hold(fleet.runtime, SOURCE)
     api.release(fleet.runtime, SOURCE)
@@ -675,7 +677,7 @@ def test_a_hold_asks_storage_whether_there_is_one(fleet: Fleet) -> None:
     assert not fleet.runtime.sources.fresh(SOURCE).held_since
 
 
-def test_a_look_that_comes_at_the_moment_of_a_change_comes_again(
+def test_a_look_at_the_moment_of_a_change_is_repeated(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasing, "months_before", lambda _now, _months: LATER)
@@ -696,7 +698,7 @@ def test_a_look_that_comes_at_the_moment_of_a_change_comes_again(
     assert at / 1000 - float(seconds) < 3600
 
 
-def test_a_summary_goes_with_the_last_run_of_a_retention(fleet: Fleet) -> None:
+def test_a_summary_is_deleted_with_the_last_run_by_retention(fleet: Fleet) -> None:
     connect(fleet, retention_months=24)
     collect(fleet)
     api.disconnect(fleet.runtime, SOURCE)

@@ -1,4 +1,4 @@
-"""What beat shows is what Redis holds, as far as Redis can be asked."""
+"""Beat shows the content of Redis, as far as Redis answers."""
 
 import json
 from collections.abc import Callable
@@ -132,7 +132,7 @@ def test_what_can_not_be_understood_hides_nothing_but_what_is_read(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What beat knows by itself is shown nevertheless."""
+    """Beat still shows everything that it knows by itself."""
     monkeypatch.setattr(Vitals, "_registry", lambda _: json.loads("no summary"))
     assert Vitals(redis, Settings(redis_url=redis_url)).read() == {"redis_up": {(): 0}}
     assert "the data in Redis can't be read" in caplog.text

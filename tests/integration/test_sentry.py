@@ -1,4 +1,4 @@
-"""Errors of real worker and beat processes as they arrive at an endpoint of Sentry's kind, or at none."""
+"""Errors of real worker and beat processes go to an endpoint like Sentry's, or to one that never answers."""
 
 import re
 from collections.abc import Iterator

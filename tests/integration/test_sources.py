@@ -62,7 +62,7 @@ def test_an_added_source_is_found_again(sources: Sources, make: Make, vault: Vau
 def test_a_copy_that_cannot_be_read_hides_no_other_source(
     sources: Sources, make: Make, redis: Redis, prefix: str
 ) -> None:
-    """Somebody changed it by hand, or a newer version, rolled back meanwhile, wrote another form."""
+    """A person may have changed it by hand, or a newer version wrote another form before it was rolled back."""
     other, newer = sources.add(make("acme/other")), make("acme/newer")
     copy = orjson.loads(newer.to_json()) | {"keyed_at": "long ago"}
     redis.hset(f"{prefix}:sources", newer.id, orjson.dumps(copy))
@@ -70,7 +70,7 @@ def test_a_copy_that_cannot_be_read_hides_no_other_source(
     assert [batch for batch in every_source(redis, prefix) if batch] == [[other]]
 
 
-def test_a_source_nobody_added_is_not_found(sources: Sources) -> None:
+def test_a_source_that_nobody_added_is_not_found(sources: Sources) -> None:
     with pytest.raises(NotFound, match="acme/other"):
         sources.get("acme/other")
 
@@ -93,7 +93,7 @@ def test_a_disconnected_source_comes_back_only_with_its_account(
     assert (again.version, sources.get("acme/main")) == (3, again)
 
 
-def test_of_many_adds_at_once_one_wins(sources: Sources, make: Make) -> None:
+def test_one_of_many_adds_at_once_wins(sources: Sources, make: Make) -> None:
     def attempt(number: int) -> bool:
         try:
             sources.add(make(subdomain=f"account-{number}"))
@@ -174,7 +174,7 @@ def test_a_newer_copy_is_never_replaced_by_an_older_one(
 def test_an_unreadable_document_hides_no_other_source(
     sources: Sources, make: Make, redis: Redis, storage: Storage, text: bytes
 ) -> None:
-    """An empty one, or that of another source, is named too, and is the document of neither."""
+    """An empty document, or a copy of another source's, is named too, and counts for neither source."""
     sources.add(make("acme/main"))
     storage.put_new(".registry/acme/broken.json", text)
     redis.flushall()
@@ -184,7 +184,7 @@ def test_an_unreadable_document_hides_no_other_source(
         sources.get("acme/broken")
 
 
-def test_the_key_of_a_disconnected_source_is_gone_from_redis_and_storage(
+def test_the_key_of_a_disconnected_source_is_deleted_from_redis_and_storage(
     sources: Sources, make: Make, vault: Vault, redis: Redis, storage: Storage, prefix: str
 ) -> None:
     gone = sources.save(disconnected(sources.add(make())))

@@ -1,4 +1,4 @@
-"""A run told step by step, with everything that can go wrong between two steps."""
+"""A run step by step, with everything that can go wrong between two steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.errors import UsageFault
 
 @dataclass
 class Reference:
-    """A run nothing happened to: its plan, to run it again, and what it came to."""
+    """A run without disturbances: its plan, so that it can run again, and its results."""
 
     plan: bytes
     manifest: dict[str, Any]
@@ -41,7 +41,7 @@ def reference(make: Callable[[Path], Fleet], tmp_path: Path) -> Reference:
 
 
 def again(make: Callable[[Path], Fleet], data_dir: Path, reference: Reference) -> Fleet:
-    """Return a fleet that finds the reference's run open in storage, and nothing in Redis."""
+    """Return a fleet that finds the reference's run open in storage, with an empty Redis."""
     fleet = make(data_dir)
     fleet.connect()
     fleet.storage.put_new(plan_key(SOURCE, RUN), reference.plan)
@@ -49,15 +49,15 @@ def again(make: Callable[[Path], Fleet], data_dir: Path, reference: Reference) -
     return fleet
 
 
-def test_a_backend_may_give_its_own_time_and_to_the_microsecond(
+def test_a_backend_may_give_a_time_in_its_own_zone_and_with_microseconds(
     make: Callable[[Path], Fleet], tmp_path: Path
 ) -> None:
-    """The windows of a run are named by UTC and whole seconds, before its plan is stored and after."""
+    """The names of a run's windows have UTC and whole seconds, before its plan is stored and after."""
     fleet = make(tmp_path / "data")
     here = datetime.now(timezone(timedelta(hours=2))) - timedelta(days=20, microseconds=1)
     wishes = api.Wishes(since=here, resources=("incidents", "log_entries"))
     with pytest.raises(UsageFault, match="has no zone"):
-        api.connect(fleet.runtime, SOURCE, KEY, replace(wishes, since=datetime(2026, 1, 1)))  # noqa: DTZ001 - that is what is wrong
+        api.connect(fleet.runtime, SOURCE, KEY, replace(wishes, since=datetime(2026, 1, 1)))  # noqa: DTZ001 - the time must be refused
     source = api.connect(fleet.runtime, SOURCE, KEY, wishes)
     assert source.since == here.replace(microsecond=0)
     assert source.since.tzinfo is UTC
@@ -68,7 +68,7 @@ def test_a_backend_may_give_its_own_time_and_to_the_microsecond(
 
 
 def essence(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return all of a manifest but times, request counts, and the digests they are part of."""
+    """Return a manifest without times, request counts, and the digests that depend on them."""
     rest = {k: v for k, v in manifest.items() if k not in ("sealed_at", "sha256")}
     rest["resources"] = {
         name: {
@@ -93,10 +93,10 @@ def check(fleet: Fleet, reference: Reference) -> None:
     plan.tick()
     while fleet.messages:
         fleet.step()
-    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "the next run is due some day"
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "the next run has a due time"
 
 
-def test_a_run_nothing_happens_to_reads_all_there_is_with_the_fewest_requests(
+def test_an_undisturbed_run_reads_everything_with_the_fewest_requests(
     reference: Reference,
 ) -> None:
     manifest = reference.manifest
@@ -114,7 +114,7 @@ def test_a_run_nothing_happens_to_reads_all_there_is_with_the_fewest_requests(
 def test_redis_emptied_after_every_step_that_stored_something(
     make: Callable[[Path], Fleet], tmp_path: Path, reference: Reference
 ) -> None:
-    """Any other step would, repeated for ever, keep every run from getting anywhere."""
+    """Redis isn't emptied after other steps. If it were, no run would ever make progress."""
     fleet = again(make, tmp_path / "again", reference)
     new: list[str] = []
     fleet.storage.stored = new.append
@@ -126,11 +126,11 @@ def test_redis_emptied_after_every_step_that_stored_something(
             else:
                 fleet.idle()
         fleet.lose_redis()
-    assert len(new) > reference.steps, "each page, artifact and the manifest was a step of its own"
+    assert len(new) > reference.steps, "each object was a separate step"
     check(fleet, reference)
 
 
-def test_redis_emptied_once_after_any_step_whatever(
+def test_redis_emptied_once_after_any_step(
     make: Callable[[Path], Fleet], tmp_path: Path, reference: Reference
 ) -> None:
     for moment in range(1, reference.steps + 1):
@@ -149,7 +149,7 @@ def test_redis_emptied_once_after_any_step_whatever(
 def test_every_worker_dies_right_after_it_stored_something(
     make: Callable[[Path], Fleet], tmp_path: Path, reference: Reference
 ) -> None:
-    """Nobody hears of what it stored: the lease ends, and another worker finds it."""
+    """It can't report what it stored. The lease ends, and another worker finds the object."""
     fleet = again(make, tmp_path / "again", reference)
 
     def die(key: str) -> None:
@@ -182,7 +182,7 @@ def test_anything_at_any_time(
     simulator: SimulatorProcess,
     seed: int,
 ) -> None:
-    """Messages lost, doubled and late, errors and cut answers, deaths, an emptied Redis."""
+    """Messages are lost, doubled and late, answers fail or are cut, workers die, and Redis is emptied."""
     dice = random.Random(seed)
     random.seed(seed)  # for the jitter between attempts
     simulator.fault("status_503", probability=0.05, seed=seed)
@@ -203,7 +203,7 @@ def test_anything_at_any_time(
         elif what < 0.15:
             fleet.messages.append(dice.choice(fleet.messages))
         elif what < 0.155:
-            fleet.redis.flushall()  # while some messages are with workers already
+            fleet.redis.flushall()  # while workers already have some messages
         else:
             fleet.step(dice.randrange(len(fleet.messages)))
     check(fleet, reference)

@@ -1,4 +1,4 @@
-"""Whatever one page, one source or one object is: the run it belongs to ends, and no other one waits for it."""
+"""Whatever is wrong with one page, source or object, its run ends, and no other run waits for it."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
-    """A fleet that has opened a run, nothing of which is read yet."""
+    """A fleet that has opened a run and read nothing of it yet."""
     fleet = make(tmp_path / "data")
     source = fleet.connect()
-    restoring.restore(fleet.runtime)  # so that it knows its Redis
+    restoring.restore(fleet.runtime)  # sets the marks in Redis
     opening.collect_now(fleet.runtime, source)
     return fleet
 
 
 def damage(fleet: Fleet, page: str) -> str:
-    """Spoil a page's object as soon as it is stored; return its key."""
+    """Damage a page's object as soon as it is stored. Return its key."""
     damaged = page_key(SOURCE, RUN, page)
 
     def spoil(key: str) -> None:
@@ -65,14 +65,14 @@ def damage(fleet: Fleet, page: str) -> str:
 
 
 def ended_within(fleet: Fleet, hours: float) -> bool:
-    """Let the run go on to its end; return whether it came soon enough, by the ledger's clock."""
+    """Let the run continue to its end. Return whether it ended soon enough, by the ledger's clock."""
     began = fleet.now_ms
     fleet.live()
     return fleet.now_ms - began < hours * HOUR_MS
 
 
 def states(fleet: Fleet) -> dict[str, tuple[str, str]]:
-    """Return state and reason of the resources that are not complete."""
+    """Return the state and reason of each resource that isn't complete."""
     assert fleet.manifest
     return {
         name: (account["state"], account["reason"])
@@ -84,9 +84,9 @@ def states(fleet: Fleet) -> dict[str, tuple[str, str]]:
 def test_a_page_without_memory_waits_and_neither_asks_nor_fails(
     fleet: Fleet, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever another page takes in this process; and once it is gone the run costs what it always costs."""
+    """Another page of this process takes all the memory. After that, the run takes its usual number of requests."""
     monkeypatch.setattr(asking, "_ROOM_SECONDS", 0.0)
-    room = Room(2**10)  # every page is a large one
+    room = Room(2**10)  # so every page is a large one
     fleet.runtime = fleet.runtime.replaced(room=room)
     simulator.reset_stats()
     with room.share() as other:
@@ -103,8 +103,8 @@ def test_a_page_without_memory_waits_and_neither_asks_nor_fails(
     assert fleet.manifest["resources"]["incidents"]["requests"] == 3
 
 
-def test_an_object_that_is_no_page_is_given_up_and_named(fleet: Fleet) -> None:
-    """Nothing is overwritten, though the page is the last one that is left."""
+def test_an_object_that_is_not_a_page_is_given_up_and_named(fleet: Fleet) -> None:
+    """Nothing is overwritten, even if this page is the last open one."""
     key = page_key(SOURCE, RUN, "users/all.1/000000")
     fleet.storage.put_new(key, b"no page")
     assert ended_within(fleet, 1)
@@ -115,7 +115,7 @@ def test_an_object_that_is_no_page_is_given_up_and_named(fleet: Fleet) -> None:
 
 
 def test_a_page_spoilt_after_it_was_stored_costs_only_the_proof(fleet: Fleet) -> None:
-    """Whoever closes the last page of its pass can't read it back."""
+    """The worker that closes the last page of the pass can't read this page back."""
     key = damage(fleet, "services/all.1/000099")
     assert ended_within(fleet, 1)
     assert states(fleet) == {"services": ("partial", "error")}
@@ -125,10 +125,10 @@ def test_a_page_spoilt_after_it_was_stored_costs_only_the_proof(fleet: Fleet) ->
     assert report.ok
 
 
-def test_a_rendering_that_never_comes_takes_no_definition_with_it(
+def test_a_schedule_is_read_even_if_its_rendering_never_comes(
     fleet: Fleet, simulator: SimulatorProcess
 ) -> None:
-    """PagerDuty takes too long over each schedule's period; the schedule itself it gives."""
+    """PagerDuty takes too long to render each schedule's period, but it gives the schedule itself."""
     simulator.fault("status_504", path="*/schedules/*", param="since")
     assert ended_within(fleet, 2)
     assert states(fleet) == {"schedule_coverage": ("failed", "error")}
@@ -139,18 +139,18 @@ def test_a_rendering_that_never_comes_takes_no_definition_with_it(
 
 
 def other_source(fleet: Fleet) -> Source:
-    """Connect another source of the same account, in order behind the first one."""
+    """Connect another source of the same account, which sorts after the first one."""
     sources = fleet.runtime.sources
     other = replace(sources.get(SOURCE), id=OTHER, sealed_key=fleet.runtime.vault.seal(KEY, OTHER))
     return sources.add(other)
 
 
-def test_a_source_whose_evidence_is_damaged_keeps_none_from_being_restored(fleet: Fleet) -> None:
-    """Redis was emptied, and what one source has in storage can't be read."""
+def test_a_source_with_damaged_evidence_does_not_stop_the_recovery_of_others(fleet: Fleet) -> None:
+    """Redis was emptied, and the objects of one source can't be read."""
     opening.collect_now(fleet.runtime, other_source(fleet))
     fleet.storage.put_new(manifest_key(SOURCE, RUN), b"no manifest")
     fleet.lose_redis()
-    fleet.idle()  # it notices
+    fleet.idle()  # the tick notices it
     fleet.step()
     assert fleet.redis.exists(f"pagetrail:run:{OTHER}")
     fleet.messages.clear()
@@ -158,10 +158,10 @@ def test_a_source_whose_evidence_is_damaged_keeps_none_from_being_restored(fleet
     assert not [name for name, _ in fleet.messages if name == "tasks.plan.recover"]
 
 
-def test_a_source_that_storage_does_not_give_keeps_none_from_being_restored(
+def test_a_source_that_storage_refuses_does_not_stop_the_recovery_of_others(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Storage refuses what lies below one source, and answers for all others."""
+    """Storage refuses everything below one source, and answers for all others."""
     opening.collect_now(fleet.runtime, other_source(fleet))
     fleet.lose_redis()
     newest = restoring.newest
@@ -177,13 +177,11 @@ def test_a_source_that_storage_does_not_give_keeps_none_from_being_restored(
     restoring.restore(fleet.runtime)
     assert refused
     assert fleet.redis.exists(f"pagetrail:run:{OTHER}")
-    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), (
-        "it is tried again when its next run is due"
-    )
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it is tried again with its next run"
 
 
 def test_a_restored_source_with_an_open_run_is_as_late_as_the_run_before(fleet: Fleet) -> None:
-    """Or each of them would be stale from the moment Redis was lost until its run is sealed."""
+    """Otherwise it would be stale from the loss of Redis until its run is sealed."""
     fleet.live()
     again = opening.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
     before = fleet.runtime.ledger.lasts([SOURCE]), fleet.runtime.ledger.progress(SOURCE).due_at
@@ -194,8 +192,8 @@ def test_a_restored_source_with_an_open_run_is_as_late_as_the_run_before(fleet: 
     assert before == (fleet.runtime.ledger.lasts([SOURCE]), after.due_at)
 
 
-def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fleet) -> None:
-    """Some keys of a run are gone, as where a server drops keys for want of memory."""
+def test_a_source_with_a_damaged_ledger_does_not_delay_the_care_for_others(fleet: Fleet) -> None:
+    """Some keys of a run are gone, as when a server evicts keys because its memory is full."""
     opening.collect_now(fleet.runtime, other_source(fleet))
     fleet.messages.clear()
     fleet.redis.delete(f"pagetrail:pages:{SOURCE}")
@@ -205,16 +203,18 @@ def test_a_source_whose_ledger_is_damaged_keeps_none_from_being_tended(fleet: Fl
     assert {arguments[0] for _, arguments in fleet.messages if len(arguments) == 5} == {OTHER}
 
 
-def test_a_source_whose_key_can_not_be_opened_waits_for_no_budget(
+def test_a_source_whose_key_can_not_be_opened_does_not_wait_for_budget(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be said to, one page after the other, and never that a fault of ours repeats."""
+    """Otherwise `status` would say that its pages wait for budget, and not that a fault of ours repeats."""
 
     def shut(_: Vault, source: Source) -> str:
         raise VaultFault(f"{source.id} is sealed.")
 
     monkeypatch.setattr(asking, "key_of", shut)
-    assert fleet.redis.delete(*fleet.redis.keys("pagetrail:limiter:*"))  # nobody has asked lately
+    assert fleet.redis.delete(
+        *fleet.redis.keys("pagetrail:limiter:*")
+    )  # no request was sent lately
     began = fleet.now_ms
     while fleet.now_ms - began < 180_000:
         if fleet.messages:
@@ -227,7 +227,7 @@ def test_a_source_whose_key_can_not_be_opened_waits_for_no_budget(
 
 
 def test_a_class_of_endpoints_at_its_own_limit_holds_up_no_other_page(fleet: Fleet) -> None:
-    """Its page waits alone until the class may be asked again; meanwhile the run reads all the rest."""
+    """Its page waits alone until the class has budget again. In the meantime the run reads everything else."""
     asked: list[str] = []
 
     def answer(path: str, reply: Reply) -> Reply:
@@ -248,8 +248,8 @@ def test_a_class_of_endpoints_at_its_own_limit_holds_up_no_other_page(fleet: Fle
         progress = fleet.runtime.ledger.progress(SOURCE)
     assert progress.wait_until is None
     assert progress.later == 1
-    assert asked.count("/oncalls") == 1, "the others wait for nothing, and it isn't asked again"
-    fleet.redis.delete(*fleet.redis.keys("pagetrail:limiter:*-oncalls}*"))  # as time would
+    assert asked.count("/oncalls") == 1, "no other waits, and it isn't repeated"
+    fleet.redis.delete(*fleet.redis.keys("pagetrail:limiter:*-oncalls}*"))  # as if time had passed
     fleet.pagerduty.answer = lambda _path, reply: reply
     assert ended_within(fleet, 1)
     assert states(fleet) == {}
@@ -260,7 +260,7 @@ GONE = ("teams", "team_members")
 
 @contextmanager
 def forgotten() -> Iterator[None]:
-    """Take a resource out of the catalog, and what is read for it."""
+    """Take a resource and its feeds out of the catalog."""
     with patch.dict(CATALOG), patch.dict(FEEDS):
         for name in GONE:
             del CATALOG[name], FEEDS[name]
@@ -271,7 +271,7 @@ def forgotten() -> Iterator[None]:
 def test_a_run_ends_without_the_resource_that_a_new_version_can_not_read(
     fleet: Fleet, lost: bool
 ) -> None:
-    """It took over in the middle of the run; what the run lacks is named."""
+    """The new version takes over in the middle of the run. The manifest names the resource that is missing."""
     for _ in range(4):
         fleet.step()
     if lost:
@@ -282,13 +282,13 @@ def test_a_run_ends_without_the_resource_that_a_new_version_can_not_read(
         *_, report = verify(fleet.runtime.storage, SOURCE)
         assert report.ok
     *_, report = verify(fleet.runtime.storage, SOURCE)
-    assert report.ok, "to a version that knows the resource, it is what it was"
+    assert report.ok, "the version with the resource finds no difference"
 
 
-def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
+def test_a_page_that_an_old_worker_can_not_read_is_left_to_a_newer_one(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its pages wait alone, and the source says what for."""
+    """Such pages wait alone, and the source says what they wait for."""
     monkeypatch.setattr(visits, "CATALOG_VERSION", 0)
     with forgotten():
         for _ in range(200):
@@ -304,10 +304,10 @@ def test_what_an_old_worker_can_not_read_yet_is_left_to_a_newer_one(
     assert states(fleet) == {}
 
 
-def test_a_page_a_thawed_worker_stores_after_the_seal_is_late_and_no_difference(
+def test_a_page_that_a_resumed_worker_stores_after_the_seal_is_late_and_not_a_difference(
     fleet: Fleet,
 ) -> None:
-    """The run was cancelled while the worker slept between its request and its storing."""
+    """The run was cancelled while the worker was frozen between its request and its put."""
     thawed: list[tuple[str, bytes]] = []
     put_new = fleet.storage.put_new
 
@@ -330,7 +330,7 @@ def test_a_page_a_thawed_worker_stores_after_the_seal_is_late_and_no_difference(
 def test_a_source_paused_by_somebody_who_died_sends_nothing_until_it_is_resumed(
     fleet: Fleet, simulator: SimulatorProcess
 ) -> None:
-    """Only the registry says that it is paused: the ledger was never told."""
+    """Only the registry says that it is paused. The ledger doesn't know it."""
     sources = fleet.runtime.sources
     sources.save(replace(sources.get(SOURCE), state=SourceState.PAUSED))
     simulator.reset_stats()
@@ -352,7 +352,7 @@ def test_the_run_of_a_source_disconnected_by_somebody_who_died_is_sealed(fleet: 
     assert fleet.manifest["state"] == "cancelled"
 
 
-def test_the_run_of_a_disconnected_source_is_sealed_though_redis_lost_it(fleet: Fleet) -> None:
+def test_the_run_of_a_disconnected_source_is_sealed_even_if_redis_lost_it(fleet: Fleet) -> None:
     fleet.step()
     api.disconnect(fleet.runtime, SOURCE)
     fleet.lose_redis()
@@ -365,7 +365,7 @@ def test_the_run_of_a_disconnected_source_is_sealed_though_redis_lost_it(fleet: 
 def test_a_run_whose_opener_died_before_the_ledger_knew_is_carried_out(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was asked for, so nothing is due: only storage knows of the run."""
+    """A person asked for the run, so nothing is due. Only storage knows of the run."""
     fleet.live()
     sources = fleet.runtime.sources
     never = sources.save(replace(sources.get(SOURCE), every_seconds=None))
@@ -401,15 +401,15 @@ def test_a_plan_message_that_comes_twice_opens_one_run(fleet: Fleet) -> None:
     assert fleet.storage.children(f"{SOURCE}/runs") == [RUN, "00000002"]
 
 
-def test_to_join_a_run_that_is_sealed_at_this_very_moment_opens_nothing(fleet: Fleet) -> None:
-    """Somebody saw it open in storage, and is late."""
+def test_joining_a_run_that_is_being_sealed_opens_nothing(fleet: Fleet) -> None:
+    """The caller saw the run open in storage, and joins it too late."""
     fleet.live()
     opening.reopen(fleet.runtime, fleet.runtime.sources.get(SOURCE), RUN)
     assert not fleet.redis.exists(f"pagetrail:run:{SOURCE}")
 
 
-def test_to_join_a_run_costs_it_no_look_into_storage(fleet: Fleet) -> None:
-    """Only a run that was lost asks storage for every page first."""
+def test_joining_a_run_does_not_make_it_look_into_storage(fleet: Fleet) -> None:
+    """Only a run that Redis lost looks into storage before each request."""
     joined = opening.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
     assert joined == opening.Opened(RUN, joined=True)
     assert fleet.redis.hget(f"pagetrail:run:{SOURCE}", "reopened") is None
@@ -418,7 +418,7 @@ def test_to_join_a_run_costs_it_no_look_into_storage(fleet: Fleet) -> None:
 def test_recovery_delivered_again_while_it_is_under_way_is_left_to_the_first(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With many sources it takes longer than a message stays with one worker."""
+    """With many sources, a recovery takes longer than a message stays with one worker."""
     restored: list[str] = []
     list_sources = fleet.runtime.sources.list
 
@@ -432,13 +432,13 @@ def test_recovery_delivered_again_while_it_is_under_way_is_left_to_the_first(
     monkeypatch.setattr(fleet.runtime.sources, "list", meanwhile)
     plan.recover()
     plan.recover()
-    assert restored == ["once", "once"], "the second waited for nobody, the third was free to go"
+    assert restored == ["once", "once"], "the second did not wait, the third could start"
 
 
 def test_recovery_keeps_its_lock_over_a_registry_that_takes_longer_to_read(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else another worker would begin it again and again, and none would come to its end."""
+    """Otherwise another worker would begin it again and again, and none would finish."""
     sources, source = fleet.runtime.sources, fleet.runtime.sources.get(SOURCE)
     for number in range(63):
         sources.add(replace(source, id=f"acme/source{number}", every_seconds=None))
@@ -446,7 +446,7 @@ def test_recovery_keeps_its_lock_over_a_registry_that_takes_longer_to_read(
 
     def slow(key: str) -> bytes | None:
         reads.append(key)
-        time.sleep(0.7)  # four rounds of sixteen readers take longer than the lock lasts
+        time.sleep(0.7)  # four rounds of sixteen readers take longer than the lock
         return fleet.storage.get(key)
 
     fleet.lose_redis()
@@ -458,10 +458,10 @@ def test_recovery_keeps_its_lock_over_a_registry_that_takes_longer_to_read(
     assert fleet.redis.get("pagetrail:marker")
 
 
-def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_settled_all_the_same(
+def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_still_settled(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever closes its last page reads all the others, from a storage that takes its time."""
+    """The worker that closes the last page reads all the others from a slow storage."""
     get, monotonic = fleet.storage.get, lambda: fleet.now_ms / 1000
     monkeypatch.setattr(visits, "monotonic", monotonic)
 
@@ -476,7 +476,7 @@ def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_settled_all_the_s
     assert states(fleet) == {}
 
 
-def test_a_source_that_only_a_newer_version_can_tend_keeps_no_other_from_its_turn(
+def test_a_source_that_only_a_newer_version_can_tend_does_not_stop_the_others(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Celery refuses to send to a queue that this version doesn't have."""
@@ -501,10 +501,10 @@ def test_a_source_that_only_a_newer_version_can_tend_keeps_no_other_from_its_tur
     assert ("tasks.plan.plan_run", (OTHER,)) in fleet.messages
 
 
-def test_a_page_that_says_what_this_version_does_not_know_waits_for_a_newer_worker(
+def test_a_page_with_members_that_this_version_does_not_know_waits_for_a_newer_worker(
     fleet: Fleet,
 ) -> None:
-    """It is asked for by nobody else and costs no attempt; the others are read."""
+    """No older worker requests it, and it costs no attempt. The other pages are read."""
     [*_, newest] = [args[2] for name, args in fleet.messages if name.startswith("tasks.fetch")]
     pages = f"pagetrail:pages:{SOURCE}"
     entry = orjson.loads(fleet.redis.hget(pages, newest))
@@ -521,7 +521,10 @@ def test_a_page_that_says_what_this_version_does_not_know_waits_for_a_newer_work
 
 
 def test_a_run_goes_by_the_clock_that_all_share(fleet: Fleet) -> None:
-    """Redis's: what workers and commands stamp is compared, and a worker's own clock may be off by hours."""
+    """That is Redis's clock.
+
+    Times of workers and commands are compared, and a worker's own clock may be wrong by hours.
+    """
     assert fleet.runtime.ledger.now_ms
     fleet.runtime.ledger.now_ms += 5 * HOUR_MS
     began = datetime.fromtimestamp(fleet.now_ms // 1000, UTC)
@@ -538,7 +541,7 @@ def test_a_run_goes_by_the_clock_that_all_share(fleet: Fleet) -> None:
 
 
 def lose_some(fleet: Fleet, names: Iterable[str]) -> None:
-    """Evict keys, as a full Redis does that may: the marker and what nobody names stay."""
+    """Evict keys, as a full Redis may do. The marker and all keys that aren't named stay."""
     for name in names:
         fleet.redis.delete(f"pagetrail:{name}")
 
@@ -557,15 +560,13 @@ def lose_some(fleet: Fleet, names: Iterable[str]) -> None:
     ],
     ids=", ".join,
 )
-def test_a_fleet_whose_keys_were_evicted_puts_them_back_and_ends_its_run(
+def test_a_fleet_restores_evicted_keys_and_ends_its_run(
     fleet: Fleet, names: tuple[str, ...]
 ) -> None:
-    """The marker that says that all is there has stayed: collection would stop without a word."""
+    """The marker stayed and says that nothing is missing. Otherwise collection would silently stop."""
     for _ in range(12):
         fleet.step() if fleet.messages else fleet.idle()
-    assert fleet.redis.exists(*(f"pagetrail:{name}" for name in names)), (
-        "there is something to lose"
-    )
+    assert fleet.redis.exists(*(f"pagetrail:{name}" for name in names)), "there are keys to evict"
     lose_some(fleet, names)
     assert fleet.redis.exists("pagetrail:marker")
     fleet.messages.clear()
@@ -573,15 +574,15 @@ def test_a_fleet_whose_keys_were_evicted_puts_them_back_and_ends_its_run(
     assert states(fleet) == {}
     assert fleet.runtime.marks.lost() == ""
     assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "the next run is due"
-    assert fleet.redis.zscore("pagetrail:daily", SOURCE), "it is looked after"
+    assert fleet.redis.zscore("pagetrail:daily", SOURCE), "the daily look is scheduled"
     [row] = api.status(fleet.runtime).sights
     assert row.last
     assert list(fleet.runtime.sources.sharers([row.source.fingerprint])[0]) == [SOURCE]
 
 
 @pytest.mark.parametrize("paused", [True, False])
-def test_a_run_of_a_stopped_source_is_put_back_as_it_was(fleet: Fleet, paused: bool) -> None:
-    """It waits for the person who stopped it, or is sealed as cancelled."""
+def test_a_run_of_a_stopped_source_is_restored_as_it_was(fleet: Fleet, paused: bool) -> None:
+    """The run of a paused source waits for a person. The run of a disconnected source is sealed as cancelled."""
     (api.pause if paused else api.disconnect)(fleet.runtime, SOURCE)
     fleet.messages.clear()
     lose_some(fleet, [f"{part}:{SOURCE}" for part in ("run", "pages", "ready", "offered")])
@@ -596,10 +597,10 @@ def test_a_run_of_a_stopped_source_is_put_back_as_it_was(fleet: Fleet, paused: b
 
 
 @pytest.mark.parametrize("opened", [True, False])
-def test_what_a_person_does_to_a_source_while_it_is_restored_holds(
+def test_a_change_by_a_person_while_a_source_is_restored_stays(
     fleet: Fleet, opened: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The restoring worker read the source before: it looks again until nobody changed it meanwhile."""
+    """The restoring worker read the source before the change. It looks again until nobody has changed it."""
     if not opened:
         fleet.live()
     api.pause(fleet.runtime, SOURCE)
@@ -624,7 +625,7 @@ def test_what_a_person_does_to_a_source_while_it_is_restored_holds(
             patch.setattr(module, "finish", late_finish)
         restoring.restore(fleet.runtime)
     assert not acts
-    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it is due some day"
+    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it has a due time"
     progress = fleet.runtime.ledger.progress(SOURCE)
     assert bool(progress.run) is opened
     assert not progress.hold

@@ -1,4 +1,4 @@
-"""Whatever a list answers, its run ends within five minutes, with few requests, and says why."""
+"""Whatever a list answers, its run ends within five minutes, after few requests, and says why."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ NEVER = ("redirect_self", "cut_json", "body_deep", "body_garbage", "drop_middle"
 
 @pytest.fixture
 def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
-    """A fleet that has opened a run, nothing of which is read yet."""
+    """A fleet that has opened a run and read nothing of it yet."""
     fleet = make(tmp_path / "data")
     source = fleet.connect()
-    restoring.restore(fleet.runtime)  # so that it knows its Redis
+    restoring.restore(fleet.runtime)  # sets the marks in Redis
     opening.collect_now(fleet.runtime, source)
     return fleet
 
 
 def live(fleet: Fleet) -> float:
-    """Let the run go on to its end; return how long it took by the ledger's clock, in ms."""
+    """Let the run continue to its end. Return its duration by the ledger's clock, in ms."""
     began = fleet.now_ms
     while not fleet.ended:
         fleet.step() if fleet.messages else fleet.idle()
@@ -44,7 +44,7 @@ def live(fleet: Fleet) -> float:
 
 
 def account_of(fleet: Fleet, resource: str) -> dict[str, Any]:
-    """Return what the manifest says of *resource*, after a look at whether the rest is as it was."""
+    """Return the manifest's entry of *resource*, after checking that the other resources are complete."""
     assert fleet.manifest
     resources: dict[str, dict[str, Any]] = fleet.manifest["resources"]
     others = {name: each["state"] for name, each in resources.items() if name != resource}
@@ -57,7 +57,7 @@ def account_of(fleet: Fleet, resource: str) -> dict[str, Any]:
 def test_an_account_that_refuses_the_key_on_one_list_alone_keeps_no_run_open(
     fleet: Fleet, simulator: SimulatorProcess
 ) -> None:
-    """Each probe succeeds, so the run goes on each time, and each time the list answers 401."""
+    """Each probe succeeds, so the run continues each time, and each time the list answers 401."""
     while not fleet.runtime.ledger.progress(SOURCE).closed:
         fleet.step() if fleet.messages else fleet.idle()
     simulator.fault("unauthorized", path="/log_entries")
@@ -83,7 +83,7 @@ def test_an_account_that_refuses_the_key_on_one_list_alone_keeps_no_run_open(
 def test_a_list_that_is_never_answered_in_earnest_is_given_up_within_five_minutes(
     fleet: Fleet, simulator: SimulatorProcess, kind: str, path: str, resource: str
 ) -> None:
-    """All else is read long before: only probes tell that its failures are its own."""
+    """Everything else is read long before. Only probes show that just this list fails."""
     simulator.fault(kind, path=path)
     taken = live(fleet)
     [rule] = simulator.control("GET", "faults")
@@ -129,7 +129,7 @@ def test_a_list_that_lies_about_its_length_is_partial_after_few_requests(
 def test_a_list_whose_answers_never_come_is_given_up_though_it_could_be_asked_for_ever_less(
     fleet: Fleet,
 ) -> None:
-    """A time-out after 5 s each: of smaller pages, then of shorter and shorter periods."""
+    """Each request times out after 5 s, first with smaller pages, then with shorter and shorter periods."""
     asked: list[str] = []
 
     def answer(path: str, reply: Reply) -> Reply:
@@ -152,7 +152,7 @@ def test_a_list_whose_answers_never_come_is_given_up_though_it_could_be_asked_fo
 def test_a_list_that_can_only_be_read_in_smaller_pages_is_complete(
     fleet: Fleet, simulator: SimulatorProcess, path: str
 ) -> None:
-    """504 to 100 and to 50 records a page: three attempts each, and then it goes on as ever."""
+    """Pages of 100 and of 50 records answer 504, three times each. Then the list is read as usual."""
     simulator.fault("page_too_large", path=path, served=30)
     taken = live(fleet)
     [rule] = simulator.control("GET", "faults")
@@ -171,4 +171,4 @@ def test_a_list_that_can_only_be_read_in_smaller_pages_is_complete(
     while not fleet.storage.get(manifest_key(SOURCE, "00000002")):
         fleet.step() if fleet.messages else fleet.idle()
     [answered] = simulator.stats()["keys"].values()
-    assert "504" not in answered["statuses"], "the next run begins with what worked"
+    assert "504" not in answered["statuses"], "the next run begins with that size"

@@ -1,4 +1,4 @@
-"""The supervisor on small programs: it restarts what dies, and nothing outlives it."""
+"""The supervisor with small programs: it restarts those that die, and none outlives it."""
 
 import os
 import signal
@@ -29,14 +29,14 @@ supervisor.wait()
 
 
 def descendants(directory: Path) -> list[psutil.Process]:
-    """Return what runs in *directory*: a supervisor's children do, other tests' processes don't."""
+    """Return the processes that run in *directory*: a supervisor's children do, those of other tests don't."""
     return [
         each for each in psutil.Process().children(recursive=True) if Path(each.cwd()) == directory
     ]
 
 
 def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
-    """A file beside its log names its process, for whoever wants to signal it."""
+    """A file beside its log has its process id, so that people can send it signals."""
     named = tmp_path / "logs" / "sleeper.pid"
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(Child("sleeper", SLEEP))
@@ -50,7 +50,7 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
     assert not named.exists()
 
 
-def test_a_child_lives_and_ends_also_where_no_file_can_name_it(tmp_path: Path) -> None:
+def test_a_child_lives_and_ends_even_if_its_process_id_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "logs" / "sleeper.pid").mkdir(parents=True)
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(Child("sleeper", SLEEP))
@@ -61,8 +61,8 @@ def test_a_child_lives_and_ends_also_where_no_file_can_name_it(tmp_path: Path) -
     assert descendants(tmp_path) == []
 
 
-def test_a_log_never_grows_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though its process runs for as long as it may."""
+def test_the_size_of_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is bounded even if its process runs very long."""
     monkeypatch.setattr(supervisor, "LOG_BYTES", 2_000)
     log, kept = (tmp_path / "logs" / name for name in ("talker.log", "talker.log.1"))
     with Supervisor(tmp_path) as keeper:
@@ -117,11 +117,13 @@ def test_children_of_a_killed_supervisor_end_by_themselves(argv: list[str], tmp_
     processes = [psutil.Process(pid) for pid in pids[1:] if psutil.pid_exists(pid)]
     psutil.wait_procs(processes, timeout=30)
     assert not any(process.is_running() for process in processes)
-    with Supervisor(tmp_path):  # waits until nothing of the other one is left
+    with Supervisor(tmp_path):  # waits until all processes of the other one have ended
         pass
 
 
-def test_children_run_where_nobodys_modules_are_and_without_our_descriptors(tmp_path: Path) -> None:
+def test_children_run_in_a_directory_without_modules_and_without_our_descriptors(
+    tmp_path: Path,
+) -> None:
     look = "import os; print(os.getcwd(), sorted(os.listdir('/dev/fd')))"
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(Child("look", [sys.executable, "-c", look]))
@@ -129,4 +131,4 @@ def test_children_run_where_nobodys_modules_are_and_without_our_descriptors(tmp_
         wait_for(lambda: log.exists() and "]" in log.read_text(), "it looked")
     directory, _, descriptors = log.read_text().splitlines()[0].partition(" ")
     assert directory == str(tmp_path)
-    assert descriptors == "['0', '1', '2', '3']"  # 3 is the listing itself
+    assert descriptors == "['0', '1', '2', '3']"  # 3 belongs to the listing itself

@@ -20,12 +20,12 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def other(redis: Redis, storage: Storage, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Switch:
-    """The switch as another process sees it, which remembers nothing."""
+    """The switch in another process, which remembers nothing."""
     monkeypatch.setattr(switch, "_REMEMBERED_SECONDS", 0.0)
     return Switch(redis, storage, prefix)
 
 
-def test_what_one_process_switches_every_other_sees(
+def test_every_process_sees_a_change_of_the_switch(
     redis: Redis, storage: Storage, prefix: str, other: Switch
 ) -> None:
     mine = Switch(redis, storage, prefix)
@@ -44,7 +44,7 @@ def test_an_emptied_redis_lets_nothing_through(redis: Redis, other: Switch) -> N
     assert other.paused()
 
 
-def test_a_redis_set_back_is_put_right(redis: Redis, other: Switch) -> None:
+def test_a_redis_set_back_is_corrected(redis: Redis, other: Switch) -> None:
     other.pause()
     for key in redis.scan_iter():
         redis.set(key, 0, keepttl=True)
@@ -88,7 +88,7 @@ class Scene:
         return self.redis.get(self.key) == b"1"
 
     def nobody_undoes_a_pause(self) -> None:
-        """What a command has returned from holds for everybody, unless somebody asked for the contrary."""
+        """Check that a pause holds for every process after its command has returned, unless somebody resumes."""
         for act, actor in zip(self.acts, self.actors, strict=True):
             if act == "pause" and actor.ended and not actor.died and "resume" not in self.acts:
                 assert self.copy
@@ -98,7 +98,7 @@ class Scene:
     "acts", [*PAIRS, tuple(ACTS), ("pause", "restore", "restore")], ids="+".join
 )
 @pytest.mark.parametrize("paused", [True, False], ids=["paused", "open"])
-def test_in_every_order_of_steps_the_copy_ends_as_the_truth(
+def test_after_any_order_of_steps_the_copy_equals_the_truth(
     redis: Redis, prefix: str, acts: tuple[str, ...], paused: bool
 ) -> None:
     """A worker that read storage before `pause --all` and writes Redis after it must not undo the pause."""
@@ -112,10 +112,10 @@ def test_in_every_order_of_steps_the_copy_ends_as_the_truth(
 
 
 @pytest.mark.parametrize("acts", PAIRS, ids="+".join)
-def test_whatever_process_dies_between_two_steps_the_copy_is_mended(
+def test_if_a_process_dies_between_two_steps_the_copy_is_corrected(
     redis: Redis, prefix: str, acts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one that finds the copy old compares it with storage, and all agree from then on."""
+    """The next process that finds an old copy compares it with storage, and from then on all agree."""
     monkeypatch.setattr(switch, "_REMEMBERED_SECONDS", 0.0)
     differed = deaths = 0
     for choices in every():
@@ -131,10 +131,10 @@ def test_whatever_process_dies_between_two_steps_the_copy_is_mended(
         assert differed, "a pause died between its two writes"
 
 
-def test_while_storage_is_away_what_is_known_holds(
+def test_while_storage_is_down_the_old_copy_holds(
     redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An old copy is better than none, and storage is not asked for each request; without a copy nothing is sent."""
+    """Storage isn't asked before each request. Without a copy, nothing is sent."""
     monkeypatch.setattr(switch, "_REMEMBERED_SECONDS", 0.0)
     storage, asked = open_storage("memory://"), []
     Switch(redis, storage, prefix).pause()

@@ -1,4 +1,4 @@
-"""What the fleet can't do for a source until a person helps is seen in `status`, in the words a command has for it."""
+"""If the fleet needs a person's help for a source, `status` says so, in the words of a command."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
 
 
 def troubles(fleet: Fleet) -> dict[str, str]:
-    """Return what `status` shows of the source, which then needs a person."""
+    """Return the troubles that `status` shows for the source, which then needs a person."""
     [sight] = api.status(fleet.runtime).sights
     assert (Concern.TROUBLE in sight.needs) is bool(sight.troubles)
     return dict(sight.troubles)
 
 
 def due(fleet: Fleet) -> None:
-    """Let the next run be due, and the worker do what follows."""
+    """Make the next run due, and let the worker do everything that follows."""
     fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
     fleet.idle()
     while fleet.messages:
@@ -43,7 +43,9 @@ def due(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_due_run_that_can_not_open_says_why_until_it_is_mended(fleet: Fleet, lost: bool) -> None:
+def test_a_due_run_that_can_not_open_says_why_until_it_is_repaired(
+    fleet: Fleet, lost: bool
+) -> None:
     connect(fleet)
     collect(fleet)
     page = f"{SOURCE}/runs/{NEXT}/pages/teams/all.1/000000.json.zst"
@@ -81,8 +83,8 @@ def test_a_run_that_lost_its_plan_and_can_not_be_sealed_says_why(fleet: Fleet) -
     assert troubles(fleet) == {}
 
 
-def test_a_newest_manifest_that_was_changed_is_named_until_it_is_mended(fleet: Fleet) -> None:
-    """No run goes on from a manifest whose digest is wrong, and who looks at `status` is told what to do."""
+def test_a_newest_manifest_that_was_changed_is_named_until_it_is_repaired(fleet: Fleet) -> None:
+    """No run continues from a manifest with a wrong digest, and `status` says what to do."""
     connect(fleet)
     restoring.restore(fleet.runtime)
     collect(fleet)
@@ -106,7 +108,7 @@ def test_a_newest_manifest_that_was_changed_is_named_until_it_is_mended(fleet: F
 
 
 class Refusing:
-    """A storage that says of every plan that it is there, and lists none."""
+    """A storage that says that every plan exists, and lists none."""
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
@@ -119,7 +121,7 @@ class Refusing:
         if not key.endswith("plan.json"):
             return bool(self._storage.put_new(key, data))
         self.refused += 1
-        assert self.refused < 100, "it goes on without end"
+        assert self.refused < 100, "it never ends"
         return False
 
 
@@ -160,8 +162,8 @@ def test_a_manifest_that_stops_retention_is_named(fleet: Fleet, remedy: str) -> 
     assert troubles(fleet) == {}
 
 
-def test_a_redis_that_goes_away_while_it_is_filled_is_filled_again(fleet: Fleet) -> None:
-    """A source may have been left out: what says that nothing is missing may not be set."""
+def test_a_redis_that_is_lost_while_it_is_filled_is_filled_again(fleet: Fleet) -> None:
+    """A source may be missing, so the mark that nothing is missing must not be set."""
     connect(fleet)
     collect(fleet)
     fleet.lose_redis()
@@ -190,7 +192,7 @@ def test_a_redis_that_goes_away_while_it_is_filled_is_filled_again(fleet: Fleet)
         (StorageUnreachable("It is away."), None),
     ],
 )
-def test_only_what_does_not_heal_by_itself_is_kept(
+def test_only_troubles_that_need_a_person_are_kept(
     redis: Redis, prefix: str, raised: Exception, kept: str | None
 ) -> None:
     found = Troubles(redis, prefix)
@@ -199,16 +201,16 @@ def test_only_what_does_not_heal_by_itself_is_kept(
     assert found.all() == ({SOURCE: {"run": kept}} if kept else {})
     with found.noted(SOURCE, "retention"):
         pass
-    assert bool(found.all()) is bool(kept), "another thing that went well mends nothing"
+    assert bool(found.all()) is bool(kept), "other work ends no trouble"
     with found.noted(SOURCE, "run"):
         pass
     assert found.all() == {}
 
 
-def test_a_sealer_that_lost_its_lease_mends_nothing(
+def test_a_sealer_that_lost_its_lease_does_not_end_a_trouble(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another sealer may fail again: only a manifest ends the trouble, not joining the run or restoring it."""
+    """Another sealer may fail again. Only a manifest ends the trouble, not joining the run or restoring it."""
     connect(fleet)
     opened = api.collect(fleet.runtime, SOURCE).run
     with pytest.raises(Fault), fleet.runtime.troubles.noted(SOURCE, "run"):
@@ -231,7 +233,7 @@ def test_a_sealer_that_lost_its_lease_mends_nothing(
     assert troubles(fleet) == {}
 
 
-def test_a_look_that_waits_for_an_open_run_mends_nothing(fleet: Fleet) -> None:
+def test_a_look_that_waits_for_an_open_run_does_not_end_a_trouble(fleet: Fleet) -> None:
     connect(fleet, retention_months=24)
     api.collect(fleet.runtime, SOURCE)
     with pytest.raises(Fault), fleet.runtime.troubles.noted(SOURCE, "retention"):

@@ -48,7 +48,7 @@ class Up:
         self.family = psutil.Process(process.pid).children(recursive=True)
 
     def pids(self, word: str) -> list[int]:
-        """Return the processes whose command line contains *word*, watchers aside."""
+        """Return the processes whose command line contains *word*, without the watchers."""
         children = psutil.Process(self.process.pid).children()
         return [each.pid for each in children if word in _words_of(each)]
 
@@ -109,7 +109,7 @@ def test_it_says_one_line_when_it_takes_work_and_a_signal_ends_all_of_it(
         assert fleet.gone()
 
 
-def test_what_dies_is_started_again(env: dict[str, str], tmp_path: Path) -> None:
+def test_a_process_that_dies_is_started_again(env: dict[str, str], tmp_path: Path) -> None:
     with up(env, tmp_path, "--workers", "1", "--no-flower") as fleet:
         assert fleet.said["flower"] is None
         [server], [worker], [beat] = map(fleet.pids, ("-server ", " worker ", " beat"))
@@ -149,7 +149,7 @@ def test_a_second_one_in_the_directory_is_refused(env: dict[str, str], tmp_path:
     assert second.stderr.count("\n") == 1
 
 
-def test_with_a_redis_of_ones_own_none_is_embedded(
+def test_with_another_redis_the_embedded_one_is_not_started(
     env: dict[str, str], redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
     del redis  # emptied
@@ -167,7 +167,7 @@ def test_with_a_redis_of_ones_own_none_is_embedded(
         ("VAULT_KEYS", "short", "PAGETRAIL_VAULT_KEYS"),
     ],
 )
-def test_what_it_can_not_work_with_is_one_sentence_and_nothing_is_left(
+def test_a_wrong_environment_is_one_sentence_and_leaves_no_process(
     setting: str, value: str, words: str, env: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -184,7 +184,7 @@ def test_what_it_can_not_work_with_is_one_sentence_and_nothing_is_left(
 def test_a_redis_in_cluster_mode_is_refused_before_anything_starts(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """It answers a ping, and every worker would fail at its first script."""
+    """It answers a ping, but every worker would fail at its first script."""
     with redis_server(options={"cluster-enabled": "yes"}) as url:
         wrong = env | {"PAGETRAIL_REDIS_URL": url}
         refused = subprocess.run(
