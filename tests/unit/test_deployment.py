@@ -159,7 +159,7 @@ def test_a_worker_is_asked_for_its_own_health(overlay: str) -> None:
     assert compose()["beat"].probes["health"] == ["CMD", *live]
 
 
-def test_whoever_ends_a_worker_waits_for_its_pages() -> None:
+def test_a_worker_gets_the_time_to_finish_its_pages() -> None:
     """A worker finishes its tasks before it is killed, and no page takes as long as a message stays hidden."""
     for programs in (compose(), *map(kubernetes, OVERLAYS)):
         for program in programs.values():

@@ -200,7 +200,7 @@ def test_every_message_is_explained() -> None:
     assert {either or other for either, other in explained} == messages()
 
 
-def test_the_messages_that_happen_most_are_the_programs() -> None:
+def test_the_readme_quotes_messages_of_the_program() -> None:
     """README.md quotes the beginnings of existing messages."""
     section = (ROOT / "README.md").read_text("utf-8").partition("## What messages mean")[2]
     quoted = re.findall(r"^\| `([^`]+)`", section.partition("\n## ")[0], re.M)
@@ -218,7 +218,7 @@ def test_every_member_of_a_manifest_is_explained() -> None:
     assert explained | {"format", "source", "run"} == manifest.keys()
 
 
-def test_the_words_for_a_refused_key_are_the_programs() -> None:
+def test_the_guide_quotes_the_programs_words_for_a_refused_key() -> None:
     """docs/connect.md quotes messages that the program has."""
     table = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## When")[2]
     quoted = re.findall(r"^\| `([^`]+)`", table.partition("###")[0], re.M)

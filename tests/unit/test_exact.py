@@ -1,4 +1,4 @@
-"""JSON as people really send it."""
+"""JSON of the kinds that people really send."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def mended(value: Any) -> Any:
 
 
 @given(JSON, st.booleans(), st.sampled_from([None, 1]))
-def test_all_that_was_written_is_read_and_written_again(
+def test_everything_that_was_written_can_be_read_and_written_again(
     value: Any, ascii_only: bool, indent: int | None
 ) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
@@ -53,7 +53,7 @@ def test_whole_numbers_keep_every_digit(digits: int, sign: str) -> None:
 
 
 @pytest.mark.parametrize("edge", [2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1])
-def test_the_edges_of_64_bits_are_no_edges(edge: int) -> None:
+def test_numbers_around_the_limits_of_64_bits_are_exact(edge: int) -> None:
     assert exact.loads(str(edge).encode()) == edge
     assert exact.dumps(edge) == str(edge).encode()
 

@@ -80,7 +80,7 @@ def test_a_worker_is_ready_between_its_start_and_its_end() -> None:
     assert health.ready("fetch@a") == not_yet
 
 
-def test_heartbeats_are_nobody_elses_to_write(directory: Path) -> None:
+def test_only_the_owner_can_write_heartbeats(directory: Path) -> None:
     liveness.touch("beat")
     assert directory.stat().st_mode & 0o777 == 0o700
 
@@ -105,7 +105,7 @@ def a_file(directory: Path) -> None:
 
 
 TAKEN = [open_to_others, a_link, a_file]
-TAKEN += [taken_by_another_user] if os.getuid() == 0 else []  # who else may give files away?
+TAKEN += [taken_by_another_user] if os.getuid() == 0 else []  # only root may give files away
 
 
 @pytest.mark.parametrize("taken", TAKEN)
@@ -138,7 +138,7 @@ def test_a_heartbeat_that_another_user_made_does_not_count(directory: Path) -> N
     assert health.ready("fetch@a") == "The worker does not take work yet."
 
 
-def test_where_nothing_is_ours_alone_the_sentence_says_so(directory: Path, tmp_path: Path) -> None:
+def test_if_no_directory_is_only_ours_the_sentence_says_so(directory: Path, tmp_path: Path) -> None:
     for place in (directory, tmp_path / ".pagetrail" / "heartbeats"):
         place.parent.mkdir(exist_ok=True)
         open_to_others(place)

@@ -1,4 +1,4 @@
-"""What `make` installs, it installs into an environment of its own, whatever an interruption left."""
+"""`make` always installs into its own environment, whatever an interruption left."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ if [ "$2" = "import pip" ]; then
 elif [ "$2" = venv ]; then
   mkdir -p "$3/bin" && rm -f "$3/no-pip" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python"
 fi
-"""  # makes an environment, and notes what it is asked for
+"""  # makes an environment, and logs its arguments
 
 
 @pytest.fixture
@@ -48,10 +48,8 @@ def test_an_environment_is_made_once(python: Path, tmp_path: Path) -> None:
     assert install(python, venv) == ["pip", "pip"]
 
 
-def test_an_environment_that_uv_made_is_made_anew_where_uv_is_gone(
-    python: Path, tmp_path: Path
-) -> None:
-    """There is no pip in it to install anything with."""
+def test_an_environment_of_uv_is_made_again_if_uv_is_gone(python: Path, tmp_path: Path) -> None:
+    """It has no pip, so nothing could be installed into it."""
     venv = tmp_path / "venv"
     install(python, venv)
     (venv / ".runtime").unlink()
@@ -61,10 +59,10 @@ def test_an_environment_that_uv_made_is_made_anew_where_uv_is_gone(
 
 @pytest.mark.parametrize("lost", ["pyvenv.cfg", "bin/python"])
 @pytest.mark.parametrize("marked", [True, False])
-def test_what_an_interruption_left_is_made_anew(
+def test_an_environment_that_an_interruption_left_is_made_again(
     python: Path, tmp_path: Path, lost: str, marked: bool
 ) -> None:
-    """Without its pyvenv.cfg a `bin/python` is the Python of the machine, which nothing may be installed into."""
+    """Without pyvenv.cfg, its `bin/python` is the Python of the machine, into which nothing may be installed."""
     venv = tmp_path / "venv"
     install(python, venv)
     (venv / ".runtime").unlink()
@@ -76,10 +74,8 @@ def test_what_an_interruption_left_is_made_anew(
     assert not (venv / "left").exists()
 
 
-def test_an_environment_that_lies_elsewhere_is_made_anew_there(
-    python: Path, tmp_path: Path
-) -> None:
-    """As on a disk with more room."""
+def test_an_environment_in_another_place_is_made_again_there(python: Path, tmp_path: Path) -> None:
+    """The place may be a disk with more space."""
     venv, elsewhere = tmp_path / "venv", tmp_path / "elsewhere"
     elsewhere.mkdir()
     venv.symlink_to(elsewhere)

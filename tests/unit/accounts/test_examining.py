@@ -34,7 +34,7 @@ class Answers:
     def __init__(self, answers: dict[str, Reply]) -> None:
         self._answers = answers
         self.asked: list[tuple[str, Sequence[tuple[str, str]]]] = []
-        self.classes: dict[str, str] = {}  # of the paths that have one
+        self.classes: dict[str, str] = {}  # of the paths that have their own
 
     def __call__(
         self, region: str, path: str, params: Sequence[tuple[str, str]], endpoint_class: str = "", /
@@ -99,7 +99,7 @@ def test_a_key_nobody_knows_is_refused(elsewhere: Reply) -> None:
 
 
 @pytest.mark.parametrize(("reply", "words"), [(AWAY, "status 503"), (SILENT, "no answer")])
-def test_a_region_that_is_away_is_not_taken_for_a_refusal(reply: Reply, words: str) -> None:
+def test_a_region_that_does_not_answer_is_not_taken_for_a_refusal(reply: Reply, words: str) -> None:
     with pytest.raises(Fault, match=words) as away:
         identify(Answers({"us/users/me": reply}), "us", ["us"], KEY)
     assert not isinstance(away.value, KeyRefused)

@@ -15,7 +15,7 @@ def people(*names: str, first: int = 0) -> list[dict[str, Any]]:
 
 
 def evidence(*records: Sequence[dict[str, Any]]) -> Runs:
-    """Return runs that read users, one run a list."""
+    """Return runs that read users, one run for each list."""
     runs = Runs("users")
     for each in records:
         runs.seal("complete", *each)
@@ -43,7 +43,7 @@ def test_the_newest_reading_counts() -> None:
     "listed",
     [
         people("Ann", "Bob", "Cy", first=100),  # PagerDuty gives no id twice
-        people("Xi", "Yo", "Zed"),  # and were it to, the names would be others
+        people("Xi", "Yo", "Zed"),  # and if it did, the names would differ
         people("Ann", *(f"other {n}" for n in range(9))),
         [],
     ],

@@ -148,7 +148,7 @@ def test_an_event_is_a_line_with_values_as_json_has_them(
 
 
 def test_neither_help_nor_wrong_usage_waits_for_the_redis_library() -> None:
-    """Its import takes the longest, and Ctrl-C during it would print a traceback."""
+    """Importing it takes longest, and Ctrl-C during the import would print a traceback."""
     script = (
         "import sys, tasks.cli; codes = [tasks.cli.perform([each]) for each in ('--help', 'none')]; "
         "sys.exit(codes != [0, 2] or 'redis' in sys.modules)"
@@ -159,7 +159,7 @@ def test_neither_help_nor_wrong_usage_waits_for_the_redis_library() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_an_interrupted_purge_says_how_it_goes_on(
+def test_an_interrupted_purge_says_how_to_continue(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -222,7 +222,7 @@ def test_every_failure_is_one_sentence(
 def test_the_traceback_of_an_unexpected_error_has_no_secret(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Neither the log has one nor, if there is no log, the terminal."""
+    """This holds for the log, and for the terminal if there is no log."""
 
     def fail(*_: object) -> None:
         raise ValueError("redis://:hunter2@127.0.0.1 and Token token=u+Abcdefghijklmno1_x")
@@ -288,7 +288,7 @@ def test_a_size_is_short(count: int, text: str) -> None:
 
 
 class Finalized:
-    """Gets a signal in its finalizer, whose exceptions Python drops."""
+    """Gets a signal in its finalizer, where Python drops exceptions."""
 
     def __init__(self, number: signal.Signals) -> None:
         self._number = number
@@ -298,7 +298,7 @@ class Finalized:
         pytest.fail("the signal raised nothing")
 
 
-def test_a_signal_that_a_finalizer_swallows_ends_the_fleet_all_the_same() -> None:
+def test_a_signal_that_a_finalizer_swallows_still_ends_the_fleet() -> None:
     """Otherwise nothing could end `up`, because it ignores later signals."""
     told: list[str] = []
     with until_signalled():
@@ -309,7 +309,7 @@ def test_a_signal_that_a_finalizer_swallows_ends_the_fleet_all_the_same() -> Non
     assert told == ["swallowed"]
 
 
-def test_ctrl_c_that_a_finalizer_swallows_ends_a_command_all_the_same(
+def test_ctrl_c_that_a_finalizer_swallows_still_ends_a_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []

@@ -80,7 +80,7 @@ WIDE_LINES = [
 
 
 def test_no_digit_of_a_long_number_is_lost(tmp_path: Path) -> None:
-    """They come from the events people send: 128-bit trace ids are common."""
+    """Such numbers are in the events that people send: 128-bit trace ids are common."""
     out = io.BytesIO()
     write_csv(WIDE_LINES, out)
     rows = list(csv.DictReader(io.StringIO(out.getvalue().decode("utf-8-sig"), newline="")))
@@ -96,7 +96,7 @@ def test_no_digit_of_a_long_number_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("others", [[1.5], [1, 1.5], [1.5, 1]])
 def test_a_long_number_beside_fractions_keeps_its_digits(tmp_path: Path, others: list[Any]) -> None:
-    """A column of floating-point numbers holds 53 bits of it."""
+    """A column of floating-point numbers would only keep 53 bits of it."""
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "records.parquet"
     values = [*others, 2**53 + 1]
@@ -126,8 +126,8 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_csv, write_parquet])
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, write: Any) -> None:
-    """A file that can't grow on stands for a disk that is full: the system refuses both in the same call."""
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, write: Any) -> None:
+    """The test limits the size of the file. The system refuses that in the same call as a full disk."""
     rows = (
         orjson.dumps({"id": f"{number}", "text": os.urandom(500).hex()}) for number in range(200)
     )

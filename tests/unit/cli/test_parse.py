@@ -94,7 +94,7 @@ def test_resources_are_a_list_or_everything() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "teams,", "nothing", "teams,nothing", "Teams", "../teams"])
-def test_an_unknown_resource_is_refused_with_those_there_are(text: str) -> None:
+def test_an_unknown_resource_is_refused_with_a_list_of_the_known_ones(text: str) -> None:
     assert "incidents" in refused(parse.resources, text)
 
 

@@ -120,11 +120,11 @@ def test_no_color_leaves_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"sights": []}, "No source is connected yet"),
     ],
 )
-def test_the_fleet_is_told_in_a_line_or_two(fleet: dict[str, Any], words: str) -> None:
+def test_the_fleet_is_described_in_a_line_or_two(fleet: dict[str, Any], words: str) -> None:
     assert words in shown(census(**{"sights": [LONGEST]} | fleet), (80, 24))
 
 
-def test_a_refused_key_is_told_once_whether_it_suspended_the_run_or_ended_it() -> None:
+def test_a_refused_key_is_shown_once_whether_it_suspended_the_run_or_ended_it() -> None:
     suspended = sight("a/b", Activity.SUSPENDED)
     ended = sight("a/c", Activity.IDLE)
     assert ended.last

@@ -1,4 +1,4 @@
-"""A spreadsheet shows the cells of a csv as text: none runs, none is too long, and cut text says so."""
+"""A spreadsheet shows the cells of a csv as text: no cell runs, no cell is too long, and cut text says so."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ nasty = st.text(alphabet=[*"=+-@'\"; ,\t\r\n a1", "\uff1d", "\u00a0", *BLANK], m
 
 
 def runs(cell: str) -> bool:
-    """Whether a program that skips invisible characters would find a formula."""
+    """Say whether a program that skips invisible characters would find a formula."""
     seen = cell.strip().strip(BLANK + " \t\r\n")
     return unicodedata.normalize("NFKC", seen[:1]) in tuple(FORMULA)
 
@@ -44,7 +44,7 @@ def cells(text: str, delimiter: str = ",") -> list[str]:
 
 
 def test_a_csv_says_that_it_is_utf_8() -> None:
-    """Excel takes a csv without a byte order mark for one of the machine's own code page."""
+    """Excel reads a csv without a byte order mark in the code page of the machine."""
     out = io.BytesIO()
     write_csv([b'{"id":"P1","name":"caf\xc3\xa9"}'], out)
     assert out.getvalue().startswith(b"\xef\xbb\xbfid,name\r\n")
@@ -65,8 +65,8 @@ def test_no_cell_begins_with_a_character_that_programs_drop_or_hide(character: s
 @given(st.lists(nasty, min_size=3, max_size=3), st.sampled_from([",", ";", "\t"]))
 @example(["a", 'x;"=1+1', "b"], ";")
 @example(["a", "x\n=1+1", "b"], ";")
-def test_no_cell_runs_whichever_separator_a_locale_uses(texts: list[str], separator: str) -> None:
-    """Where a comma is the decimal mark, a spreadsheet splits at semicolons and takes our quotes as text."""
+def test_no_cell_runs_with_any_separator_of_a_locale(texts: list[str], separator: str) -> None:
+    """If a comma is the decimal mark, a spreadsheet splits at semicolons and reads our quotes as text."""
     record = dict(zip(("id", "title", "late"), texts, strict=True))
     text = written(record, {**record, "title": {"nested": texts[1]}})
     assert not [cell for cell in cells(text, separator) if runs(cell)]
@@ -74,7 +74,7 @@ def test_no_cell_runs_whichever_separator_a_locale_uses(texts: list[str], separa
 
 @given(nasty)
 def test_protection_can_be_taken_back(text: str) -> None:
-    """So two texts never become equal: `=1+1` and `'=1+1` least of all."""
+    """So two different texts, such as `=1+1` and `'=1+1`, never become equal."""
     assert unprotected(protected(text)) == text
 
 

@@ -1,4 +1,4 @@
-"""Where all of a run lies in storage, and how records become artifacts and are read back."""
+"""The keys of a run's objects, and how records become artifacts and are read back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks.reading.sealed import PartContent
 from workers import exact
 
 
-def test_objects_lie_where_the_storage_layout_says() -> None:
+def test_objects_have_the_keys_of_the_storage_layout() -> None:
     run = ("acme/main", "00000007")
     page = "incidents/20260801T000000Z_20260901T000000Z.1/000100"
     assert plan_key(*run) == "acme/main/runs/00000007/plan.json"
@@ -32,7 +32,7 @@ def test_objects_lie_where_the_storage_layout_says() -> None:
 
 
 def parts(found: list[bytes], most_bytes: int = 1 << 30) -> list[tuple[PartContent, bytes]]:
-    """Return each part's account and content."""
+    """Return the entry and the content of each part."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "part"
         return [(each, path.read_bytes()) for each in write_parts(iter(found), path, most_bytes)]
@@ -60,7 +60,7 @@ def test_lines_written_are_read_back(found: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("count", range(6))
-def test_a_part_that_is_full_is_followed_by_another_only_if_there_is_more(count: int) -> None:
+def test_a_full_part_is_followed_by_another_one_only_if_there_are_more_lines(count: int) -> None:
     dice = random.Random(1)
     found = [exact.dumps(dice.randbytes(300_000).hex()) + b"\n" for _ in range(count)]
     written = parts(found, most_bytes=200_000)
@@ -75,7 +75,7 @@ def test_lines_are_read_from_chunks_of_any_size(found: list[bytes], size: int) -
     assert [line + b"\n" for line in lines_of(chunks)] == found
 
 
-def test_an_artifact_that_is_cut_or_goes_on_is_refused() -> None:
+def test_an_artifact_that_is_cut_or_too_long_is_refused() -> None:
     ((_, blob),) = parts([b'{"id":"A"}\n', b'{"id":"B"}\n'])
     for damaged in (*(blob[:n] for n in range(len(blob))), blob + b"x", blob + blob):
         with pytest.raises(ValueError, match="cut"):
@@ -101,7 +101,7 @@ SIGHTINGS = st.lists(
 
 @given(SIGHTINGS)
 @settings(max_examples=200)
-def test_of_every_record_the_sighting_fetched_last_is_kept_of_passes_that_count(
+def test_the_newest_sighting_of_each_record_is_kept_from_the_passes_that_count(
     passes: list[tuple[list[tuple[str, int]], bool]],
 ) -> None:
     collation, number, counted = Collation(io.BytesIO()), 0, 0
@@ -121,7 +121,7 @@ def test_of_every_record_the_sighting_fetched_last_is_kept_of_passes_that_count(
     assert list(collation.lines()) == in_order, "it can be read again"
 
 
-def test_a_superseded_pass_takes_no_room() -> None:
+def test_a_superseded_pass_takes_no_memory() -> None:
     spool = io.BytesIO()
     collation = Collation(spool)
     collation.add("A", "1", b"first\n")

@@ -1,4 +1,4 @@
-"""How pages look in storage, and that nothing else passes for one."""
+"""The form of pages in storage, and that nothing else is taken for a page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def stored(body: bytes, status: int = 200, page: Page = TEAMS, **more: Any) -> b
 
 
 def lines(blob: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return recipe and body line, read without our code."""
+    """Return the recipe and the body line, read without our code."""
     head, body, rest = zstandard.ZstdDecompressor().decompressobj().decompress(blob).split(b"\n")
     assert rest == b""
     return json.loads(head), body
@@ -186,7 +186,7 @@ def at(data: Any, pointer: str) -> Any:
 
 
 def bare(data: Any) -> Any:
-    """Return *data* without the values of secrets, which are in there at any depth."""
+    """Return *data* without the values of secrets, which may be at any depth."""
     if isinstance(data, list):
         return [bare(each) for each in data]
     if isinstance(data, dict):
@@ -196,7 +196,7 @@ def bare(data: Any) -> Any:
 
 @given(values, st.sampled_from([None, 1]))
 @settings(max_examples=150)
-def test_secrets_are_redacted_at_any_depth_and_every_place_is_noted(
+def test_secrets_are_redacted_at_any_depth_and_every_place_is_recorded(
     value: Any, indent: int | None
 ) -> None:
     data = {"teams": [{"id": "T1", "details": value}], "integration_key": None}
@@ -232,7 +232,7 @@ def test_no_secret_gets_into_storage_however_it_is_written(body: str) -> None:
     assert decode_page(blob).data["teams"] is not None
 
 
-def test_what_only_looks_like_a_secret_is_kept_as_it_is() -> None:
+def test_text_that_only_looks_like_a_secret_is_kept() -> None:
     body = rb'{"teams":[{"id":"T","integration_key_id":"a","title":"a \u003c b \u0026 c"}]}'
     head, line = lines(stored(body))
     assert (line, head["redacted"]) == (body, [])
@@ -257,7 +257,7 @@ def test_a_flipped_bit_anywhere_never_gives_another_answer() -> None:
     assert silent < len(SMALL) // 10
 
 
-def test_a_cut_object_is_none() -> None:
+def test_a_cut_object_is_not_a_page() -> None:
     for length in range(len(SMALL)):
         with pytest.raises(ValueError, match=r".+"):
             decode_page(SMALL[:length])
@@ -296,7 +296,7 @@ HEAD, BODY = decompress(SMALL, MOST_BYTES).split(b"\n")[:2]
     ],
     ids=str,
 )  # fmt: skip
-def test_a_recipe_of_another_shape_is_none(change: dict[str, Any]) -> None:
+def test_a_recipe_of_another_shape_is_refused(change: dict[str, Any]) -> None:
     head = {n: v for n, v in (orjson.loads(HEAD) | change).items() if v is not ...}
     assert decode_page(compressed(orjson.dumps(orjson.loads(HEAD)) + b"\n" + BODY + b"\n"))
     with pytest.raises(ValueError, match=r".+"):
@@ -304,20 +304,20 @@ def test_a_recipe_of_another_shape_is_none(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"teams":\n[]}', b'{"teams":[]}\n', b'\n{"teams":[]}'])
-def test_a_body_of_several_lines_is_none(body: bytes) -> None:
+def test_a_stored_body_of_several_lines_is_refused(body: bytes) -> None:
     head = orjson.dumps(orjson.loads(HEAD) | {"stored_sha256": hashlib.sha256(body).hexdigest()})
     with pytest.raises(ValueError, match="two lines"):
         decode_page(compressed(head + b"\n" + body + b"\n"))
 
 
 @pytest.mark.parametrize("text", [b"[]", b'"x"', b"7", b"null", b"{}"])
-def test_a_recipe_that_is_no_object_is_none(text: bytes) -> None:
+def test_a_recipe_that_is_not_an_object_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode_page(compressed(text + b"\n" + BODY + b"\n"))
 
 
 def test_fetched_at_sorts_like_time() -> None:
-    """Which sighting was last is decided by comparing text."""
+    """The newest sighting is found by comparing these texts."""
     times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=n) for n in (0, 1, 999_999)]
     texts = [
         decode_page(stored(b'{"teams":[]}', fetched_at=t)).envelope["fetched_at"] for t in times

@@ -1,4 +1,4 @@
-"""What makes the record of an erasure one: anything else in its place is refused with a reason."""
+"""A valid record of an erasure is accepted. Anything else in its place is refused with a reason."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_a_record_is_read_as_it_was_written() -> None:
     ],
 )
 def test_anything_else_in_the_place_of_a_record_is_refused(text: bytes) -> None:
-    """Not one member may be missing, changed, added or written in another way, and the runs have no holes."""
+    """No member may be missing, changed, added or written differently, and no run may be left out."""
     with pytest.raises(ValueError, match=r"."):
         Erasure.from_json(text, SOURCE, THROUGH)
 
 
 def test_a_record_far_ahead_costs_no_more_to_refuse_than_to_read() -> None:
-    """A hundred million runs that it doesn't name are not counted through."""
+    """The check doesn't count through a hundred million runs that the record doesn't name."""
     text = edited(lambda record: record.update(through=FAR))
     with pytest.raises(ValueError, match="one by one"):
         Erasure.from_json(text, SOURCE, FAR)

@@ -46,7 +46,7 @@ def finish(storage: Storage, record: Erasure) -> None:
     storage.put_new(done_key(SOURCE, record.through), Finished.of(record, AT).to_json())
 
 
-def test_records_that_hold_hide_every_run_up_to_the_last(storage: Storage) -> None:
+def test_valid_records_hide_every_run_up_to_the_last(storage: Storage) -> None:
     purged = Purged(storage, SOURCE)
     assert (purged.kept, purged.left, purged.through, purged.last) == (RUNS, [], "", None)
     assert purged.unfinished() == []
@@ -82,7 +82,7 @@ def test_records_that_hold_hide_every_run_up_to_the_last(storage: Storage) -> No
     ],
 )
 def test_anything_else_hides_nothing_and_is_named(storage: Storage, name: str, text: bytes) -> None:
-    """As an empty file, a copy, one without the record before it, or one that names other manifests than there are."""
+    """Examples are an empty file, a copy, a record without the one before it, and a record with other digests."""
     key = f".purged/{SOURCE}/{name}"
     storage.put_new(key, text)
     purged = Purged(storage, SOURCE)
@@ -93,7 +93,7 @@ def test_anything_else_hides_nothing_and_is_named(storage: Storage, name: str, t
     assert why
 
 
-def test_what_is_forged_after_a_record_that_holds_leaves_that_one_in_force(
+def test_a_forged_record_after_a_valid_one_leaves_the_valid_one_in_force(
     storage: Storage,
 ) -> None:
     put(storage, FIRST)
@@ -104,8 +104,8 @@ def test_what_is_forged_after_a_record_that_holds_leaves_that_one_in_force(
     assert len(list(purged.faults())) == 2
 
 
-def test_an_end_that_is_forged_ends_no_erasure(storage: Storage) -> None:
-    """An empty object, or that of another erasure, in its place: the erasure stays unfinished."""
+def test_a_forged_end_does_not_end_an_erasure(storage: Storage) -> None:
+    """If an empty object or the end of another erasure is in its place, the erasure stays unfinished."""
     put(storage, FIRST)
     for text in (b"", b"{}", Finished.of(SECOND, AT).to_json()):
         storage.put_new(done_key(SOURCE, FIRST.through), text)
@@ -115,8 +115,10 @@ def test_an_end_that_is_forged_ends_no_erasure(storage: Storage) -> None:
         storage.delete(done_key(SOURCE, FIRST.through))
 
 
-def test_what_a_late_worker_stores_of_an_erased_run_brings_nothing_back(storage: Storage) -> None:
-    """An erasure deletes the plan first: a manifest that comes later, and is another one, is not that of a run."""
+def test_objects_that_a_late_worker_stores_do_not_bring_an_erased_run_back(
+    storage: Storage,
+) -> None:
+    """An erasure deletes the plan first, so another manifest that comes later doesn't count as that of a run."""
     put(storage, FIRST)
     erase(storage, *RUNS[:2])
     late = with_digest(MANIFESTS[RUNS[0]] | {"sealed_at": "later"})
@@ -125,7 +127,7 @@ def test_what_a_late_worker_stores_of_an_erased_run_brings_nothing_back(storage:
     assert (purged.kept, purged.left, purged.last) == (RUNS[2:], RUNS[:1], FIRST)
 
 
-def test_a_record_that_is_lost_or_damaged_breaks_the_chain_of_those_after_it(
+def test_a_lost_or_damaged_record_breaks_the_chain_of_the_records_after_it(
     storage: Storage,
 ) -> None:
     put(storage, SECOND)
@@ -149,10 +151,10 @@ class Counted:
         return self._storage.get(key)
 
 
-def test_runs_are_found_without_reading_a_record_while_nothing_of_erased_ones_is_left(
+def test_runs_are_found_without_reading_a_record_if_no_object_of_an_erased_run_is_left(
     storage: Storage,
 ) -> None:
-    """It is asked at each opening and look: the number of erasures must not count."""
+    """This happens at each opening and at each daily look, so its cost must not depend on the number of erasures."""
     put(storage, FIRST, SECOND)
     erase(storage, *RUNS[:4])
     counted: Any = Counted(storage)

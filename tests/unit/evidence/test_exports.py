@@ -1,4 +1,4 @@
-"""Which records an export gives."""
+"""The records that an export gives."""
 
 import tempfile
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def test_a_windowed_resource_gives_the_newest_version_of_every_record_ever_read(
     assert runs.export() == {"A": 1, "B": 2, "C": 4}
 
 
-def test_a_snapshot_gives_the_last_complete_reading_and_what_partial_ones_added() -> None:
+def test_a_snapshot_gives_the_last_complete_reading_and_additions_of_later_partial_ones() -> None:
     runs = Runs("services")
     runs.seal("complete", record("gone", 1), record("A", 1))
     runs.seal("complete", record("A", 2), record("B", 2))
@@ -90,7 +90,7 @@ def test_a_snapshot_gives_the_last_complete_reading_and_what_partial_ones_added(
     assert runs.export() == {"A": 2, "B": 3}
 
 
-def test_a_snapshot_never_read_whole_gives_what_there_is() -> None:
+def test_a_snapshot_that_was_never_read_completely_gives_its_partial_readings() -> None:
     runs = Runs("services")
     runs.seal("partial", record("A", 1))
     runs.seal("partial", record("B", 2))
@@ -141,7 +141,7 @@ def test_a_resource_that_was_never_readable_has_no_records_but_a_reason() -> Non
     assert (choice.readings, choice.newest.state) == ((), "unavailable")
 
 
-def test_what_is_not_there_is_not_found() -> None:
+def test_an_export_of_something_that_does_not_exist_is_not_found() -> None:
     runs = Runs("services")
     with pytest.raises(NotFound, match="There is no source acme/main"):
         next(sealed(runs.storage, "acme/main"))
@@ -155,7 +155,7 @@ def test_what_is_not_there_is_not_found() -> None:
         choose(sealed(runs.storage, SOURCE), SOURCE, "users")
 
 
-def test_a_damaged_artifact_is_never_exported_in_silence() -> None:
+def test_a_damaged_artifact_is_never_silently_exported() -> None:
     runs = Runs("services")
     runs.seal("complete", record("A", 1))
     key = artifact_key(SOURCE, "00000001", "services", 0)
@@ -183,7 +183,7 @@ def three_runs() -> Runs:
 
 @pytest.mark.parametrize("run", ["00000001", "00000002", "00000003"])
 def test_an_export_reads_no_manifest_that_was_changed(run: str) -> None:
-    """A manifest whose digest doesn't fit its content ends an export, of all runs or of this one, with its name."""
+    """If a manifest's digest doesn't fit its content, an export of all runs or of this run ends and names it."""
     runs, key = three_runs(), manifest_key(SOURCE, run)
     changed = (runs.storage.get(key) or b"").replace(b'"complete"', b'"failed"')
     runs.storage.delete(key)
@@ -194,8 +194,8 @@ def test_an_export_reads_no_manifest_that_was_changed(run: str) -> None:
 
 
 @pytest.mark.parametrize("run", ["00000001", "00000002"])
-def test_an_export_of_all_runs_misses_none_in_silence(run: str) -> None:
-    """A run that another one follows, and that is gone or another than that, ends an export; no record excuses it."""
+def test_an_export_of_all_runs_never_silently_misses_one(run: str) -> None:
+    """If the run before another one is missing or was replaced, the export ends. No record of an erasure excuses it."""
     runs, key = three_runs(), manifest_key(SOURCE, run)
     whole = runs.storage.get(key) or b""
     runs.storage.delete(key)
@@ -209,8 +209,8 @@ def test_an_export_of_all_runs_misses_none_in_silence(run: str) -> None:
     assert len(runs.export()) == 3
 
 
-def test_an_export_takes_no_run_that_the_next_one_does_not_follow() -> None:
-    """A run put in front of the first one is never read as if it belonged there."""
+def test_an_export_refuses_a_run_that_the_next_one_does_not_follow() -> None:
+    """A run that was put before the first one is never read."""
     runs = Runs("incidents")
     runs.seal("complete", record("forged", 1))
     runs.last = None

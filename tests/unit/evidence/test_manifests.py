@@ -1,4 +1,4 @@
-"""The only end of a run, and how it is read back."""
+"""The manifest, which alone ends a run, and how it is read back."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def account(**counts: int) -> Lists:
     return Lists({f"/{name}": [record(n) for n in range(counts.get(name, 3))] for name in paths})
 
 
-def test_a_manifest_says_what_the_run_came_to() -> None:
+def test_a_manifest_has_the_results_of_the_run() -> None:
     plan = make("teams", "users", "log_entries", days=20)
     run = SealedRun(plan, account(users=150).answer)
     manifest = run.seal(requests={"users": 7, "teams": 0})
@@ -122,8 +122,8 @@ def test_a_manifest_says_what_the_run_came_to() -> None:
     assert manifest["plan_sha256"] == hashlib.sha256(plan_text).hexdigest()
 
 
-def test_what_the_plan_lacks_of_a_resource_leaves_the_run_complete_and_is_named() -> None:
-    """A 402 on the list of shift-based schedules takes nothing from the layer-based ones."""
+def test_a_list_that_the_plan_lacks_is_named_and_leaves_the_run_complete() -> None:
+    """A 402 on the list of shift-based schedules doesn't affect the layer-based schedules."""
     model = Lists({"/schedules": [record(n, type="schedule") for n in range(3)]})
 
     def ask(page: Page, request: Request) -> Answer:
@@ -142,7 +142,7 @@ def test_what_the_plan_lacks_of_a_resource_leaves_the_run_complete_and_is_named(
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_404_is_believed_the_second_time_and_then_named(times: int) -> None:
-    """A list names the schedule: one passing 404 costs a request, a lasting one makes the run partial."""
+    """A list names the schedule. If the 404 passes, it costs a request. If it stays, the run is partial."""
     model = Lists(
         {"/schedules": [record(n, type="schedule") for n in range(3)], "/v3/schedules": []}
     )
@@ -171,7 +171,7 @@ def test_a_404_is_believed_the_second_time_and_then_named(times: int) -> None:
 
 
 def test_the_digest_is_of_the_canonical_rest() -> None:
-    """Anybody can recompute it: sorted keys, no spaces, UTF-8, without the digest itself."""
+    """Anybody can compute it again: sorted keys, no spaces, UTF-8, without the digest itself."""
     run = SealedRun(make("teams"), lambda page, _: answer_to(page, 402))
     manifest = run.seal()
     manifest["resources"]["teams"]["words"] = "café \u2028 <nobody>"
@@ -189,7 +189,7 @@ def test_the_digest_is_of_the_canonical_rest() -> None:
         ("silent", "partial", "silent"),
     ],
 )
-def test_how_a_run_was_ended_is_in_its_manifest(verdict: str, state: str, ended: str) -> None:
+def test_the_manifest_says_how_its_run_ended(verdict: str, state: str, ended: str) -> None:
     model = account(users=150)
     run = SealedRun(
         make("users"), lambda page, request: model.answer(page, request) if page.first else None
@@ -212,8 +212,8 @@ def test_a_refused_key_fails_everything_with_that_reason() -> None:
     assert not any(r["artifacts"] for r in manifest["resources"].values())
 
 
-def test_a_backlog_is_gone_on_with_until_a_run_can_not_shorten_it() -> None:
-    """The second run reads an old window in vain; the next would only do that again, at once."""
+def test_a_backlog_is_continued_until_a_run_can_not_shorten_it() -> None:
+    """The second run reads an old window in vain. The next run would only repeat that at once."""
     found = [record(n) | {"made": NOW - timedelta(hours=3 * n + 1)} for n in range(800)]
     model = Lists({"/log_entries": found})
     edge = f"{NOW - timedelta(days=31):%Y%m%dT%H%M%SZ}"
@@ -235,7 +235,7 @@ def test_a_backlog_is_gone_on_with_until_a_run_can_not_shorten_it() -> None:
 
 
 def test_a_rendering_that_takes_too_long_leaves_the_definition() -> None:
-    """Both are asked for at one address: only the rendering sends the period."""
+    """Both have the same address. Only the request for the rendering has the period."""
     shifts = [record(n, type="schedule_v3") for n in range(3, 5)]
     model = Lists(
         {"/schedules": [record(n, type="schedule") for n in range(3)], "/v3/schedules": shifts}
@@ -263,8 +263,10 @@ def day(days_ago: float) -> str:
     return rfc3339(NOW - timedelta(days=days_ago))
 
 
-def test_what_pagerduty_no_longer_has_is_named_by_every_run_and_leaves_it_complete() -> None:
-    """Audit records are kept for a year: of three, two are lost for good, and a day more is not."""
+def test_a_period_that_pagerduty_no_longer_has_is_named_by_every_run_and_leaves_it_complete() -> (
+    None
+):
+    """Audit records are kept for a year. So two of three years are lost forever, but one more unread day isn't."""
     model, storage, last = Lists({"/audit/records": []}), open_storage("memory://"), None
     for days_later in (0, 1):
         plan = make("audit_records", since=NOW - timedelta(days=1095), last=last,
@@ -285,7 +287,7 @@ def test_what_pagerduty_no_longer_has_is_named_by_every_run_and_leaves_it_comple
 
 
 def test_a_first_run_names_the_hours_that_pagerduty_forgot_since_the_source_was_connected() -> None:
-    """A source begins at midnight a year back; by its first run the year has moved on."""
+    """A source begins at midnight a year ago. When its first run opens, PagerDuty's year begins later."""
     plan = make("audit_records", days=365.4)
     model = Lists({"/audit/records": []})
     manifest = SealedRun(plan, model.answer).seal()
@@ -309,7 +311,7 @@ def test_a_resource_is_partial_until_its_backlog_is_read() -> None:
 
 
 def test_what_a_users_key_read_is_read_again_with_the_accounts() -> None:
-    """Until then the account's key proves nothing of the time before it."""
+    """Until then, the account's key proves nothing about the time before it."""
     model, storage = Lists({"/log_entries": []}), open_storage("memory://")
     last = SealedRun(make("log_entries", credential="user"), model.answer, storage).seal()
     assert described(last, "log_entries")[:2] == ("partial", "key")
@@ -320,7 +322,7 @@ def test_what_a_users_key_read_is_read_again_with_the_accounts() -> None:
 
 
 def test_a_page_that_was_read_with_a_users_key_makes_the_run_one_of_a_user() -> None:
-    """The key was rotated in the middle of it."""
+    """The key was rotated in the middle of the run."""
     run = SealedRun(make("log_entries", "teams"), account().answer)
     page, answer = Page("teams", ALL), run.fleet.read(Page("teams", ALL))
     assert answer
@@ -333,7 +335,7 @@ def test_a_page_that_was_read_with_a_users_key_makes_the_run_one_of_a_user() -> 
     assert run.verify().differences == []
 
 
-def test_a_period_is_told_of_what_has_one() -> None:
+def test_only_windowed_resources_have_a_period() -> None:
     plan = make("incidents", "schedule_coverage", "oncalls", "users", days=20)
     whole = plan.period
     assert plan.period_of("incidents") == plan.period_of("schedule_coverage") == whole
@@ -368,7 +370,7 @@ def test_runs_are_found_by_their_numbers_alone() -> None:
 
 
 def test_a_source_is_known_by_its_runs_its_document_or_what_was_purged() -> None:
-    """Evidence without a registry is an auditor's copy; a purged source has nothing but its record."""
+    """An auditor's copy has evidence without a registry. A purged source only has its record of the erasure."""
     storage = open_storage("memory://")
     storage.put_new(plan_key("copied/main", "00000001"), make("users").to_json())
     storage.put_new(record_key("purged/main", "00000007"), b"{}")
@@ -399,7 +401,7 @@ COPIED = make("users").to_json().replace(b"acme/main", b"acme/else")
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"\x00\x01", b"[]", b"{}", b'{"windows":[]}', COPIED], ids=repr
 )
-def test_what_lies_in_the_place_of_a_plan_is_a_conflict_in_one_sentence(text: bytes) -> None:
+def test_anything_else_in_the_place_of_a_plan_is_a_conflict_in_one_sentence(text: bytes) -> None:
     storage = open_storage("memory://")
     storage.put_new(plan_key("acme/main", "00000001"), text)
     with pytest.raises(StorageConflict, match=r"plan.json is damaged .*restore it"):
@@ -420,8 +422,8 @@ def test_what_lies_in_the_place_of_a_plan_is_a_conflict_in_one_sentence(text: by
     ],
     ids=repr,
 )
-def test_what_lies_in_the_place_of_a_manifest_is_a_conflict_too(text: bytes) -> None:
-    """A missing manifest says that a run is open; an empty, changed or copied one never does, nor is it read on."""
+def test_anything_else_in_the_place_of_a_manifest_is_a_conflict_too(text: bytes) -> None:
+    """Only a missing manifest means that a run is open. An empty, changed or copied one doesn't, and is never used."""
     storage = open_storage("memory://")
     storage.put_new(manifest_key("acme/main", "00000001"), text)
     with pytest.raises(StorageConflict, match=r"manifest\.json is damaged .*verify acme/main"):
@@ -435,8 +437,8 @@ def test_times_in_a_manifest_are_utc() -> None:
     assert all(manifest[name].endswith("Z") for name in ("opened_at", "scheduled_at", "sealed_at"))
 
 
-def test_a_damaged_manifest_does_not_hide_whose_evidence_it_is() -> None:
-    """Else a key of another account would be taken for the first one of its name."""
+def test_a_damaged_manifest_does_not_hide_the_account_of_the_evidence() -> None:
+    """Otherwise a key of another account would be accepted as the first key of this name."""
     run = SealedRun(make("teams"), Lists({"/teams": [record(1)]}).answer)
     run.seal()
     key = manifest_key("acme/main", "00000001")

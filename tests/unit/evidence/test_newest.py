@@ -11,7 +11,7 @@ SOURCE = "acme/main"
 
 
 class Numbers:
-    """Numbers that are asked for by the one before them; counts how often."""
+    """Numbers of runs. Each request names a number and gets the next one. The requests are counted."""
 
     def __init__(self, numbers: list[int]) -> None:
         self._numbers = numbers
@@ -29,11 +29,11 @@ class Numbers:
 def test_the_last_number_is_found_wherever_the_search_begins(
     numbers: list[int], known: int
 ) -> None:
-    """Also where the first ones are gone, some are missing, or the one known was never there."""
+    """This holds if the first runs are gone, if some are missing, and if the known number never existed."""
     assert last_number(Numbers(numbers).after, known) == max(numbers, default=None)
 
 
-def test_gaps_anywhere_mislead_nobody() -> None:
+def test_gaps_do_not_mislead_the_search() -> None:
     chance = random.Random(8)
     for _ in range(300):
         numbers = sorted(chance.sample(range(1, 2_000), chance.randrange(1, 60)))
@@ -42,14 +42,14 @@ def test_gaps_anywhere_mislead_nobody() -> None:
 
 
 @pytest.mark.parametrize(("known", "most"), [(0, 30), (9_999, 4), (10_000, 2)])
-def test_ten_thousand_numbers_are_no_reason_to_ask_often(known: int, most: int) -> None:
+def test_ten_thousand_numbers_need_few_requests(known: int, most: int) -> None:
     numbers = Numbers(list(range(1, 10_001)))
     assert last_number(numbers.after, known) == 10_000
     assert numbers.asked <= most
 
 
-def test_only_what_is_a_run_counts() -> None:
-    """Other objects before, between and after the runs are passed over."""
+def test_only_runs_count() -> None:
+    """Other objects before, between and after the runs are skipped."""
     storage = open_storage("memory://")
     for name in ("00000000", "00000001", "00000001x", "00000002", "000000021", "9", "notes"):
         storage.put_new(f"{SOURCE}/runs/{name}/plan.json", b"")

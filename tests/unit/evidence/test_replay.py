@@ -23,14 +23,14 @@ from workers.storage import open_storage
 
 
 def account(count: int = 0, **lists: list[Record]) -> Lists:
-    """Return an account with *count* records in every list but the given ones."""
+    """Return an account with *count* records in every list, except for the given lists."""
     paths = ("/incidents", "/log_entries", "/audit/records", "/teams", "/services", "/users")
     records = {path: [record(n) for n in range(count)] for path in paths}
     return Lists({**records, **{f"/{name}": found for name, found in lists.items()}})
 
 
 def test_records_are_kept_once_as_they_were_fetched_last() -> None:
-    """An incident can be seen in its window, and again by itself because it wasn't settled."""
+    """An incident may be read in its window, and again by its id because it wasn't settled."""
     last = {
         "account": {"region": "us", "subdomain": "acme"},
         "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
@@ -57,7 +57,7 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
 
 
 def sightings(*seen: tuple[str, str]) -> tuple[str, ...]:
-    """Return the unsettled ids after incident P1 was *seen*: (when, status or "404")."""
+    """Return the unsettled ids after incident P1 was *seen* at these times, each with a status or "404"."""
     plan = replace(make("incidents"), unsettled={"incidents": ("P1",)})
     with ExitStack() as files:
         evidence = Evidence(plan, open_storage("memory://"), files, None)
@@ -94,14 +94,14 @@ def sightings(*seen: tuple[str, str]) -> tuple[str, ...]:
         ([("1", "something new")], True),
     ],
 )
-def test_an_incident_is_settled_as_it_was_seen_last(
+def test_the_newest_sighting_decides_whether_an_incident_is_settled(
     seen: list[tuple[str, str]], alive: bool
 ) -> None:
     assert sightings(*seen) == (("P1",) if alive else ())
 
 
 def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> None:
-    """Its minute is long over, so nothing waits; as soon as it is shown again, it is like any other."""
+    """Its minute is long over, so nothing waits. When it is shown again, it is an incident like any other."""
     last: dict[str, Any] = {
         "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
         "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P9"]}, "covered": {},
@@ -130,13 +130,13 @@ def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> N
         assert (evidence.unsettled, evidence.denied) == ({"incidents": ("P9",)}, {})
 
 
-def test_what_is_unsettled_outlasts_a_run_that_reads_something_else() -> None:
+def test_unsettled_incidents_outlast_a_run_that_reads_something_else() -> None:
     plan = replace(make("teams"), unsettled={"incidents": ("P1", "P2")})
     with gather(plan, open_storage("memory://")) as evidence:
         assert evidence.unsettled == {"incidents": ("P1", "P2")}
 
 
-def test_an_object_that_is_not_its_page_counts_as_none_and_is_named() -> None:
+def test_an_object_that_is_not_its_page_counts_as_missing_and_is_named() -> None:
     run = SealedRun(make("teams", "users"), account(150).answer)
     teams, users = Page("teams", ALL, number=99), Page("users", ALL, number=99)
     swapped = run.storage.get(run.key(users))
@@ -205,12 +205,12 @@ def budgeted(budget: int, model: Lists, **more: Any) -> SealedRun:
 
 
 def filled(days: int = 100, each: int = 5) -> Lists:
-    """Return an account with *each* log entries on every day."""
+    """Return an account with *each* log entries per day."""
     found = [record(n) | {"made": ago(n / each) - timedelta(minutes=1)} for n in range(days * each)]
     return account(log_entries=found)
 
 
-def test_what_the_budget_leaves_is_the_backlog_and_what_is_proved_is_covered() -> None:
+def test_periods_beyond_the_budget_are_the_backlog_and_proved_periods_are_covered() -> None:
     run = budgeted(4, filled())  # 31 days are two pages
     with gather(run.plan, run.storage) as evidence:
         assert evidence.covered == {"log_entries": (Period(ago(62), NOW),)}
@@ -240,8 +240,10 @@ def test_a_feed_this_key_may_not_read_leaves_no_backlog() -> None:
         ([], False),
     ],
 )
-def test_a_run_got_on_if_the_next_has_less_to_read(proved: list[Period], progressed: bool) -> None:
-    """Reading only newly passed time is not progress. Otherwise a backlog would be continued forever."""
+def test_a_run_made_progress_if_the_next_has_less_to_read(
+    proved: list[Period], progressed: bool
+) -> None:
+    """Only reading newly passed time is not progress. Otherwise a backlog would be continued forever."""
     covered = {"log_entries": (Period(ago(40), ago(1)),)}
     with ExitStack() as files:
         plan = replace(make("log_entries"), covered=covered)

@@ -26,7 +26,7 @@ NO_ROLE = Verdict(ProofState.UNAVAILABLE, "role", "not for you")
 
 
 def come_to(plan: Plan, verdicts: dict[str, list[Verdict]]) -> Evidence:
-    """Return the evidence of a run whose feeds came to *verdicts*; `feed/each` stands for its records' own."""
+    """Return the evidence of a run whose feeds have *verdicts*. `feed/each` means the calls for each record."""
     with ExitStack() as files:
         evidence = Evidence(plan, open_storage("memory://"), files, None)
     evidence._proved = {segment: list(windows) for segment, windows in plan.windows.items()}
@@ -40,7 +40,7 @@ def come_to(plan: Plan, verdicts: dict[str, list[Verdict]]) -> Evidence:
 
 
 def told(plan: Plan, verdicts: dict[str, list[Verdict]], **how: bool) -> dict[str, tuple[str, str]]:
-    """Return state and reason of each resource of a run whose feeds came to *verdicts*."""
+    """Return the state and reason of each resource of a run whose feeds have *verdicts*."""
     found = states(come_to(plan, verdicts), **how)
     return {name: (str(v.state), v.reason) for name, v in found.items()}
 
@@ -66,10 +66,10 @@ def told(plan: Plan, verdicts: dict[str, list[Verdict]], **how: bool) -> dict[st
         ([NO_ROLE, FAILED], "failed", "error"),
     ],
 )
-def test_a_resource_is_what_its_windows_came_to(
+def test_the_verdicts_of_windows_decide_the_state_of_a_resource(
     verdicts: list[Verdict], state: str, reason: str
 ) -> None:
-    """A reason that is not the plan is never hidden behind one that is: the run would be complete."""
+    """The reason `plan` never hides another reason, because the run would then be complete."""
     assert told(make("incidents"), {"incidents": verdicts}) == {"incidents": (state, reason)}
 
 
@@ -116,7 +116,7 @@ SHIFT, SHIFTS = "schedules.shift", "schedules.shift/each"
         ({"schedules": [PROVED], SHIFT: [PROVED], SHIFTS: [FAILED]}, "partial", "error", []),
     ],
 )  # fmt: skip
-def test_a_feed_that_the_plan_lacks_takes_nothing_from_the_other_feeds_and_is_named(
+def test_a_feed_that_the_plan_lacks_is_named_and_does_not_affect_the_other_feeds(
     verdicts: dict[str, list[Verdict]], state: str, reason: str, lacked: list[str]
 ) -> None:
     plan = make("schedules")
@@ -135,8 +135,8 @@ def test_a_known_incident_that_is_denied_makes_nothing_partial_unless_a_list_nam
     assert vanished(evidence, "incidents") == ["P1"]
 
 
-def test_a_user_key_proves_nothing_whole() -> None:
-    """Also where there is nothing to read: its user may just not see it."""
+def test_a_user_key_never_proves_a_resource_complete() -> None:
+    """This holds even if a list is empty, because the user may not see its records."""
     plan = make("team_members", "services", "users", credential="user")
     verdicts = {"teams": [PROVED], "services": [NO_PLAN], "users": [UNPROVED]}
     assert told(plan, verdicts) == {
@@ -156,6 +156,6 @@ def test_a_resource_the_catalog_does_not_have_is_failed() -> None:
     assert told(make("users", "gone"), {"users": [PROVED]})["gone"] == ("failed", "error")
 
 
-def test_what_is_proved_is_called_complete() -> None:
+def test_a_proved_resource_is_complete() -> None:
     assert state_of(GONE) == "complete"
     assert state_of(NO_ROLE) == "unavailable"

@@ -1,4 +1,4 @@
-"""Whatever is done to evidence is found, and nothing of it stops the one who looks."""
+"""Verification finds every change to evidence, and no change stops it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def keys(storage: Storage) -> Iterator[str]:
 
 
 def replace(storage: Storage, key: str, content: bytes) -> bytes:
-    """Replace an object; return its old content."""
+    """Replace an object. Return its old content."""
     before = storage.get(key)
     assert before is not None
     storage.delete(key)
@@ -67,7 +67,7 @@ def replace(storage: Storage, key: str, content: bytes) -> bytes:
     return before
 
 
-def test_what_nobody_touched_is_as_it_was_sealed(storage: Storage) -> None:
+def test_untouched_evidence_has_no_difference(storage: Storage) -> None:
     *_, report = verify(storage, SOURCE)
     assert report.ok
     assert (report.runs, report.open, report.differences) == ([FIRST, SECOND], [], [])
@@ -76,7 +76,7 @@ def test_what_nobody_touched_is_as_it_was_sealed(storage: Storage) -> None:
         next(verify(storage, SOURCE, "00000009"))
 
 
-def test_an_object_that_is_gone_is_found_whichever_it_is(storage: Storage) -> None:
+def test_any_missing_object_is_found(storage: Storage) -> None:
     for key in keys(storage):
         content = storage.get(key)
         assert content
@@ -91,8 +91,8 @@ def test_an_object_that_is_gone_is_found_whichever_it_is(storage: Storage) -> No
     assert found(storage) == []
 
 
-def test_an_object_with_a_flipped_bit_is_found_whichever_it_is(storage: Storage) -> None:
-    """Also where the bit makes no JSON of it, or no zstd frame; and the right object is named."""
+def test_any_object_with_a_flipped_bit_is_found(storage: Storage) -> None:
+    """The right object is named, even if the object is no longer JSON or a zstd frame."""
     for number, key in enumerate(keys(storage)):
         content = storage.get(key)
         assert content
@@ -123,7 +123,7 @@ def test_two_objects_that_changed_places_are_found(storage: Storage) -> None:
 
 
 def forged(storage: Storage, change: Callable[[dict[str, Any]], None], run: str = SECOND) -> bytes:
-    """Change a manifest and make its digest fit; return the old text."""
+    """Change a manifest and make its digest fit. Return the old text."""
     key = manifest_key(SOURCE, run)
     manifest = orjson.loads(storage.get(key) or b"")
     change(manifest)
@@ -164,10 +164,8 @@ def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
 
 
 @pytest.mark.parametrize("name", ["covered", "backlog", "unsettled", "denied", "sizes"])
-def test_what_a_run_leaves_to_the_next_can_not_be_changed_either(
-    storage: Storage, name: str
-) -> None:
-    """A period that is called covered would never be read."""
+def test_changed_statements_for_the_next_run_are_found(storage: Storage, name: str) -> None:
+    """Otherwise a period that is falsely listed as covered would never be read."""
     changed: dict[str, Any] = {"denied": {"P1": DAY[0]}, "sizes": [25, DAY[0]]}
     forged(storage, lambda m: m.update({name: {"log_entries": changed.get(name, [])}}))
     assert {(d.kind, d.detail.split()[0]) for d in found(storage) if d.counts} == {("count", name)}
@@ -186,16 +184,16 @@ def not_known(manifest: dict[str, Any], **other: Any) -> None:
         lambda m: not_known(m, state="failed", reason="error"),
     ],
 )
-def test_a_manifest_that_claims_what_its_run_did_not_come_to_is_found(
+def test_a_manifest_with_false_claims_about_its_run_is_found(
     storage: Storage, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    """As where it hides a resource, or says in an older release's words that there is nothing to compare."""
+    """It may hide a resource, or claim like an older release that there is nothing to compare."""
     forged(storage, change)
     assert (manifest_key(SOURCE, SECOND), "count") in {(d.key, d.kind) for d in found(storage)}
 
 
 def every_place(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of each member of a document, of lists the first one only."""
+    """Yield the path of each member of a document, and of the first element of each list."""
     members = value.items() if isinstance(value, dict) else enumerate(value[:1])
     for name, member in members:
         yield (*path, name)
@@ -205,7 +203,7 @@ def every_place(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, .
 
 @pytest.mark.parametrize("other", [..., None, "text", {}], ids=repr)
 def test_a_manifest_of_any_shape_stops_nobody(storage: Storage, other: Any) -> None:
-    """One that was signed again, with a member missing or of another kind."""
+    """A member is missing or has another type, and the digest fits."""
     whole = orjson.loads(storage.get(manifest_key(SOURCE, SECOND)) or b"")
     for *path, name in every_place(whole):
 
@@ -230,7 +228,7 @@ def test_a_run_that_follows_another_manifest_is_found(storage: Storage) -> None:
     ]
 
 
-def test_objects_nobody_listed_are_extra_and_a_page_that_came_late_is_none() -> None:
+def test_unlisted_objects_are_extra_but_a_late_page_is_not() -> None:
     model = account()
 
     def ask(page: Page, request: Request) -> Answer | None:
@@ -256,8 +254,8 @@ def test_an_open_run_is_named_and_not_judged(storage: Storage) -> None:
 
 @patch.dict(CATALOG)
 @patch.dict(FEEDS)
-def test_what_the_catalog_no_longer_has_can_not_be_counted_again(storage: Storage) -> None:
-    """Its objects are compared all the same; that the rest was left out is said."""
+def test_a_resource_that_left_the_catalog_can_not_be_counted_again(storage: Storage) -> None:
+    """Its objects are still compared, and the report says that the rest was left out."""
     for name in ("teams", "team_members"):
         del CATALOG[name], FEEDS[name]
     assert {(d.run, d.kind, d.detail[:5]) for d in found(storage)} == {
@@ -270,7 +268,7 @@ def test_what_the_catalog_no_longer_has_can_not_be_counted_again(storage: Storag
 
 
 def of_accounts(*subdomains: str, renamings: tuple[Renaming, ...] = ()) -> Storage:
-    """Return a storage with a sealed run of each account in turn, whose records link to it."""
+    """Return a storage with one sealed run for each account in turn. The run's records link to the account."""
     stored, last = open_storage("memory://"), None
     for name in subdomains:
         listed = [record(n, html_url=f"https://{name}.pagerduty.com/teams/{n}") for n in range(3)]
@@ -287,7 +285,7 @@ def test_an_account_that_changes_between_runs_is_a_difference() -> None:
     assert "account acme in region us" in difference.detail
 
 
-def test_a_renaming_that_a_person_confirmed_is_named_and_no_difference() -> None:
+def test_a_renaming_that_a_person_confirmed_is_named_and_is_not_a_difference() -> None:
     at = datetime(2026, 3, 1, 12, tzinfo=UTC)
     steps = tuple(Renaming(*pair, at, "ann@host", "3 of 3") for pair in (("acme", "b"), ("b", "c")))
     storage = of_accounts("acme", "c", "c", renamings=steps)
@@ -296,7 +294,7 @@ def test_a_renaming_that_a_person_confirmed_is_named_and_no_difference() -> None
     assert report.renamed == [(SECOND, step) for step in steps]
 
 
-def test_links_that_a_manifest_keeps_quiet_about_are_a_difference() -> None:
+def test_links_that_a_manifest_leaves_out_are_a_difference() -> None:
     storage = of_accounts("acme")
 
     def silent(manifest: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ PERSON = "Zebulon Quartermain"
         (400, f'{{"error": {{"message": "Bad", "errors": [{{"a": "{PERSON}"}}]}}, "user": "{PERSON}"}}', "Bad"),
     ],
 )  # fmt: skip
-def test_nothing_of_a_body_is_quoted_but_the_error_message_of_an_error(
+def test_only_the_message_of_an_error_is_quoted_from_a_body(
     status: int, body: str, words: str
 ) -> None:
     answer = response(status, body.encode(), x_request_id=PERSON)
@@ -298,7 +298,7 @@ def test_a_path_that_could_be_read_in_two_ways_is_refused(client: PagerDuty, pat
         client.get("us", path, [], KEY, deadline_seconds=1)
 
 
-def test_a_malformed_key_never_gets_as_far_as_a_header(client: PagerDuty) -> None:
+def test_a_malformed_key_never_gets_into_a_header(client: PagerDuty) -> None:
     with pytest.raises(UsageFault):
         client.get("us", "/users", [], f"{KEY}\r\nX-Evil: 1", deadline_seconds=1)
 

@@ -1,4 +1,4 @@
-"""A region that does not answer holds a quarter of a process's slots, and no more."""
+"""A region that doesn't answer holds at most a quarter of a process's slots."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ def failing(gate: RegionGate, region: str, times: int = 20) -> None:
 
 @contextmanager
 def held(gate: RegionGate, region: str, count: int) -> Iterator[list[bool]]:
-    """Ask for *count* slots, and hold those that are given; give each of the answers."""
+    """Take *count* slots, and hold those that are granted. Then report each of the answers."""
     with ExitStack() as stack:
         yield [stack.enter_context(gate.slot(region)) for _ in range(count)]
 
@@ -29,7 +29,7 @@ def held(gate: RegionGate, region: str, count: int) -> Iterator[list[bool]]:
 def test_a_failing_region_holds_at_most_a_quarter(slots: int, most: int) -> None:
     gate = RegionGate(slots)
     with held(gate, "eu", slots) as told:
-        assert all(told), "nothing is known against it yet"
+        assert all(told), "no time-out is known yet"
     failing(gate, "eu")
     for _ in range(2):
         with held(gate, "eu", slots) as told:

@@ -94,7 +94,7 @@ def test_the_lines_are_the_records_and_their_heads_name_them(
         b'{"id": "A", "note": "\xff"}',
     ],
 )
-def test_what_is_odd_in_a_record_stays_as_exact_as_it_can(text: bytes) -> None:
+def test_odd_values_in_a_record_stay_as_exact_as_possible(text: bytes) -> None:
     answer = read(INCIDENTS, b'{"incidents": [' + text + b'], "more": false}')
     assert well_formed(INCIDENTS, answer)
     ((key, line),) = lines(INCIDENTS, answer)
@@ -106,7 +106,7 @@ def test_what_is_odd_in_a_record_stays_as_exact_as_it_can(text: bytes) -> None:
 @pytest.mark.parametrize(
     "found", [None, 3, "x", {"id": "A"}, [1], [None], [["id", "A"]], [{"id": 1}], [{}]]
 )
-def test_what_is_no_list_of_records_is_not_well_formed(found: Any) -> None:
+def test_an_answer_without_a_list_of_records_is_not_well_formed(found: Any) -> None:
     assert not well_formed(INCIDENTS, read(INCIDENTS, body_of(INCIDENTS, found)))
     assert not well_formed(INCIDENTS, read(INCIDENTS, b'{"more": false}'))
 
@@ -114,8 +114,8 @@ def test_what_is_no_list_of_records_is_not_well_formed(found: Any) -> None:
 @pytest.mark.parametrize(
     "body", [b"[]", b"3", b"", b"{", b'{"incidents": [}', b'{"a": NaN}', b"\xef\xbb\xbf[]"]
 )
-def test_what_is_no_object_has_no_members(body: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - each in its own words
+def test_only_an_object_has_members(body: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - each has its own text
         exact.members(body)
 
 
@@ -139,7 +139,7 @@ def test_more_than_a_page_of_pagerduty_holds_is_refused(body: bytes) -> None:
         read(INCIDENTS, body)
 
 
-def test_records_that_are_read_whole_are_refused_where_they_would_take_much_memory() -> None:
+def test_records_that_are_decoded_whole_are_refused_if_they_would_take_too_much_memory() -> None:
     oncalls = Page("oncalls", ALL)
     small, large = ([[{}] * n] for n in (10, 200_000))
     assert well_formed(oncalls, read(oncalls, body_of(oncalls, [{"user": small}])))
@@ -147,7 +147,7 @@ def test_records_that_are_read_whole_are_refused_where_they_would_take_much_memo
         read(oncalls, body_of(oncalls, [{"user": large}]))
 
 
-def test_of_an_error_the_status_says_all() -> None:
+def test_only_the_status_of_an_error_counts() -> None:
     answer = read_answer(INCIDENTS, 404, NOW, {}, {})
     assert served(INCIDENTS, answer) == []
     assert list(lines(INCIDENTS, answer)) == []

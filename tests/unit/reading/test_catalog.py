@@ -1,4 +1,4 @@
-"""The catalog says the same thing everywhere, and everything its readers rely on."""
+"""The catalog agrees with itself, and has everything that its readers rely on."""
 
 import re
 
@@ -85,14 +85,14 @@ def test_secrets_are_redacted_in_every_resource() -> None:
     assert {"integration_key", "routing_key", "integration_email", "http_cal_url"} <= SECRETS
 
 
-def test_what_is_not_windowed_can_change_while_it_is_read() -> None:
+def test_a_list_without_windows_can_change_while_it_is_read() -> None:
     windowed = {name for name, entry in CATALOG.items() if entry.windowed}
     assert windowed == {"incidents", "log_entries", "audit_records"}
     assert {f.segment for f in FEEDS.values() if not f.changing} == windowed
 
 
 @given(st.sets(st.sampled_from(list(CATALOG))))
-def test_what_is_chosen_comes_with_its_parents_in_catalog_order(names: set[str]) -> None:
+def test_chosen_resources_come_with_their_parents_in_catalog_order(names: set[str]) -> None:
     found = with_parents(names)
     assert set(found) >= names
     assert list(found) == [name for name in CATALOG if name in found]

@@ -26,7 +26,7 @@ PATHS = ("/incidents", "/log_entries", "/services", "/escalation_policies", "/sc
 
 
 def account(**counts: int) -> Lists:
-    """Return an account with so many records in each list; those of a team are one page."""
+    """Return an account with *counts* records in its lists. Teams have no members, so each takes one page."""
     records = {path: [record(n) for n in range(counts.get(path, 0))] for path in PATHS}
     records |= {f"/teams/{team['id']}/members": [] for team in records["/teams"]}
     return Lists(records)
@@ -50,8 +50,10 @@ def asked(plan: Plan, lists: Lists) -> int:
     st.sampled_from([0, 7, 100]),
     st.sampled_from([5, 10_000]),
 )
-def test_an_estimate_is_what_a_run_asks_for(counts: list[int], untold: int, budget: int) -> None:
-    """To the request, where lists say how long they are or end with their first page."""
+def test_an_estimate_is_the_number_of_requests_of_a_run(
+    counts: list[int], untold: int, budget: int
+) -> None:
+    """It is exact if lists state their length or end with their first page."""
     plan = make(budget=budget)
     lists = account(**dict(zip(PATHS, [*counts, untold, untold], strict=True)))
     found = told(plan, lists)
@@ -72,7 +74,7 @@ def test_a_window_over_the_cap_is_expected_in_even_parts() -> None:
     assert requests > 250
 
 
-def test_a_list_of_unknown_length_asks_for_at_least_one_page_more() -> None:
+def test_a_list_of_unknown_length_takes_at_least_one_page_more() -> None:
     plan, lists = make("audit_records", "users", days=30), account(**{"/audit/records": 950})
     found = told(plan, lists)
     assert found.unsure == ("audit_records",)
@@ -94,7 +96,7 @@ def manifest(resource: str, feed: str, window: str, pages: int, unique: int) -> 
 
 
 def test_a_list_without_a_total_is_expected_to_be_as_it_was() -> None:
-    """A window in proportion to its length, a snapshot with its children."""
+    """A window is estimated in proportion to its length, and a snapshot includes its children."""
     month = Period(NOW - timedelta(days=40), NOW - timedelta(days=10))
     before = [
         as_manifest(manifest_document()),

@@ -1,4 +1,4 @@
-"""Whatever an answer says: to read it raises nothing, it opens a bounded number of pages, and every run ends."""
+"""Whatever an answer says, reading it raises nothing, it opens a bounded number of pages, and every run ends."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def first_of(segment: str) -> Page:
 
 
 def read(page: Page, status: int, body: bytes) -> Answer | None:
-    """Return the answer that the fetch task reads from a body; None if it counts as a failure."""
+    """Return the answer that the fetch task reads from a body, or None if the body counts as a failure."""
     try:
         answer = read_answer(page, status, NOW, exact.members(body, members_of(page)), ENVELOPE)
     except ValueError:
@@ -65,7 +65,10 @@ def read(page: Page, status: int, body: bytes) -> Answer | None:
 def test_any_answer_is_read_without_a_fault_and_opens_a_bounded_number_of_pages(
     segment: str, data: st.DataObject
 ) -> None:
-    """One answer of any JSON is refused as malformed, or decided from; then its pass is read back."""
+    """An answer with any JSON is either refused as malformed, or it decides the next pages.
+
+    Then its pass is read back.
+    """
     page = first_of(segment)
     found = data.draw(st.lists(RECORD, max_size=4) | RECORD | JSON)
     shaped = st.fixed_dictionaries({page.call.wrapper: st.just(found)}, optional=PAGING)
@@ -109,7 +112,7 @@ MOST_REQUESTS = (MOST_SPLITS + 1) * MAX_PASSES * 5 * CAP // min(PAGE_SIZES)
 def test_a_run_ends_whatever_its_lists_tell_in_turn(
     resource: str, habits: list[dict[str, Any]], seed: int
 ) -> None:
-    """Lists that lie in the same few ways, in any order: each window has a verdict, after so many requests."""
+    """Lists lie in a few ways, in any order. Each window has a verdict after a bounded number of requests."""
     dice = random.Random(seed)
 
     def ask(page: Page, request: Request) -> Answer | None:

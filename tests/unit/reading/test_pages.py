@@ -29,9 +29,9 @@ from tests.lists_model import NOW, answer_to, make
 PLAN = make()
 SECOND = "20260101T000000Z_20260101T000001Z"
 
-WINDOWED = Page("log_entries", str(PLAN.windows["log_entries"][0]))  # nothing moves in it
-SNAPSHOT = Page("teams", ALL)  # can change while it is read: pages overlap by a record
-CHAIN = Page("schedules.shift", ALL)  # never a total
+WINDOWED = Page("log_entries", str(PLAN.windows["log_entries"][0]))  # its records don't move
+SNAPSHOT = Page("teams", ALL)  # can change while it is read, so pages overlap by a record
+CHAIN = Page("schedules.shift", ALL)  # never has a total
 CURSOR = Page("audit_records", str(PLAN.windows["audit_records"][0]))
 DETAIL = Page("schedules", of("P1"), parent={"id": "P1"})
 MEMBERS = Page("team_members", of("T"), parent={"id": "T"})
@@ -97,7 +97,7 @@ def rows(step: Step) -> Rows:
         (CHAIN, 12, False, None, []),
     ],
 )  # fmt: skip
-def test_a_first_page_tells_the_rest_of_its_list(
+def test_a_first_page_determines_the_rest_of_its_list(
     page: Page, count: int, more: bool, total: int | None, following: Rows
 ) -> None:
     step = decide(page, listed(page, count, more, total), PLAN)
@@ -136,7 +136,7 @@ def test_a_first_page_tells_the_rest_of_its_list(
         (at(CHAIN, 9900, 10_000), 100, False, None, []),
     ],
 )
-def test_a_later_page_asks_for_the_rest_of_its_own_range_and_the_held_one_goes_on(
+def test_a_later_page_requests_the_rest_of_its_own_range_and_the_held_one_continues(
     page: Page, count: int, more: bool, total: int | None, following: Rows
 ) -> None:
     step = decide(page, listed(page, count, more, total), PLAN)
@@ -163,10 +163,10 @@ def timed(page: Page, *times: object, **data: Any) -> Answer:
         (("T??", "T!!"), "050000Z_20260101T100000Z", "000000Z_20260101T050000Z"),
     ],
 )
-def test_a_window_over_the_cap_is_cut_where_the_last_record_stands_that_can_be_asked_for(
+def test_a_window_over_the_cap_is_cut_at_the_last_record_that_can_be_requested(
     times: tuple[str, ...], near: str, rest: str
 ) -> None:
-    """Whether the list begins with its oldest record or its newest; in the middle, where times can't be read."""
+    """This holds for both orders of the list. If the times can't be read, the window is cut in the middle."""
     page = replace(WINDOWED, window=HOURS, chain=(0, 7))
     (cut,) = decide(page, listed(page, 100, True, 25_000), PLAN).followers
     assert (cut.group, cut.number, cut.limit) == (page.group, 9_900, 100)
@@ -184,7 +184,7 @@ def test_a_window_over_the_cap_is_cut_where_the_last_record_stands_that_can_be_a
 
 @pytest.mark.parametrize("served", [[], ["2025-01-01T00:00:00Z"]])
 def test_a_total_that_the_list_contradicts_splits_nothing(served: list[str]) -> None:
-    """Nothing is where its total says that records are, or records of another period."""
+    """At the offset where its total promises records, there are none, or they are of another period."""
     (cut,) = decide(WINDOWED, listed(WINDOWED, 100, True, 10**9), PLAN).followers
     step = decide(cut, timed(cut, *served, more=False), PLAN)
     assert (step.ended, [p.pass_ for p in step.followers]) == ("again", [2])
@@ -193,7 +193,7 @@ def test_a_total_that_the_list_contradicts_splits_nothing(served: list[str]) -> 
     assert "served at 9900" in last.words or "outside of its period" in last.words
 
 
-def test_the_rest_of_a_split_window_follows_an_answer_and_no_failure() -> None:
+def test_the_rest_of_a_split_window_follows_an_answer_but_not_a_failure() -> None:
     part = replace(WINDOWED, window=HOURS, chain=(0, 0), rest=((SECOND, 0),))
     for answer in (listed(part, 5, False, 5), answer_to(part, 400)):
         (following,) = decide(part, answer, PLAN).onward
@@ -203,7 +203,7 @@ def test_the_rest_of_a_split_window_follows_an_answer_and_no_failure() -> None:
 
 
 def test_the_splits_of_a_planned_window_are_counted_and_end() -> None:
-    """However long a list says it is, each answer opens one window, and the last is read no further."""
+    """However long a list claims to be, each answer opens one window, and the last window is not split further."""
     page = WINDOWED
     for splits in range(1, 130):
         step = decide(page, listed(page, 100, True, 10**9), PLAN)
@@ -220,7 +220,7 @@ def test_the_splits_of_a_planned_window_are_counted_and_end() -> None:
     assert step.words
 
 
-def test_a_second_over_the_cap_is_read_as_far_as_it_goes() -> None:
+def test_a_second_over_the_cap_is_read_as_far_as_possible() -> None:
     page = replace(WINDOWED, window=SECOND)
     step = decide(page, listed(page, 100, True, 10_001), PLAN)
     assert (step.ended, rows(step)[-1]) == ("", (9900, 10_000, "held"))
@@ -230,7 +230,7 @@ def test_a_second_over_the_cap_is_read_as_far_as_it_goes() -> None:
 def test_a_window_that_grows_past_the_cap_while_it_is_read_is_cut(
     page: Page, total: int | None
 ) -> None:
-    """Which costs more than a split that a total foretells, and so is done less often."""
+    """This costs more than a split that a total announces, so it is done less often."""
     last = at(page, 9900, 10_000, "held")
     step = decide(last, listed(last, 100, True, total), PLAN)
     (part,) = step.followers
@@ -259,7 +259,7 @@ def test_an_error_ends_the_list_at_its_first_page_and_the_pass_later(status: int
 
 
 def test_a_404_at_a_records_own_address_is_asked_again_once() -> None:
-    """On a list it is an answer like any other; the second one at a record is believed."""
+    """On a list it is an answer like any other. The second 404 at a record is believed."""
     for page in (WINDOWED, SNAPSHOT, CHAIN, CURSOR):
         assert decide(page, answer_to(page, 404), PLAN) == Step()
     for page in (
@@ -302,7 +302,7 @@ def test_cursor_pages_follow_each_other_by_ordinal() -> None:
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
-def test_a_circle_of_cursors_is_met_whatever_its_length(tail: int, circle: int) -> None:
+def test_a_circle_of_cursors_is_noticed_whatever_its_length(tail: int, circle: int) -> None:
     page, asked = CURSOR, 1
     while step := cursors(page, f"c{asked if asked < tail else tail + (asked - tail) % circle}"):
         if step.ended:
@@ -325,7 +325,7 @@ def test_cursors_that_never_repeat_are_never_taken_for_a_circle(length: int) -> 
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
-def test_records_that_come_again_behind_new_cursors_are_met_too(tail: int, circle: int) -> None:
+def test_records_that_repeat_behind_new_cursors_are_noticed_too(tail: int, circle: int) -> None:
     page, asked = CURSOR, 1
     while True:
         record = asked if asked < tail else tail + (asked - tail) % circle
@@ -339,7 +339,7 @@ def test_records_that_come_again_behind_new_cursors_are_met_too(tail: int, circl
 
 
 def test_a_list_behind_cursors_that_goes_on_is_cut_once_and_then_ended() -> None:
-    """100,000 audit records of a month are read at once; nobody waits for a list without an end."""
+    """100,000 audit records of a month are read in one pass, but a list without an end is cut."""
     page = replace(CURSOR, number=1_000, cursor="x")
     assert cursors(page, "y").followers[0].number == 1_001
     page = replace(CURSOR, number=1_199, cursor="x")
@@ -355,7 +355,7 @@ def test_a_list_behind_cursors_that_goes_on_is_cut_once_and_then_ended() -> None
 def test_a_list_that_repeats_itself_without_a_total_is_read_again_at_once(
     page: Page, total: None
 ) -> None:
-    """Only its last pass is read to where it can be read, and then ends."""
+    """Only its last pass is read as far as possible, and then ends."""
     first = listed(page, 100, True, total)
     (second,) = decide(page, first, PLAN).followers
     assert decide(second, first, PLAN).ended == "again"
@@ -368,7 +368,7 @@ def test_a_list_that_repeats_itself_without_a_total_is_read_again_at_once(
 
 
 def test_no_answer_opens_more_pages_than_others_could_bear() -> None:
-    """However long a list says it is and however few records it serves: the rest follows from later answers."""
+    """This holds however long a list claims to be and however few records it serves. Later answers open the rest."""
     page, asked = SNAPSHOT, 1
     step = decide(page, listed(page, 2, True, 10**15), PLAN)
     while step.followers:
@@ -408,7 +408,7 @@ def test_records_to_be_read_again_are_opened_some_at_a_time() -> None:
     assert sorted(filter(None, asked)) == ids
 
 
-def test_a_page_nobody_can_wait_for_is_read_in_smaller_pages_and_then_in_halves_of_its_window() -> (
+def test_a_page_that_is_too_slow_is_read_in_smaller_pages_and_then_in_halves_of_its_window() -> (
     None
 ):
     page = replace(WINDOWED, chain=(0, 3), pass_=2)
@@ -433,11 +433,11 @@ def test_a_page_nobody_can_wait_for_is_read_in_smaller_pages_and_then_in_halves_
     (following,) = answer.onward
     after = period_in(following.window)
     assert after
-    assert (after.until - after.since).total_seconds() == lengths[-1], "what worked is kept"
+    assert (after.until - after.since).total_seconds() == lengths[-1], "that size is kept"
     assert following.size == 10
 
 
-def test_a_later_page_nobody_can_wait_for_takes_its_whole_pass_along() -> None:
+def test_a_later_page_that_is_too_slow_ends_its_whole_pass() -> None:
     slow = too_slow(at(WINDOWED, 300, 400), PLAN)
     assert slow
     assert [(p.size, p.number, p.chain, p.rest) for p in slow.followers] == [(50, 0, None, ())]
@@ -487,7 +487,7 @@ def test_the_next_window_opens_while_the_pages_planned_are_below_the_budget(
 
 
 def test_only_the_first_page_of_a_window_opens_the_next() -> None:
-    """Whatever becomes of it, and not again by its followers; one that is split or too slow hands it on."""
+    """It does so whatever its result is. If its window is split or too slow, a follower does it instead."""
     for answer in (listed(LOGS, 100, True, 9_000), listed(LOGS, 0, True, 9_000)):
         step = decide(LOGS, answer, LONG)
         assert len(step.onward) == 1
@@ -500,7 +500,7 @@ def test_only_the_first_page_of_a_window_opens_the_next() -> None:
     assert slow.onward == ()
 
 
-def test_a_run_opens_with_every_list_and_what_is_read_again() -> None:
+def test_a_run_opens_with_every_list_and_the_records_to_read_again() -> None:
     last = {
         "account": {"region": "us", "subdomain": "acme"},
         "run": "00000001", "sha256": "0" * 64, "covered": {}, "reached": "2026-02-28T00:00:00Z",
@@ -574,7 +574,7 @@ OFFSETS = st.sampled_from([WINDOWED, replace(WINDOWED, window=SECOND), SNAPSHOT,
 
 @given(st.data())
 def test_whatever_is_answered_no_request_goes_past_the_cap(data: st.DataObject) -> None:
-    """And none is empty, asks for what its page doesn't own, or says a time without a zone."""
+    """No request is for zero records, for records of another page, or has a time without a zone."""
     page = data.draw(OFFSETS)
     for _ in range(8):
         params = dict(request_of(page, PLAN).params)
@@ -598,7 +598,7 @@ def test_whatever_is_answered_no_request_goes_past_the_cap(data: st.DataObject) 
             break
         assert len(step.followers) <= 128
         later = [p for p in step.followers if p.group == page.group]
-        assert all(p.number > page.number for p in later), "a page goes on behind itself"
+        assert all(p.number > page.number for p in later), "a page continues after itself"
         assert len({p.number for p in later}) == len(later)
         assert sum(p.held for p in later) <= 1
         page = data.draw(st.sampled_from([step.followers[0], step.followers[-1]]))
@@ -629,7 +629,7 @@ PAGES = st.builds(
 
 
 @given(PAGES)
-def test_a_page_is_read_back_from_its_id_and_payload_with_no_more_of_its_parent_than_the_id(
+def test_a_page_is_read_back_from_its_id_and_payload_with_only_the_id_of_its_parent(
     page: Page,
 ) -> None:
     parent = page.parent and {"id": page.parent["id"]}
@@ -732,13 +732,13 @@ def test_children_know_their_parent_and_carry_it_in_their_records() -> None:
         (SNAPSHOT, 0, False, 0),
         (SNAPSHOT, None, False, None),
         (SNAPSHOT, 30, True, 0),
-        (at(SNAPSHOT, 99, 199), 200, False, None),  # said at first, and not again
+        (at(SNAPSHOT, 99, 199), 200, False, None),  # foreseen from the first page only
         (Page("schedules", ALL), 7, False, 14),  # the definition of each, and its rendering
         (DETAIL, None, True, None),
         (WINDOWED, 30, False, None),
     ],
 )
-def test_what_the_records_of_a_list_will_ask_for_is_foreseen(
+def test_the_requests_for_the_records_of_a_list_are_foreseen(
     page: Page, total: int | None, opened: bool, ahead: int | None
 ) -> None:
     answer = listed(page, 1, more=True, total=total) if page != DETAIL else None
@@ -751,7 +751,7 @@ def test_lists_and_cursors_are_of_unknown_length_until_they_end() -> None:
     assert [page.unsure for page in (at(WINDOWED, 100, 200), DETAIL)] == [False] * 2
 
 
-def test_of_a_resource_with_details_only_the_details_are_records() -> None:
+def test_only_the_details_are_records_in_a_resource_with_details() -> None:
     page = Page("schedules", ALL)
     assert list(lines(page, answer_to(page, schedules=[{"id": "P1"}]))) == []
     assert served(page, answer_to(page, schedules=[{"id": "P1"}])) == [{"id": "P1"}]
@@ -796,7 +796,7 @@ def test_pages_of_a_period_are_named_as_the_storage_layout_says() -> None:
     assert page.id == "incidents/20260801T000000Z_20260901T000000Z.2/000100"
 
 
-def test_every_page_of_the_on_calls_tells_of_the_same_moment_and_counts_against_its_class() -> None:
+def test_every_page_of_the_on_calls_is_about_the_same_moment_and_counts_against_its_class() -> None:
     page = Page("oncalls", ALL, number=99, end=199)
     moment = f"{PLAN.period.until:%FT%TZ}"
     request = request_of(page, PLAN)

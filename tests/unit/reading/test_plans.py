@@ -66,7 +66,7 @@ def test_a_source_is_due_after_now_and_never_more_than_an_interval_later(
 def test_due_times_follow_each_other_an_interval_apart(
     connected: datetime, every: int, count: int
 ) -> None:
-    """Also exactly at one of them, and a moment before: none is skipped, none comes twice."""
+    """This holds exactly at a due time and just before one: none is skipped, and none comes twice."""
     first = next_due("acme/main", connected, every, connected)
     assert first
     nth = first + timedelta(seconds=every) * count
@@ -75,7 +75,7 @@ def test_due_times_follow_each_other_an_interval_apart(
     assert next_due("acme/main", connected, every, moment_before) == nth
 
 
-def test_a_source_that_is_never_collected_by_itself_is_never_due() -> None:
+def test_a_source_that_is_only_collected_when_asked_is_never_due() -> None:
     assert next_due("acme/main", NOW, None, NOW) is None
 
 
@@ -148,11 +148,11 @@ def test_every_missing_period_is_planned_once_within_what_pagerduty_keeps(
         assert all(a.until <= b.since for a, b in pairwise(ordered)), "a period read twice"
         again = sum((w.until - w.since for w in windows), timedelta())
         gaps = sum((g.until - g.since for g in missing(target, known)), timedelta())
-        assert again <= gaps + OVERLAP, "more is read again than could have been written late"
+        assert again <= gaps + OVERLAP, "more is read again than necessary"
 
 
 @given(COVERED, st.integers(1, 900))
-def test_windows_are_read_new_first_then_what_ages_out_then_from_newest_to_oldest(
+def test_windows_are_read_new_first_then_those_about_to_expire_then_from_newest_to_oldest(
     covered: dict[str, list[Period]], days: int
 ) -> None:
     plan = make(days=days, last=manifest(covered=covered) if covered else None)
@@ -174,7 +174,7 @@ def test_the_year_of_audit_records_that_is_about_to_end_comes_before_other_histo
     assert second.until == new.since
 
 
-def test_a_run_goes_on_ten_minutes_before_what_is_proved() -> None:
+def test_a_run_continues_ten_minutes_before_the_end_of_the_proved_period() -> None:
     covered = {name: [Period(ago(100), ago(1))] for name in ("incidents", "log_entries")}
     plan = make("incidents", "log_entries", "audit_records", last=manifest(ago(1), covered=covered))
     assert plan.windows["incidents"] == (Period(ago(1) - OVERLAP, NOW),)
@@ -193,7 +193,7 @@ def test_a_run_right_after_another_reads_the_ten_minutes_again(covered_until: da
     assert window == Period(covered_until - OVERLAP, NOW)
 
 
-def test_a_gap_in_what_is_proved_is_read_besides_what_is_new() -> None:
+def test_a_gap_in_the_proved_periods_is_read_beside_the_new_period() -> None:
     covered = {"log_entries": [Period(ago(90), ago(40)), Period(ago(20), ago(1))]}
     plan = make("log_entries", days=100, last=manifest(covered=covered))
     assert plan.windows["log_entries"] == (
@@ -203,7 +203,7 @@ def test_a_gap_in_what_is_proved_is_read_besides_what_is_new() -> None:
     )
 
 
-def test_a_source_that_rested_long_reads_what_is_new_from_newest_to_oldest() -> None:
+def test_a_source_after_a_long_pause_reads_the_new_period_from_newest_to_oldest() -> None:
     covered = {"log_entries": [Period(ago(100), ago(70))]}
     plan = make("log_entries", last=manifest(ago(70), covered=covered))
     assert plan.windows["log_entries"] == (
@@ -214,7 +214,7 @@ def test_a_source_that_rested_long_reads_what_is_new_from_newest_to_oldest() -> 
 
 
 def test_a_clock_that_was_ahead_leaves_no_empty_period() -> None:
-    """The last run proved more than there is now: nothing is new, and nothing breaks."""
+    """The last run proved a period that ends after now. So nothing is new, and nothing fails."""
     ahead = NOW + timedelta(hours=2)
     covered = {"log_entries": [Period(ago(100), ahead)], "incidents": [Period(ago(50), ahead)]}
     plan = make("log_entries", "incidents", last=manifest(ahead, covered=covered))
@@ -226,14 +226,14 @@ def test_a_clock_that_was_ahead_leaves_no_empty_period() -> None:
     assert since_later.period == Period(NOW - SECOND, NOW)
 
 
-def test_a_backfill_run_keeps_the_schedule_of_the_run_it_goes_on_from() -> None:
+def test_a_backfill_run_keeps_the_schedule_of_the_run_that_it_continues() -> None:
     last = manifest(ago(1))
     assert make(last=last, backfill=True).scheduled_at == ago(1) + MINUTE
     assert make(last=last).scheduled_at == make(last=last).opened_at
 
 
-def test_what_earlier_runs_know_is_handed_on() -> None:
-    """Also of resources that are not collected this time."""
+def test_the_knowledge_of_earlier_runs_is_passed_on() -> None:
+    """This includes resources that aren't collected this time."""
     covered = {"log_entries": [Period(ago(90), ago(40))], "incidents": [Period(ago(9), ago(4))]}
     last = manifest(covered=covered, unsettled={"incidents": ["P1", "P2"]})
     plan = make("teams", last=last)
@@ -299,7 +299,7 @@ def test_a_plan_of_an_earlier_or_a_later_catalog_is_followed_as_far_as_it_is_kno
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'"plan"', b'{"format":1,"source":"a/b"}'])
-def test_what_is_no_plan_is_refused(text: bytes) -> None:
+def test_anything_else_than_a_plan_is_refused(text: bytes) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         Plan.from_json(text)
 

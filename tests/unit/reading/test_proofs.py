@@ -1,4 +1,4 @@
-"""The proof in a reading of a window, with pages read in any order, from lists that change or don't."""
+"""The proof in a reading of a window. Pages are read in any order, from lists that change and lists that don't."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lists(path: str, count: int, **more: Any) -> Lists:
 
 
 def spread(path: str, count: int) -> Lists:
-    """Return the same with the records spread evenly over twenty days."""
+    """Return the same account, with its records spread evenly over twenty days."""
     model = lists(path, count)
     for number, each in enumerate(model.records[path]):
         each["made"] = NOW - timedelta(days=20) * ((number + 0.5) / count)
@@ -53,12 +53,12 @@ def least(count: int, served: int, *, overlap: bool) -> int:
 
 
 def check_replay(fleet: Fleet) -> None:
-    """The sealer finds exactly the readings of the fleet."""
+    """Check that the sealer finds exactly the readings of the fleet."""
     readings = fleet.readings
     asked = {page.id for page, _ in fleet.asked}
     told = [page.id for reading in readings for page, _ in reading.pages]
     assert len(set(told)) == len(told)
-    # After a pass was given up, nobody can know which of its pages were asked for in vain.
+    # After a pass was given up, nothing shows which of its pages were requested in vain.
     lost = {
         page.id
         for reading in readings
@@ -81,7 +81,7 @@ def check_replay(fleet: Fleet) -> None:
     st.integers(0, 2**32),
 )
 @settings(max_examples=60)
-def test_a_list_that_stands_still_is_proved_whole_with_the_fewest_requests(
+def test_a_list_that_does_not_change_is_proved_with_the_fewest_requests(
     resource: str, count: int, served: int, totals: bool, seed: int
 ) -> None:
     path = PATHS[resource]
@@ -109,10 +109,10 @@ def test_a_list_that_stands_still_is_proved_whole_with_the_fewest_requests(
     st.integers(0, 2**32),
 )
 @settings(max_examples=60)
-def test_a_list_served_in_pages_of_any_size_is_proved_whole(
+def test_a_list_served_in_pages_of_any_size_is_proved(
     resource: str, count: int, served: int, seed: int
 ) -> None:
-    """Short pages cost more requests, and no record."""
+    """Short pages cost more requests, but lose no record."""
     dice = random.Random(seed)
     model = lists(PATHS[resource], count)
 
@@ -128,7 +128,7 @@ def test_a_list_served_in_pages_of_any_size_is_proved_whole(
 
 
 class Restless:
-    """An account in which people are at work: before each request, something may change."""
+    """An account that people work in, so something may change before each request."""
 
     def __init__(self, model: Lists, path: str, restless: float, dice: random.Random) -> None:
         self.model, self.path = model, path
@@ -137,7 +137,7 @@ class Restless:
         self._next = 1_000
 
     def answer(self, page: Page, request: Request) -> Answer:
-        """Change this and that, then answer."""
+        """Make some changes, then answer."""
         while self.dice.random() < self.restless:
             self.change()
         return self.model.answer(page, request)
@@ -170,7 +170,7 @@ class Restless:
     st.integers(0, 2**32),
 )
 @settings(max_examples=150)
-def test_what_is_proved_of_a_list_that_moves_lacks_nothing_that_was_there_throughout(
+def test_a_proved_reading_of_a_changing_list_has_every_record_that_was_there_all_the_time(
     resource: str, count: int, served: int, restless: float, seed: int
 ) -> None:
     path, dice = PATHS[resource], random.Random(seed)
@@ -217,7 +217,7 @@ def test_nothing_is_proved_while_a_page_is_missing(
 @pytest.mark.parametrize("newest_first", [True, False])
 @pytest.mark.parametrize(("count", "parts"), [(10_000, 1), (10_001, 2), (15_001, 2), (31_000, 4)])
 def test_a_window_over_the_cap_is_read_in_parts(count: int, parts: int, newest_first: bool) -> None:
-    """Each is cut where the list can be asked for no further: all but the last are as good as full."""
+    """Each part is cut at the last offset that can be requested, so all parts except the last are almost full."""
     model = spread("/log_entries", count)
     if newest_first:
         model.records["/log_entries"].reverse()
@@ -232,7 +232,7 @@ def test_a_window_over_the_cap_is_read_in_parts(count: int, parts: int, newest_f
 
 
 def test_records_that_crowd_into_an_hour_cost_hardly_more_than_others() -> None:
-    """20,000 of 30,000: at most 4 % more requests than the fewest pages they fit on."""
+    """20,000 of 30,000 records take at most 4 % more requests than full pages would."""
     model = spread("/log_entries", 30_000)
     hour = NOW - timedelta(days=7)
     for number, each in enumerate(model.records["/log_entries"][9_000:29_000]):
@@ -245,7 +245,7 @@ def test_records_that_crowd_into_an_hour_cost_hardly_more_than_others() -> None:
     assert model.requests.total() <= 1.04 * 300
 
 
-def test_a_list_in_no_order_is_read_in_more_parts_and_proved_all_the_same() -> None:
+def test_a_list_without_an_order_is_read_in_more_parts_and_still_proved() -> None:
     model = spread("/log_entries", 12_000)
     random.Random(1).shuffle(model.records["/log_entries"])
     fleet = Fleet(make("log_entries", days=20), model.answer).run()
@@ -255,7 +255,7 @@ def test_a_list_in_no_order_is_read_in_more_parts_and_proved_all_the_same() -> N
 
 
 @pytest.mark.parametrize("resource", ["teams", "schedules", "log_entries"])
-def test_what_can_be_read_of_a_list_over_the_cap_is_read_once(resource: str) -> None:
+def test_the_readable_part_of_a_list_over_the_cap_is_read_once(resource: str) -> None:
     path = PATHS[resource]
     model = lists(path, 10_500, totals="v3" not in path)
     second = NOW - timedelta(seconds=1)
@@ -272,10 +272,10 @@ def test_what_can_be_read_of_a_list_over_the_cap_is_read_once(resource: str) -> 
 
 @given(st.floats(0.7, 30), st.integers(0, 400), st.integers(0, 2**32))
 @settings(max_examples=30)
-def test_windows_nobody_can_wait_for_are_read_in_smaller_ones(
+def test_windows_that_are_too_slow_are_read_in_smaller_ones(
     days: float, count: int, seed: int
 ) -> None:
-    """The larger pages have no stored answer. The sealer finds its way by the smaller ones."""
+    """The larger windows have no stored answer. The sealer finds out from the answers of the smaller ones."""
     model = spread("/log_entries", count)
 
     def slow(page: Page) -> bool:
@@ -297,10 +297,10 @@ def test_windows_nobody_can_wait_for_are_read_in_smaller_ones(
     st.integers(0, 2**32),
 )
 @settings(max_examples=40)
-def test_lists_nobody_can_wait_for_are_read_in_smaller_pages(
+def test_lists_that_are_too_slow_are_read_in_smaller_pages(
     resource: str, most: int, count: int, seed: int
 ) -> None:
-    """Also where only some page of them is slow; pages that are smaller than needed are never asked for."""
+    """This holds even if only one page is slow. Pages are never smaller than necessary."""
     model, dice = lists(PATHS[resource], count, totals=resource != "schedules"), random.Random(seed)
     slow: dict[str, bool] = {}
 
@@ -329,8 +329,8 @@ def test_a_list_that_is_never_answered_ends_after_all_sizes_and_five_halvings() 
     assert (reading.verdict.state, reading.verdict.reason) == (ProofState.FAILED, "error")
 
 
-def test_one_slow_quarter_of_an_hour_does_not_have_a_month_read_in_such_quarters() -> None:
-    """A crowded hour is cut down to short windows. One of them takes too long; those around it are read as ever."""
+def test_one_slow_quarter_of_an_hour_does_not_cut_a_month_into_quarters_of_an_hour() -> None:
+    """A crowded hour is cut into short windows, and one of them is too slow. The windows around it stay long."""
     hour = NOW - timedelta(hours=1)
     crowd = [record(n, made=hour - timedelta(seconds=n / 10)) for n in range(60, 24_060)]
     model = Lists({"/log_entries": [*(record(n) for n in range(60)), *crowd]})
@@ -365,7 +365,7 @@ UNSETTLED = Page("incidents", of("P1"), parent={"id": "P1"})
 
 
 def told(*pages: tuple[Page, Answer | None]) -> Verdict:
-    """Return what these pages, all of one pass, prove."""
+    """Return the proof of these pages, which are all of one pass."""
     seen = [
         (page, glance(page, answer, parents=False) if answer else None) for page, answer in pages
     ]
@@ -373,7 +373,7 @@ def told(*pages: tuple[Page, Answer | None]) -> Verdict:
 
 
 def served(page: Page, number: int, ids: str, **data: Any) -> tuple[Page, Answer]:
-    """Return a page and its answer; a letter is a record's id, its name is the same in lower case."""
+    """Return a page and its answer. Each letter is the id of a record, whose name is the lower-case letter."""
     found = [{"id": sign, "name": sign.lower(), "summary": sign.lower()} for sign in ids]
     at = replace(page, number=number)
     return at, answer_to(at, **{page.call.wrapper: found}, **data)
@@ -393,14 +393,14 @@ def served(page: Page, number: int, ids: str, **data: Any) -> tuple[Page, Answer
         (UNSETTLED, 404, ProofState.PROVED, "denied"),
     ],
 )
-def test_an_error_is_what_the_list_came_to_in_pagerdutys_words(
+def test_an_error_is_the_verdict_of_its_list_in_pagerdutys_words(
     page: Page, status: int, state: ProofState, reason: str
 ) -> None:
     verdict = told((page, answer_to(page, status)))
     assert (verdict.state, verdict.reason, verdict.words) == (state, reason, f"said {status}")
 
 
-def test_an_error_without_words_is_told_by_its_status() -> None:
+def test_an_error_without_words_is_described_by_its_status() -> None:
     answer = replace(answer_to(SNAPSHOT, 418), envelope={"words": ""})
     assert told((SNAPSHOT, answer)).words == "PagerDuty answered 418 and did not say why"
 
@@ -491,7 +491,7 @@ def _ids(answer: Answer) -> list[str]:
 
 
 def test_pages_overlap_only_in_a_record_that_kept_its_place() -> None:
-    """Renamed, it may have moved, and the edge with it."""
+    """A record that was renamed may have moved, so it doesn't show that the pages overlap."""
     page, answer = served(SNAPSHOT, 2, "CD", more=False, total=4)
     answer.data["teams"][0]["name"] = "another"
     assert "moved" in told(served(SNAPSHOT, 0, "ABC", more=True, total=4), (page, answer)).words
@@ -506,10 +506,10 @@ def test_pages_overlap_only_in_a_record_that_kept_its_place() -> None:
         (None, ProofState.PARTIAL),
     ],
 )
-def test_behind_a_cursor_only_what_is_over_can_be_proved(
+def test_with_cursors_only_a_period_that_is_over_can_be_proved(
     date: datetime | None, state: ProofState
 ) -> None:
-    """Newest first: a record written after the first page was read is on no page."""
+    """The newest records come first, so a record that is written after the first page was read is on no page."""
     page, answer = served(CURSOR, 0, "A", next_cursor=None)
     assert told((page, replace(answer, date=date))).state is state
 
@@ -541,7 +541,7 @@ def test_records_without_an_id_are_told_apart_by_what_they_refer_to() -> None:
     assert (verdict.state, verdict.unique) == (ProofState.PROVED, 4)
 
 
-def test_a_list_that_never_stands_still_is_partial_after_three_passes() -> None:
+def test_a_list_that_keeps_changing_is_partial_after_three_passes() -> None:
     model = lists("/teams", 30, served=10)
     people = Restless(model, "/teams", 0.97, random.Random(5))
     fleet = Fleet(make("teams", "team_members"), people.answer, dice=random.Random(5)).run()
@@ -554,7 +554,7 @@ def test_a_list_that_never_stands_still_is_partial_after_three_passes() -> None:
     assert passes[-1].verdict.reason == "unproved"
     assert passes[-1].verdict.unique == len(passes[-1].keys)
     members = [r.first.parent["id"] for r in fleet.settled if r.first.parent]
-    assert sorted(members) == sorted(passes[-1].keys), "of the pass that counts, each once"
+    assert sorted(members) == sorted(passes[-1].keys), "each record of the last pass, once"
 
 
 def test_a_list_of_more_parents_than_can_be_opened_at_once_is_partial(
@@ -609,8 +609,8 @@ def test_cursors_in_a_circle_end_in_three_passes(tail: int, circle: int) -> None
     ]
 
 
-def test_windows_follow_each_other_whatever_becomes_of_them() -> None:
-    """Newest first, each opened by the first page of the one before."""
+def test_windows_follow_each_other_whatever_their_results_are() -> None:
+    """They come newest first, and the first page of each window opens the next window."""
     plan = make("log_entries", days=100)
     model = lists("/log_entries", 10)
     opened = [str(period) for period in plan.windows["log_entries"]]
@@ -649,8 +649,8 @@ def test_every_answer_of_a_pass_is_given_once_and_in_order() -> None:
     assert used == [page.id for page, _ in reading.pages]
 
 
-def test_records_without_a_key_are_told_apart_by_all_they_hold() -> None:
-    """Who is on call by one schedule at two levels of a policy is so twice."""
+def test_records_without_a_key_are_told_apart_by_their_whole_content() -> None:
+    """A person who is on call by one schedule at two levels of a policy has two records."""
     names = {"user": {"id": "U"}, "schedule": {"id": "S"}, "escalation_policy": {"id": "P"}}
     found = [{**names, "escalation_level": level, "start": None} for level in range(4)]
     first = Page("oncalls", ALL)

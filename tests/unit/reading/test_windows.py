@@ -49,7 +49,7 @@ def small_periods() -> st.SearchStrategy[list[Period]]:
 
 
 def seconds_in(found: list[Period]) -> list[datetime]:
-    """Every second of *found*, as often as it is in there."""
+    """Every second of *found*, as often as it occurs."""
     return [
         period.since + timedelta(seconds=n)
         for period in found
@@ -58,14 +58,14 @@ def seconds_in(found: list[Period]) -> list[datetime]:
 
 
 @given(small_periods(), small_periods())
-def test_what_is_common_is_what_lies_in_both(some: list[Period], others: list[Period]) -> None:
+def test_the_common_part_is_in_both_periods(some: list[Period], others: list[Period]) -> None:
     for period in some:
         found = common(period, others)
         assert seconds_in(found) == sorted({*seconds_in([period])} & {*seconds_in(others)})
 
 
 def check_tiling(whole: Period, parts: list[Period]) -> None:
-    """*parts* cover *whole* exactly, newest first, in whole seconds, none empty."""
+    """Check that *parts* cover *whole* exactly, newest first, in whole seconds, and that none is empty."""
     assert parts[0].until == whole.until
     assert parts[-1].since == whole.since
     for newer, older in pairwise(parts):
@@ -97,7 +97,7 @@ def test_a_union_has_the_same_seconds_once_and_nothing_touches(found: list[Perio
 
 
 @given(st.integers(0, 60), st.integers(1, 40), small_periods())
-def test_what_is_missing_and_what_is_covered_make_the_whole(
+def test_missing_and_covered_periods_make_the_whole(
     since: int, length: int, covered: list[Period]
 ) -> None:
     target = span(since, since + length)
@@ -117,12 +117,12 @@ def test_a_period_is_read_back_from_its_name_and_from_json(period: Period) -> No
     "text",
     ["", "all", "20260101T000000Z", "20260101T000000Z_", "20260101_20260102", "a_b_c"],
 )
-def test_what_is_no_period_is_refused(text: str) -> None:
+def test_anything_else_than_a_period_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Period.parse(text)
 
 
-def test_windows_without_a_period_have_none() -> None:
+def test_some_windows_have_no_period() -> None:
     assert period_in(ALL) is None
     assert period_in(of("20260101T000000Z_20260102T000000Z")) is None
 
@@ -189,8 +189,8 @@ def test_any_offset_names_the_same_moment(text: str) -> None:
     assert moment(text) == datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC)
 
 
-def test_a_time_without_a_zone_is_nobodys_guess() -> None:
-    """It would be taken for the time of this machine's place."""
+def test_the_zone_of_a_time_is_never_guessed() -> None:
+    """Otherwise a time without a zone would count as local time of this machine."""
     naive = datetime(2026, 1, 1)  # noqa: DTZ001 - must be refused
     with pytest.raises(ValueError, match="zone"):
         rfc3339(naive)

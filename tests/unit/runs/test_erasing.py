@@ -1,4 +1,4 @@
-"""Which runs have outlived a retention."""
+"""The runs that have outlived a retention."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ def test_months_are_those_of_the_calendar(when: str, months: int, before: str) -
 
 
 def storage_of(*sealed_at: str | None) -> Storage:
-    """Return a storage of runs sealed then; None: it is open."""
+    """Return a storage with runs that were sealed on these days. None stands for an open run."""
     storage = open_storage("memory://")
     for number, day in enumerate(sealed_at, 1):
         run = f"{number:08d}"
@@ -52,16 +52,16 @@ def storage_of(*sealed_at: str | None) -> Storage:
     [
         ([], 0),
         (["2026-11-01"], 0),
-        (["2025-01-01"], 0),  # the next run goes on from it
+        (["2025-01-01"], 0),  # the next run continues from it
         (["2025-01-01", "2025-02-01"], 1),
         (["2025-01-01", "2026-05-24", "2026-05-26"], 2),
-        (["2025-01-01", "2026-05-25", "2026-06-01"], 1),  # not older than six months yet
-        (["2026-06-01", "2025-01-01", "2026-06-01"], 0),  # a clock was wrong: oldest run first
-        (["2025-01-01", "2025-02-01", None], 1),  # the open run may come to nothing
+        (["2025-01-01", "2026-05-25", "2026-06-01"], 1),  # isn't older than six months yet
+        (["2026-06-01", "2025-01-01", "2026-06-01"], 0),  # a clock was wrong: run 1 first
+        (["2025-01-01", "2025-02-01", None], 1),  # the open run may never be sealed
         (["2025-01-01", "2025-02-01", None, "2025-03-01", "2026-06-01"], 1),
     ],
 )
-def test_runs_are_outlived_from_the_oldest_on(sealed_at: list[str | None], count: int) -> None:
+def test_runs_are_erased_from_the_oldest_on(sealed_at: list[str | None], count: int) -> None:
     found = outlived(storage_of(*sealed_at), KEPT, NOW)
     assert found == [f"{number:08d}" for number in range(1, count + 1)]
 
@@ -82,7 +82,10 @@ def test_without_retention_nothing_is_outlived() -> None:
 
 
 def test_a_run_that_cannot_be_read_hides_no_account() -> None:
-    """If a run has no plan, the run before tells the account of the evidence: connect, check and rotate still work."""
+    """If a run has no plan, the run before shows the account of the evidence.
+
+    So connect, check and rotate still work.
+    """
     storage = open_storage("memory://")
     account = {"region": "eu", "subdomain": "acme"}
     manifest = manifest_document(source=SOURCE.id, account=account)

@@ -52,7 +52,7 @@ def published(celery: Told, outcome: Effect) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("queue", ["fetch", "backfill"])
 def test_offers_are_sent_to_the_runs_own_queue_with_their_numbers(celery: Told, queue: str) -> None:
-    """The first page of a list has a name of its own: a task for each resource."""
+    """The first page of a list has its own task name, one for each resource."""
     pages = ["teams/all.1/000000", "teams/all.1/000099", "teams/all.2/000000", "users/all.1/000000"]
     offers = tuple(Offer(page, number) for number, page in enumerate(pages, 7))
     assert published(celery, Effect("closed", offers, queue)) == [
@@ -75,7 +75,7 @@ def test_offers_are_sent_to_the_runs_own_queue_with_their_numbers(celery: Told, 
         (Effect("open", task="probe"), ("tasks.plan.probe_source", "plan", SOURCE, RUN)),
     ],
 )
-def test_what_is_due_is_sent_once(
+def test_due_work_is_sent_once(
     celery: Told, outcome: Effect, message: tuple[Any, ...] | None
 ) -> None:
     assert published(celery, outcome) == ([message] if message else [])
@@ -86,7 +86,7 @@ def test_recovery_is_one_message(celery: Told) -> None:
     assert celery.sent == [("tasks.plan.recover", "plan")]
 
 
-def test_a_redis_that_went_away_is_one_sentence(
+def test_a_redis_that_stops_answering_is_one_sentence(
     celery: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -119,7 +119,7 @@ def test_a_list_that_moved_gets_a_moment_before_it_is_read_again(page: Page, del
 @pytest.mark.parametrize(
     ("seconds_ago", "left"), [(0, 60), (45, 15), (60, 0), (1e6, 0), (-1e6, 60)]
 )  # fmt: skip
-def test_a_404_waits_out_the_minute_since_its_answer_and_no_clock_makes_that_longer(
+def test_a_404_waits_for_a_minute_after_its_answer_and_no_clock_makes_that_longer(
     seconds_ago: float, left: float
 ) -> None:
     denied_at = stamp(NOW - timedelta(seconds=seconds_ago))
@@ -130,8 +130,8 @@ def test_a_404_waits_out_the_minute_since_its_answer_and_no_clock_makes_that_lon
     assert further.delay_seconds == 0.0
 
 
-def test_the_ledger_is_told_all_that_a_worker_needs_to_know() -> None:
-    """Identity and payload give the page back, of its parent the id; the id begins with its group."""
+def test_the_ledger_gets_everything_that_a_worker_needs() -> None:
+    """A worker gets the page back from its id and payload, with the id of its parent. The id begins with the group."""
     plan = make()
     feeds = [feed for feed in plan.feeds if feed.parent]
     pages = [
@@ -159,7 +159,7 @@ def test_the_ledger_is_told_all_that_a_worker_needs_to_know() -> None:
         ("retired/all.1/000000", "retired all pass 1 offset 0"),
     ],
 )  # fmt: skip
-def test_flower_is_told_what_a_task_does_in_words_and_the_pages_own_id(
+def test_flower_gets_a_description_of_each_task_and_the_id_of_its_page(
     celery: Told, page: str, words: str
 ) -> None:
     messages.publish(

@@ -42,7 +42,7 @@ def evidence(tmp_path: Path) -> Any:
 
 
 class Slow:
-    """A storage whose every read takes seconds of a clock that a test sets."""
+    """A storage in which each read takes seconds of a clock that a test sets."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -59,7 +59,7 @@ class Slow:
 def test_a_sealer_keeps_its_lease_over_a_list_that_takes_longer_to_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Behind cursors all pages are one reading: if the lease ended in it, no sealer would ever come to its end."""
+    """With cursors, all pages are one reading. If the lease ended during it, no sealer would ever finish."""
     records = [record(number) for number in range(PAGES * 100)]
     run = SealedRun(make("audit_records", days=30), Lists({"/audit/records": records}).answer)
     assert len(run.fleet.asked) == PAGES
@@ -80,7 +80,7 @@ def test_a_sealer_keeps_its_lease_over_a_list_that_takes_longer_to_read(
     assert storage.now > 2 * Times().seal_lease
 
 
-def test_an_artifact_that_is_there_is_adopted_without_being_held_in_memory(
+def test_an_existing_artifact_is_adopted_without_being_held_in_memory(
     evidence: Any, tmp_path: Path
 ) -> None:
     fleet: Any = SimpleNamespace(room=Room(), storage=LocalStorage(tmp_path / "artifacts"))
@@ -97,7 +97,7 @@ def test_an_artifact_that_is_there_is_adopted_without_being_held_in_memory(
 
 
 class Refusing:
-    """A storage that refuses every new file, whatever is there."""
+    """A storage that refuses every new file, whether the key is taken or not."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -109,7 +109,7 @@ class Refusing:
     def put_new_file(self, key: str, path: Path) -> bool:
         del path
         self.refused.append(key)
-        assert len(self.refused) < 100, "it goes on without end"
+        assert len(self.refused) < 100, "it never ends"
         return False
 
 
@@ -127,7 +127,7 @@ def writer(storage: Any, evidence: Any, beats: list[int]) -> Writer:
 def test_a_sealer_names_no_orphan_that_it_has_not_seen(
     evidence: Any, tmp_path: Path, beats: list[int]
 ) -> None:
-    """Told that a key is taken, and finding nothing there, it ends in a fault that is tried again."""
+    """If storage says that a key is taken but has no object there, sealing ends in a fault and is tried again."""
     storage = Refusing(LocalStorage(tmp_path / "artifacts"))
     sealer = writer(storage, evidence, beats)
     with pytest.raises(
@@ -138,13 +138,13 @@ def test_a_sealer_names_no_orphan_that_it_has_not_seen(
 
 
 def foreign(storage: Storage, count: int) -> list[str]:
-    """Store so many artifacts that nobody's pages amount to; return their keys."""
+    """Store *count* artifacts that don't follow from any pages. Return their keys."""
     keys = [artifact_key("acme/main", "00000001", "incidents", number) for number in range(count)]
     assert all(storage.put_new(key, b"other") for key in keys)
     return keys
 
 
-def test_a_sealer_passes_over_what_others_left_and_keeps_its_lease(
+def test_a_sealer_skips_artifacts_that_others_left_and_keeps_its_lease(
     evidence: Any, tmp_path: Path, beats: list[int]
 ) -> None:
     storage = LocalStorage(tmp_path / "artifacts")
@@ -160,7 +160,7 @@ def test_a_sealer_passes_over_what_others_left_and_keeps_its_lease(
 def test_a_sealer_does_not_number_on_without_end(
     evidence: Any, tmp_path: Path, beats: list[int]
 ) -> None:
-    """Under every number is something else: it says so after twenty of them, its lease renewed at each."""
+    """Every number is taken by another object. The sealer renews its lease at each, and gives up after twenty."""
     storage = LocalStorage(tmp_path / "artifacts")
     foreign(storage, MOST_ORPHANS + 5)
     before = len(beats)

@@ -165,7 +165,7 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file named like the variable is read; the environment goes before it."""
+    """A file with the name of the variable is read. The environment takes precedence."""
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/pagetrail_redis_url").write_text(f"redis://:{PASSWORD}@one\n")
     (tmp_path / "secrets/PAGETRAIL_LANES_MAX").write_text("7\n")

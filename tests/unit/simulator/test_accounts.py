@@ -1,4 +1,4 @@
-"""Accounts from a seed: always the same, realistic, and refused where the description is wrong."""
+"""Accounts from a seed are always the same and realistic. A wrong description is refused."""
 
 import json
 import time
@@ -33,7 +33,7 @@ def bodies(spec: AccountSpec, kind: str, started: float = 0) -> list[bytes]:
 
 @pytest.mark.parametrize("kind", [*KINDS, "log_entries"])
 def test_the_same_seed_gives_the_same_bytes(kind: str) -> None:
-    """Two starts give the same records; another seed gives others."""
+    """Two starts give the same records. Another seed gives other records."""
     spec = AccountSpec("acme", anchor=ANCHOR)
     assert bodies(spec, kind) == bodies(spec, kind, started=9e8)
     other = AccountSpec("acme", anchor=ANCHOR, seed=2)
@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_bytes(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [*KINDS[:-1], "v3_schedules"])
-def test_accounts_share_no_id_where_their_numbers_say_so(kind: str) -> None:
+def test_accounts_with_different_numbers_share_no_id(kind: str) -> None:
     def ids(start: int) -> set[str]:
         spec = AccountSpec("acme", anchor=ANCHOR, ids_from=start)
         return {orjson.loads(body)["id"] for body in bodies(spec, kind)}
@@ -51,7 +51,10 @@ def test_accounts_share_no_id_where_their_numbers_say_so(kind: str) -> None:
 
 
 def test_incidents_are_realistic() -> None:
-    """About 2.5 KB each, numbered in order of creation, with nulls, open ones and deleted people."""
+    """They have about 2.5 KB each, and are numbered in order of creation.
+
+    There are nulls, open incidents, and people who were deleted.
+    """
     made = bodies(AccountSpec("acme", anchor=ANCHOR, incidents=2_000), "incidents")
     incidents = [orjson.loads(body) for body in made]
     assert 2_300 < sum(map(len, made)) / len(made) < 2_900
@@ -72,7 +75,7 @@ def test_incidents_are_realistic() -> None:
 
 
 def test_references_to_deleted_people_keep_their_names() -> None:
-    """A trace of a deleted user has an id and a name; some have no address any more."""
+    """A reference to a deleted user has an id and a name. Some have no address any more."""
     account = Account(AccountSpec("acme"), 0)
     traces = [account.ref("users", GHOSTS + n) for n in range(4)]
     assert all(t["summary"] for t in traces)
@@ -80,7 +83,7 @@ def test_references_to_deleted_people_keep_their_names() -> None:
 
 
 def test_a_dense_stretch_holds_its_share() -> None:
-    """Window splitting has something to split: most incidents lie within a few days."""
+    """Most incidents are within a few days, so that windows have to be split."""
     spec = AccountSpec(
         "acme", anchor=ANCHOR, incidents=1_000, days=100, dense_days=2, dense_share=0.8
     )
@@ -90,7 +93,7 @@ def test_a_dense_stretch_holds_its_share() -> None:
 
 
 def test_every_story_fits_its_incident() -> None:
-    """Log entries begin with the trigger, and tell the status the incident has."""
+    """Log entries begin with the trigger, and lead to the status of the incident."""
     account = Account(AccountSpec("acme", anchor=ANCHOR, log_entries_per_incident=7), 0)
     for incident in account.stores["incidents"].rows:
         story = account.log_of[incident.id]
@@ -103,7 +106,7 @@ def test_every_story_fits_its_incident() -> None:
 
 
 def test_secrets_and_personal_data_are_there_to_be_redacted() -> None:
-    """What must never be stored is served as PagerDuty serves it."""
+    """Values that must never be stored are served as PagerDuty serves them."""
     account = Account(AccountSpec("acme"), 0)
     user = json.dumps([config.user_more(account, r) for r in account.stores["users"].rows])
     for field in ("http_cal_url", "web_cal_url", "address", "device_id"):
@@ -115,15 +118,15 @@ def test_secrets_and_personal_data_are_there_to_be_redacted() -> None:
 
 
 def test_a_large_account_starts_fast_and_lean() -> None:
-    """25 000 incidents cost nothing until they are asked for: no body is made at the start."""
+    """25,000 incidents cost nothing until they are requested, because no body is made at the start."""
     account = Account(AccountSpec("acme", incidents=25_000, days=150), time.time())
     assert len(account.stores["incidents"].rows) == 25_000
     assert all(record.body_ is None for record in account.stores["incidents"].rows)
 
 
-def test_the_demo_has_what_it_is_to_show() -> None:
-    """Two US accounts and one EU account; more than 10 000 incidents within one window; a plan
-    without teams; a budget that others come to use as well."""
+def test_the_demo_has_everything_that_it_shows() -> None:
+    """It has two US accounts and one EU account, more than 10,000 incidents within one window, a plan
+    without teams, and a budget that others start to use as well."""
     demo = demo_accounts()
     assert [spec.region for spec in demo] == ["us", "us", "eu"]
     big = demo[0]
@@ -146,13 +149,13 @@ def test_the_demo_has_what_it_is_to_show() -> None:
     ],
 )
 def test_a_wrong_description_is_one_sentence(data: Any, words: str) -> None:
-    """Whatever is wrong is named."""
+    """The sentence names whatever is wrong."""
     with pytest.raises(SpecError, match=words.replace("[", r"\[")):
         account_from(data)
 
 
 def test_descriptions_are_read_from_json(tmp_path: Path) -> None:
-    """A list, or an object with the list; anything else is refused in a sentence."""
+    """A list, or an object with the list, is accepted. Anything else is refused with a sentence."""
     file = tmp_path / "accounts.json"
     for content in ([{"subdomain": "a"}], {"accounts": [{"subdomain": "a"}]}):
         file.write_text(json.dumps(content), "utf-8")

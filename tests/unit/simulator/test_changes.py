@@ -1,4 +1,4 @@
-"""Changes while serving: each leaves a version, and the truth tells them all."""
+"""Changes while serving: each leaves a version, and the truth has all versions."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ def account() -> Account:
 def told(
     account: Account, resource: str, *params: tuple[str, str], history: bool = False
 ) -> list[Any]:
-    """Return the truth of a resource."""
+    """Return the true records of a resource."""
 
     async def collect() -> bytes:
         parts = [p async for p in truth.stream(account, resource, Params(params), history)]
@@ -39,7 +39,7 @@ def told(
 
 
 def made(account: Account, do: str, **args: Any) -> Any:
-    """Make a change and return the record."""
+    """Make a change. Return the record."""
     return apply(account, do, random.Random(3), args)
 
 
@@ -55,15 +55,15 @@ def body(account: Account, record: Any) -> Any:
 
 @pytest.mark.parametrize("do", sorted(CHANGES))
 def test_every_change_can_be_made_and_raises_a_revision(account: Account, do: str) -> None:
-    """Each change does something lists notice, and is named after what it does."""
-    made(account, "create_incident")  # so that one is open
+    """Each change is visible in lists, and does what its name says."""
+    made(account, "create_incident")  # so that one incident is open
     before = {kind: store.revision for kind, store in account.stores.items()}
     record = made(account, do)
     assert account.store(record.kind).revision > before.get(record.kind, -1)
 
 
 def test_a_rename_is_a_second_version_and_an_audit_record(account: Account) -> None:
-    """Both names are in the history with their times, and the audit trail says who did it."""
+    """Both names are in the history with their times, and the audit trail says who renamed it."""
     service = account.stores["services"].rows[2]
     former = body(account, service)["name"]
     made(account, "rename_service", id=service.id, name="Neu ✨")
@@ -77,7 +77,7 @@ def test_a_rename_is_a_second_version_and_an_audit_record(account: Account) -> N
 
 
 def test_a_deleted_record_stays_in_the_history_and_as_a_reference(account: Account) -> None:
-    """The truth of now lacks it, its life has an end, and others still name it."""
+    """The current truth doesn't have it, its history has an end, and other records still name it."""
     service = account.stores["services"].by_id[account.ref("services", 1)["id"]]
     made(account, "delete_service", id=service.id)
     assert service.id not in {s["id"] for s in told(account, "services")}
@@ -91,7 +91,7 @@ def test_a_deleted_record_stays_in_the_history_and_as_a_reference(account: Accou
 
 
 def test_a_created_record_was_not_there_before(account: Account) -> None:
-    """Its life begins with the change."""
+    """Its history begins with the change."""
     user = made(account, "create_user", name="Zoë 新")
     past = life(account, "users", user.id)
     assert past["created"] == past["versions"][0]["from"] is not None
@@ -123,7 +123,7 @@ def test_an_incident_goes_through_its_states_with_log_entries(account: Account) 
 
 
 def test_an_incident_may_be_written_late(account: Account) -> None:
-    """A record can appear with a creation time long past, where windows were read already."""
+    """A record can appear with an old creation time, in a window that was read already."""
     incident = made(account, "create_incident", created_at=account.anchor - 40 * 86_400)
     place = [i["id"] for i in told(account, "incidents")].index(incident.id)
     assert 0 < place < 50
@@ -131,7 +131,7 @@ def test_an_incident_may_be_written_late(account: Account) -> None:
 
 
 def test_an_upgraded_schedule_keeps_its_id_and_changes_its_kind(account: Account) -> None:
-    """It leaves the one list for the other; its history has both kinds."""
+    """It moves from one list to the other. Its history has both kinds."""
     schedule = account.stores["schedules"].rows[0]
     made(account, "upgrade_schedule", id=schedule.id)
     lives = [x for x in told(account, "schedules", history=True) if x["id"] == schedule.id]
@@ -165,7 +165,7 @@ def test_what_an_include_shows_has_versions_of_its_own(account: Account) -> None
 
 
 def test_churn_is_bounded_and_drawn_from_a_seed() -> None:
-    """The same seed makes the same changes; there are never more than asked for."""
+    """The same seed makes the same changes. There are never more changes than requested."""
     ends = []
     for _ in range(2):
         account = Account(
@@ -180,10 +180,10 @@ def test_churn_is_bounded_and_drawn_from_a_seed() -> None:
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_the_last_version_of_every_life_is_the_truth_of_now(
+def test_the_last_version_of_every_record_is_the_current_truth(
     account: Account, resource: str
 ) -> None:
-    """After much churn, what is alive in the history is exactly what is held."""
+    """After much churn, the living records of the history are exactly the records of the account."""
     churn = Churn(account, tuple(sorted(CHANGES)), 300, every_requests=1)
     for _ in range(400):
         churn.request()
@@ -197,7 +197,7 @@ def test_the_last_version_of_every_life_is_the_truth_of_now(
 
 
 def test_unknown_changes_and_records_are_refused(account: Account) -> None:
-    """A change nobody knows, or of a record nobody holds, is one sentence."""
+    """An unknown change, or a change of an unknown record, gives one sentence."""
     with pytest.raises(ChangeError):
         made(account, "explode")
     with pytest.raises(ChangeError):

@@ -1,4 +1,4 @@
-"""The simulator's fault rules: which requests go wrong, and how often."""
+"""The simulator's fault rules: which requests fail, and how often."""
 
 import pytest
 
@@ -8,13 +8,13 @@ MANY = 2_000
 
 
 def struck(faults: Faults, count: int, path: str = "/users", **who: str) -> list[bool]:
-    """Ask for a fault so many times."""
+    """Ask for a fault *count* times."""
     account, key = who.get("account", "acme"), who.get("key", "k")
     return [faults.pick(account, key, path, ["offset", "cursor"]) is not None for _ in range(count)]
 
 
 def test_next_limits_how_often_a_rule_fires() -> None:
-    """The next two requests go wrong and no more, after one was let pass."""
+    """One request passes, the next two fail, and all others pass."""
     faults = Faults()
     faults.add({"kind": "status_500", "next": 2, "skip": 1})
     assert struck(faults, 5) == [False, True, True, False, False]
@@ -22,7 +22,7 @@ def test_next_limits_how_often_a_rule_fires() -> None:
 
 
 def test_each_limits_how_often_a_rule_fires_for_one_path() -> None:
-    """Every record is denied at first, and shown afterwards."""
+    """Every record is denied once, and shown afterwards."""
     faults = Faults()
     faults.add({"kind": "status_404", "path": "/schedules/*", "each": 1})
     assert struck(faults, 2, "/schedules/A") == [True, False]
@@ -45,7 +45,7 @@ def test_a_rule_that_lasts_some_seconds_counts_them_from_its_first_request(
 
 
 def test_probability_is_drawn_from_a_seed() -> None:
-    """Two services with the same rule go wrong at the same requests."""
+    """Two simulators with the same rule fail at the same requests."""
     runs = []
     for _ in range(2):
         faults = Faults()
@@ -68,7 +68,7 @@ def test_probability_is_drawn_from_a_seed() -> None:
 def test_rules_choose_by_account_key_and_path(
     rule: dict[str, str], path: str, who: dict[str, str], hits: bool
 ) -> None:
-    """A rule strikes only what it names."""
+    """A rule only affects requests that it names."""
     faults = Faults()
     faults.add({"kind": "status_503", **rule})
     assert struck(faults, 1, path, **who) == [hits]
@@ -82,15 +82,15 @@ def test_a_rule_can_ask_for_a_parameter() -> None:
 
 
 def test_cursor_faults_wait_for_a_cursor() -> None:
-    """A fault of cursors is not spent on a request without one."""
+    """A fault of cursors is not used up by a request without a cursor."""
     faults = Faults()
     faults.add({"kind": "cursor_expired", "next": 1})
     assert faults.pick("acme", "k", "/audit/records", ["since"]) is None
     assert faults.pick("acme", "k", "/audit/records", ["cursor"]) is not None
 
 
-def test_cleared_rules_are_silent() -> None:
-    """One rule or all of them can be taken out of force."""
+def test_cleared_rules_have_no_effect() -> None:
+    """One rule can be cleared, or all of them."""
     faults = Faults()
     first, _ = faults.add({"kind": "status_500"}), faults.add({"kind": "hang"})
     faults.clear(first.number)
@@ -101,7 +101,7 @@ def test_cleared_rules_are_silent() -> None:
 
 @pytest.mark.parametrize("rule", [{"kind": "meteor"}, {}, {"kind": "hang", "colour": "red"}])
 def test_nonsense_is_refused(rule: dict[str, str]) -> None:
-    """A rule of an unknown kind or with an unknown field is no rule."""
+    """A rule of an unknown kind, or with an unknown field, is refused."""
     with pytest.raises(FaultError):
         Faults().add(rule)
     assert len(KINDS) == len(set(KINDS))

@@ -1,4 +1,4 @@
-"""Lists of the simulator, asked in process: windows, order, offset, cursor, and what refuses them."""
+"""Lists of the simulator, without HTTP: windows, order, offset, cursor, and refused requests."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def simulator(**spec: Any) -> Simulator:
 
 
 def ask(of: Simulator, target: str, status: int = 200) -> Any:
-    """Ask for a target and return the decoded body."""
+    """Request a target. Return the decoded body."""
     path, _, query = target.partition("?")
     headers = {b"authorization": f"Token token={KEY}".encode()}
     pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
@@ -45,12 +45,12 @@ def created(of: Simulator, query: str) -> list[datetime]:
 
 
 def at(days: float) -> str:
-    """Return a time so many days before now, as a parameter."""
+    """Return the time *days* days before now, as a parameter."""
     return (NOW - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_the_default_window_of_incidents_is_a_month() -> None:
-    """Without bounds only the last month is listed."""
+    """Without bounds, only the last month is listed."""
     times = created(simulator(), "")
     assert times
     assert all(NOW - timedelta(days=31) <= t <= NOW for t in times)
@@ -64,14 +64,14 @@ def test_the_default_window_of_incidents_is_a_month() -> None:
 def test_one_bound_of_incidents_puts_the_other_a_month_away(
     query: str, first: int, last: int
 ) -> None:
-    """A single bound gives a month from or to it."""
+    """With a single bound, the list covers a month from it or up to it."""
     times = created(simulator(), query)
     assert times
     assert all(NOW - timedelta(days=first) <= t <= NOW - timedelta(days=last) for t in times)
 
 
 def test_since_is_inclusive_and_until_exclusive() -> None:
-    """A window's first second belongs to it, its last bound does not."""
+    """A window includes its first second, but not its end."""
     some = simulator()
     moment = created(some, f"since={at(90)}&until={at(0)}")[3]
     one = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -82,7 +82,7 @@ def test_since_is_inclusive_and_until_exclusive() -> None:
 
 
 def test_more_than_six_months_of_incidents_are_refused() -> None:
-    """PagerDuty's odd words for a window that is too long; date_range=all lifts it."""
+    """The answer has PagerDuty's odd words. `date_range=all` lifts the limit."""
     some = simulator()
     refused = ask(some, f"/incidents?since={at(200)}&until={at(0)}", 400)
     assert refused == {
@@ -92,7 +92,7 @@ def test_more_than_six_months_of_incidents_are_refused() -> None:
 
 
 def test_naive_times_are_read_in_the_accounts_zone() -> None:
-    """A time without offset means the account's clock."""
+    """A time without an offset is local time of the account."""
     some = simulator(time_zone="Asia/Tokyo", incidents=2_000)
     naive = created(some, "since=2026-05-20T00:00:00&until=2026-06-01T00:00:00")
     assert naive == created(some, "since=2026-05-20T00:00:00+09:00&until=2026-05-31T15:00:00Z")
@@ -100,7 +100,7 @@ def test_naive_times_are_read_in_the_accounts_zone() -> None:
 
 
 def test_log_entries_render_in_the_accounts_zone_unless_told() -> None:
-    """Without time_zone the account's offset shows; incidents are UTC either way."""
+    """Without `time_zone` they have the account's offset. Incidents are always in UTC."""
     some = simulator(time_zone="Asia/Tokyo")
     assert ask(some, "/log_entries")["log_entries"][0]["created_at"].endswith("+09:00")
     assert ask(some, "/log_entries?time_zone=UTC")["log_entries"][0]["created_at"].endswith("Z")
@@ -108,7 +108,7 @@ def test_log_entries_render_in_the_accounts_zone_unless_told() -> None:
 
 
 def test_total_is_null_unless_asked_for() -> None:
-    """The count costs something, so nobody gets it unasked."""
+    """Counting costs something, so nobody gets a total without asking."""
     some = simulator()
     assert ask(some, "/services")["total"] is None
     assert ask(some, "/services?total=true")["total"] == 60
@@ -126,7 +126,7 @@ def test_total_is_null_unless_asked_for() -> None:
     ],
 )
 def test_limits_of_a_page(asked: str, over_limit: Any, served: int | None) -> None:
-    """25 by default, at most 100; what lies above is cut or refused, as the account's habit is."""
+    """It is 25 by default and at most 100. A larger one is cut or refused, as the account is configured."""
     some = simulator(habits=Habits(over_limit=over_limit))
     if served is None:
         ask(some, f"/services{asked}", 400)
@@ -135,7 +135,7 @@ def test_limits_of_a_page(asked: str, over_limit: Any, served: int | None) -> No
 
 
 def test_a_page_may_be_served_smaller_than_asked() -> None:
-    """The body tells the size served, and paging by it is complete."""
+    """The body says the size that was served, and paging by it gives every record."""
     some = simulator(habits=Habits(served={"/services": 13}))
     ids, offset, more = [], 0, True
     while more:
@@ -148,15 +148,15 @@ def test_a_page_may_be_served_smaller_than_asked() -> None:
 
 @pytest.mark.parametrize(("habit", "code"), [("auto", 2002), ("2001", 2001), ("2002", 2002)])
 def test_the_cap_has_either_of_two_bodies(habit: Any, code: int) -> None:
-    """Offset plus limit is at most 10 000; 9 900 with 100 is the last page."""
+    """Offset plus limit is at most 10,000, so offset 9,900 with limit 100 is the last page."""
     some = simulator(habits=Habits(cap_body=habit))
     assert ask(some, "/services?offset=9900&limit=100")["services"] == []
     assert ask(some, "/services?offset=9901&limit=100", 400)["error"]["code"] == code
     assert ask(some, "/v3/schedules?offset=20000")["schedules"] == []
 
 
-def test_ties_come_in_another_order_at_each_request() -> None:
-    """With that habit equal sort keys are shuffled; others stay in order."""
+def test_equal_sort_keys_come_in_another_order_at_each_request() -> None:
+    """If the account is configured so, records with equal sort keys are shuffled. Others stay in order."""
     some = simulator(habits=Habits(ties=True), days=0.0005, incidents=80)
     account, moment = some.accounts["acme"], NOW.timestamp()
     orders = set()
@@ -178,7 +178,7 @@ def test_ties_come_in_another_order_at_each_request() -> None:
     ],
 )  # fmt: skip
 def test_filters_intersect_and_their_values_unite(query: str, holds: Callable[[Any], bool]) -> None:
-    """Different filters narrow, values of one filter widen."""
+    """More filters give fewer records, and more values of one filter give more."""
     some = simulator(incidents=90)
     everything = ask(some, "/incidents?date_range=all&limit=100")["incidents"]
     found = ask(some, f"/incidents?date_range=all&limit=100&{query}")["incidents"]
@@ -186,7 +186,7 @@ def test_filters_intersect_and_their_values_unite(query: str, holds: Callable[[A
 
 
 def test_sorting_by_two_fields() -> None:
-    """Up to two fields sort, each with a direction; another field is refused."""
+    """Up to two fields sort, each with a direction. Other fields are refused."""
     some = simulator(incidents=90)
     found = ask(
         some, "/incidents?date_range=all&limit=100&sort_by=urgency:desc,incident_number:desc"
@@ -207,7 +207,7 @@ def pages(some: Simulator, query: str) -> list[dict[str, Any]]:
 
 
 def test_a_cursor_keeps_its_place_under_new_records() -> None:
-    """Records written while paging appear at the top and disturb nothing."""
+    """Records that are written while paging appear at the top, and don't disturb the paging."""
     some = simulator()
     account = some.accounts["acme"]
     first = ask(some, f"/audit/records?limit=5&since={at(31)}")
@@ -219,7 +219,7 @@ def test_a_cursor_keeps_its_place_under_new_records() -> None:
 
 
 def test_audit_windows() -> None:
-    """The last day by default, 31 days at most, nothing older than a year."""
+    """A window is the last day by default, and 31 days at most. Nothing is older than a year."""
     some = simulator(audit_records=3_000)
     assert all(r["execution_time"] >= at(1)[:19] for r in pages(some, "limit=100"))
     ask(some, f"/audit/records?since={at(32)}&until={at(0)}", 400)
@@ -228,7 +228,7 @@ def test_audit_windows() -> None:
 
 
 def test_a_cursor_may_expire() -> None:
-    """An old cursor is a 400, and so is nonsense."""
+    """An old cursor is a 400, and so is an invalid one."""
     some = simulator(habits=Habits(cursor_seconds=60))
     cursor = ask(some, f"/audit/records?limit=5&since={at(31)}")["next_cursor"]
     some.accounts["acme"].now = lambda: NOW.timestamp() + 61  # type: ignore[method-assign]  # a double for one call
@@ -237,7 +237,7 @@ def test_a_cursor_may_expire() -> None:
 
 
 def test_audit_filters() -> None:
-    """Actions, resource types and actors choose records."""
+    """Actions, resource types and actors select records."""
     some = simulator(audit_records=2_000)
     window = f"limit=100&since={at(31)}&until={at(0)}"
     everything = pages(some, window)
@@ -251,7 +251,7 @@ def test_audit_filters() -> None:
 
 
 def test_a_renamed_record_moves_between_pages() -> None:
-    """Pages are computed live: what moves to the front pushes the rest one place on."""
+    """Pages are computed at each request. A record that moves to the front moves the others back by one place."""
     some = simulator()
     before = ask(some, "/services?limit=10")["services"]
     last = ask(some, "/services?limit=1&offset=59")["services"][0]
@@ -261,7 +261,7 @@ def test_a_renamed_record_moves_between_pages() -> None:
 
 
 def test_repeats_on_demand() -> None:
-    """The fault gives the last item of the page before once more, and leaves the page's last out."""
+    """The fault repeats the last item of the page before, and leaves out the last item of the page."""
     some = simulator()
     whole = [s["id"] for s in ask(some, "/services?limit=100")["services"]]
     some.faults.add({"kind": "duplicate", "next": 1})
@@ -275,7 +275,7 @@ def test_repeats_on_demand() -> None:
      "/notifications", "/change_events?since=2026-01-01T00:00:00%2B02:00", "/audit/records?until=x"],
 )  # fmt: skip
 def test_arguments_that_make_no_sense_are_400(target: str) -> None:
-    """Bad times, numbers and zones are refused, never a failure of the service."""
+    """Bad times, numbers and zones are refused, and the simulator never fails."""
     some = simulator()
     assert ask(some, target, 400)["error"]["code"] == 2001
     assert some.stats.bugs == 0

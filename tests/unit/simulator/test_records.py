@@ -20,21 +20,21 @@ def names(store: Store) -> list[str]:
 
 
 def test_ids_are_unique_and_never_in_sequence() -> None:
-    """A hundred thousand ids of one kind differ, and neighbours share no prefix by design."""
+    """A hundred thousand ids of one kind are different, and neighbours don't share a prefix."""
     ids = [make_id("incidents", n, "Q") for n in range(100_000)]
     assert len(set(ids)) == len(ids)
     assert all(id.startswith("Q") and len(id) == 8 for id in ids)
     assert sorted(ids) != ids
-    assert gcd(STEP, IDS_PER_KIND) == 1  # so that the whole range is used before one comes again
+    assert gcd(STEP, IDS_PER_KIND) == 1  # so the whole range is used before an id repeats
 
 
 def test_ids_are_the_same_at_every_start_and_differ_by_kind() -> None:
-    """An id depends on kind and number alone."""
+    """An id only depends on kind and number."""
     assert make_id("users", 5) == make_id("users", 5) != make_id("teams", 5)
 
 
 def test_a_change_keeps_the_former_body_as_a_version() -> None:
-    """Each version says when it was current; the first one since before the start."""
+    """Each version says when it was current. The first version began before the start."""
     store = store_of("a")
     record = store.rows[0]
     store.change(record, b"second", 10.0)
@@ -58,7 +58,7 @@ def test_a_change_of_order_moves_the_record() -> None:
 
 
 def test_a_removed_record_leaves_lists_and_keeps_its_history() -> None:
-    """Deleting ends the last version; the record is among the removed."""
+    """Deleting ends the last version, and the record is among the removed ones."""
     store = store_of("a", "b", "c")
     gone = store.by_id["b"]
     store.remove(gone, 7.0)
@@ -68,8 +68,8 @@ def test_a_removed_record_leaves_lists_and_keeps_its_history() -> None:
     assert store.body_at(gone, 7.0) is None
 
 
-def test_an_added_record_takes_its_place_and_has_a_birth() -> None:
-    """A record made while serving is not there before that moment."""
+def test_an_added_record_takes_its_place_and_has_a_beginning() -> None:
+    """A record that is made while serving doesn't exist before that moment."""
     store = store_of("a", "c")
     made = Record("things", 9, "b", ("b", "b"), 0)
     store.add(made, 5.0)
@@ -79,8 +79,8 @@ def test_an_added_record_takes_its_place_and_has_a_birth() -> None:
 
 
 @pytest.mark.parametrize("act", ["add", "change", "remove"])
-def test_everything_that_happens_raises_the_revision(act: str) -> None:
-    """What lists remembered is void after any change."""
+def test_every_change_raises_the_revision(act: str) -> None:
+    """So lists drop what they remembered after any change."""
     store = store_of("a")
     record = Record("things", 9, "b", ("b", "b"), 0) if act == "add" else store.rows[0]
     before = store.revision
@@ -89,7 +89,7 @@ def test_everything_that_happens_raises_the_revision(act: str) -> None:
 
 
 def test_bodies_are_made_once_and_only_when_asked_for() -> None:
-    """An account of many records starts at once; `keep` says whether a body stays."""
+    """So an account with many records starts at once. `keep` says whether a body stays in memory."""
     made: list[str] = []
 
     def render(record: Record) -> bytes:

@@ -81,7 +81,7 @@ def test_a_seed_that_failed_lets_the_next_request_seed_at_once(desk: Desk) -> No
     assert desk.reserve().reason == "seed"
 
 
-def test_a_budget_not_heard_of_for_a_minute_is_seeded_again(desk: Desk) -> None:
+def test_a_budget_without_an_answer_for_a_minute_is_seeded_again(desk: Desk) -> None:
     desk.seeded()
     desk.now += MINUTE
     assert desk.reserve().reason == "seed"
@@ -120,7 +120,7 @@ def test_a_minute_holds_no_more_than_the_limit_less_reserve(
     assert taken == most
 
 
-def test_a_wait_beyond_the_patience_debits_nothing_and_says_when_to_come_back(desk: Desk) -> None:
+def test_a_wait_beyond_the_patience_debits_nothing_and_says_when_to_ask_again(desk: Desk) -> None:
     desk.seeded().take()
     before = desk.limiter.state("b", reserve_share=0.1)
     refused = [desk.reserve(patience=0.01) for _ in range(5)]
@@ -154,7 +154,7 @@ def test_foreign_use_is_forgotten_when_the_window_of_the_server_turns(desk: Desk
     assert desk.reserve().reason == "seed"
 
 
-def test_a_refusal_pauses_everybody_until_the_reset_and_a_little_longer(desk: Desk) -> None:
+def test_a_refusal_pauses_every_process_until_the_reset_and_a_little_longer(desk: Desk) -> None:
     desk.seeded()
     desk.answer(desk.reserve(), 429, 960, 0, 30)
     permit = desk.reserve()
@@ -208,7 +208,9 @@ def test_a_success_ends_the_back_off(desk: Desk) -> None:
     assert desk.reserve(patience=9).wait_seconds < 2
 
 
-def test_a_remainder_that_those_on_their_way_will_use_pauses_until_the_reset(desk: Desk) -> None:
+def test_a_remainder_that_requests_on_their_way_will_use_up_pauses_until_the_reset(
+    desk: Desk,
+) -> None:
     desk.seeded(used=100)
     first, *_ = [desk.reserve() for _ in range(8)]
     desk.answer(first, 200, 960, 7, 60)
@@ -320,7 +322,7 @@ def test_a_class_that_is_refused_leaves_the_main_budget_alone(
     assert {(permit.budget, permit.granted, permit.reason) for permit in refused} == {
         ("b-oncalls", False, "pause")
     }
-    assert desk.limiter.state("b", reserve_share=0).used == used, "none waits with a main permit"
+    assert desk.limiter.state("b", reserve_share=0).used == used, "no wait holds a main permit"
     assert desk.limiter.state("b", reserve_share=0).limit == 960
     assert desk.reserve(patience=0).granted
 
@@ -358,7 +360,7 @@ def test_a_class_and_the_rest_use_both_limits_whole_without_a_refusal(
             how: Any = {"reserve_share": 0.1, "patience_seconds": patience, "endpoint_class": name}
             while (permit := desk.limiter.acquire("b", **how)).granted:
                 said = limits.judge(key, "k", shape, path, desk.now)
-                assert said.admitted, f"{sent} requests, and then one too many"
+                assert said.admitted, f"a request was refused after {sent}"
                 sent[path] += 1
                 desk.answer(permit, 200, said.limit, said.remaining, said.reset_seconds)
         desk.now += 0.1
@@ -398,7 +400,7 @@ def test_answers_that_teach_little_are_not_all_reported(desk: Desk, redis: Redis
     assert redis.info("stats")["total_commands_processed"] - calls < 60
 
 
-def test_the_longest_wait_told_is_remembered(desk: Desk) -> None:
+def test_the_longest_reported_wait_is_remembered(desk: Desk) -> None:
     desk.seeded().take()
     desk.answer(desk.reserve(), 429, 960, 0, 30)
     told = desk.reserve().retry_after_seconds

@@ -11,12 +11,14 @@ def test_a_source_without_a_run_has_times_and_nothing_else() -> None:
 
 
 def test_a_time_between_two_milliseconds_is_rounded() -> None:
-    """A look may be due then, because a wait was divided."""
+    """A look may be due at such a time, because a wait was divided."""
     reply = orjson.dumps({"run": [], "now": 1_000, "look_at": 1_764_537_616_770.4})
     assert read_progress(reply).look_at == 1_764_537_616_770
 
 
-def test_counts_are_told_by_what_they_count_and_fields_of_a_newer_version_are_ignored() -> None:
+def test_counts_have_the_names_of_their_subjects_and_fields_of_a_newer_version_are_ignored() -> (
+    None
+):
     run = [
         "run",
         "00000001",

@@ -1,4 +1,4 @@
-"""What of a source needs a person, and which source first."""
+"""The concerns of a source that need a person, and the order of sources."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -59,7 +59,7 @@ def test_what_needs_a_person(
 
 
 @pytest.mark.parametrize("state", SourceState)
-def test_what_keeps_failing_needs_a_person_whatever_becomes_of_the_source(
+def test_a_repeated_failure_needs_a_person_whatever_the_state_of_the_source(
     state: SourceState,
 ) -> None:
     found = concerns(replace(DAILY, state=state), IDLE, last("failed"), NOW, 90, troubled=True)
@@ -95,7 +95,7 @@ def test_the_worst_source_comes_first_and_the_longest_wait() -> None:
 def test_records_that_link_to_another_subdomain_need_a_person(
     seen: tuple[str, ...], name: str
 ) -> None:
-    """Not where any of them still links to a name the account has, or had."""
+    """They don't if any of them still links to a current or former name of the account."""
     known = replace(DAILY, subdomain="acme", renamings=(Renaming("was", "acme", NOW, "ann", "3"),))
     before = last(subdomains=seen)
     assert renamed_to(known, before) == name

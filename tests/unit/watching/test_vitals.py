@@ -1,4 +1,4 @@
-"""What beat shows of registry and budgets: counted whole, named only for the worst."""
+"""Beat's metrics of sources and budgets: all are counted, and only the worst are named."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -50,7 +50,7 @@ def test_before_its_first_manifest_a_source_counts_from_its_connection() -> None
     assert vitals((SOURCE, None))["source_latest_seconds"] == {(): 39 * 86_400}
 
 
-def test_nothing_is_expected_of_a_source_that_rests_or_is_only_collected_when_asked() -> None:
+def test_a_source_that_is_paused_or_only_collected_when_asked_is_never_stale() -> None:
     resting = replace(SOURCE, state=SourceState.PAUSED), replace(SOURCE, every_seconds=None)
     found = vitals(*((each, last(9 * DAY)) for each in resting))
     assert found["sources_stale"] == {(): 0}
