@@ -78,7 +78,7 @@ def _lines(account: Account, resource: str, params: Params, history: bool) -> It
         listing = LISTINGS[kind]
         call = Call(account, EVERYTHING, listing.path, params, account.now())
         rows = list(lists.select(call, listing, bounded=False))
-        shown = _shower(call, listing)
+        shown = _viewer(call, listing)
         if not history:
             yield from (shown(record, None) for record in rows)
             continue
@@ -86,7 +86,7 @@ def _lines(account: Account, resource: str, params: Params, history: bool) -> It
             yield _history(call, record, shown)
 
 
-def _shower(call: Call, listing: Listing) -> Callable[[Record, float | None], bytes]:
+def _viewer(call: Call, listing: Listing) -> Callable[[Record, float | None], bytes]:
     """Return the function that shows a record to the call, now or at a moment."""
     account, kind = call.account, listing.kind
     if kind == "members":

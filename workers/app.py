@@ -166,4 +166,4 @@ celery = Celery(
 celery.add_defaults(configuration)
 celery.steps["consumer"] |= {EventBatches, Heartbeat}
 signals.watch(celery, beat_shows="tasks.watching.scrape:show")
-flower.close(celery)
+flower.protect(celery)

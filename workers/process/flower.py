@@ -34,11 +34,11 @@ _STYLE = b"""<style>
 """Makes the list of tasks show a task's full description, which Flower cuts off, and a shorter id."""
 
 
-def close(app: object) -> None:
+def protect(app: object) -> None:
     """Make Flower's command start with our defaults if it is run for *app*."""
     command = sys.modules.get("flower.command")
     if command is not None:  # Celery loads its commands before the app
-        command.flower.callback = _closed(command.flower.callback, app)
+        command.flower.callback = _protected(command.flower.callback, app)
 
 
 def password_of(settings: Settings) -> str:
@@ -56,16 +56,16 @@ def password_of(settings: Settings) -> str:
         ) from None
 
 
-def _closed(run: Callable[..., Any], app: object) -> Callable[..., Any]:
+def _protected(run: Callable[..., Any], app: object) -> Callable[..., Any]:
     def flower(tornado_argv: tuple[str, ...]) -> None:
         if get_current_context().obj.app is app:
-            _close(tornado_argv)
+            _protect(tornado_argv)
         run(tornado_argv=tornado_argv)
 
     return flower
 
 
-def _close(argv: tuple[str, ...]) -> None:
+def _protect(argv: tuple[str, ...]) -> None:
     try:
         settings = load_settings()
         _set_options(settings, argv)

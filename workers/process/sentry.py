@@ -63,7 +63,7 @@ def start(settings: Settings, node: str) -> None:
         before_send=_finished,  # type: ignore[arg-type]  # events are dictionaries
     )
     handler = EventHandler(logging.ERROR)
-    handler.addFilter(Worth())
+    handler.addFilter(WorthReporting())
     logging.getLogger().addHandler(handler)
 
 
@@ -85,7 +85,7 @@ def check_in(settings: Settings, redis: Redis) -> None:
         )
 
 
-class Worth(logging.Filter):
+class WorthReporting(logging.Filter):
     """Passes only records that a person should see: each cause once a minute, and never that Redis is away.
 
     When Redis is away, the check-ins stop, and Sentry notices that once. Otherwise every task would report it.

@@ -163,11 +163,11 @@ class Limiter:
             self._observe(permit, answer)
             return
         known = self.state(permit.budget, reserve_share=0.0).limit
-        whole, silent = permit.further, permit
+        shown, other = permit.further, permit
         if answer.limit == known:
-            whole, silent = silent, whole
-        self._observe(whole, answer)
-        self._tell(silent, 0)
+            shown, other = other, shown
+        self._observe(shown, answer)
+        self._tell(other, 0)
 
     def _observe(self, permit: Permit, answer: Reply) -> None:
         if not self._teaches_little(permit, answer):

@@ -10,7 +10,7 @@ import redis
 from pydantic import Secret
 
 from workers.errors import RedisUnreachable, StorageUnreachable
-from workers.process.sentry import REPEAT_SECONDS, Worth, cause_of, start
+from workers.process.sentry import REPEAT_SECONDS, WorthReporting, cause_of, start
 from workers.settings import urls
 from workers.settings.environment import Settings
 
@@ -57,12 +57,12 @@ def raised(call: Callable[[], object]) -> BaseException:
 def test_faults_are_reported_and_an_absent_redis_is_not(
     logged: logging.LogRecord, worth: bool
 ) -> None:
-    assert Worth().filter(logged) is worth
+    assert WorthReporting().filter(logged) is worth
 
 
 def test_a_cause_is_reported_once_a_minute() -> None:
     seconds = 0.0
-    worth = Worth(lambda: seconds)
+    worth = WorthReporting(lambda: seconds)
     one, another = record(StorageUnreachable("A page.")), record(StorageUnreachable("Another."))
     assert [worth.filter(each) for each in (one, another, record())] == [True, False, True]
     seconds = REPEAT_SECONDS
