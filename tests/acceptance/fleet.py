@@ -276,7 +276,7 @@ class Fleet(CommandLine):
             command.communicate()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(subprocess.TimeoutExpired):  # then it is killed
                 self.process.wait(END_SECONDS)
                 self.process = None
         if self.process is not None:
@@ -284,9 +284,9 @@ class Fleet(CommandLine):
 
     def kill_all(self) -> None:
         assert self.process is not None
-        with suppress(psutil.Error):
+        with suppress(psutil.Error):  # `up` has ended
             for child in self.children():
-                with suppress(psutil.Error):
+                with suppress(psutil.Error):  # the child has ended
                     child.kill()
         self.process.kill()
         self.process.wait(10)

@@ -55,7 +55,7 @@ def an_incidents_page(flower: httpx.Client) -> tuple[str, dict[str, Any]]:
     return found[0]
 
 
-def test_tasks_say_what_they_do_and_hold_the_ids_of_the_evidence(flower: httpx.Client) -> None:
+def test_tasks_describe_their_work_and_have_the_ids_of_the_evidence(flower: httpx.Client) -> None:
     task, page = an_incidents_page(flower)
     assert page["name"] == "tasks.fetch.fetch_page"
     assert page["state"] == "SUCCESS"

@@ -28,7 +28,7 @@ def withheld(fleet: Fleet, source: str) -> dict[str, tuple[str, str, str]]:
 
 
 @pytest.mark.timeout(240)
-def test_what_is_withheld_is_named_and_the_rest_collected(
+def test_withheld_records_are_named_and_the_rest_is_collected(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
     """If the plan withholds something, the run is still complete.

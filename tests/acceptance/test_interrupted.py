@@ -50,7 +50,7 @@ def started(command: CommandLine, *arguments: str, **more: Any) -> Iterator[subp
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # the whole group has ended
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 

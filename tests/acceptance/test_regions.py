@@ -14,7 +14,7 @@ from tests.simulator_process import SimulatorProcess
 SLOTS, TIMEOUT_SECONDS = 8, 2
 HANGING = 12  # sources: if each held a slot, they would hold more than there are
 LEARNED = 2 * SLOTS
-"""So many requests are sent at most until the process knows that the region doesn't answer."""
+"""The most requests that are sent before the process knows that the region doesn't answer."""
 RESOURCES = "incidents,users,services"
 
 

@@ -89,7 +89,7 @@ def least_requests(simulator: SimulatorProcess, name: str) -> dict[str, int]:
 
 
 @pytest.mark.timeout(240)
-def test_later_runs_read_what_is_new_and_what_can_change(
+def test_later_runs_read_new_records_and_those_that_can_change(
     fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
     """The first run reads everything, and the fourth finds nothing new.

@@ -24,7 +24,7 @@ FAULTS = {
     "hang": 1,
 }
 CLOCK = 1
-"""Before its first run in a region a fleet asks once for PagerDuty's time."""
+"""Before its first run in a region, a fleet asks once for PagerDuty's time."""
 
 
 def add(

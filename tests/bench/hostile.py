@@ -75,7 +75,7 @@ class Memory:
 
     def look(self, processes: Sequence[psutil.Process]) -> None:
         for process in processes:
-            with suppress(psutil.Error):
+            with suppress(psutil.Error):  # the process has ended
                 held = process.memory_info().rss
                 self.peaks[process.pid] = max(self.peaks.get(process.pid, 0), held)
 
@@ -91,7 +91,7 @@ def watched(fleet: Fleet) -> Iterator[Memory]:
 
     def look() -> None:
         while not ended.wait(0.2):
-            with suppress(psutil.Error):
+            with suppress(psutil.Error):  # the fleet has ended
                 memory.look(fleet.children())
             if memory.most > 2 * MOST_BYTES:
                 fleet.kill_all()

@@ -54,7 +54,7 @@ def test_kubernetes_knows_every_field(overlay: str, tmp_path: Path) -> None:
 
 
 @needs_kubectl
-def test_overlays_change_what_they_say() -> None:
+def test_overlays_change_the_objects_that_they_name() -> None:
     """Patches and replacements reach their objects."""
     by_name = {(one["kind"], one["metadata"]["name"]): one for one in rendered("production")}
     for queue in ("plan", "fetch", "backfill", "seal"):

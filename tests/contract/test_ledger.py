@@ -452,6 +452,7 @@ SCHEDULES = st.lists(STEPS, min_size=5, max_size=50)
 many = settings(
     max_examples=200,
     deadline=None,
+    # Each example empties Redis itself, and a round trip to it takes a while.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

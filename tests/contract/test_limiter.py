@@ -280,6 +280,7 @@ class Both:
 many = settings(
     max_examples=700,
     deadline=None,
+    # Each example empties Redis itself, and a round trip to it takes a while.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -189,7 +189,7 @@ def test_a_broken_answer_is_one_to_ask_for_again(
     assert KEY not in repr(reply)
 
 
-def test_nobody_listening_is_no_answer() -> None:
+def test_without_a_listener_there_is_no_answer() -> None:
     with Server() as gone:
         regions = {"us": gone.origin}
     client = PagerDuty(regions)

@@ -59,7 +59,7 @@ def in_order(records: Any) -> list[Any]:
     [("services", "services"), ("users", "users"), ("teams", "teams"),
      ("escalation_policies", "escalation_policies"), ("vendors", "vendors")],
 )  # fmt: skip
-def test_iter_all_lists_exactly_what_is_held(
+def test_iter_all_lists_exactly_the_records_of_the_account(
     simulator: SimulatorProcess, client: RestApiV2Client, path: str, resource: str
 ) -> None:
     """Paging by offset gives every record once, the same as the truth."""
@@ -163,7 +163,7 @@ def test_a_key_nobody_knows_here_is_401_in_html(
     assert refused.value.response.headers["content-type"].startswith("text/html")
 
 
-def test_what_the_plan_lacks_is_402_or_404(simulator: SimulatorProcess) -> None:
+def test_a_list_that_the_plan_lacks_is_402_or_404(simulator: SimulatorProcess) -> None:
     """Teams and audit records answer 402 with the ability's name, and priorities answer 404. An include fails."""
     with connect(simulator, "eu-key", "eu") as client:
         teams = client.get("/teams")
@@ -201,7 +201,7 @@ def test_the_client_learns_the_subdomain(client: RestApiV2Client) -> None:
     assert client.subdomain == "acme"
 
 
-def test_a_user_key_misses_what_its_user_may_not_see(simulator: SimulatorProcess) -> None:
+def test_a_user_key_misses_records_that_its_user_may_not_see(simulator: SimulatorProcess) -> None:
     """Lists of a restricted user are shorter, and nothing shows it."""
     with connect(simulator, "restricted") as client:
         seen = list(client.iter_all("/schedules"))
@@ -230,7 +230,7 @@ def test_an_incident_is_found_by_number(client: RestApiV2Client) -> None:
 def test_the_client_waits_out_a_429(simulator: SimulatorProcess) -> None:
     """The official client reaches the limit, waits in its own way, and gets its answer in the end."""
     with connect(simulator, "tiny") as client:
-        for _ in range(10):  # a try on a machine that stalls for a minute meets no limit
+        for _ in range(10):  # if the machine stalls for a minute, nothing is refused
             assert client.get("/abilities").status_code == 200
             if refused := simulator.stats()["keys"]["tiny"]["refused"]:
                 break

@@ -160,6 +160,6 @@ def test_every_answer_fits_the_api_description(simulator: SimulatorProcess, path
         assert error is None, f"{error.json_path}: {error.message[:400]}"
 
 
-def test_the_description_covers_most_of_what_is_served() -> None:
+def test_the_description_covers_most_of_the_served_paths() -> None:
     """Few served paths lack a description, so the check above is meaningful."""
     assert len(documented()) >= 60

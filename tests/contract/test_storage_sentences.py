@@ -127,7 +127,7 @@ def test_a_profile_is_not_read(
         ("AWS_REGION", "eu\nwest"),
     ],
 )
-def test_a_malformed_variable_is_no_panic(
+def test_a_malformed_variable_is_not_a_panic(
     double: S3Double, double_url: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     """obstore panics on these, and `except Exception` doesn't catch a panic."""

@@ -45,7 +45,7 @@ def publish(env: dict[str, str], name: str, queue: str, *words: str) -> None:
 def said(url: str, count: int) -> list[str]:
     """Return the first *count* entries that the tasks wrote."""
     with Redis.from_url(url, decode_responses=True) as client:
-        wait_for(lambda: client.llen("chores") >= count, f"{count} tasks said something")
+        wait_for(lambda: client.llen("chores") >= count, f"{count} tasks wrote something")
         return client.lrange("chores", 0, count - 1)
 
 

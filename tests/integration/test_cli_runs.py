@@ -129,7 +129,7 @@ def test_an_export_of_a_resource_that_the_plan_lacks_is_exit_3(pagetrail: Pagetr
     assert "unavailable (plan)" in pagetrail.refused(3, *chosen)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(pagetrail: Pagetrail) -> None:
+def test_a_reader_that_stops_early_is_not_an_error(pagetrail: Pagetrail) -> None:
     process = pagetrail.start("artifact", "export", "acme/whole", "--resource", "log_entries")
     assert process.stdout
     assert process.stderr

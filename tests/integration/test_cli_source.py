@@ -90,7 +90,7 @@ def test_a_source_lives_from_connect_to_disconnect(
         assert key.encode() not in everything(tmp_path) + redis_content(redis)
 
 
-def test_a_table_tells_what_a_key_can_read(pagetrail: Pagetrail) -> None:
+def test_a_table_shows_the_lists_that_a_key_can_read(pagetrail: Pagetrail) -> None:
     done = pagetrail("source", "connect", "acme/main", "--yes", key=ACME)
     assert done.returncode == 0
     rows = {words[0]: words[1:3] for words in map(str.split, done.stdout.splitlines()) if words}
@@ -332,7 +332,7 @@ def test_a_wrong_setting_is_one_sentence(pagetrail: Pagetrail) -> None:
     assert "PAGETRAIL_LOG_LEVEL" in sentence
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(pagetrail: Pagetrail) -> None:
+def test_a_reader_that_stops_early_is_not_an_error(pagetrail: Pagetrail) -> None:
     process = pagetrail.start("source", "list", "--json")
     assert process.stdout
     assert process.stderr

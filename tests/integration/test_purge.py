@@ -283,7 +283,7 @@ def test_an_interrupted_purge_continues_where_it_stopped(fleet: Fleet) -> None:
     dying = fleet.runtime.replaced(storage=mortal)
 
     def erase() -> None:
-        with contextlib.suppress(Died):
+        with contextlib.suppress(Died):  # the death that the test sets
             api.purge(dying, SOURCE, "tester")
 
     mortal.stored = ".purged"
@@ -478,7 +478,7 @@ def test_a_run_that_opens_while_a_purge_lists_the_runs_stays_whole(fleet: Fleet)
         storage = Meanwhile(
             fleet.storage, "children", part, lambda: opening.open_run(fleet.runtime, stale)
         )
-        with contextlib.suppress(Busy):
+        with contextlib.suppress(Busy):  # the run that opened may stop the purge
             api.purge(fleet.runtime.replaced(storage=storage), SOURCE, "tester")
         opened = fleet.runtime.ledger.progress(SOURCE).run
         assert read_plan(fleet.storage, SOURCE, opened)

@@ -126,7 +126,7 @@ def test_a_document_that_can_not_be_read_hides_nothing_else(
     assert "acme/main in Redis can't be read" in caplog.text
 
 
-def test_what_can_not_be_understood_hides_nothing_but_what_is_read(
+def test_unreadable_data_only_hides_the_metrics_that_depend_on_it(
     redis: Redis,
     redis_url: str,
     caplog: pytest.LogCaptureFixture,

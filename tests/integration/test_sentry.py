@@ -34,7 +34,7 @@ def env(redis: Redis, redis_url: str, receiver: Receiver, tmp_path: Path) -> dic
     return settings | {"CHORES_REDIS_URL": redis_url, "CHORES_KEY": KEY, "TMPDIR": str(tmp_path)}
 
 
-def test_what_fails_while_a_worker_ends_is_reported_with_its_ids_and_no_secret(
+def test_a_failure_while_a_worker_ends_is_reported_with_its_ids_and_no_secret(
     env: dict[str, str], receiver: Receiver, tmp_path: Path
 ) -> None:
     with worker(env, tmp_path) as process:

@@ -18,7 +18,7 @@ from workers.pagerduty.replies import Outcome, Reply
 
 WITHIN_MS = 300_000
 MOST_OPEN = 600
-"""Pages that lie in Redis at once: some of each list's, since no answer opens more than 128."""
+"""Most pages in Redis at once: some of each list, because no answer opens more than 128."""
 
 
 NEVER = ("redirect_self", "cut_json", "body_deep", "body_garbage", "drop_middle")

@@ -69,7 +69,7 @@ def test_the_size_of_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
         keeper.start(Child("talker", ["/bin/sh", "-c", "while :; do echo word; sleep 0.001; done"]))
         before = keeper.pid("talker")
         for _ in range(2):
-            wait_for(lambda: kept.exists() and log.stat().st_size < 2_000, "a log begun anew")
+            wait_for(lambda: kept.exists() and log.stat().st_size < 2_000, "a new log")
             kept.unlink()
         assert keeper.pid("talker") == before
         assert set(log.read_text().split()) <= {"word"}

@@ -103,7 +103,7 @@ def test_prometheus_asks_every_process_that_answers() -> None:
                 assert (ROOT / volume.partition(":")[0]).is_file()
 
 
-def test_what_keda_reads_has_the_shape_it_knows() -> None:
+def test_the_objects_for_keda_have_known_fields() -> None:
     """KEDA silently ignores a misspelt field. These are the fields that we use, of KEDA 2.17 or newer."""
     schema = yaml.safe_load((ROOT / "tests/unit/keda.schema.yaml").read_text("utf-8"))
     found = of_kind("production", "ScaledObject", "TriggerAuthentication")
@@ -127,7 +127,7 @@ def test_every_name_of_ours_in_the_files_is_a_setting() -> None:
                 assert found <= set(variables()), file
 
 
-def test_every_program_is_told_what_it_can_not_do_without() -> None:
+def test_every_program_gets_the_settings_that_it_needs() -> None:
     """Redis, storage and vault keys come from outside the container. Secrets are files, never variables."""
     stacks = [compose(), *map(kubernetes, OVERLAYS)]
     for program in (one for programs in stacks for one in of_pagetrail(programs)):
@@ -179,7 +179,7 @@ def test_a_worker_may_take_the_memory_that_pages_can_take() -> None:
                 limits.append(container["resources"]["limits"]["memory"])
     assert len(limits) == len(WORKERS) + 3 * len(OVERLAYS)
     for limit in limits:
-        amount, unit = re.fullmatch(r"(\d+)(\D+)", limit).groups()  # type: ignore[union-attr]
+        amount, unit = re.fullmatch(r"(\d+)(\D+)", limit).groups()  # type: ignore[union-attr]  # or the test fails
         assert int(amount) * units[unit] >= needed
 
 
@@ -312,7 +312,7 @@ def test_each_object_has_a_file_and_each_file_a_kustomization() -> None:
         assert len(list(yaml.safe_load_all(path.read_text("utf-8")))) == 1
 
 
-def test_the_example_of_the_secret_names_what_pods_read() -> None:
+def test_the_example_of_the_secret_has_the_names_that_pods_read() -> None:
     example = yaml.safe_load((KUBERNETES / "secret.example.yaml").read_text("utf-8"))
     read = {name for one in of_pagetrail(kubernetes("production")) for name in one.secrets}
     assert set(example["stringData"]) == {name for name in read if name.startswith("PAGETRAIL_")}
@@ -325,7 +325,7 @@ def test_every_secret_of_compose_is_a_file_of_its_name() -> None:
     assert set(declared) == {name for one in compose().values() for name in one.secrets}
 
 
-def test_what_the_guide_names_is_there() -> None:
+def test_everything_that_the_guide_names_exists() -> None:
     """The files, folders, services and Deployments that docs/deploy.md names exist."""
     guide = (ROOT / "docs/deploy.md").read_text("utf-8")
     for path in set(re.findall(r"\b(?:deploy|k8s|tests|observability)/[\w/*-]+(?:\.\w+)*", guide)):

@@ -38,7 +38,7 @@ def test_a_query_reads_series_and_labels_that_exist(query: str) -> None:
     assert labels_in(query) <= labels
 
 
-def test_what_a_query_reads_is_found_in_all_its_forms() -> None:
+def test_the_series_of_a_query_are_found_in_all_its_forms() -> None:
     query = (
         'sum by (job) (rate(a_total{x="b_total"}[5m])) / on () (c * 2 > 1) or absent(d) unless e'
     )

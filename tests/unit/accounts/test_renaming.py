@@ -52,7 +52,7 @@ def test_other_records_are_another_account(listed: list[dict[str, Any]]) -> None
     assert not likeness(evidence(people("Ann", "Bob", "Cy")), listed).convinces
 
 
-def test_what_the_evidence_lacks_is_not_asked_for() -> None:
+def test_lists_that_the_evidence_lacks_are_not_requested() -> None:
     ask = Answers({"us/users": ok({"users": people("Ann")})})
     compare(evidence(people("Ann")).storage, SOURCE, ask, "us")
     assert [path for path, _ in ask.asked] == ["us/users"]

@@ -55,7 +55,7 @@ def test_a_place_that_takes_no_file_is_one_sentence(
 
 
 def test_parquet_has_typed_columns(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet")  # only in the extra `parquet`
     path = tmp_path / "records.parquet"
     with opened(path) as out:
         assert write_parquet(LINES, out).count == 3
@@ -86,7 +86,7 @@ def test_no_digit_of_a_long_number_is_lost(tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(out.getvalue().decode("utf-8-sig"), newline="")))
     assert [row["count"] for row in rows] == ["1", str(WIDE), "-9223372036854775808"]
     assert rows[0]["trace"] == f'{{"id":{WIDE}}}'
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet")  # only in the extra `parquet`
     path = tmp_path / "records.parquet"
     with opened(path) as file:
         write_parquet(WIDE_LINES, file)
@@ -97,7 +97,7 @@ def test_no_digit_of_a_long_number_is_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize("others", [[1.5], [1, 1.5], [1.5, 1]])
 def test_a_long_number_beside_fractions_keeps_its_digits(tmp_path: Path, others: list[Any]) -> None:
     """A column of floating-point numbers would only keep 53 bits of it."""
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet")  # only in the extra `parquet`
     path = tmp_path / "records.parquet"
     values = [*others, 2**53 + 1]
     with opened(path) as file:

@@ -310,7 +310,7 @@ def test_a_resource_is_partial_until_its_backlog_is_read() -> None:
     assert (run.verify().differences, last["state"]) == ([], "complete")
 
 
-def test_what_a_users_key_read_is_read_again_with_the_accounts() -> None:
+def test_records_read_with_a_users_key_are_read_again_with_the_accounts_key() -> None:
     """Until then, the account's key proves nothing about the time before it."""
     model, storage = Lists({"/log_entries": []}), open_storage("memory://")
     last = SealedRun(make("log_entries", credential="user"), model.answer, storage).seal()
@@ -343,7 +343,7 @@ def test_only_windowed_resources_have_a_period() -> None:
     assert plan.period_of("users") is plan.period_of("schedules") is None
 
 
-def test_only_what_was_read_has_an_artifact() -> None:
+def test_only_resources_that_were_read_have_an_artifact() -> None:
     states = {"a": "complete", "b": "partial", "c": "failed", "d": "unavailable"}
     assert collected({name: resource(state=state) for name, state in states.items()}) == ["a", "b"]
 
@@ -369,7 +369,7 @@ def test_runs_are_found_by_their_numbers_alone() -> None:
         chosen_runs(storage, "acme/main", "00000011")
 
 
-def test_a_source_is_known_by_its_runs_its_document_or_what_was_purged() -> None:
+def test_a_source_is_known_by_its_runs_its_document_or_its_records_of_erasures() -> None:
     """An auditor's copy has evidence without a registry. A purged source only has its record of the erasure."""
     storage = open_storage("memory://")
     storage.put_new(plan_key("copied/main", "00000001"), make("users").to_json())

@@ -177,7 +177,7 @@ def test_a_superseded_pass_gives_no_record_but_its_requests_count() -> None:
         assert evidence.fingerprints == {FINGERPRINT}
 
 
-def test_a_window_is_listed_with_its_pages_their_digests_and_what_they_prove() -> None:
+def test_a_window_is_listed_with_its_pages_their_digests_and_its_verdict() -> None:
     run = SealedRun(make("users"), account(150).answer)
     with gather(run.plan, run.storage) as evidence:
         (row,) = evidence.resources["users"].windows

@@ -147,7 +147,7 @@ def test_a_user_key_never_proves_a_resource_complete() -> None:
     }
 
 
-def test_a_refused_key_is_the_reason_of_what_failed() -> None:
+def test_a_refused_key_is_the_reason_of_failed_resources() -> None:
     found = told(make("teams", "users"), {"teams": [FAILED], "users": [PROVED]}, refused=True)
     assert found == {"teams": ("failed", "key"), "users": ("proved", "")}
 

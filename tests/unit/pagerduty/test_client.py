@@ -50,7 +50,7 @@ def response(status: int, body: bytes | object = b"", **headers: str) -> httpx.R
         (599, b"", Outcome.RETRY, "error"),
     ],
 )
-def test_the_status_alone_decides_what_an_answer_means(
+def test_the_status_alone_decides_the_outcome(
     status: int, body: object, outcome: Outcome, reason: str
 ) -> None:
     answer = response(status, body)

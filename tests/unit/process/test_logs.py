@@ -59,7 +59,7 @@ def test_a_line_for_machines_is_one_json_object_with_ids() -> None:
     }
 
 
-def test_a_line_for_people_says_when_what_and_about_whom() -> None:
+def test_a_line_for_people_has_the_time_the_event_and_the_source() -> None:
     line = logged(Lines(), "page given up: %s", KEY, **EXTRA, library="x")
     first, *rest = line.splitlines()
     assert first[10] == "T"
@@ -72,7 +72,7 @@ def test_a_line_for_people_says_when_what_and_about_whom() -> None:
     assert "library" not in line
 
 
-def test_only_ids_are_taken_from_what_libraries_add() -> None:
+def test_only_ids_are_taken_from_additions_of_libraries() -> None:
     record = logging.makeLogRecord({"run": "1", "source": "a/b", "body": "secret", "name": "x"})
     assert ids_of(record) == {"source": "a/b", "run": "1"}
 

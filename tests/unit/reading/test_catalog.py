@@ -62,7 +62,7 @@ def test_a_feed_has_the_calls_that_its_kind_needs(feed: Feed) -> None:
 
 
 @pytest.mark.parametrize(("feed", "call"), CALLS, ids=[c.path for _, c in CALLS])
-def test_a_call_asks_for_what_its_feed_says_and_leaves_paging_to_the_pages(
+def test_a_call_has_the_parameters_of_its_feed_and_leaves_paging_to_the_pages(
     feed: Feed, call: Call
 ) -> None:
     assert call.path.startswith("/")
@@ -73,7 +73,7 @@ def test_a_call_asks_for_what_its_feed_says_and_leaves_paging_to_the_pages(
     assert call.paging is not Paging.SINGLE or call is feed.each
 
 
-def test_windows_stay_within_what_pagerduty_documents() -> None:
+def test_windows_stay_within_the_documented_limits() -> None:
     assert (PAGE_LIMIT, OFFSET_CAP) == (100, 10_000)
     assert FEEDS["audit_records"].window_days == 31
     assert FEEDS["audit_records"].retention_days == 365

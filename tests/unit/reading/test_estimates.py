@@ -22,7 +22,7 @@ from tests.manifests import as_manifest, manifest_document, resource_document
 
 PATHS = ("/incidents", "/log_entries", "/services", "/escalation_policies", "/schedules",
          "/teams", "/users", "/v3/schedules", "/audit/records")  # fmt: skip
-"""The last two never tell a total."""
+"""The last two never have a total."""
 
 
 def account(**counts: int) -> Lists:
@@ -112,7 +112,7 @@ def test_a_list_without_a_total_is_expected_to_be_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("status", [402, 403, 404])
-def test_what_the_key_may_not_read_is_one_request(status: int) -> None:
+def test_a_list_that_the_key_may_not_read_is_one_request(status: int) -> None:
     def look(page: Page, request: Request) -> Answer:
         del request
         return answer_to(page, status)

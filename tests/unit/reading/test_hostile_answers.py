@@ -101,9 +101,9 @@ HABIT = st.fixed_dictionaries(
     }
 )
 CAP, BEHIND_CURSORS = 300, 36
-"""Far less than the true ones, so that a list that lies well ends soon; at 10,000 it takes 22,000 requests."""
+"""Far smaller than the real values. With a cap of 10,000, a list that lies well takes 22,000 requests."""
 MOST_REQUESTS = (MOST_SPLITS + 1) * MAX_PASSES * 5 * CAP // min(PAGE_SIZES)
-"""Of one list: each part of its period is read three times, in the smallest pages, five times what the cap holds."""
+"""For one list: its parts are read three times in the smallest pages, with five times as many pages as needed."""
 
 
 @pytest.mark.parametrize("resource", ["incidents", "services", "audit_records"])

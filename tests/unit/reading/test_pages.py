@@ -554,7 +554,7 @@ def test_a_run_opens_with_every_list_and_the_records_to_read_again() -> None:
         ),
     ],
 )
-def test_a_request_is_what_pagerduty_documents(page: Page, path: str, params: str) -> None:
+def test_a_request_follows_pagerdutys_documentation(page: Page, path: str, params: str) -> None:
     request = request_of(page, PLAN)
     assert request.path == path
     assert " ".join(f"{name}={value}" for name, value in request.params) == params
@@ -769,7 +769,7 @@ def test_only_the_details_are_records_in_a_resource_with_details() -> None:
         ("team_members", {"team": {"id": "T"}, "user": {"id": "U"}}, "T\x00U"),
     ],
 )
-def test_the_catalog_says_what_makes_a_record_one(
+def test_the_catalog_says_which_fields_identify_a_record(
     segment: str, record: dict[str, Any], key: str
 ) -> None:
     assert identity(segment, record) == key

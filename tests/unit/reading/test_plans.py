@@ -132,7 +132,7 @@ def test_a_plan_is_read_back_as_it_was_written(plan: Plan) -> None:
 
 @given(COVERED, st.integers(1, 900))
 @settings(max_examples=200)
-def test_every_missing_period_is_planned_once_within_what_pagerduty_keeps(
+def test_every_missing_period_that_pagerduty_keeps_is_planned_once(
     covered: dict[str, list[Period]], days: int
 ) -> None:
     plan = make(days=days, last=manifest(covered=covered) if covered else None)

@@ -532,7 +532,7 @@ def test_pages_that_could_not_be_read_are_counted(
     assert verdict.words.startswith(words)
 
 
-def test_records_without_an_id_are_told_apart_by_what_they_refer_to() -> None:
+def test_records_without_an_id_are_told_apart_by_their_references() -> None:
     page = MEMBERS
     users = [{"user": {"id": f"U{n}"}, "role": "manager"} for n in range(3)]
     first = answer_to(page, members=users, more=True, total=4)
@@ -568,7 +568,7 @@ def test_a_list_of_more_parents_than_can_be_opened_at_once_is_partial(
     assert len([r for r in fleet.settled if r.first.parent]) == 20
 
 
-def test_a_pass_that_ends_in_the_middle_for_the_third_time_keeps_what_it_has() -> None:
+def test_a_pass_that_ends_in_the_middle_for_the_third_time_keeps_its_records() -> None:
     def ask(page: Page, _request: Request) -> Answer:
         if page.first:
             return served(SNAPSHOT, 0, "ABC", more=True, total=9)[1]

@@ -151,7 +151,7 @@ def test_a_deleted_user_leaves_its_teams_and_a_renamed_one_is_renamed_there(
     assert second.id not in {m["user"]["id"] for m in members}
 
 
-def test_what_an_include_shows_has_versions_of_its_own(account: Account) -> None:
+def test_included_objects_have_their_own_versions(account: Account) -> None:
     """Renaming a team changes how its users look with include[]=teams, and the history says when."""
     team = account.stores["teams"].rows[0]
     made(account, "rename_team", id=team.id, name="Anders")

@@ -12,7 +12,7 @@ def spend(
     limits: Limits, *moments: float, key: KeySpec = KEY, shape: str = "fixed"
 ) -> list[Standing]:
     """Judge a request at each moment."""
-    return [limits.judge(key, "bucket", shape, "/users", at) for at in moments]  # type: ignore[arg-type]
+    return [limits.judge(key, "bucket", shape, "/users", at) for at in moments]  # type: ignore[arg-type]  # any shape
 
 
 def fixed_from(now: float, minute_seconds: float = 60) -> tuple[Limits, KeySpec]:

@@ -137,7 +137,7 @@ def test_another_limit_is_learned_from_the_headers(desk: Desk, limit: int) -> No
     assert desk.limiter.state("b", reserve_share=0.1).ceiling == limit * 9 // 10
 
 
-def test_what_others_send_is_taken_from_the_reserve_first(desk: Desk) -> None:
+def test_foreign_requests_are_taken_from_the_reserve_first(desk: Desk) -> None:
     desk.seeded(used=61)
     assert desk.limiter.state("b", reserve_share=0.1).foreign == 60
     assert desk.limiter.state("b", reserve_share=0.1).ceiling == 864
@@ -296,7 +296,7 @@ def test_a_step_of_the_clock_blocks_nobody_for_more_than_a_window(desk: Desk, st
     assert waited <= 120
 
 
-def test_after_a_step_back_what_was_sent_still_counts(desk: Desk) -> None:
+def test_after_a_step_back_requests_that_were_sent_still_count(desk: Desk) -> None:
     desk.seeded()
     sent = 1 + desk.take()
     desk.now -= 3600
@@ -368,7 +368,7 @@ def test_a_class_and_the_rest_use_both_limits_whole_without_a_refusal(
     assert sent.total() > 0.9 * 3 * 864
 
 
-def test_a_wait_for_the_main_budget_is_told_to_a_class_too(desk: Desk) -> None:
+def test_a_class_gets_the_wait_for_the_main_budget_too(desk: Desk) -> None:
     desk.seeded().take()
     desk.answer(of_class(desk), 200, 120, 119, 60)
     permit = of_class(desk, patience=2)
@@ -413,7 +413,7 @@ def test_a_refused_request_waits_as_long_as_the_refusal_says(desk: Desk) -> None
     assert desk.limiter.state("b", reserve_share=0).longest_wait_seconds >= 30
 
 
-def test_what_a_budget_remembers_ends_by_itself(desk: Desk, redis: Redis) -> None:
+def test_the_memory_of_a_budget_expires(desk: Desk, redis: Redis) -> None:
     desk.seeded().reserve()
     keys = redis.keys("p:limiter:*")
     assert len(keys) == 2
@@ -428,7 +428,7 @@ def foreign_minute(desk: Desk) -> None:
         desk.now += 2
 
 
-def test_what_others_sent_in_a_window_is_expected_in_the_next_one_only(desk: Desk) -> None:
+def test_foreign_requests_of_a_window_are_only_expected_in_the_next_one(desk: Desk) -> None:
     foreign_minute(desk)
     desk.answer(desk.reserve(), 201, 400, 399, 60)
     assert desk.limiter.state("b", reserve_share=0).foreign == pytest.approx(300, abs=10)
@@ -500,7 +500,7 @@ def test_nobody_waits_longer_than_foreign_use_is_expected(desk: Desk) -> None:
     assert desk.now + desk.reserve(patience=0.01).retry_after_seconds == turns + MINUTE
 
 
-def test_what_others_will_need_until_the_turn_is_left_to_them(desk: Desk) -> None:
+def test_requests_that_others_will_need_until_the_turn_are_left_to_them(desk: Desk) -> None:
     foreign_minute(desk)
     desk.answer(desk.reserve(), 201, 400, 399, 60)
     for _ in range(40):

@@ -99,7 +99,7 @@ def test_a_document_says_since_when_a_source_is_held() -> None:
     assert Source.from_json(held.to_json()) == held
 
 
-def test_a_document_keeps_what_a_newer_version_added() -> None:
+def test_a_document_keeps_members_that_a_newer_version_added() -> None:
     """A rollback must not end a legal hold of a kind that this version doesn't know."""
     document = orjson.loads(SOURCE.to_json()) | {"added_later": 1}
     known = Source.from_json(orjson.dumps(document))

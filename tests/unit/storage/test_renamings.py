@@ -28,7 +28,7 @@ def chain(*names: str) -> tuple[Renaming, ...]:
         ([], "a", []),
     ],
 )
-def test_a_plan_names_what_happened_since_the_last_manifest(
+def test_a_plan_names_renamings_since_the_last_manifest(
     names: list[str], subdomain: str, steps: list[str]
 ) -> None:
     found = away_from(chain(*names), subdomain)

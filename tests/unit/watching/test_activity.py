@@ -96,7 +96,7 @@ def test_every_activity_is_told() -> None:
     assert {expected.activity for *_, expected in CASES} == set(Activity)
 
 
-def test_pages_are_told_apart_by_what_they_wait_for() -> None:
+def test_pages_are_told_apart_by_their_wait() -> None:
     progress = blamed("budget", 30) | offered(2, later=1, claimed=3, claimed_at=ago(7))
     assert waits(Progress(**progress)) == {
         Activity.BUDGET: Wait(5, 30),
@@ -118,7 +118,7 @@ def test_a_page_that_only_a_newer_worker_knows_waits_for_a_worker() -> None:
 READING = Doing(Activity.READING)
 
 
-def test_what_is_left_takes_its_share_of_the_budget() -> None:
+def test_the_rest_of_a_run_takes_its_share_of_the_budget() -> None:
     progress = Progress(**RUN, ahead={"teams": 11, "schedules": 0}, unsure={"teams": 0})
     told = forecast(READING, progress, ceiling=10)
     assert (told.pages, told.minutes, told.least_minutes) == (20, 2.0, 2.0)

@@ -74,7 +74,7 @@ def test_keys_to_rotate_are_counted_unless_they_are_destroyed() -> None:
     assert found["key_oldest_seconds"] == {(): 90 * 86_400}
 
 
-def test_runs_are_counted_by_their_end_and_a_refused_key_until_it_is_replaced() -> None:
+def test_runs_are_counted_by_their_end_and_a_refused_key_counts_until_it_is_replaced() -> None:
     refused = last(DAY, "failed", "refused")
     found = vitals((SOURCE, refused), (SOURCE, last(DAY)), (SOURCE, None))
     states = {"complete": 1, "partial": 0, "failed": 1, "cancelled": 0}
