@@ -31,7 +31,7 @@ def small_fleet(pagerduty: SimulatorProcess, tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.mark.timeout(180)
-def test_a_region_that_hangs_holds_a_quarter_of_the_slots_and_the_other_flows(
+def test_a_region_that_hangs_holds_a_quarter_of_the_slots_and_the_other_is_read(
     small_fleet: Fleet, pagerduty: SimulatorProcess
 ) -> None:
     """Runs in one region begin and end while every request to the other region still hangs."""

@@ -542,7 +542,7 @@ def test_a_lost_offer_is_made_again_and_one_in_a_full_queue_is_not(
     assert ledger.tend("acme/a").offers == (Offer("a/all.1/000000", 2),)
 
 
-def test_an_offer_is_lost_when_a_later_one_was_seen_though_the_queue_is_full(
+def test_an_offer_is_lost_if_a_later_one_was_seen_even_if_the_queue_is_full(
     ledger: Ledger, redis: Redis
 ) -> None:
     _, later = begin(ledger, "a/all.1", "b/all.1").offers
@@ -575,7 +575,7 @@ def test_a_worker_whose_lease_ended_can_neither_close_nor_give_back(ledger: Ledg
 @pytest.mark.parametrize(
     ("why", "stored"), [("budget", False), ("pagerduty", False), ("paused", False), ("error", True)]
 )
-def test_a_page_is_looked_for_in_storage_only_if_it_may_be_there(
+def test_storage_is_only_asked_for_a_page_that_may_be_there(
     ledger: Ledger, why: str, stored: bool
 ) -> None:
     """Each look costs a request to the object store, so pages that were only given back aren't looked for."""
@@ -595,7 +595,7 @@ def test_an_offer_that_nobody_took_leaves_nothing_in_storage(ledger: Ledger) -> 
     assert not take(ledger, again).stored
 
 
-def test_a_page_that_waits_alone_holds_up_no_other(ledger: Ledger) -> None:
+def test_a_page_that_waits_alone_does_not_delay_others(ledger: Ledger) -> None:
     one, other = begin(ledger, "a/all.1", "b/all.1").offers
     ledger.give_back(take(ledger, one), why="budget", delay_seconds=9, resource="x", alone=True)
     assert ledger.progress("acme/a").apart == 1
@@ -798,7 +798,7 @@ def test_a_run_that_waits_for_its_seal_is_not_looked_at_without_end(
     assert not ledger.progress("acme/a").verdict
 
 
-def test_progress_tells_since_when_the_oldest_page_waits(ledger: Ledger) -> None:
+def test_progress_says_since_when_the_oldest_page_waits(ledger: Ledger) -> None:
     """A repeated offer counts from the first one. A claim, or the end of a claim, starts a new wait."""
     first, _ = begin(ledger, "a/all.1", "b/all.1").offers
     ledger.now_ms = START_MS + OFFER_LIFE
@@ -845,7 +845,7 @@ def test_tasks_of_many_sources_are_taken_longest_due_first(ledger: Ledger) -> No
     assert ledger.take(9) == []
 
 
-def test_no_absurd_wait_and_no_clock_set_back_holds_up_a_run_for_long(ledger: Ledger) -> None:
+def test_absurd_waits_and_clocks_set_back_do_not_delay_a_run_for_long(ledger: Ledger) -> None:
     for clock in (START_MS, START_MS - HOUR):
         ledger.now_ms = START_MS
         (offer,) = begin(ledger, "a/all.1").offers

@@ -180,7 +180,7 @@ def not_http(connection: Connection) -> str:
 
 
 @pytest.mark.parametrize("script", [cut_short, corrupt_gzip, cut_gzip, not_http, lambda _: "close"])
-def test_a_broken_answer_is_one_to_ask_for_again(
+def test_a_broken_answer_is_requested_again(
     client: PagerDuty, server: Server, script: Script
 ) -> None:
     server.script = script
@@ -354,7 +354,7 @@ def test_each_step_has_a_short_time_out_of_its_own(
     assert not released.is_set()
 
 
-def test_a_body_for_which_there_is_no_memory_is_neither_late_nor_broken(
+def test_a_body_without_memory_counts_neither_as_late_nor_as_broken(
     client: PagerDuty, server: Server
 ) -> None:
     """It is requested again. The limit in the answer's headers is still used."""
@@ -466,7 +466,7 @@ def test_a_proxy_may_be_named_without_its_scheme(
     assert server.heads[0].startswith("CONNECT api.pagerduty.example:443 ")
 
 
-def test_a_handshake_that_fails_behind_a_proxy_keeps_no_connection_from_others(
+def test_a_handshake_that_fails_behind_a_proxy_does_not_occupy_a_connection(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise such connections would add up until the process could send no more requests."""

@@ -153,9 +153,7 @@ def test_members_of_teams_are_those_of_the_truth(
 @pytest.mark.parametrize(
     ("key", "region"), [("unknown", "us"), ("disabled", "us"), ("eu-key", "us")]
 )
-def test_a_key_nobody_knows_here_is_401_in_html(
-    simulator: SimulatorProcess, key: str, region: str
-) -> None:
+def test_an_unknown_key_is_401_in_html(simulator: SimulatorProcess, key: str, region: str) -> None:
     """An unknown key, a disabled one and one of the other region get the same page of HTML."""
     with connect(simulator, key, region) as client, pytest.raises(HttpError) as refused:
         client.rget("users")

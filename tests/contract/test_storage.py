@@ -209,7 +209,7 @@ def test_the_name_after_another_is_found_without_the_names_before(storage: Stora
     assert storage.after("", "") == "t"
 
 
-def test_names_that_begin_like_another_one_are_stepped_over_in_the_order_of_their_keys(
+def test_names_that_begin_like_a_number_do_not_hide_the_next_number(
     storage: Storage,
 ) -> None:
     """In most stores `2-old` and `2.bak` come before the objects below `2`. SeaweedFS skips them."""

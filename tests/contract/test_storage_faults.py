@@ -219,7 +219,7 @@ def test_a_store_that_takes_one_change_a_second_passes_the_check(
     assert {key.rpartition("/")[2] for key in rule.refused} > {"doc"}
 
 
-def test_processes_check_with_objects_of_their_own(
+def test_each_process_checks_with_its_own_object(
     double: S3Double, double_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many processes check, they leave a bounded number of objects."""

@@ -167,7 +167,7 @@ def test_a_redis_behind_tls_has_to_show_a_certificate_that_is_known(
             assert said(diary, 1)[0].startswith("heard ")
 
 
-def test_beat_publishes_one_tick_and_no_pile(
+def test_beat_publishes_one_tick_at_a_time(
     env: dict[str, str], redis: Redis, tmp_path: Path
 ) -> None:
     """Without a worker, only one tick waits. After it is taken, the next one is sent."""

@@ -151,7 +151,7 @@ def test_a_reader_that_stops_early_is_not_an_error(pagetrail: Pagetrail) -> None
         ("run", "cancel", "acme/whole"),
     ],
 )
-def test_something_that_does_not_exist_is_one_sentence_and_exit_1(
+def test_naming_something_that_does_not_exist_is_one_sentence_and_exit_1(
     pagetrail: Pagetrail, arguments: tuple[str, ...]
 ) -> None:
     pagetrail.refused(1, *arguments)

@@ -154,7 +154,7 @@ def test_a_key_of_another_account_never_replaces_one(pagetrail: Pagetrail) -> No
     assert pagetrail.json("source", "check", "acme/main") == before
 
 
-def test_a_disconnected_source_comes_back_with_its_account_only(pagetrail: Pagetrail) -> None:
+def test_a_disconnected_source_only_comes_back_with_its_account(pagetrail: Pagetrail) -> None:
     pagetrail.json("source", "connect", "acme/main", key=ACME)
     pagetrail.json("source", "disconnect", "acme/main")
     assert "key destroyed" in pagetrail.refused(1, "source", "check", "acme/main").replace(

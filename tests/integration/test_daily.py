@@ -49,7 +49,7 @@ def test_only_one_of_many_callers_gets_a_source_each_day(
     assert all(now < at <= now + DAY_MS + 1000 for at in times(redis, prefix).values())
 
 
-def test_a_source_without_looks_takes_no_room(redis: Redis, prefix: str, daily: Daily) -> None:
+def test_a_source_without_looks_takes_no_memory(redis: Redis, prefix: str, daily: Daily) -> None:
     daily.within("acme/main", 0)
     daily.end("acme/main")
     daily.end("acme/main")

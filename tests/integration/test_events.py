@@ -56,7 +56,7 @@ def ids(fleet: Fleet) -> list[str]:
     return [each.id for each in told(fleet)]
 
 
-def test_the_schema_is_one_and_the_page_names_every_kind() -> None:
+def test_the_schema_is_valid_and_the_page_names_every_kind() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert {each["properties"]["kind"]["const"] for each in SCHEMA["oneOf"]} == KINDS
     page = (ROOT / "docs" / "events.md").read_text("utf-8")

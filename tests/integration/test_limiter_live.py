@@ -51,7 +51,7 @@ def hammer(url: str, phase_ms: int) -> None:
     redis.close()
 
 
-def test_eight_processes_use_one_budget_whole_and_never_exceed_it(
+def test_eight_processes_use_up_one_budget_and_never_exceed_it(
     redis: Redis, redis_url: str
 ) -> None:
     context = get_context("spawn")

@@ -91,7 +91,7 @@ def test_a_key_of_another_region_is_sent_there() -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [UNKNOWN, AWAY])
-def test_a_key_nobody_knows_is_refused(elsewhere: Reply) -> None:
+def test_an_unknown_key_is_refused(elsewhere: Reply) -> None:
     ask = Answers({"us/users/me": UNKNOWN, "eu/users/me": elsewhere})
     with pytest.raises(KeyRefused, match=r"any region \(us, eu\)") as refused:
         identify(ask, "us", ["us", "eu"], KEY)

@@ -68,7 +68,7 @@ def test_a_list_that_may_not_be_read_shows_nothing() -> None:
     [(1, 1, 1, True), (2, 2, 1, False), (100, 3, 3, True), (100, 2, 2, False), (100, 9, 4, False),
      (0, 0, 0, False)],
 )  # fmt: skip
-def test_three_alike_are_enough_unless_most_differ(
+def test_three_equal_records_are_enough_unless_most_differ(
     listed: int, known: int, same: int, convinces: bool
 ) -> None:
     assert Likeness("00000001", listed, known, same).convinces is convinces

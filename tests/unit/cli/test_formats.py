@@ -44,7 +44,7 @@ def test_no_records_make_an_empty_table() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "file/export.csv", "none/export.csv"])
-def test_a_place_that_takes_no_file_is_one_sentence(
+def test_a_place_where_no_file_can_be_written_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

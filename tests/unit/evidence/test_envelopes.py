@@ -61,7 +61,7 @@ def whole(blob: bytes) -> Any:
     return answer.data | {"teams": [exact.loads(line) for _, line in records(TEAMS, answer)]}
 
 
-def test_a_page_holds_its_whole_recipe_and_the_body_as_received() -> None:
+def test_a_page_has_its_whole_recipe_and_the_body_as_received() -> None:
     body = b'{"teams": [{"id":"T1"}], "more" : false}'
     head, line = lines(stored(body, date=NOW.astimezone(timezone(timedelta(hours=5)))))
     assert line == body
@@ -122,7 +122,7 @@ def test_a_body_of_one_line_is_kept_byte_by_byte_and_read_back(body: bytes) -> N
         b'{"teams":\n[{"id":"T1","half":"\\ud83d"}]}',
     ],
 )
-def test_a_body_of_several_lines_becomes_one_that_says_the_same(body: bytes) -> None:
+def test_a_body_of_several_lines_becomes_one_line_with_the_same_content(body: bytes) -> None:
     blob = stored(body)
     head, line = lines(blob)
     assert b"\n" not in line
@@ -157,7 +157,7 @@ def test_a_page_without_a_date_has_none() -> None:
     assert decode_page(stored(b'{"teams":[]}', date=None)).date is None
 
 
-def test_a_stored_answer_answers_its_own_request_alone() -> None:
+def test_a_stored_answer_only_answers_its_own_request() -> None:
     answer = decode_page(stored(b'{"teams":[]}'))
     request = request_of(TEAMS, PLAN)
     assert same_recipe(answer, "00000001", TEAMS, request)

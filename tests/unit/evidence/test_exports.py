@@ -99,7 +99,7 @@ def test_a_snapshot_that_was_never_read_completely_gives_its_partial_readings() 
     assert runs.export() == {"A": 1, "B": 2}
 
 
-def test_one_run_gives_its_own_records_only() -> None:
+def test_one_run_only_gives_its_own_records() -> None:
     runs = Runs("incidents")
     runs.seal("complete", record("A", 1))
     runs.seal("complete", record("A", 2), record("B", 2))
@@ -182,7 +182,7 @@ def three_runs() -> Runs:
 
 
 @pytest.mark.parametrize("run", ["00000001", "00000002", "00000003"])
-def test_an_export_reads_no_manifest_that_was_changed(run: str) -> None:
+def test_an_export_refuses_a_manifest_that_was_changed(run: str) -> None:
     """If a manifest's digest doesn't fit its content, an export of all runs or of this run ends and names it."""
     runs, key = three_runs(), manifest_key(SOURCE, run)
     changed = (runs.storage.get(key) or b"").replace(b'"complete"', b'"failed"')

@@ -170,7 +170,7 @@ def test_a_404_is_believed_the_second_time_and_then_named(times: int) -> None:
     assert run.verify().differences == []
 
 
-def test_the_digest_is_of_the_canonical_rest() -> None:
+def test_the_digest_covers_the_canonical_form_of_everything_else() -> None:
     """Anybody can compute it again: sorted keys, no spaces, UTF-8, without the digest itself."""
     run = SealedRun(make("teams"), lambda page, _: answer_to(page, 402))
     manifest = run.seal()
@@ -321,7 +321,7 @@ def test_records_read_with_a_users_key_are_read_again_with_the_accounts_key() ->
     assert described(manifest, "log_entries")[:2] == ("complete", "")
 
 
-def test_a_page_that_was_read_with_a_users_key_makes_the_run_one_of_a_user() -> None:
+def test_one_page_read_with_a_users_key_makes_the_run_one_of_a_user() -> None:
     """The key was rotated in the middle of the run."""
     run = SealedRun(make("log_entries", "teams"), account().answer)
     page, answer = Page("teams", ALL), run.fleet.read(Page("teams", ALL))
@@ -348,7 +348,7 @@ def test_only_resources_that_were_read_have_an_artifact() -> None:
     assert collected({name: resource(state=state) for name, state in states.items()}) == ["a", "b"]
 
 
-def test_runs_are_found_by_their_numbers_alone() -> None:
+def test_runs_are_found_by_their_numbers() -> None:
     storage = open_storage("memory://")
     for run in (
         "00000002",

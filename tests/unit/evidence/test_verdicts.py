@@ -91,7 +91,7 @@ def test_the_verdicts_of_windows_decide_the_state_of_a_resource(
         (NO_ROLE, [], "unavailable", "role"),
     ],
 )
-def test_a_resource_read_for_another_is_no_better_than_that_one(
+def test_a_resource_read_for_another_has_at_most_the_state_of_that_one(
     teams: Verdict, members: list[Verdict], state: str, reason: str
 ) -> None:
     found = told(make("team_members"), {"teams": [teams], "team_members": members})

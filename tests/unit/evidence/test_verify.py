@@ -202,7 +202,7 @@ def every_place(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, .
 
 
 @pytest.mark.parametrize("other", [..., None, "text", {}], ids=repr)
-def test_a_manifest_of_any_shape_stops_nobody(storage: Storage, other: Any) -> None:
+def test_a_manifest_of_any_shape_does_not_stop_verification(storage: Storage, other: Any) -> None:
     """A member is missing or has another type, and the digest fits."""
     whole = orjson.loads(storage.get(manifest_key(SOURCE, SECOND)) or b"")
     for *path, name in every_place(whole):

@@ -49,7 +49,7 @@ def test_every_metric_is_documented_with_its_type_and_labels() -> None:
         (None, False, "broken"),
     ],
 )
-def test_an_answer_is_counted_under_one_of_few_words(
+def test_an_answer_is_counted_under_one_of_a_few_words(
     status: int | None, timed_out: bool, word: str
 ) -> None:
     assert metrics.status_word(status, timed_out) == word

@@ -154,7 +154,7 @@ def test_only_the_status_of_an_error_counts() -> None:
 
 
 @pytest.mark.parametrize("name", CATALOG)
-def test_a_record_without_its_name_is_named_by_all_it_holds(name: str) -> None:
+def test_a_record_without_its_name_is_named_by_its_whole_content(name: str) -> None:
     line = orjson.dumps({"id": None, "note": "x"})
     assert identity_of_line(name, line) == identity(name, exact.loads(line))
     assert len(identity_of_line(name, line)) == 64

@@ -561,7 +561,7 @@ def test_a_request_follows_pagerdutys_documentation(page: Page, path: str, param
 
 
 @pytest.mark.parametrize("odd", ["..", ".", "", "../a?b#c", "%2E%2E", "a b", "a\nb", "\u00fc"])
-def test_a_record_with_an_id_that_can_not_stand_in_a_path_is_not_asked_for(odd: str) -> None:
+def test_a_record_with_an_id_that_can_not_be_part_of_a_path_is_not_requested(odd: str) -> None:
     page = Page("team_members", of(odd), parent={"id": odd})
     assert not page.askable
     assert page.id.startswith("team_members/of-sha256-")
@@ -573,7 +573,7 @@ OFFSETS = st.sampled_from([WINDOWED, replace(WINDOWED, window=SECOND), SNAPSHOT,
 
 
 @given(st.data())
-def test_whatever_is_answered_no_request_goes_past_the_cap(data: st.DataObject) -> None:
+def test_no_answer_leads_to_a_request_past_the_cap(data: st.DataObject) -> None:
     """No request is for zero records, for records of another page, or has a time without a zone."""
     page = data.draw(OFFSETS)
     for _ in range(8):
@@ -699,7 +699,7 @@ def test_an_answer_of_another_shape_is_none(page: Page, data: Any) -> None:
         (DETAIL, {"schedule": {"id": "P1"}}),
     ],
 )
-def test_fields_that_nobody_relies_on_may_be_anything(page: Page, data: Any) -> None:
+def test_fields_that_no_decision_needs_may_be_anything(page: Page, data: Any) -> None:
     assert well_formed(page, Answer(200, NOW, data, {}))
 
 
@@ -784,7 +784,7 @@ def test_the_catalog_says_which_fields_identify_a_record(
         {"team": {"id": None}, "user": {"id": "U"}, "n": 2**80},
     ],
 )
-def test_a_record_without_its_key_is_one_by_its_content(record: dict[str, Any]) -> None:
+def test_a_record_without_its_key_is_identified_by_its_content(record: dict[str, Any]) -> None:
     key = identity("team_members", record)
     assert len(key) == 64
     assert identity("team_members", dict(reversed(record.items()))) == key

@@ -213,7 +213,7 @@ def test_a_source_after_a_long_pause_reads_the_new_period_from_newest_to_oldest(
     )
 
 
-def test_a_clock_that_was_ahead_leaves_no_empty_period() -> None:
+def test_a_clock_that_was_ahead_does_not_leave_an_empty_period() -> None:
     """The last run proved a period that ends after now. So nothing is new, and nothing fails."""
     ahead = NOW + timedelta(hours=2)
     covered = {"log_entries": [Period(ago(100), ahead)], "incidents": [Period(ago(50), ahead)]}
@@ -277,14 +277,14 @@ def test_all_resources_are_planned_unless_some_are_chosen_with_their_parents() -
     assert set(make().windows) == {"incidents", "log_entries", "audit_records"}
 
 
-def test_a_resource_the_catalog_no_longer_has_stays_in_the_plan_to_be_named() -> None:
+def test_a_resource_that_left_the_catalog_stays_in_the_plan_to_be_named() -> None:
     plan = make("teams", "gone")
     assert plan.resources == ("teams", "gone")
     assert [feed.segment for feed in plan.feeds] == ["teams"]
     assert [p.id for p in first_pages(plan)] == ["teams/all.1/000000"]
 
 
-def test_a_plan_of_an_earlier_or_a_later_catalog_is_followed_as_far_as_it_is_known() -> None:
+def test_a_plan_of_another_catalog_version_is_followed_as_far_as_possible() -> None:
     plan = replace(
         make("teams", "incidents"),
         resources=("teams", "incidents", "later"),
