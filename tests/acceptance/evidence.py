@@ -30,7 +30,14 @@ SECRETS = frozenset(
     )
 )
 _PERIOD = re.compile(r"\d{8}T\d{6}Z_\d{8}T\d{6}Z")
-_SHAPE = {"limit", "offset", "total", "cursor", "since", "until"}  # of pages, not of records
+_SHAPE = {
+    "limit",
+    "offset",
+    "total",
+    "cursor",
+    "since",
+    "until",
+}  # parameters of pages, not of records
 # PagerDuty deletes older records of these, so they could not be read.
 KEPT = {"audit_records": timedelta(days=365)}
 PAGE = 100

@@ -18,7 +18,7 @@ from tests.acceptance.fleet import Fleet, account, fleet_of, requests_of
 from tests.simulator_process import SimulatorProcess
 
 SLOW = {"latency_ms": 500, "jitter_ms": 150}  # so a run takes several seconds even on a fast fleet
-MIDDLE = 40  # of about 130 requests; after these, something happens
+MIDDLE = 40  # requests, of about 130, before something happens
 
 
 @pytest.fixture

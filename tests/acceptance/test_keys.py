@@ -14,7 +14,7 @@ from tests.acceptance.fleet import Fleet, account, requests_of
 from tests.simulator_process import SimulatorProcess
 
 RESOURCES = "incidents,services"
-MIDDLE = 8  # of about 40 requests; after these, something happens
+MIDDLE = 8  # requests, of about 40, before something happens
 LANES_MOST = 8
 
 

@@ -59,7 +59,7 @@ def test_a_404_that_passes_costs_a_minute_and_no_record(
     assert len(denied) == 3 + 2 + 5, "schedules and members of teams"
     for (first, _), *further in denied.values():
         assert {status for _, status in further} == {200}
-        assert further[-1][0] - first >= MINUTE_MS * 0.9  # less one step of the test
+        assert further[-1][0] - first >= MINUTE_MS * 0.9  # minus one step of the test
     others = [at for path, asked in seen.items() if path not in denied for at, _ in asked]
     assert max(others) - began < MINUTE_MS / 2
     *_, report = verify(fleet.runtime.storage, SOURCE)

@@ -283,7 +283,7 @@ def test_an_interrupted_purge_continues_where_it_stopped(fleet: Fleet) -> None:
     dying = fleet.runtime.replaced(storage=mortal)
 
     def erase() -> None:
-        with contextlib.suppress(Died):  # the death that the test sets
+        with contextlib.suppress(Died):  # the test lets it die here
             api.purge(dying, SOURCE, "tester")
 
     mortal.stored = ".purged"

@@ -34,7 +34,7 @@ class Answers:
     def __init__(self, answers: dict[str, Reply]) -> None:
         self._answers = answers
         self.asked: list[tuple[str, Sequence[tuple[str, str]]]] = []
-        self.classes: dict[str, str] = {}  # of the paths that have their own
+        self.classes: dict[str, str] = {}  # by path, for paths that have one
 
     def __call__(
         self, region: str, path: str, params: Sequence[tuple[str, str]], endpoint_class: str = "", /
