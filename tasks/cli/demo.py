@@ -108,9 +108,8 @@ def _directory(data_dir: Path, port: int) -> Path:
     os.environ.update(ours)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
     commands = shlex.quote(sysconfig.get_path("scripts"))
-    lines.append(
-        f'export PATH={commands}:"$PATH"\n'
-    )  # so that the shell finds the suggested commands
+    # The shell has to find the suggested commands.
+    lines.append(f'export PATH={commands}:"$PATH"\n')
     (directory / _ENV).write_text("".join(lines), "utf-8")
     return directory
 

@@ -1,1 +1,1 @@
-"""The questions to PagerDuty, and the proofs in its answers: pure functions and data."""
+"""What to ask PagerDuty, and what its answers prove: pure functions and data."""

@@ -17,28 +17,29 @@ from tasks.reading.pages import Page
 from workers import exact
 
 MOST_TOTAL = 2**53 - 1
-"""Largest whole number that all JSON readers agree on, including the ledger's."""
+"""Largest whole number that all JSON readers, including the ledger's, read exactly."""
 LONGEST_CURSOR = 4_096
-"""Longest cursor. It becomes part of the next request's address."""
+"""Most characters in a cursor. It becomes part of the next request's address."""
 LONGEST_ID = 1_024
-"""Longest id. It becomes part of addresses and storage keys."""
+"""Most characters in an id. It becomes part of addresses and storage keys."""
 _HOST = re.compile(r"https?://([a-z0-9][a-z0-9-]{0,62})\.", re.IGNORECASE)
 _REFERENCE = ("id", "type", "summary", "self", "html_url")
 """The members of PagerDuty's references to a record. Child lists are asked for with such a reference."""
 _DECIDING = ("more", "total", "next_cursor")
 _MOST_DECIDING_BYTES = 2**16
 _MOST_HEADS = 2**18
-"""Most characters in the heads of a page, which are kept for all pages of a pass. 100 records have 50,000."""
+"""Most characters in the heads of a page. All pages of a pass keep their heads. 100 records have about 50,000."""
 _MOST_WHOLE = 8 * 2**20
-"""Most bytes of a page's records if they are decoded whole. 100 on-calls take 1.5 MB."""
+"""Most bytes of a page's records, if they are decoded completely. 100 on-calls take 1.5 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, from which every decision is made.
+    """PagerDuty's answer to a page. Every decision is made from it.
 
-    Of its records *data* has the heads alone, the members that decisions need; *written* is their
-    JSON as it was served (None where *data* has all of them).
+    `data` has the members that decisions need. It has only the heads of the records, which are the
+    members of a record that decisions need. `written` is the JSON of the records as PagerDuty wrote
+    it. It is None for an error, after `slim`, and if `data` has the whole records.
     """
 
     status: int
@@ -66,7 +67,7 @@ def read_answer(
 ) -> Answer:
     """Return the answer whose body has *members*. For an error only the status counts.
 
-    Raises ValueError for an answer that PagerDuty would not send: too many records, or members that are too large.
+    Raises ValueError for an answer that PagerDuty would never send, with too many records or too large members.
     """
     if status >= 300:
         return Answer(status, date, None, envelope)
@@ -84,13 +85,13 @@ def members_of(page: Page) -> tuple[str, ...]:
 
 
 def room_for(page: Page, body: bytes) -> int:
-    """Return how many bytes it takes to read and store *body*, in addition to the body."""
+    """Return how many bytes of memory it takes to read and store *body*, besides the body itself."""
     return 2 * len(body) + (0 if _decoders(page.segment) else exact.weight(body))
 
 
 def _small(text: exact.Written) -> Any:
     if len(memoryview(text)) > _MOST_DECIDING_BYTES:
-        raise ValueError("more than paging has to say")
+        raise ValueError("a member for paging is too large")
     return exact.loads(bytes(text))
 
 
@@ -110,7 +111,7 @@ def subdomain_of(record: Mapping[str, Any]) -> str:
 
 
 def well_formed(page: Page, answer: Answer) -> bool:
-    """Whether *answer* has the shape that later decisions rely on."""
+    """Return whether *answer* has the shape that later decisions rely on."""
     if not answer.ok:
         return True
     data, call = answer.data, page.call
@@ -140,7 +141,7 @@ def _is_cursor(value: Any) -> bool:
 
 
 def lines(page: Page, answer: Answer) -> Iterator[tuple[str, bytes]]:
-    """Yield identity and line of each record that *page* contributes to its resource's artifact."""
+    """Yield each record that *page* adds to the artifact of its resource: its identity and its line."""
     feed = page.feed
     if feed.details and not page.of_record:
         return
@@ -158,7 +159,7 @@ def lines(page: Page, answer: Answer) -> Iterator[tuple[str, bytes]]:
 
 
 def identity(segment: str, record: Mapping[str, Any]) -> str:
-    """Return the identity of *record*, a whole record, among those of its resource."""
+    """Return the identity of a whole *record*, which tells it apart from others of its resource."""
     digest = hashlib.sha256(exact.dumps(record, sort_keys=True)).hexdigest
     return _named(segment, record) or digest()
 
@@ -174,9 +175,9 @@ def identity_of_line(resource: str, line: bytes) -> str:
 
 
 def key_of(segment: str, record: Mapping[str, Any]) -> str:
-    """Return the key that tells records of one list apart: the id, or else all nested ids.
+    """Return the key that tells the records of one list apart: the id, or else all nested ids.
 
-    Where the catalog doesn't name a key, the whole record is the key, because any member may differ.
+    If the catalog doesn't name a key, any member may differ, so the whole record is the key.
     """
     if not resource_of(segment).key:
         return identity(segment, record)
@@ -199,7 +200,7 @@ def _member(record: Mapping[str, Any], dotted: str) -> Any:
 
 
 def _heads(page: Page, written: exact.Written) -> Any:
-    """Return the heads of the records *written*: all of them where more than an id names one."""
+    """Return the heads of the records in *written*. If decisions need whole records, they are the heads."""
     single = page.call.paging is Paging.SINGLE
     if not single:
         exact.check_few(written)
@@ -209,18 +210,18 @@ def _heads(page: Page, written: exact.Written) -> Any:
     one, many = decoders
     try:
         found = (one if single else many).decode(written)
-    except msgspec.DecodeError:  # not a list of objects, or a text that only `exact` can read
+    except msgspec.DecodeError:  # it isn't a list of objects, or only `exact` can read it
         found = _trimmed(exact.loads(bytes(written)), one.type.__annotations__)
     records = [found] if single else found
-    if isinstance(records, list) and not _is_little(records):
-        raise ValueError("more than heads of records hold")
+    if isinstance(records, list) and not _are_small(records):
+        raise ValueError("the heads of the records are too large, or hold lists or objects")
     return found
 
 
 def _whole(written: exact.Written) -> Any:
     text = bytes(written)
     if exact.weight(text) > _MOST_WHOLE:
-        raise ValueError("more than such records hold")
+        raise ValueError("the records are too large to be decoded")
     return exact.loads(text)
 
 
@@ -233,8 +234,8 @@ def _trimmed(found: Any, names: Mapping[str, Any]) -> Any:
     return {name: member for name, member in found.items() if name in names}
 
 
-def _is_little(records: list[Any]) -> bool:
-    """Whether *records* are as few and short as heads, which hold neither lists nor objects."""
+def _are_small(records: list[Any]) -> bool:
+    """Return whether *records* are as few and as small as heads. Heads hold neither lists nor objects."""
     heads = [record for record in records if isinstance(record, dict)]
     values = [value for head in heads for value in head.values()]
     return (
@@ -258,5 +259,5 @@ def _decoders(segment: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Dec
         feed.settled[0] for feed in feeds if feed.settled
     }
     scalar = str | int | float | bool | None
-    head = TypedDict("head", dict.fromkeys(names, scalar), total=False)  # type: ignore[misc]  # from the catalog
+    head = TypedDict("head", dict.fromkeys(names, scalar), total=False)  # type: ignore[misc]  # its members come from the catalog
     return msgspec.json.Decoder(head), msgspec.json.Decoder(list[head])

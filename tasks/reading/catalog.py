@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 CATALOG_VERSION = 4
-"""Goes up with every change of an entry. A plan names the version it was made with."""
+"""Goes up with every change of an entry. A plan names the version that it was made with."""
 PAGE_LIMIT = 100
 """Records asked for per page: PagerDuty's documented maximum of classic pagination."""
 PAGE_SIZES = (PAGE_LIMIT, 50, 25, 10)
@@ -26,16 +26,16 @@ SECRETS = frozenset(
         "endpoint_url",
     }
 )
-"""Fields whose values are bearer credentials wherever they occur."""
+"""Fields whose values are credentials, in whatever record they occur."""
 
 
 class Paging(StrEnum):
     """How a call pages."""
 
     CLASSIC = "classic"  # limit, offset, more, total
-    CHAIN = "chain"  # limit, offset, more, but no total: one page after another
+    CHAIN = "chain"  # limit, offset, more, but no total: each page shows whether another follows
     CURSOR = "cursor"  # next_cursor, null at the end
-    SINGLE = "single"  # one answer is all
+    SINGLE = "single"  # one answer has everything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +46,19 @@ class Call:
     wrapper: str
     paging: Paging = Paging.CLASSIC
     params: tuple[tuple[str, str], ...] = ()
-    rendered: bool = False  # sends the run's period as since/until, which shapes the records and doesn't filter them
-    instant: bool = False  # sends the period's end as both, so all pages show the same moment
-    endpoint_class: str = ""  # a class with a limit of its own, besides the key's
+    rendered: bool = False  # the run's period is sent as since/until; it changes the records, and doesn't filter them
+    instant: bool = False  # the period's end is sent as since and until: all pages show one moment
+    endpoint_class: str = ""  # names a limit of its own, which applies besides the key's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
     """One way into a resource: a list, calls per record, or both.
 
-    `segment` names the feed in page ids and storage keys. With `details` the records are what
-    `each` answers for every record of `list`; with `parent` they are what it answers for every
-    record of that feed. `settled` names a field and the values that end a record's life: others
-    are read again (through `each`) by the next run.
+    `segment` names the feed in page ids and storage keys. With `details`, the records are the answers of `each`, which
+    is called for every record of `list`. With `parent`, they are the answers of `each`, which is called for every
+    record of the parent feed. `settled` names a field and its final values. A record with another value is read again
+    by the next run, with `each`.
     """
 
     segment: str
@@ -66,15 +66,15 @@ class Feed:
     each: Call | None = None
     details: bool = False
     parent: str | None = None  # a feed's segment
-    parent_field: str | None = (
-        None  # where a child record without an id carries its parent's reference
-    )
-    window_days: int | None = None  # longest period asked at once; None: the list is a snapshot
-    retention_days: int | None = None  # PagerDuty forgets after this
+    # If records have no id, this member of them gets the reference to their parent.
+    parent_field: str | None = None
+    window_days: int | None = None  # longest period of one window; None: the list is a snapshot
+    retention_days: int | None = None  # PagerDuty deletes older records
     settled: tuple[str, frozenset[str]] | None = None
-    sort_field: str = "name"  # the list's order: proves that pages overlap, and, as a time,
-    # tells where to cut a window that is too long
-    missing_means_plan: bool = False  # 404 on the list: the plan lacks it
+    # The list is sorted by this field, so it shows whether pages overlap. If it is a time, it also
+    # shows where to cut a window that is too long.
+    sort_field: str = "name"
+    missing_means_plan: bool = False  # a 404 for the list means that the account's plan lacks it
 
     @property
     def changing(self) -> bool:
@@ -88,12 +88,12 @@ class Resource:
 
     name: str
     feeds: tuple[Feed, ...]
-    key: tuple[str, ...] = ("id",)  # dotted fields; () makes the record's digest its key
+    key: tuple[str, ...] = ("id",)  # dotted fields; (): the digest of the record is its key
     secrets: frozenset[str] = SECRETS  # fields redacted before storing, at any depth
 
     @property
     def needs(self) -> frozenset[str]:
-        """The resources whose records this one is read for."""
+        """The parents of this resource: it is read for each of their records."""
         return frozenset(f.parent.partition(".")[0] for f in self.feeds if f.parent)
 
     @property
@@ -121,7 +121,7 @@ _ENTRIES = (
                 ),
                 each=Call(path="/incidents/{id}", wrapper="incident", paging=Paging.SINGLE),
                 window_days=150,  # documented maximum: 6 months, exact day count unverified
-                sort_field="created_at",  # as their numbers are
+                sort_field="created_at",  # incident numbers are in the order of creation
                 settled=("status", frozenset({"resolved"})),
             ),
         ),
@@ -172,7 +172,7 @@ _ENTRIES = (
         ),
         key=("type", "id"),
     ),
-    Resource(  # a resource of its own: if a rendering takes too long, the definitions are still read
+    Resource(  # a resource of its own, so that definitions are read even if a rendering takes too long
         name="schedule_coverage",
         feeds=(
             Feed(
@@ -229,7 +229,7 @@ _ENTRIES = (
                     wrapper="oncalls",
                     params=(_UTC,),
                     instant=True,  # by default each page would show the time of its own request
-                    endpoint_class="oncalls",  # has a limit of its own, which isn't published
+                    endpoint_class="oncalls",  # PagerDuty limits it separately, and doesn't publish the limit
                 ),
             ),
         ),
@@ -264,7 +264,7 @@ def resource_of(segment: str) -> Resource:
 
 
 def children_of(segment: str, feeds: Iterable[Feed]) -> tuple[Feed, ...]:
-    """Return those of *feeds* that are read once per record of *segment*."""
+    """Return those of *feeds* that are read for each record of *segment*."""
     return tuple(
         feed
         for feed in feeds
@@ -273,7 +273,7 @@ def children_of(segment: str, feeds: Iterable[Feed]) -> tuple[Feed, ...]:
 
 
 def with_parents(names: Iterable[str]) -> tuple[str, ...]:
-    """Return *names* in catalog order, with the resources whose records they are read for.
+    """Return *names* and their parent resources, in the order of the catalog.
 
     Names that the catalog doesn't have are left out.
     """

@@ -1,4 +1,4 @@
-"""Estimates how many requests a run will send, from its plan and one look at each list: pure except for the look."""
+"""Estimate how many requests a run will send, from its plan and one look at each list: pure except for the look."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tasks.reading.sealed import Manifest
 from tasks.reading.windows import Period, period_in
 
 Look = Callable[[Page, Request], Answer]
-"""Asks for the first page of a list, or for what tells how long it is."""
+"""Sends one request for a list: for its first page, or only for its length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The expected requests and records of a list or a resource; with *unsure*, at least so many."""
+    """The expected requests and records of a list or a resource. If it is *unsure*, there may be more."""
 
     requests: int = 0
     records: int = 0
@@ -40,8 +40,8 @@ class Estimate:
 
     plan: Plan
     resources: dict[str, Expected] = field(default_factory=dict)
-    looks: int = 0  # requests that the estimate itself took
-    backlog: bool = False  # windows are left to further runs
+    looks: int = 0  # requests that were sent for the estimate itself
+    backlog: bool = False  # the run leaves windows to later runs
 
     @property
     def requests(self) -> int:
@@ -60,8 +60,8 @@ class Estimate:
 def estimate(plan: Plan, before: Iterable[Manifest], look: Look) -> Estimate:
     """Return the requests that the run of *plan* will send; *before* are manifests, newest first.
 
-    It follows from each list's total. Lists without a total are looked up in *before*. The estimate assumes that each
-    parent has one page of records, and that no list changes while it is read.
+    The number follows from each list's total. Lists without a total are looked up in *before*. The estimate assumes
+    that each parent has one page of records, and that lists don't change while they are read.
     """
     manifests, pages = list(before), deque(first_pages(plan))
     found = Estimate(plan, {name: Expected() for name in plan.resources})
@@ -88,7 +88,7 @@ def estimate(plan: Plan, before: Iterable[Manifest], look: Look) -> Estimate:
 
 
 def _question(page: Page, plan: Plan) -> Request:
-    """Return the page's own request; for a list that tells its total, limited to one record."""
+    """Return the page's own request. If the list tells its total, the request asks for only one record."""
     request = request_of(page, plan)
     if page.call.paging is not Paging.CLASSIC:
         return request
@@ -97,7 +97,7 @@ def _question(page: Page, plan: Plan) -> Request:
 
 
 def _full(page: Page, total: int) -> Answer:
-    """Return an answer to the page's own request that has the same number of records, so that the same pages follow."""
+    """Return a made-up answer to the page's own request. It has as many records, so the same pages follow."""
     count = min(total, page.size)
     data = {page.call.wrapper: [{}] * count, "more": total > count, "total": total}
     return Answer(200, None, data, {})
@@ -112,13 +112,13 @@ def _expected(page: Page, answer: Answer, plan: Plan, before: list[Manifest]) ->
         return Expected(requests_for(page, total), total)
     if not decide(page, answer, plan).followers:
         return Expected(1, records)
-    # A list that should tell its total was asked for one record. Without the total, one page may hold all records.
+    # A list that usually tells its total was asked for one record. It didn't tell it, so one page may hold all records.
     least = 1 if page.call.paging is Paging.CLASSIC else 2
     return _as_before(page, before) or Expected(least, records, unsure=True)
 
 
 def _as_before(page: Page, before: list[Manifest]) -> Expected | None:
-    """Return the list's requests and records in an earlier run, for a window in proportion to its length."""
+    """Return the list's requests and records in an earlier run. For a window, they are in proportion to its length."""
     for manifest in before:
         resource = manifest.resources.get(resource_of(page.segment).name)
         passes = [

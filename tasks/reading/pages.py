@@ -15,7 +15,7 @@ from tasks.reading.windows import Rest, is_part, is_plain, period_in, rfc3339
 
 
 class NewerPage(Exception):
-    """A newer version added to a page something that this one doesn't know. Only a newer worker can ask for it."""
+    """The page has a member that this version doesn't know, so only a newer worker can ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +25,20 @@ class Page:
     segment: str
     window: str
     pass_: int = 1
-    number: int = 0  # the offset; behind a cursor, the ordinal
-    end: int = PAGE_LIMIT  # the page owns [number, end)
-    size: int = PAGE_LIMIT  # records asked for at most
-    held: bool = False  # the last of its pass, asked for when no other page is open
-    cuts: bool = False  # shows where to cut a window with more records than can be asked for
+    number: int = 0  # the offset; in a list with cursors, the number of the page
+    end: int = PAGE_LIMIT  # the page has to bring the records [number, end)
+    size: int = PAGE_LIMIT  # most records that one request asks for
+    held: bool = False  # it is the last of its pass, and waits until no other page is open
+    cuts: bool = False  # it is read to find where to cut a window with too many records
     cursor: str | None = None
     mark: str | None = None  # digest from an earlier page (see `_repeats`, `_chained`)
-    nth: int = 0  # pages of its pass before it, where each follows from the one before
-    parent: Mapping[str, Any] | None = None  # reference to the record it is read for
-    chain: tuple[int, int] | None = None  # index in the plan, pages planned before
-    rest: Rest = ()  # the rest of its planned window, to be read after it
-    splits: int = 0  # the cost so far of splitting its planned window
-    denied_at: str | None = None  # when a 404 was the answer to an earlier request for its window
+    nth: int = 0  # how many pages of its pass come before it, where each opens the next
+    parent: Mapping[str, Any] | None = None  # reference to the record that it is read for
+    # The index of its window in the plan, and how many pages were planned before it.
+    chain: tuple[int, int] | None = None
+    rest: Rest = ()  # parts of its planned window that are read after it
+    splits: int = 0  # what splitting its planned window has cost so far
+    denied_at: str | None = None  # when an earlier request for its window got a 404
 
     @property
     def group(self) -> str:
@@ -53,12 +54,12 @@ class Page:
 
     @property
     def limit(self) -> int:
-        """Records to ask for: as many as the page owns, but never more than its size."""
+        """How many records to ask for: those it has to bring, but never more than its size."""
         return min(self.size, self.end - self.number)
 
     @property
     def opener(self) -> Page:
-        """The first page of its pass, without the windows that follow. The pass can be read back from it."""
+        """The first page of its pass, without the windows that follow. It is enough to read the pass back."""
         return Page(
             self.segment,
             self.window,
@@ -82,17 +83,17 @@ class Page:
 
     @property
     def askable(self) -> bool:
-        """Whether it has a request. The id of its parent, if it has one, must be plain."""
+        """Whether it can be asked for: if it has a parent, the parent's id must be plain."""
         return self.parent is None or is_plain(str(self.parent.get("id", "")))
 
     @property
     def of_record(self) -> bool:
-        """Whether it is asked for at a record's own address: its details, or a list of its children."""
+        """Whether it is asked for below a record's own address: the record's details, or a list of its children."""
         return self.window.startswith("of-")
 
     @property
     def unsure(self) -> bool:
-        """Whether it is still unknown how many pages of its list follow this one."""
+        """Whether nobody knows yet how many pages of its list follow."""
         if self.of_record:
             return False  # almost always one page
         return self.first or self.cuts or self.call.paging in (Paging.CHAIN, Paging.CURSOR)
@@ -100,13 +101,12 @@ class Page:
     def payload(self) -> str:
         """Return the members outside the identity, as JSON; empty for most pages.
 
-        Redis keeps it while the page is open. It holds only the id of a parent: names stay in storage.
+        Redis keeps it while the page is open. Of a parent it holds only the id, so names stay out of Redis.
         """
-        blank = _BLANK
         extra = {
             name: value
             for name in _PAYLOAD
-            if (value := getattr(self, name)) != getattr(blank, name)
+            if (value := getattr(self, name)) != getattr(_BLANK, name)
         }
         if self.parent:
             extra["parent"] = {"id": self.parent["id"]}
@@ -114,9 +114,9 @@ class Page:
 
     @classmethod
     def parse(cls, page_id: str, payload: str = "") -> Page:
-        """Return the page with this group and number and the payload that `payload` returned.
+        """Return the page with this id, and with the payload that `payload` returned.
 
-        Raises `NewerPage` for a payload with something that this version doesn't know.
+        Raises `NewerPage` if the payload has a member that this version doesn't know.
         """
         segment, group, number = page_id.split("/")
         window, pass_, size = parse_group(group)
@@ -146,15 +146,15 @@ def parse_group(name: str) -> tuple[str, int, int]:
 
 
 def gave_way(page: Page, groups: Iterable[str]) -> bool:
-    """Whether one of *groups* (names, all of one feed) replaced the pass of *page*, which took too long.
+    """Return whether one of *groups* (names, all of one feed) replaced the pass of *page* because it was too slow.
 
-    The replacement is its window in smaller pages, or, in the smallest pages, a part of the window. A request that took
-    too long leaves no answer.
+    The replacement has the same window in smaller pages, or a part of the window in the smallest pages. It is the only
+    trace of slowness, because a request that took too long leaves no answer.
     """
     for name in groups:
         try:
             window, pass_, size = parse_group(name)
-        except ValueError:  # a name that isn't ours
+        except ValueError:  # not a name that Pagetrail writes
             continue
         if size < page.size and (window, pass_) == (page.window, page.pass_):
             return True
@@ -182,6 +182,8 @@ _PAYLOAD = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """A GET: its path, its parameters, and the endpoint class whose limit applies too."""
+
     path: str
     params: tuple[tuple[str, str], ...]
     endpoint_class: str = ""

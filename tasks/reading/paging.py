@@ -1,4 +1,4 @@
-"""Decides which pages follow an answer: pure functions of plan, page and body."""
+"""Decide which pages follow an answer: pure functions of plan, page and answer."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from tasks.reading.splits import MOST_SPLITS, Cost
 from tasks.reading.windows import ALL, Period, of, period_in
 
 MAX_PASSES = 3
+"""How often a run reads a window that its pages don't prove."""
 MOST_OPENED = 128
-"""Most pages that one answer opens. The last of them, or a later page of the plan, opens the rest."""
+"""Most pages that one answer opens. The last of these pages, or a later page of the plan, opens the rest."""
 MOST_BEHIND_CURSORS = 1_200
-"""Most pages in one pass of a list with cursors, which does not tell its length: 120,000 records if all are full."""
+"""Most pages in a pass of a list with cursors, which doesn't tell its length. Full pages have 120,000 records."""
 _MOST_TIMES = 5
-"""How many times the expected number of pages are read of a list that serves smaller pages than asked for."""
+"""A list may serve smaller pages than asked for. A pass may have this many times the pages it would have otherwise."""
 _MOST_SCRAPS = 12
-"""How many more pages are asked for after a page that had fewer records than asked for."""
-_SPLIT_UP = "the list goes on where this run stops to split its window"
+"""If a page has fewer records than asked for, at most this many more pages are asked for to get the rest."""
+_SPLIT_UP = "the list goes on, but this run may not split its window any further"
 _MOVED = "the list moved while it was read"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The pages that follow an answer. `ended`: the pass is superseded and the followers replace it.
+    """The pages that follow an answer.
 
-    Without followers the pass is the last one, and `words` say why.
+    If the pass `ended`, the followers replace it. If there aren't any followers then, it was the last pass of its
+    window, and `words` say why it proves nothing.
     """
 
     followers: tuple[Page, ...] = ()
     ended: str = ""  # "" | "split" | "again" | "smaller"
     words: str = ""
-    onward: tuple[
-        Page, ...
-    ] = ()  # the rest of its window, or the plan's next page; they follow in any case
+    # The rest of the window, or the plan's next page. They follow whatever becomes of the pass.
+    onward: tuple[Page, ...] = ()
 
 
 def first_pages(plan: Plan) -> list[Page]:
-    """Return the first pages of a run: one for each list, and those of the first records to be read again."""
+    """Return the first pages of a run: one for each list, and one for each of the first records to be read again."""
     pages = []
     for feed in plan.feeds:
         if windows := plan.windows.get(feed.segment):
@@ -77,7 +78,7 @@ def decide(page: Page, answer: Answer | None, plan: Plan) -> Step:
 
 
 def too_slow(page: Page, plan: Plan) -> Step | None:
-    """Return the replacement for a pass with a page that takes too long: smaller pages, then halves of its window."""
+    """Return the replacement for a pass that is too slow: smaller pages, then halves of its window; None if neither."""
     if page.call.paging is Paging.SINGLE:
         return None
     smaller = [size for size in PAGE_SIZES if size < page.size]
@@ -110,13 +111,13 @@ def _decide(page: Page, answer: Answer | None) -> Step:
 
 
 def _to_be_asked_again(page: Page, answer: Answer) -> bool:
-    """Whether a 404 needs a second look: PagerDuty may list a record before it shows it everywhere."""
+    """Return whether a 404 needs a second look. PagerDuty may list a record before it shows it everywhere."""
     denied = answer.status == 404 and page.of_record
     return denied and page.denied_at is None and page.pass_ < MAX_PASSES
 
 
 def again(page: Page, words: str = "") -> Step:
-    """Supersede the pass of *page* by another pass, unless it was the last one allowed."""
+    """Replace the pass of *page* by another pass, unless it was the last pass that is allowed."""
     if page.pass_ >= MAX_PASSES:
         return Step((), "again", words)
     following = replace(page.opener, pass_=page.pass_ + 1, denied_at=None)
@@ -133,14 +134,14 @@ def _may_split(page: Page, period: Period, cost: Cost) -> bool:
 
 
 def _parted(page: Page, near: Period, far: Period, cost: Cost, most_seconds: int = 0) -> Step:
-    """Supersede the pass of *page* by its window's part *near*, which *far* follows."""
+    """Replace the pass of *page* by its window's part *near*, and read the part *far* after that."""
     rest = splits.put(page.rest, far, most_seconds)
     part = replace(page.opener, window=str(near), pass_=1, splits=page.splits + cost)
     return Step((replace(part, chain=page.chain, rest=rest),), "split")
 
 
 def _parted_by_time(page: Page, answer: Answer, cost: Cost) -> Step:
-    """Supersede the pass of *page* by two parts of its window, cut where its answer stands; else end it."""
+    """Replace the pass of *page* by two parts of its window, cut at the time of its records; else end the pass."""
     period = period_in(page.window)
     if period is None or not _may_split(page, period, cost):
         return Step((), "split", _SPLIT_UP)
@@ -152,7 +153,7 @@ def _parted_by_time(page: Page, answer: Answer, cost: Cost) -> Step:
 
 
 def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: bool) -> int | None:
-    """Return how many pages the records of a list still have to open; None if nothing new is known."""
+    """Return how many pages the records of a list will still open; None if this answer doesn't tell."""
     feeds = children_of(page.segment, plan.feeds) if page.window == ALL else ()
     total = answer.data.get("total") if page.first and answer and answer.ok else None
     if feeds and opened:
@@ -163,7 +164,7 @@ def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: boo
 def requests_for(page: Page, total: int) -> int:
     """Return how many requests the list that begins with *page* takes, if it has *total* records.
 
-    A split costs three requests: the first page, the page that tells where to cut, and a page that isn't full.
+    A split costs three requests: the first page, the page that shows where to cut, and a page that isn't full.
     """
     period = period_in(page.window)
     parts = -(-total // OFFSET_CAP) if period and period.splittable else 1
@@ -174,7 +175,7 @@ def requests_for(page: Page, total: int) -> int:
 
 
 def _onward(page: Page, answer: Answer | None, plan: Plan, step: Step) -> Step:
-    """Add to *step* the pages after the window of *page*, unless a follower carries them."""
+    """Add to *step* the pages after the window of *page*, unless a follower will open them."""
     if any(each.chain or each.rest for each in step.followers):
         return step
     there = answer is not None and (answer.ok or answer.status == 400)
@@ -191,7 +192,7 @@ def _next_part(page: Page, answer: Answer | None) -> Page:
 
 
 def next_planned(page: Page, answer: Answer | None, plan: Plan) -> tuple[Page, ...]:
-    """Return the page of the plan that follows the window of *page*, if there is one and the budget allows it."""
+    """Return the plan's page after the window of *page*, if the plan has one and the page budget allows it."""
     if page.chain is None:
         return ()
     index, planned = page.chain
@@ -202,7 +203,8 @@ def next_planned(page: Page, answer: Answer | None, plan: Plan) -> tuple[Page, .
     windows = plan.windows[page.segment]
     if answer is not None and not answer.ok and answer.status != 400:
         return ()  # this key can't read the resource, so its other windows fail too
-    # A window that was given up took as long as many pages, so after two of them the run reads no more of the feed.
+    # A window that was given up took as long as many pages. So it counts as half of the share, and after two such
+    # windows the run reads no more of the feed.
     planned += _pages_in(page, answer) if answer else -(-plan.page_share // 2)
     if index + 1 >= len(windows) or planned >= plan.page_share:
         return ()
@@ -233,19 +235,17 @@ def _after_first(page: Page, answer: Answer) -> Step:
 
 
 def _after_cut(page: Page, answer: Answer) -> Step:
-    """Cut a window over the cap at the last records that can be asked for."""
+    """Cut a window with more records than can be asked for, at the last that can."""
     if served(page, answer):
         return _parted_by_time(page, answer, Cost.CAP)
     period = period_in(page.window)
     if answer.ok or period is None or not _may_split(page, period, Cost.CAP):
-        return again(
-            page, f"total is over {OFFSET_CAP}, and yet nothing is served at {page.number}"
-        )
+        return again(page, f"total is over {OFFSET_CAP}, but nothing is served at {page.number}")
     return _parted(page, *splits.halves(period), Cost.CAP)
 
 
 def _spread(page: Page, count: int, total: int) -> Step:
-    """Open the pages after the *count* served records side by side. The last one is held, and continues from there."""
+    """Open the pages after the *count* served records, all at once. The last one is held, and opens further pages."""
     stride = max(1, count - 1) if page.feed.changing else count
     reach, room = min(total, OFFSET_CAP), _room(page)
     offsets: list[int] = []
@@ -257,12 +257,12 @@ def _spread(page: Page, count: int, total: int) -> Step:
 
 
 def _room(page: Page) -> int:
-    """Return how many pages more may be asked for in the pass of *page*."""
+    """Return how many more pages may be asked for in the pass of *page*."""
     return _MOST_TIMES * OFFSET_CAP // page.size - page.nth
 
 
 def _chained(page: Page, answer: Answer) -> Step:
-    """Continue after the served records, repeating the last of them. `total` is asked for each time."""
+    """Open the page after the served records. It repeats the last of them, and asks for `total` again."""
     records = served(page, answer)
     if page.number + len(records) >= OFFSET_CAP:
         return _past_the_cap(page, answer)
@@ -281,7 +281,7 @@ def _chained(page: Page, answer: Answer) -> Step:
 
 
 def _past_the_cap(page: Page, answer: Answer) -> Step:
-    """Cut the window of a list that is longer than any offset reaches. A list without windows ends there."""
+    """Cut the window of a list that is longer than offsets can reach. A list without windows ends there."""
     period = period_in(page.window)
     if period is None or not period.splittable or page.mark == _MOVED:
         return Step()
@@ -293,7 +293,7 @@ def _after_offset(page: Page, answer: Answer) -> Step:
     if page.mark and not (records and _edge(page, records[0]) == page.mark):
         if page.pass_ < MAX_PASSES:
             return again(page)
-        page = replace(page, mark=_MOVED)  # the readable rest is still read to its end
+        page = replace(page, mark=_MOVED)  # the rest of the list is still read
     if not more:
         return Step()
     count, total = len(records), answer.data.get("total")
@@ -308,7 +308,7 @@ def _after_offset(page: Page, answer: Answer) -> Step:
 
 
 def _rest_of_range(page: Page, count: int) -> Step:
-    """Ask for the rest of a short page's range. Where pages overlap, its last record is also on the next page."""
+    """Ask for the records that a short page did not bring. If pages overlap, the next page repeats its last record."""
     overlap = int(page.feed.changing)
     start, end = page.number + max(1, count - overlap), page.end - overlap
     room = _room(page) if page.held else _MOST_SCRAPS - page.nth
@@ -329,7 +329,7 @@ def _after_cursor(page: Page, answer: Answer) -> Step:
     keys = [key_of(page.segment, each) for each in served(page, answer)]
     marks = _digest(cursor), _digest("\x00".join(keys))
     if _repeats(page, cursor, marks):
-        return again(page, f"page {page.number} brought nothing new, and yet the list goes on")
+        return again(page, f"page {page.number} brought nothing new, but the list goes on")
     number = page.number + 1
     if keys and number >= MOST_BEHIND_CURSORS:
         return _parted_by_time(page, answer, Cost.CURSOR)
@@ -338,10 +338,10 @@ def _after_cursor(page: Page, answer: Answer) -> Step:
 
 
 def _repeats(page: Page, cursor: str, marks: Iterable[str]) -> bool:
-    """Whether the cursors, or the records behind them, go in a circle.
+    """Return whether the cursors, or the records behind them, go in a circle.
 
-    Brent's algorithm: the digests of cursor and records at each power of two are carried along, so a
-    circle of any length is met without remembering every page.
+    This is Brent's algorithm. Each page carries the digests of cursor and records from the last page whose number is a
+    power of two. So a circle of any length is found without remembering every page.
     """
     return cursor == page.cursor or not set(marks).isdisjoint((page.mark or "").split())
 
@@ -353,7 +353,7 @@ def _digest(text: str) -> str:
 def child_pages(
     feeds: Iterable[Feed], records: Iterable[Mapping[str, Any]], plan: Plan
 ) -> tuple[Page, ...]:
-    """Return the first page of each child list (or detail) of *records*."""
+    """Return the first page of each child list, or the page of the details, of each of *records*."""
     pages = (
         Page(feed.segment, of(str(record["id"])), parent=_reference(feed, record))
         for record in records
@@ -368,7 +368,7 @@ def child_pages(
 
 
 def _reference(feed: Feed, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return PagerDuty's five-field reference to *record*, or only its id where the feed keeps no reference."""
+    """Return a reference to *record* with PagerDuty's five fields, or only its id if the feed keeps no reference."""
     if not feed.parent_field:
         return {"id": record["id"]}
     kind = str(record.get("type", feed.parent_field)).removesuffix("_reference")

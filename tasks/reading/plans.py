@@ -1,4 +1,4 @@
-"""A run's plan, made once from the source and its last manifest."""
+"""The plan of a run. It is made once, from the source and its last manifest."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tasks.reading.windows import (
 from workers.storage.renamings import Renaming, away_from
 
 SIZE_KEPT = timedelta(days=7)
-"""How long a list stays with smaller pages before larger ones are tried. Each try may cost three time-outs."""
+"""How long a list is read in smaller pages before larger ones are tried. A try may cost three time-outs."""
 AGING = timedelta(days=62)
-"""Windows this close to PagerDuty's retention edge are read before other history."""
+"""Windows that PagerDuty will delete within this time are read before other history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Plan:
     opened_at: Moment
     scheduled_at: Moment  # when the last run that wasn't a backfill opened
     period: Period
-    since: Moment  # how far back the source is to be read in all, by this run or another
+    since: Moment  # the start of all that is to be read of the source, by this run or others
     resources: tuple[str, ...]
     windows: Mapping[str, tuple[Period, ...]]  # per feed, in the order they are opened
     page_budget: int
@@ -49,28 +49,27 @@ class Plan:
     credential: str
     backfill: bool = False
     previous: PreviousRun | None = None
-    covered: Mapping[str, tuple[Period, ...]] = field(default_factory=dict)  # proved before
-    unsettled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # known before
-    denied: Mapping[str, Mapping[str, str]] = field(
-        default_factory=dict
-    )  # of those: id -> last 404
-    sizes: Mapping[str, tuple[int, str]] = field(
-        default_factory=dict
-    )  # per feed read in smaller pages: records a page at the start, since when
-    ask_again_seconds: float = (
-        60.0  # least time before a record whose own address answered 404 is asked for again
-    )
+    # Per feed: the periods that earlier runs proved.
+    covered: Mapping[str, tuple[Period, ...]] = field(default_factory=dict)
+    # Per feed: the ids of records that earlier runs left open.
+    unsettled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Of those records, the ones whose own address answered 404: id -> when it last did.
+    denied: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # Per feed that is read in smaller pages: records per page at the start, and since when.
+    sizes: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    # Least time before a record whose own address answered 404 is asked for again.
+    ask_again_seconds: float = 60.0
     renamed: tuple[Renaming, ...] = ()  # renamings of the account since the last manifest
     catalog: int = CATALOG_VERSION
 
     @property
     def feeds(self) -> list[Feed]:
-        """The feeds of the planned resources. Resources outside this version's catalog can't be read."""
+        """The feeds of the planned resources. Resources that this version's catalog doesn't have can't be read."""
         return _feeds(self.resources)
 
     @property
     def page_share(self) -> int:
-        """Pages each windowed feed may plan before its further windows wait for the next run."""
+        """How many pages each windowed feed may plan. After that, its other windows wait for the next run."""
         return max(1, self.page_budget // max(1, len(self.windows)))
 
     def period_of(self, resource: str) -> Period | None:
@@ -85,7 +84,7 @@ class Plan:
         return Period(until, until) if any(call.instant for call in calls) else None
 
     def size_of(self, segment: str) -> int:
-        """Return how many records a request for a feed's list asks for at the start."""
+        """Return how many records the first request for a feed's list asks for."""
         return self.sizes.get(segment, (PAGE_LIMIT, ""))[0]
 
     def to_json(self) -> bytes:
@@ -93,7 +92,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: bytes) -> Plan:
-        """Return the plan that `to_json` wrote, without members that a newer version added; raises ValueError."""
+        """Return the plan that `to_json` wrote. Members that a newer version added are left out. Raises ValueError."""
         return msgspec.json.decode(text, type=cls)
 
 
@@ -107,7 +106,7 @@ def next_due(
     """Return when *source* is due next after *after*; None if it never is.
 
     Due times are *every_seconds* apart, counted from the connection. Each source has its own delay of up to a twentieth
-    of that (ten minutes at most), so sources that were connected together are spread.
+    of the interval, and of ten minutes at most. So sources that were connected together aren't due together.
     """
     if every_seconds is None:
         return None
@@ -120,7 +119,7 @@ def next_due(
     return first + ((after - first) // every + 1) * every
 
 
-def run_number(run: str | None) -> str:
+def following_run(run: str | None) -> str:
     """Return the run id that follows *run*: eight digits, one sequence per source."""
     return f"{int(run or 0) + 1:08d}"
 
@@ -142,18 +141,18 @@ def make_plan(
     newest: str | None,
     ask_again_seconds: float = 60.0,
 ) -> Plan:
-    """Return the plan of the run after *newest*, going on from the manifest *last* (None: the source has none)."""
+    """Return the plan of the run after *newest*. It continues from the manifest *last* (None: the source has none)."""
     names = with_parents(resources or CATALOG)
-    # Resources that the catalog no longer has are planned too, so that they are named as missing.
+    # Resources that the catalog no longer has are planned too, so that the manifest names them as missing.
     names += tuple(name for name in resources or () if name not in CATALOG)
     feeds = _feeds(names)
-    # A user's key may not have seen everything, so an account's key reads all of it again.
+    # A user's key may not have seen everything, so an account's key reads everything again.
     again = last is not None and last.credential.kind == "user" and credential == "account"
     covered = last.covered if last and not again else {}
     start = max(since, last.reached - OVERLAP) if last and not again else since
     return Plan(
         source=source,
-        run=run_number(newest),
+        run=following_run(newest),
         opened_at=opened_at,
         scheduled_at=last.scheduled_at if last and backfill else opened_at,
         period=Period(min(start, until - SECOND), until),
@@ -180,7 +179,7 @@ def make_plan(
 
 
 def _sizes(known: Mapping[str, tuple[int, str]], at: datetime) -> dict[str, tuple[int, str]]:
-    """Return the page sizes to start with: those that worked last, or after a week the next larger ones."""
+    """Return the page sizes to start with: the sizes that worked last, or after a week the next larger ones."""
     sizes = {
         segment: (size, since) if at - moment(since) < SIZE_KEPT else (larger(size), rfc3339(at))
         for segment, (size, since) in known.items()
@@ -189,7 +188,10 @@ def _sizes(known: Mapping[str, tuple[int, str]], at: datetime) -> dict[str, tupl
 
 
 def _windows(feed: Feed, target: Period, covered: tuple[Period, ...]) -> tuple[Period, ...]:
-    """Return the windows of *target* to read: new, then aging, then newest to oldest."""
+    """Return the windows of *target* to read: the newest, those that PagerDuty deletes soon, then the other ones.
+
+    The other ones are in the order from new to old.
+    """
     assert feed.window_days
     since = target.since
     if feed.retention_days:

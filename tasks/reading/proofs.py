@@ -1,4 +1,4 @@
-"""Decides whether a reading covers its whole window: pure functions of its stored answers."""
+"""Decide whether a reading covers its whole window: pure functions of its stored answers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tasks.reading.plans import Plan
 from tasks.reading.windows import period_in
 
 Read = Callable[[Page], Answer | None]
-"""Returns the stored answer of a page, or None without one."""
+"""Returns the stored answer to a page; None if there isn't one."""
 Parts = Callable[[Page], bool]
-"""Says whether answers are stored of the pages that replaced one that took too long: see `gave_way`."""
+"""Says whether the pass of a page was replaced because it was too slow, as stored answers show: see `gave_way`."""
 Use = Callable[[Page, Answer], None]
-"""Takes an answer while it is in memory."""
+"""Is called with each answer while it is in memory."""
 
 
 class ProofState(StrEnum):
@@ -32,38 +32,42 @@ class ProofState(StrEnum):
     PARTIAL = "partial"  # read, but not provably all of it
     FAILED = "failed"  # nothing read
     UNAVAILABLE = "unavailable"  # PagerDuty says this key can't have it
-    SUPERSEDED = "superseded"  # read again: by a further pass or in smaller windows
+    SUPERSEDED = "superseded"  # replaced: by a further pass, smaller pages or smaller windows
 
 
 MOST_PARENTS = OFFSET_CAP
-"""Records of one list that are looked into: all their pages are opened at once, while Redis serves nobody else."""
+"""Most records of a list whose children are read. One script opens all their pages, and blocks Redis meanwhile."""
 _GOES_ON = "the list goes on past record "
 _NO_END = "the last page doesn't say whether more records follow"
-_UNASKABLE = "PagerDuty gave a record an id that can't stand in a request, so it was not asked for"
+_UNASKABLE = (
+    "PagerDuty gave a record an id that can't be part of a request, so it was not asked for"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """The result of one pass of a window, with the reason if it isn't proved."""
+
     state: ProofState
     reason: str = ""  # plan | role | unproved | vanished | denied | error
-    words: str = ""  # PagerDuty's own, or ours with the numbers
+    words: str = ""  # PagerDuty's words, or our own with the numbers
     total: int | None = None
     unique: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """The parts of an answer that a proof needs: a few strings per record, not the records."""
+    """The parts of an answer that a proof needs. They are a few strings per record, not the records."""
 
     status: int
     words: str
     date: datetime | None
     total: int | None
     more: bool
-    ends: bool  # it states that nothing follows; an answer that doesn't say so proves nothing
+    ends: bool  # it says that nothing follows; silence about that proves nothing
     keys: tuple[str, ...]
-    edges: tuple[object, object] | None  # first and last record: id and sort field
-    records: tuple[Mapping[str, Any], ...]  # their heads, where children are read for them
+    edges: tuple[object, object] | None  # key and sort field of the first and of the last record
+    records: tuple[Mapping[str, Any], ...]  # heads of the records, if children are read for them
 
     @property
     def ok(self) -> bool:
@@ -71,7 +75,7 @@ class Glance:
 
 
 def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
-    """Return the parts of *answer* that proofs need; with *parents* its records can have children."""
+    """Return the parts of *answer* that proofs need. With *parents*, they include the records, for their children."""
     records = served(page, answer)
     data = answer.data if answer.ok else {}
     keys = tuple(key_of(page.segment, record) for record in records)
@@ -102,7 +106,8 @@ class Reading:
     first: Page
     pages: list[tuple[Page, Glance | None]] = field(default_factory=list)
     verdict: Verdict = field(default_factory=lambda: Verdict(ProofState.FAILED, "error"))
-    followers: list[Page] = field(default_factory=list)  # first pages that replace or detail it
+    # The first pages of the passes that replace this one, or of the children of its records.
+    followers: list[Page] = field(default_factory=list)
     onward: list[Page] = field(default_factory=list)  # the plan's next window
 
     @property
@@ -142,7 +147,10 @@ def read_pass(
 
 
 def _step(page: Page, answer: Answer | None, plan: Plan, parts: Parts) -> Step:
-    """Decide. Slowness isn't stored, so a window that was too slow is recognised by its stored parts."""
+    """Return the pages that follow *answer*.
+
+    Slowness isn't stored. So a pass that was too slow is recognised by the stored answers of its replacement.
+    """
     halves = too_slow(page, plan) if answer is None and parts(page) else None
     return halves or decide(page, answer, plan)
 
@@ -182,13 +190,13 @@ def _open_children(reading: Reading, plan: Plan) -> None:
 
 
 def _worth_another(reading: Reading) -> bool:
-    """Whether another reading may prove more. Nothing can be asked for after the last page."""
+    """Return whether another pass may prove more. It can't if the list goes on after the last page that can be read."""
     verdict = reading.verdict
     return verdict.reason == "unproved" and not verdict.words.startswith(_GOES_ON)
 
 
 def prove(reading: Reading) -> Verdict:
-    """Return the verdict that the closed pages of a pass prove."""
+    """Return the verdict on a pass whose pages are all closed."""
     answers = [seen for _, seen in reading.pages]
     first, paging = answers[0], reading.first.call.paging
     if first is not None and not first.ok:
@@ -219,7 +227,7 @@ def _refused(page: Page, answer: Glance) -> Verdict:
         case 403:
             return Verdict(ProofState.UNAVAILABLE, "role", answer.words)
         case 404 if page.of_record:
-            # A list of this run names the record, unless it is read again because an earlier run knew it.
+            # Vanished: a list of this run names the record. Denied: it is read only because an earlier run knew it.
             state, reason = (
                 (ProofState.PROVED, "denied")
                 if page.feed.settled
@@ -248,7 +256,7 @@ def _doubt_offsets(pages: list[tuple[Page, Glance]], unique: int) -> str:
 
 
 def _overlapping(pages: list[Glance]) -> bool:
-    """Whether each page's last record is the next one's first, in id and sort field."""
+    """Return whether each page's last record is the first of the next page, with the same key and sort field."""
     return all(
         before.edges and after.edges and before.edges[1] == after.edges[0]
         for before, after in pairwise(pages)
@@ -268,16 +276,16 @@ def _doubt_cursor(pages: list[tuple[Page, Glance]]) -> str:
     page, first = pages[0]
     period = period_in(page.window)
     if period and (first.date is None or first.date < period.until):
-        when = f"at {first.date:%FT%TZ}" if first.date else "nobody knows when"
+        when = f"at {first.date:%FT%TZ}" if first.date else "at an unknown time"
         return f"read {when}, not after its end"
     return ""
 
 
 def walk(plan: Plan, read: Read, use: Use, parts: Parts) -> Iterator[Reading]:
-    """Yield every reading of a run, each before those that follow from it.
+    """Yield every reading of a run. A reading comes before those that follow from it.
 
-    Holds one pass at a time, plus the first pages still to be read. The order depends on plan
-    and stored answers alone, so a run rebuilt from storage gives the same evidence.
+    It holds one pass in memory, and the first pages of the passes to come. The order depends only
+    on the plan and the stored answers, so a run that is rebuilt from storage gives the same evidence.
     """
     pending = deque(first_pages(plan))
     while pending:

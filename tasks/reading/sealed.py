@@ -27,7 +27,7 @@ class ArtifactPart(PartContent, frozen=True, kw_only=True):
 
 
 class ListedPage(Struct, frozen=True, array_like=True):
-    """A page that counts: its number in the pass, its stored object, and how many records it has."""
+    """A page of a pass: its number, the digest and size of its stored object, and how many records it has."""
 
     number: str
     sha256: str
@@ -64,7 +64,7 @@ class SealedResource(Struct, frozen=True, kw_only=True):
     state: str  # complete, partial, unavailable or failed
     reason: str
     words: str
-    withheld: Mapping[str, str]  # lists that the account's plan lacks -> PagerDuty's words
+    withheld: Mapping[str, str]  # list that the account's plan lacks -> PagerDuty's words
     vanished: tuple[str, ...]  # ids that a list names, and whose own address answers 404
     period: Period | None
     outside: tuple[Outside, ...]
@@ -93,13 +93,13 @@ class SealedAccount(Struct, frozen=True, kw_only=True):
     region: str
     subdomain: str
     seen: tuple[str, ...]  # the subdomains that the records link to
-    renamed: tuple[Renaming, ...]  # since the manifest before
+    renamed: tuple[Renaming, ...]  # since the manifest before this one
 
 
 class SealedCredential(Struct, frozen=True, kw_only=True):
     """The keys that a run was read with."""
 
-    kind: str  # account, or user as soon as one page was read with a user's key
+    kind: str  # account; or user, if any page was read with a user's key
     fingerprints: tuple[str, ...]
 
 
@@ -130,7 +130,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     continues: bool
     unreadable: tuple[str, ...]
     orphans: tuple[str, ...]
-    sha256: str = ""  # of everything else; set where the manifest is written
+    sha256: str = ""  # the digest of all other members; it is set when the manifest is written
 
     @property
     def link(self) -> PreviousRun:

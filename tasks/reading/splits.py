@@ -1,7 +1,7 @@
-"""Divides a window whose list is too long to be read, or too slow: pure functions.
+"""Divide a window if its list is too long or too slow to be read: pure functions.
 
-A window is cut in two. One part is read next, the rest after it: so one answer opens one window, whatever it says, and
-the cost of splitting a planned window is counted along the way (`Page.splits`).
+A window is cut in two. One part is read next, and the rest after it. So an answer never opens more than one window. The
+pages carry along how much it has cost to split their planned window (`Page.splits`).
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any
 from tasks.reading.windows import SECOND, Period, Rest, middle, moment, split
 
 MOST_SPLITS = 128
-"""Most cost for the splits of one planned window: 1.28 million records with offsets. The next run continues."""
+"""Most that the splits of one planned window may cost in a run. It is enough for 1.28 million records with offsets."""
 MOST_PARTS = 32
-"""Most windows that a period is cut into because its list is slow: they cost no splits."""
+"""Most windows that a period is cut into because its list is slow. These cuts don't count as splits."""
 
 
 class Cost(IntEnum):
-    """The cost of a split. Splits after much reading or waiting in vain cost more, so fewer of them are allowed."""
+    """The cost of a split. A split that took much reading or waiting costs more, so fewer of them are allowed."""
 
-    CAP = 1  # two requests: the first page, and the one that tells where to cut
-    SLOW = 25  # three time-outs: at most five halvings, so a day of a month, or five days of 150
-    BLIND = 32  # a hundred pages: the list tells no total
-    CURSOR = 128  # 1,200 pages: a list behind cursors tells its length only at its end
+    CAP = 1  # two requests: the first page, and the page that shows where to cut
+    SLOW = 25  # three time-outs: at most five halvings, from a month to a day, or from 150 days to five
+    BLIND = 32  # a hundred pages, because the list doesn't tell its total
+    CURSOR = 128  # 1,200 pages, because a list with cursors shows its length only at its end
 
 
 def by_time(period: Period, times: Sequence[Any]) -> tuple[Period, Period] | None:
     """Return the part of *period* to read next, and the rest; None if the records lie outside of it.
 
-    *times* are those of a page's records: the part ends before the second of the last one, so that it holds what the
-    list serves up to there. Where they can't be read, *period* is halved. Whether the list begins with its newest
-    record is seen from the page; taken wrongly, it costs further splits.
+    *times* are the times of a page's records, in their order. They show whether the list begins with its oldest or its
+    newest record. The part to read next has the records that come before the last one; the cut is at the second of that
+    record. If the times can't be read, *period* is halved. A wrong guess of the order only costs further splits.
     """
     try:
         first, last = moment(times[0]), moment(times[-1])
@@ -59,10 +59,12 @@ def seconds(period: Period) -> int:
 
 
 def put(rest: Rest, period: Period, most_seconds: int = 0) -> Rest:
-    """Return *rest* with *period* to be read before it, joined with a period of its kind that it touches.
+    """Return *rest* with *period* added, which is then read first.
 
-    *most_seconds* says how long a window may be, where a longer one was too slow. Joined periods of that kind are read
-    in at most `MOST_PARTS` windows: one slow second must not have a month read second by second.
+    *most_seconds* is the longest window that may be read at once, if a longer one was too slow; else 0. If *period*
+    touches the next period of *rest*, and both or neither were too slow, the two become one. Slow periods that were
+    joined are read in at most `MOST_PARTS` windows. Otherwise, one slow second could make a run read a month second by
+    second.
     """
     if rest:
         top, most = Period.parse(rest[-1][0]), rest[-1][1]

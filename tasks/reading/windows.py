@@ -1,4 +1,4 @@
-"""Cuts periods into half-open windows `[since, until)`, and adds and subtracts covered periods."""
+"""Cut periods into half-open windows `[since, until)`, and add and subtract covered periods."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 OVERLAP = timedelta(minutes=10)
-"""How far the next reading goes back before the last proved `until`. Records may be written late."""
+"""How far the next reading goes back before the last proved `until`, because records may be written late."""
 SECOND = timedelta(seconds=1)
 _STAMP = "%Y%m%dT%H%M%SZ"
 ALL = "all"
 Rest = tuple[tuple[str, int], ...]
-"""Periods still to be read, the next one last, each with the seconds that may be read at once (0: all of it)."""
-_PLAIN_ID = re.compile(
-    r"[A-Za-z0-9_-]{1,120}"
-)  # a storage key segment stays under the 255 bytes of file systems
+"""Periods still to be read. The next one is last. Each has the most seconds that may be read at once (0: all)."""
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,120}")
+"""So short that a segment of a storage key stays below the 255 bytes that file systems allow."""
 _HASHED = "sha256-"
 
 
 Moment = Annotated[datetime, Meta(tz=True)]
-"""A time in a document, read only if it names its zone."""
+"""A time in a document. It must name its zone."""
 
 
 class Period(Struct, frozen=True, order=True, array_like=True):
-    """A half-open span of time, whole seconds, UTC. Documents write it as a list of two times."""
+    """A half-open span of time in UTC and whole seconds. In documents it is a list of two times."""
 
     since: Moment
     until: Moment
@@ -38,7 +37,7 @@ class Period(Struct, frozen=True, order=True, array_like=True):
 
     @classmethod
     def parse(cls, text: str) -> Period:
-        """Return the period written as `str()` does; raises ValueError."""
+        """Return the period that `str()` wrote as *text*; raises ValueError."""
         since, until = (datetime.strptime(t, _STAMP).replace(tzinfo=UTC) for t in text.split("_"))
         return cls(since, until)
 
@@ -55,7 +54,7 @@ class Period(Struct, frozen=True, order=True, array_like=True):
 
 
 def rfc3339(when: datetime) -> str:
-    """Return *when* as PagerDuty takes it: UTC, whole seconds, `Z`."""
+    """Return *when* in the form that PagerDuty takes: UTC, whole seconds, `Z`."""
     return _utc(when).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -78,10 +77,10 @@ def of(parent_id: str) -> str:
 
 
 def is_plain(record_id: str) -> bool:
-    """Whether an id can be used unchanged in an address and in a storage key.
+    """Return whether an id can be used unchanged in an address and in a storage key.
 
-    All ids that PagerDuty documents can. No other id is ever sent, because clients, proxies and servers may turn `..`
-    or `%2F` into another address than the recorded one.
+    All ids that PagerDuty documents can. Other ids are never sent: clients, proxies and servers may change `..` or
+    `%2F`, so that the request goes to another address than the recorded one.
     """
     return _PLAIN_ID.fullmatch(record_id) is not None
 
@@ -92,7 +91,7 @@ def period_in(window: str) -> Period | None:
 
 
 def is_part(window: str, whole: str) -> bool:
-    """Whether *window* is a smaller period within that of *whole*; raises ValueError for a name that isn't a window."""
+    """Return whether *window* is a smaller period within *whole*; raises ValueError for a name that isn't a window."""
     part, period = period_in(window), period_in(whole)
     return bool(
         part and period and part != period
@@ -121,7 +120,7 @@ def middle(period: Period) -> datetime:
 
 
 def merged(periods: Iterable[Period]) -> list[Period]:
-    """Return the union of *periods*, oldest first, touching ones joined."""
+    """Return the union of *periods*, oldest first. Periods that touch are joined."""
     union: list[Period] = []
     for period in sorted(periods):
         if union and period.since <= union[-1].until:

@@ -44,7 +44,7 @@ def test_a_record_whose_id_can_not_stand_in_a_path_is_named_and_not_asked_for(
     assert fleet.manifest
     members = fleet.manifest["resources"]["team_members"]
     assert (members["state"], members["reason"]) == ("partial", "error")
-    assert "can't stand in a request" in members["words"]
+    assert "can't be part of a request" in members["words"]
     assert members["records"] > 0
     *_, report = verify(fleet.storage, SOURCE)
     assert report.ok

@@ -135,7 +135,7 @@ def test_a_byte_order_mark_hides_no_member() -> None:
     ids=["records", "many records", "a list in a head", "a long head", "a long cursor"],
 )
 def test_more_than_a_page_of_pagerduty_holds_is_refused(body: bytes) -> None:
-    with pytest.raises(ValueError, match=r"more than|too many"):
+    with pytest.raises(ValueError, match=r"too many|too large"):
         read(INCIDENTS, body)
 
 
@@ -143,7 +143,7 @@ def test_records_that_are_decoded_whole_are_refused_if_they_would_take_too_much_
     oncalls = Page("oncalls", ALL)
     small, large = ([[{}] * n] for n in (10, 200_000))
     assert well_formed(oncalls, read(oncalls, body_of(oncalls, [{"user": small}])))
-    with pytest.raises(ValueError, match="more than such records hold"):
+    with pytest.raises(ValueError, match="the records are too large to be decoded"):
         read(oncalls, body_of(oncalls, [{"user": large}]))
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tasks.reading.catalog import CATALOG, CATALOG_VERSION, FEEDS
 from tasks.reading.paging import first_pages
-from tasks.reading.plans import AGING, Plan, next_due, run_number
+from tasks.reading.plans import AGING, Plan, following_run, next_due
 from tasks.reading.sealed import PreviousRun
 from tasks.reading.windows import OVERLAP, Period, merged, missing, rfc3339
 from tests.lists_model import NOW, make
@@ -103,7 +103,7 @@ def test_sources_connected_together_spread_and_each_keeps_its_place(every: int, 
     ],
 )
 def test_runs_are_numbered_in_eight_digits(newest: str | None, following: str) -> None:
-    assert run_number(newest) == following
+    assert following_run(newest) == following
 
 
 PERIODS = st.tuples(st.integers(0, 500), st.integers(1, 200)).map(

@@ -408,7 +408,7 @@ def test_an_error_without_words_is_described_by_its_status() -> None:
 def test_a_record_that_could_not_be_asked_for_because_of_its_id_is_named_so() -> None:
     verdict = told((Page("team_members", of(".."), parent={"id": ".."}), None))
     assert (verdict.state, verdict.reason) == (ProofState.FAILED, "error")
-    assert "an id that can't stand in a request" in verdict.words
+    assert "an id that can't be part of a request" in verdict.words
 
 
 def test_a_documented_gate_behind_404_is_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
