@@ -54,7 +54,7 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
             f"{path} can't be written ({error.strerror}): name another file."
         ) from None
     finally:
-        with suppress(OSError):  # it was renamed already, or an error above already named it
+        with suppress(OSError):  # it has its final name, or the error above matters more
             temporary.unlink()
 
 

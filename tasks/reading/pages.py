@@ -101,7 +101,7 @@ class Page:
     def payload(self) -> str:
         """Return the members outside the identity, as JSON; empty for most pages.
 
-        Redis keeps it while the page is open. Of a parent it holds only the id, so names stay out of Redis.
+        Redis keeps it while the page is open. It holds only a parent's id, so that names stay out of Redis.
         """
         extra = {
             name: value
