@@ -132,7 +132,7 @@ def redis_faults() -> Iterator[None]:
     """Turn a failure of Redis into a `RedisUnreachable`, whose sentence holds no password."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # raised again, as a fault if it is Redis's
         fault = as_fault(error)
         if fault is error:
             raise

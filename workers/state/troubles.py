@@ -47,7 +47,7 @@ class Troubles:
             yield note
         except _HEALS:
             raise
-        except Exception as error:
+        except Exception as error:  # kept, and raised again
             said = _sentence(error)
             with redis_faults():
                 self._redis.hset(self._key, field, redact(said)[:_MOST])
