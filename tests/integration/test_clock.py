@@ -11,6 +11,7 @@ import pytest
 
 from tasks import api
 from tasks.evidence.manifests import read_plan
+from tasks.watching.concerns import Concern
 from tests.integration.steps import KEY, RUN, SOURCE, Fleet
 from tests.integration.test_purge import collect, connect
 from tests.simulator_process import SimulatorProcess
@@ -58,6 +59,32 @@ def test_a_run_opens_once_the_clocks_agree_again(fleet: Fleet, simulator: Simula
     collect(fleet)
     assert fleet.runtime.troubles.all() == {}
     assert abs(read_plan(fleet.storage, SOURCE, RUN).period.until - datetime.now(UTC)) < SOON
+
+
+@pytest.mark.parametrize("hours", [5, -5])
+def test_a_key_is_dated_by_the_clock_that_dates_the_run_in_which_it_was_refused(
+    fleet: Fleet, simulator: SimulatorProcess, hours: int
+) -> None:
+    """Redis's: the clock of the machine where somebody rotates a key may be off by hours."""
+
+    def later(seconds: int) -> None:
+        fleet.runtime.ledger.now_ms = fleet.now_ms + 1_000 * seconds
+
+    def refused() -> bool:
+        [sight] = api.status(fleet.runtime).sights
+        return Concern.KEY in sight.needs
+
+    later(hours * 3_600)
+    api.rotate(fleet.runtime, SOURCE, KEY)
+    later(60)
+    simulator.fault("unauthorized", key=KEY)
+    api.collect(fleet.runtime, SOURCE)
+    collect_what_is_open(fleet)
+    assert refused()
+    simulator.clear_faults()
+    later(60)
+    api.rotate(fleet.runtime, SOURCE, KEY)
+    assert not refused()
 
 
 def second(fleet: Fleet, simulator: SimulatorProcess) -> None:

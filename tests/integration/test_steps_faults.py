@@ -18,14 +18,15 @@ from celery.exceptions import QueueNotFound
 
 from tasks import api, plan
 from tasks.accounts import asking
-from tasks.evidence.envelopes import decode_page
+from tasks.evidence.envelopes import decode_page, unpacked_room
 from tasks.evidence.layout import manifest_key, page_key, plan_key
 from tasks.evidence.verify import verify
 from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.windows import moment
-from tasks.runs import messages, opening, restoring, visits
+from tasks.runs import messages, opening, restoring, setbacks, visits
 from tasks.runs.setbacks import MAX_ATTEMPTS
 from tasks.watching.activity import Activity, waits
+from tests.counted_room import CountedRoom, CountedShare
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.app import celery
@@ -34,6 +35,7 @@ from workers.pagerduty.replies import Outcome, Reply
 from workers.room import Room
 from workers.runtime import Runtime
 from workers.settings.vault import Vault
+from workers.state.client import NotServing
 from workers.storage.registry import Source, SourceState
 
 OTHER = "acme/other"
@@ -101,6 +103,31 @@ def test_a_page_without_memory_waits_and_neither_asks_nor_fails(
     assert states(fleet) == {}
     assert fleet.manifest
     assert fleet.manifest["resources"]["incidents"]["requests"] == 3
+
+
+def test_a_page_takes_memory_to_be_read_and_stored_and_those_before_it_to_be_read_back(
+    fleet: Fleet,
+) -> None:
+    """The worker that closes the last page of a list holds one of the others at a time."""
+    room: Any = CountedRoom()
+    fleet.runtime = fleet.runtime.replaced(room=room)
+    asked: list[tuple[CountedShare, int, int]] = []
+
+    def note(path: str, reply: Reply) -> Reply:
+        if path == "/services":
+            asked.append((room.shares[-1], room.shares[-1].size, len(reply.body)))
+        return reply
+
+    fleet.pagerduty.answer = note
+    fleet.live()
+    pages = f"{SOURCE}/runs/{RUN}/pages/services"
+    back = [unpacked_room(fleet.storage.get(each.key) or b"") for each in fleet.storage.list(pages)]
+    assert len(asked) == len(back) == 3
+    for share, size, body in asked:
+        assert size >= body
+        assert share.total - size >= 2 * body, "its heads and its object"
+        assert share.most <= max(size + 2 * body, *back)
+    assert sum(share.total - size - 2 * body for share, size, body in asked) == sum(back[:-1])
 
 
 def test_an_object_that_is_not_a_page_is_given_up_and_named(fleet: Fleet) -> None:
@@ -456,6 +483,41 @@ def test_recovery_keeps_its_lock_over_a_registry_that_takes_longer_to_read(
     assert len(reads) == 64
     assert len(sources.list()) == 64
     assert fleet.redis.get("pagetrail:marker")
+
+
+def test_a_page_in_a_workers_hands_during_a_failover_goes_back_when_it_is_over(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its lease ended, the source would seem to wait for PagerDuty."""
+    ledger, refusals = fleet.runtime.ledger, ["close", "give_back", "give_back"]
+    give_back = ledger.give_back
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        refusals.pop()
+        raise NotServing("READONLY You can't write against a read only replica.")
+
+    def refused_at_first(*arguments: Any, **options: Any) -> Any:
+        return (refuse if refusals else give_back)(*arguments, **options)
+
+    monkeypatch.setattr(setbacks, "_AWAY_SECONDS", 0.0)
+    monkeypatch.setattr(ledger, "give_back", refused_at_first)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "close", refuse)
+        fleet.step()
+    assert refusals == []
+    progress = ledger.progress(SOURCE)
+    assert (progress.claimed, progress.why) == (0, "error")
+    fleet.live()
+    assert states(fleet) == {}
+
+
+def test_recovery_is_seen_to_be_alive_at_each_document_and_each_source(fleet: Fleet) -> None:
+    """Its lock is renewed then; with many sources either half takes longer than the lock lasts."""
+    other_source(fleet)
+    fleet.lose_redis()
+    beats: list[int] = []
+    restoring.restore(fleet.runtime, lambda: beats.append(1))
+    assert len(beats) == 2 + 2
 
 
 def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_still_settled(

@@ -11,12 +11,14 @@ import msgspec
 import orjson
 import pytest
 
+from tasks.evidence.envelopes import unpacked_room
 from tasks.evidence.replay import Evidence, gather
 from tasks.evidence.verdicts import states
 from tasks.reading.answers import Answer
 from tasks.reading.pages import Page, Request
 from tasks.reading.proofs import ProofState
 from tasks.reading.windows import ALL, Period, of, rfc3339
+from tests.counted_room import CountedRoom
 from tests.lists_model import NOW, Lists, Record, answer_to, make, record
 from tests.sealed_run import FINGERPRINT, SealedRun
 from workers.storage import open_storage
@@ -148,6 +150,18 @@ def test_an_object_that_is_not_its_page_counts_as_missing_and_is_named() -> None
         found = {name: v.state for name, v in states(evidence).items()}
         assert found == {"teams": ProofState.PARTIAL, "users": ProofState.PROVED}
         assert evidence.resources["teams"].collation.records == 100
+
+
+def test_a_run_is_read_back_with_the_memory_of_one_page_at_a_time() -> None:
+    run = SealedRun(make("services"), account(950).answer)
+    pages = [run.storage.get(run.key(page)) or b"" for page, _ in run.fleet.asked]
+    sizes = [unpacked_room(page) for page in pages]
+    room: Any = CountedRoom()
+    with gather(run.plan, run.storage, room=room):
+        pass
+    [share] = room.shares
+    assert (share.total, share.most) == (sum(sizes), max(sizes))
+    assert min(sizes) > 0
 
 
 def test_only_pages_that_a_seal_counted_are_read_when_asked_so() -> None:

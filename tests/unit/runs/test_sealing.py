@@ -13,6 +13,7 @@ import pytest
 from tasks.evidence.artifacts import Collation
 from tasks.evidence.layout import artifact_key
 from tasks.runs.sealing import MOST_ORPHANS, Lease, Writer, seal
+from tests.counted_room import CountedRoom
 from tests.lists_model import Lists, make, record
 from tests.sealed_run import SealedRun
 from workers.errors import Busy, StorageConflict
@@ -94,6 +95,18 @@ def test_an_existing_artifact_is_adopted_without_being_held_in_memory(
     assert adopted == stored
     assert again.orphans == []
     assert peak_bytes < RECORDS * RECORD_BYTES / 3
+
+
+def test_the_lines_of_an_artifact_take_their_memory_one_after_another(
+    evidence: Any, tmp_path: Path
+) -> None:
+    room = CountedRoom()
+    fleet: Any = SimpleNamespace(room=room, storage=LocalStorage(tmp_path / "artifacts"))
+    lease: Any = SimpleNamespace(beat=lambda: None)
+    Writer(fleet, evidence, lease).write("incidents")
+    [share] = room.shares
+    assert share.total >= RECORDS * RECORD_BYTES
+    assert RECORD_BYTES < share.most < 10 * RECORD_BYTES
 
 
 class Refusing:
