@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,9 +82,16 @@ def test_an_account_that_refuses_the_key_on_one_list_alone_keeps_no_run_open(
     ],
 )
 def test_a_list_that_is_never_answered_in_earnest_is_given_up_within_five_minutes(
-    fleet: Fleet, simulator: SimulatorProcess, kind: str, path: str, resource: str
+    fleet: Fleet,
+    simulator: SimulatorProcess,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    path: str,
+    resource: str,
 ) -> None:
-    """Everything else is read long before. Only probes show that just this list fails."""
+    """Everything else is read long before. Only probes show that just this list fails. No log quotes a record."""
+    caplog.set_level(logging.DEBUG)
+    records = list(simulator.truth("acme", resource))
     simulator.fault(kind, path=path)
     taken = live(fleet)
     [rule] = simulator.control("GET", "faults")
@@ -91,6 +99,9 @@ def test_a_list_that_is_never_answered_in_earnest_is_given_up_within_five_minute
     account = account_of(fleet, resource)
     assert (account["state"], account["reason"]) == ("failed", "error")
     assert taken < WITHIN_MS
+    assert "page given up: " in caplog.text
+    told = (each.get(name) for each in records for name in ("id", "title", "name"))
+    assert not [words for words in told if words and words in caplog.text]
 
 
 @pytest.mark.parametrize(
