@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import re
 import socket
 import socketserver
 import ssl
@@ -131,6 +132,24 @@ def test_a_request_carries_the_key_the_version_and_who_asks(
         "accept-encoding": "gzip",
         "authorization": f"token token={KEY}".lower(),
     }
+
+
+def test_a_region_may_be_written_in_capitals(server: Server) -> None:
+    client = PagerDuty({"us": server.origin.replace("http://127.0.0.1", "HTTP://LOCALHOST")})
+    assert get(client).outcome is Outcome.OK
+    client.close()
+    assert server.heads[0].startswith("GET /users?limit=100 HTTP/1.1")
+
+
+def test_an_address_that_the_library_would_change_is_not_sent(
+    client: PagerDuty, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be another one than the stored page names: dots are folded away, for example."""
+    monkeypatch.setattr(pagerduty_client, "_PATH", re.compile(".*"))
+    for path in ("/teams/../members", "/teams/./members"):
+        with pytest.raises(ValueError, match="different address"):
+            get(client, path)
+    assert server.heads == []
 
 
 def test_an_answer_becomes_a_reply_with_its_headers(client: PagerDuty, server: Server) -> None:

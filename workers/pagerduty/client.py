@@ -90,7 +90,7 @@ class PagerDuty:
         sent.
         """
         plausible_key(key)
-        url = self._url(region, path, params)
+        base, asked = self._base(region), _address(path, params)
 
         def grow(size: int) -> None:
             if share is not None:
@@ -98,10 +98,11 @@ class PagerDuty:
 
         request = httpx.Request(
             "GET",
-            url,
+            f"{base}{asked}",
             headers=[*_HEADERS, ("Authorization", f"Token token={key}")],
         )
-        if str(request.url) != url:
+        # httpx may write the region in another way, such as its host in small letters.
+        if not str(request.url).endswith(asked):
             raise ValueError("httpx would send a different address from the one it was given.")
         try:
             with within(deadline_seconds), closing(self._transport.handle_request(request)) as came:
@@ -118,15 +119,17 @@ class PagerDuty:
         """Close every connection."""
         self._transport.close()
 
-    def _url(self, region: str, path: str, params: Sequence[tuple[str, str]]) -> str:
+    def _base(self, region: str) -> str:
         base = self._bases.get(region)
         if base is None:
             raise SettingsFault(f"The region {region!r} is not known: add it to PAGETRAIL_REGIONS.")
-        if not _PATH.fullmatch(path):
-            raise ValueError(
-                "Only a path of plain segments is sent: others may be changed on the way."
-            )
-        return f"{base}{path}?{urlencode(params)}" if params else f"{base}{path}"
+        return base
+
+
+def _address(path: str, params: Sequence[tuple[str, str]]) -> str:
+    if not _PATH.fullmatch(path):
+        raise ValueError("Only a path of plain segments is sent: others may be changed on the way.")
+    return f"{path}?{urlencode(params)}" if params else path
 
 
 def _unanswered(error: httpx.RequestError) -> Reply:
