@@ -581,7 +581,7 @@ def test_a_page_with_members_that_this_version_does_not_know_waits_for_a_newer_w
         if progress.pages == 1 and progress.why == "worker":
             break
         fleet.step() if fleet.messages else fleet.idle()
-    assert waits(progress)[Activity.WORKER].pages == 1
+    assert (progress.why, waits(progress)[Activity.WORKER].pages) == ("worker", 1)
     assert orjson.loads(fleet.redis.hget(pages, newest)).get("a") is None
     assert progress.closed > 10
 
