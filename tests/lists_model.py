@@ -52,8 +52,7 @@ def make(*resources: str, days: float = 100, budget: int = 10_000, **more: Any) 
 
 def answer_to(page: Page, status: int = 200, **data: Any) -> Answer:
     """Return an answer of PagerDuty, with a `Date` just after the run's end."""
-    envelope = {"words": f"said {status}", "fetched_at": stamp(NOW)}
-    return Answer(status, NOW + timedelta(seconds=5), data, envelope)
+    return Answer(status, NOW + timedelta(seconds=5), data, f"said {status}", stamp(NOW))
 
 
 def record(number: int, **more: Any) -> Record:

@@ -5,29 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
-from tasks.reading.sealed import Manifest
+from tasks.evidence import documents
+from tasks.evidence.compression import sha256
+from tasks.reading.sealed import Manifest, StoredManifest
 
 Document = dict[str, Any]
 DAY = ("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z")
+NO_DIGEST = "0" * 64
+
+
+def period(since: str, until: str) -> Document:
+    """Return a period as documents write it."""
+    return {"since": since, "until": until}
 
 
 def manifest_document(**members: Any) -> Document:
-    """Return a manifest as a document without its digest: that of an empty run, but for *members*."""
+    """Return a manifest as a document: that of an empty run, but for *members*."""
     account = {"region": "us", "subdomain": "acme", "seen": [], "renamed": []}
     credential = {"kind": "account", "fingerprints": []}
     return {
-        "format": 1,
+        "format": 2,
         "source": "acme/main",
         "run": "00000001",
         "previous": None,
-        "plan_sha256": "0" * 64,
+        "plan_sha256": NO_DIGEST,
         "state": "complete",
         "ended": "done",
         "opened_at": DAY[1],
         "scheduled_at": DAY[1],
         "sealed_at": DAY[1],
-        "period": list(DAY),
+        "period": period(*DAY),
         "reached": DAY[1],
         "backfill": False,
         "resources": {},
@@ -65,6 +74,21 @@ def resource_document(**members: Any) -> Document:
     }
 
 
-def as_manifest(document: Document) -> Manifest:
-    """Return a document as the structure that readers of manifests get."""
-    return msgspec.convert(document, Manifest)
+def manifest_text(document: Document) -> bytes:
+    """Return the file of a manifest, written as a sealer writes it."""
+    return documents.written(_manifest(document))
+
+
+def manifest_digest(document: Document) -> str:
+    """Return the digest of that file."""
+    return sha256(manifest_text(document))
+
+
+def as_manifest(document: Document) -> StoredManifest:
+    """Return a document as the structure that readers of manifests get; `sha256` may be among its members."""
+    return StoredManifest(**asdict(_manifest(document)), sha256=document.get("sha256") or NO_DIGEST)
+
+
+def _manifest(document: Document) -> Manifest:
+    rest = {name: value for name, value in document.items() if name != "sha256"}
+    return msgspec.convert(rest, Manifest)

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import orjson
 
+from tasks.evidence import documents
+from tasks.evidence.compression import sha256
 from tasks.evidence.envelopes import decode_page, encode_page
 from tasks.evidence.layout import manifest_key, page_key, plan_key
 from tasks.evidence.verify import Report, verify
@@ -47,7 +49,7 @@ class SealedRun:
     ) -> None:
         self.plan = plan
         self.storage = storage or open_storage("memory://")
-        self.storage.put_new(plan_key(plan.source, plan.run), plan.to_json())
+        self.storage.put_new(plan_key(plan.source, plan.run), documents.written(plan))
         self.fleet = Fleet(plan, ask, dice=InOrder(), **fleet).run()
         for number, (page, _) in enumerate(self.fleet.asked):
             if answer := self.fleet.read(page):
@@ -59,7 +61,7 @@ class SealedRun:
         source: Any = SimpleNamespace(
             id=plan.source, region=plan.region, credential=plan.credential, fingerprint=FINGERPRINT
         )
-        body, words = exact.dumps(answer.data), answer.envelope["words"]
+        body, words = exact.dumps(answer.data), answer.words
         reply = Reply(Outcome.OK, answer.status, body, words=words, date=answer.date)
         request, fetched_at = request_of(page, plan), NOW + timedelta(seconds=number)
         blob = encode_page(source, plan.run, page, request, reply, sent=1, fetched_at=fetched_at)
@@ -74,10 +76,10 @@ class SealedRun:
         """Return the time when a page was fetched, according to its envelope."""
         blob = self.storage.get(page_key(self.plan.source, self.plan.run, page_id))
         assert blob
-        return str(decode_page(blob).envelope["fetched_at"])
+        return decode_page(blob).fetched_at
 
     def seal(self, verdict: str = "", requests: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """Seal the run as the seal task does. Return its manifest as a document."""
+        """Seal the run as the seal task does. Return its manifest as a document, with the digest of its file."""
         ledger = SimpleNamespace(
             progress=lambda _source: Progress(verdict=verdict, requests=dict(requests or {})),
             time=lambda: Clock(int(NOW.timestamp() * 1000), None, None),
@@ -86,8 +88,8 @@ class SealedRun:
         lease = SimpleNamespace(beat=lambda: None)
         seal(cast(Any, fleet), self.plan.source, self.plan.run, cast(Any, lease))
         text = self.storage.get(manifest_key(self.plan.source, self.plan.run))
-        document: dict[str, Any] = orjson.loads(text or b"")
-        return document
+        assert text
+        return {**orjson.loads(text), "sha256": sha256(text)}
 
     def verify(self) -> Report:
         *_, report = verify(self.storage, self.plan.source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -63,6 +63,15 @@ def describe_part(chunks: Iterator[bytes]) -> PartContent:
         content_sha256=content.hexdigest(),
         records=records,
     )
+
+
+def describe(chunks: Iterable[bytes]) -> tuple[str, int]:
+    """Return the digest and the size of a stored object, whatever it holds."""
+    blob, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        blob.update(chunk)
+        size += len(chunk)
+    return blob.hexdigest(), size
 
 
 class Part:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import zstandard
 
+from tasks.evidence import documents
 from tasks.evidence.compression import LEVEL, sha256
 from tasks.reading.answers import Answer, members_of, read_answer, well_formed
 from tasks.reading.catalog import CATALOG, resource_of
 from tasks.reading.pages import Page, Request
-from tasks.reading.windows import moment
+from tasks.reading.sealed import Envelope
 from workers import exact
 from workers.room import BODY_BYTES
 
@@ -24,15 +26,6 @@ if TYPE_CHECKING:
     from workers.storage.registry import Source
 
 REDACTED = "[redacted]"
-_NEEDED = {
-    "run": str,
-    "page": str,
-    "status": int,
-    "fetched_at": str,
-    "fingerprint": str,
-    "requests": int,
-    "redacted": list,
-}
 MOST_BYTES = BODY_BYTES + 2**21
 """Longest stored page, unpacked: its body and its recipe."""
 _HEAD_BYTES = 2**21
@@ -65,29 +58,28 @@ def encode_page(
     assert reply.status is not None, "only answers are stored"
     stored, pointers = _storable(page, reply.status, reply.body)
     received = sha256(reply.body)
-    envelope = {
-        "format": 1,
-        "source": source.id,
-        "run": run,
-        "page": page.id,
-        "method": "GET",
-        "path": request.path,
-        "params": request.params,
-        "status": reply.status,
-        "words": reply.words,
-        "request_id": reply.request_id,
-        "date": reply.date,
-        "fetched_at": stamp(fetched_at),
-        "region": source.region,
-        "credential": source.credential,
-        "fingerprint": source.fingerprint,
-        "requests": sent,
-        "received_sha256": received,
-        "stored_sha256": received if stored is reply.body else sha256(stored),
-        "redacted": pointers,
-    }
-    head = orjson.dumps(envelope, option=orjson.OPT_UTC_Z)
-    return _compressed(head, stored)
+    rewritten = stored is not reply.body
+    envelope = Envelope(
+        source=source.id,
+        run=run,
+        page=page.id,
+        path=request.path,
+        params=request.params,
+        status=reply.status,
+        words=reply.words,
+        request_id=reply.request_id,
+        date=reply.date.astimezone(UTC) if reply.date else None,
+        fetched_at=stamp(fetched_at),
+        region=source.region,
+        credential=source.credential,
+        fingerprint=source.fingerprint,
+        requests=sent,
+        received_sha256=received,
+        stored_sha256=sha256(stored) if rewritten else received,
+        rewritten=rewritten,
+        redacted=tuple(pointers),
+    )
+    return _compressed(documents.written(envelope, indent=-1), stored)
 
 
 class Unreadable(ValueError):
@@ -107,19 +99,18 @@ def decode_page(blob: bytes) -> Answer:
         if content.find(b"\n", end + 1) != len(content) - 1:
             raise Unreadable("it isn't two lines")
         body = memoryview(content)[end + 1 : -1]
-        envelope = orjson.loads(content[:end])
-        date = envelope["date"]
-        if sha256(body) != envelope["stored_sha256"]:
+        envelope = documents.read(content[:end], Envelope, indent=-1)
+        if sha256(body) != envelope.stored_sha256:
             raise Unreadable("the stored body isn't the one that was stored")
-        wrong = [name for name, kind in _NEEDED.items() if not isinstance(envelope[name], kind)]
-        if wrong:
-            raise Unreadable(f"its recipe has no right {', '.join(wrong)}")
-        page, status = Page.parse(envelope["page"]), envelope["status"]
+        page, status = Page.parse(envelope.page), envelope.status
         members = exact.members(body, members_of(page)) if status < 300 else {}
-        answer = read_answer(page, status, moment(date) if date else None, members, envelope)
+        words, fetched_at = envelope.words, envelope.fetched_at
+        answer = read_answer(
+            page, status, envelope.date, members, words=words, fetched_at=fetched_at
+        )
         if not well_formed(page, answer):
             raise Unreadable("its body isn't what its page asks for")
-        return answer
+        return replace(answer, envelope=envelope)
     except Unreadable:
         raise
     except (zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
@@ -128,14 +119,13 @@ def decode_page(blob: bytes) -> Answer:
 
 def same_recipe(answer: Answer, run: str, page: Page, request: Request) -> bool:
     """Whether *answer* answers this very request: run, method, path and parameters."""
-    asked = {
-        "run": run,
-        "page": page.id,
-        "method": "GET",
-        "path": request.path,
-        "params": [list(pair) for pair in request.params],
-    }
-    return all(answer.envelope.get(name) == value for name, value in asked.items())
+    recipe = answer.envelope
+    return recipe is not None and (recipe.run, recipe.page, recipe.path, recipe.params) == (
+        run,
+        page.id,
+        request.path,
+        request.params,
+    )
 
 
 def unpacked_room(blob: bytes) -> int:

@@ -7,19 +7,18 @@ from datetime import datetime
 from itertools import count
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
+from tasks.evidence import documents
 from tasks.evidence.artifacts import RUN
-from tasks.evidence.documents import digest, opened, with_digest
+from tasks.evidence.compression import sha256
+from tasks.reading.sealed import Count, Digest
+from tasks.reading.windows import Moment, Period
 
 RECORDS = ".purged"
 """Storage prefix of the records; outside the evidence, whose runs they outlive."""
 
 RunId = Annotated[str, Meta(pattern=rf"\A{RUN.pattern}\Z")]
-Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Count = Annotated[int, Meta(ge=0)]
-Moment = Annotated[datetime, Meta(tz=True)]
 Why = Literal["purge", "retention"]
 Text = bytes  # spelt out here because a member named bytes hides the type
 
@@ -36,7 +35,7 @@ class ErasedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     run: RunId
     state: str | None = None
-    period: tuple[Moment, Moment] | None = None
+    period: Period | None = None
     opened_at: Moment | None = None
     sealed_at: Moment | None = None
     manifest_sha256: Digest | None = None
@@ -57,7 +56,7 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     It names every run from the one after the record before, or the first, up to `through`.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     source: str
     previous: Link | None
     through: RunId
@@ -73,15 +72,11 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def link(self) -> Link:
         """The link with which the next record names this one."""
-        return Link(through=self.through, sha256=digest(msgspec.to_builtins(self)))
+        return Link(through=self.through, sha256=sha256(documents.written(self)))
 
     def digest_of(self, run: str) -> str | None:
         """Return the digest of the manifest of one of its runs; None if that manifest could not be read."""
         return self.runs[int(run) - int(self.runs[0].run)].manifest_sha256
-
-    def to_json(self) -> Text:
-        """Return the record's text, with the SHA-256 of its own content."""
-        return with_digest(msgspec.to_builtins(self))
 
     @classmethod
     def from_json(cls, text: Text, source: str, through: str) -> Erasure:
@@ -89,11 +84,7 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         `Purged` checks whether it follows the record before it and fits the stored manifests.
         """
-        document = opened(text, source=source, through=through)
-        del document["sha256"]
-        record = msgspec.convert(document, cls)
-        if record.to_json() != text:
-            raise ValueError("it isn't written as records are")
+        record = documents.read(text, cls, source=source, through=through)
         record.check()
         return record
 
@@ -115,7 +106,7 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Finished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The object stored beside a record once all runs in the record are deleted."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     source: str
     through: RunId
     record_sha256: Digest
@@ -127,14 +118,11 @@ class Finished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         source, link = record.source, record.link
         return cls(source=source, through=link.through, record_sha256=link.sha256, finished_at=at)
 
-    def to_json(self) -> Text:
-        return msgspec.json.format(msgspec.json.encode(self))
-
     @classmethod
     def check(cls, text: Text, record: Erasure) -> None:
-        """Raise ValueError unless *text* is what `of` and `to_json` make of *record*."""
-        found = msgspec.json.decode(text, type=cls)
-        if cls.of(record, found.finished_at).to_json() != text:
+        """Raise ValueError unless *text* is the document that `of` makes of *record*."""
+        found = documents.read(text, cls)
+        if cls.of(record, found.finished_at) != found:
             raise ValueError("it doesn't name the record beside it")
 
 

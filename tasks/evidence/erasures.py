@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import dropwhile
 
 from tasks.evidence.artifacts import RUN
-from tasks.evidence.documents import digest_in
+from tasks.evidence.compression import sha256
 from tasks.evidence.erasure_records import RECORDS, Erasure, Finished, done_key, record_key
 from tasks.evidence.layout import manifest_key, plan_key
 from workers.storage import Storage
@@ -188,7 +188,7 @@ class Purged:
         manifest = self._storage.get(manifest_key(self._source, run))
         return (
             manifest is None
-            or digest_in(manifest, source=self._source, run=run) == named
+            or sha256(manifest) == named
             or self._storage.get(plan_key(self._source, run)) is None
         )
 

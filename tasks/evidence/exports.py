@@ -11,10 +11,10 @@ import zstandard
 from tasks.evidence.artifacts import lines_of
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key
-from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_manifest
+from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_checked
 from tasks.reading.answers import identity_of_line
 from tasks.reading.catalog import CATALOG
-from tasks.reading.sealed import ArtifactPart, Manifest, PreviousRun
+from tasks.reading.sealed import ArtifactPart, Manifest, PreviousRun, StoredManifest
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
 
@@ -49,7 +49,7 @@ class Choice:
         return self.newest.state == "complete" and not self.newest.backlog and not self.gone
 
 
-def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[Manifest]:
+def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[StoredManifest]:
     """Yield the manifests of *source*, newest first, or the one asked for.
 
     Each manifest is unchanged and is the one that the next run follows. The oldest follows no run or an erased one.
@@ -57,7 +57,7 @@ def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[Ma
     """
     newer = None
     for name in reversed(chosen_runs(storage, source, run)):
-        if manifest := read_manifest(storage, source, name):
+        if manifest := read_checked(storage, source, name):
             if newer and newer.previous != manifest.link:
                 raise _broken(source, newer)
             newer = manifest

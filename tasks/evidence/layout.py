@@ -15,6 +15,10 @@ def manifest_key(source: str, run: str) -> str:
     return f"{run_prefix(source, run)}/manifest.json"
 
 
+def sums_key(source: str, run: str) -> str:
+    return f"{run_prefix(source, run)}/SHA256SUMS"
+
+
 def pages_prefix(source: str, run: str) -> str:
     return f"{run_prefix(source, run)}/pages"
 

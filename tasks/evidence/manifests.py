@@ -6,16 +6,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 
-import msgspec
+from msgspec.structs import asdict
 
-from tasks.evidence.documents import opened, with_digest
+from tasks.evidence import documents
+from tasks.evidence.compression import sha256
 from tasks.evidence.erasure_records import RECORDS, record_key
 from tasks.evidence.erasures import Purged
-from tasks.evidence.layout import manifest_key, plan_key
+from tasks.evidence.layout import manifest_key, plan_key, sums_key
 from tasks.evidence.replay import Evidence
+from tasks.evidence.sums import sums
 from tasks.evidence.verdicts import outside, state_of, states, vanished, withheld
 from tasks.reading.plans import Plan
-from tasks.reading.sealed import Manifest, SealedAccount, SealedCredential, SealedResource
+from tasks.reading.sealed import (
+    Manifest,
+    SealedAccount,
+    SealedCredential,
+    SealedResource,
+    StoredManifest,
+    StoredObject,
+)
 from tasks.reading.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
@@ -67,9 +76,9 @@ def make_manifest(
     verdict: str,
     plan_sha256: str,
     sealed_at: datetime,
-    orphans: Iterable[str],
+    orphans: Iterable[StoredObject],
 ) -> Manifest:
-    """Return the manifest of a run, still without its own digest."""
+    """Return the manifest of a run."""
     plan = evidence.plan
     state = run_state(resources, evidence.credential, verdict)
     advanced = state in ("complete", "partial")
@@ -108,11 +117,6 @@ def make_manifest(
     )
 
 
-def written(manifest: Manifest) -> bytes:
-    """Return the text of a manifest, with the SHA-256 of everything else in it."""
-    return with_digest(msgspec.to_builtins(manifest))
-
-
 def runs_of(storage: Storage, source: str) -> list[str]:
     """Return the ids of the runs of *source* that were not erased, oldest first."""
     return Purged(storage, source).kept
@@ -128,33 +132,42 @@ def read_plan(storage: Storage, source: str, run: str) -> Plan:
             "move away what else is left of the run."
         )
     try:
-        plan = Plan.from_json(text)
-    except ValueError:
-        raise _damaged(source, key, "it isn't a plan") from None
-    if (plan.source, plan.run) != (source, run):
-        raise _damaged(source, key, "it is the plan of another run")
-    return plan
-
-
-def read_manifest(storage: Storage, source: str, run: str) -> Manifest | None:
-    """Return the manifest of a run, or None while the run is open; `StorageConflict` if it was changed.
-
-    The manifest belongs to this run, and its digest fits its content. Members that a newer version added are left out.
-    """
-    key = manifest_key(source, run)
-    text = storage.get(key)
-    try:
-        return shaped(opened(text, source=source, run=run)) if text is not None else None
+        return documents.read(text, Plan, source=source, run=run)
     except ValueError as error:
         raise _damaged(source, key, str(error)) from None
 
 
-def shaped(document: Mapping[str, object]) -> Manifest:
-    """Return the manifest that `opened` returned as a document; raises ValueError if it hasn't that shape."""
+def read_manifest(storage: Storage, source: str, run: str) -> StoredManifest | None:
+    """Return the manifest of a run, or None while the run is open; `StorageConflict` if it can't be trusted."""
+    found = read_stored(storage, source, run)
+    return found[0] if found else None
+
+
+def read_stored(storage: Storage, source: str, run: str) -> tuple[StoredManifest, bytes] | None:
+    """Return what `read_manifest` does, and the text of the file."""
+    key = manifest_key(source, run)
+    text = storage.get(key)
     try:
-        return msgspec.convert(document, Manifest)
-    except msgspec.ValidationError:
-        raise ValueError("it hasn't the shape of a manifest") from None
+        return (stored_manifest(text, source, run), text) if text is not None else None
+    except ValueError as error:
+        raise _damaged(source, key, str(error)) from None
+
+
+def read_checked(storage: Storage, source: str, run: str) -> StoredManifest | None:
+    """Return what `read_manifest` does, compared with the run's `SHA256SUMS`."""
+    found = read_stored(storage, source, run)
+    if found is None:
+        return None
+    listed = storage.get(sums_key(source, run))
+    if listed is not None and listed != sums(*found):
+        raise _damaged(source, manifest_key(source, run), "SHA256SUMS lists another one")
+    return found[0]
+
+
+def stored_manifest(text: bytes, source: str, run: str) -> StoredManifest:
+    """Return the manifest of a run from the text of its file; ValueError says why it can't be trusted."""
+    manifest = documents.read(text, Manifest, source=source, run=run)
+    return StoredManifest(**asdict(manifest), sha256=sha256(text))
 
 
 def _damaged(source: str, key: str, why: str) -> StorageConflict:

@@ -17,8 +17,8 @@ from tasks.reading.catalog import FEEDS, PAGE_LIMIT, Paging
 from tasks.reading.pages import Page, gave_way
 from tasks.reading.plans import Plan
 from tasks.reading.proofs import ProofState, Reading, Verdict, walk
-from tasks.reading.sealed import ListedPage, WindowPass
-from tasks.reading.windows import Period, merged, period_in, rfc3339
+from tasks.reading.sealed import ListedPage, PageSize, StoredObject, WindowPass
+from tasks.reading.windows import Period, merged, period_in
 from workers import exact
 from workers.room import Room, Share
 from workers.storage import Storage
@@ -60,7 +60,7 @@ class Evidence:
             for name in plan.resources
         }
         self.objects: dict[str, tuple[str, int]] = {}  # page id -> sha256, bytes
-        self.unreadable: list[str] = []
+        self.unreadable: list[StoredObject] = []
         self.fingerprints: set[str] = set()
         self.credential = plan.credential  # "user" as soon as any page was read with a user's key
         self.subdomains: list[str] = []  # that the records' links name, as they came
@@ -85,11 +85,13 @@ class Evidence:
         self._share.take(unpacked_room(blob))
         try:
             answer = decode_page(blob)
-            if (answer.envelope["run"], answer.envelope["page"]) == (self.plan.run, page.id):
+            assert answer.envelope
+            if (answer.envelope.run, answer.envelope.page) == (self.plan.run, page.id):
                 return answer
         except ValueError:
             pass
-        self.unreadable.append(key)
+        digest, size = self.objects[page.id]
+        self.unreadable.append(StoredObject(key=key, sha256=digest, bytes=size))
         return None
 
     def parts(self, page: Page) -> bool:
@@ -106,12 +108,13 @@ class Evidence:
     def use(self, page: Page, answer: Answer) -> None:
         """Add the records of an answer to its resource."""
         gathered = self.resources[_resource(page.segment)]
-        gathered.requests += answer.envelope["requests"]
-        gathered.redacted += len(answer.envelope["redacted"])
-        self.fingerprints.add(answer.envelope["fingerprint"])
-        if answer.envelope["credential"] == "user":
+        envelope, fetched_at = answer.envelope, answer.fetched_at
+        assert envelope, "it was read from storage"
+        gathered.requests += envelope.requests
+        gathered.redacted += len(envelope.redacted)
+        self.fingerprints.add(envelope.fingerprint)
+        if envelope.credential == "user":
             self.credential = "user"
-        fetched_at = answer.envelope["fetched_at"]
         for number, (key, line) in enumerate(lines(page, answer)):
             gathered.collation.add(key, fetched_at, line)
             if number == 0:
@@ -202,12 +205,12 @@ class Evidence:
         return {segment: ids for segment, ids in found.items() if ids}
 
     @property
-    def sizes(self) -> dict[str, tuple[int, str]]:
+    def sizes(self) -> dict[str, PageSize]:
         """Per feed that needs smaller pages their size, and since when; earlier runs included."""
         found = dict(self.plan.sizes)
         for segment, size in self._worked.items():
             if size != self.plan.size_of(segment):
-                found[segment] = size, rfc3339(self.plan.opened_at)
+                found[segment] = PageSize(size, self.plan.opened_at)
         return found
 
     def _follow(self, gathered: Gathered, page: Page, answer: Answer, at: str) -> None:
@@ -235,12 +238,13 @@ class Evidence:
             words=verdict.words,
             total=verdict.total,
             unique=verdict.unique,
-            pages=tuple(
-                ListedPage(f"{page.number:06d}", *self.objects[page.id], len(seen.keys))
-                for page, seen in reading.pages
-                if seen
-            ),
+            proof=verdict.proof,
+            pages=tuple(self._listed(page, len(seen.keys)) for page, seen in reading.pages if seen),
         )
+
+    def _listed(self, page: Page, records: int) -> ListedPage:
+        digest, size = self.objects[page.id]
+        return ListedPage(number=f"{page.number:06d}", sha256=digest, bytes=size, records=records)
 
 
 def _spool() -> IO[bytes]:

@@ -80,10 +80,16 @@ def _parts(evidence: Evidence, feed: Feed, gap: Period) -> Iterator[Outside]:
         edge = evidence.plan.period.until - timedelta(days=feed.retention_days)
     lost = common(gap, [Period(gap.since, edge)])
     left = evidence.backlog.get(feed.segment, ())
-    yield from (Outside(part.since, part.until, "retention") for part in lost)
+    yield from (Outside(since=part.since, until=part.until, reason="retention") for part in lost)
     for kept in missing(gap, lost):
-        yield from (Outside(part.since, part.until, "backlog") for part in common(kept, left))
-        yield from (Outside(part.since, part.until, "unread") for part in missing(kept, left))
+        yield from (
+            Outside(since=part.since, until=part.until, reason="backlog")
+            for part in common(kept, left)
+        )
+        yield from (
+            Outside(since=part.since, until=part.until, reason="unread")
+            for part in missing(kept, left)
+        )
 
 
 def _lacks(evidence: Evidence, name: str) -> Verdict | None:

@@ -11,24 +11,24 @@ from typing import Any
 import msgspec
 import zstandard
 
+from tasks.evidence import documents
 from tasks.evidence.artifacts import RUN, Collation, describe_part
 from tasks.evidence.compression import sha256
-from tasks.evidence.documents import digest_in, opened
 from tasks.evidence.envelopes import decode_page
 from tasks.evidence.erasure_records import Erasure, Purge, record_key, summary
 from tasks.evidence.erasures import Purged
-from tasks.evidence.layout import manifest_key, page_key, plan_key, run_prefix
+from tasks.evidence.layout import manifest_key, page_key, plan_key, run_prefix, sums_key
 from tasks.evidence.manifests import (
     chosen_runs,
     make_manifest,
     resources_of,
     run_state,
-    shaped,
+    stored_manifest,
 )
 from tasks.evidence.replay import Evidence, gather
+from tasks.evidence.sums import listed_pages, sums
 from tasks.evidence.verdicts import NOT_KNOWN
 from tasks.reading.catalog import CATALOG
-from tasks.reading.pages import group_name
 from tasks.reading.plans import Plan
 from tasks.reading.sealed import (
     ArtifactPart,
@@ -137,18 +137,26 @@ class RunCheck:
         self._report.runs.append(self._run)
         self._report.objects += len(self._sizes)
         try:
-            document = opened(text, source=self._source, run=self._run)
-            manifest = shaped(document)
+            manifest = stored_manifest(text, self._source, self._run)
         except ValueError as error:
             self._differs(key, "manifest", str(error))
             return
         try:
-            self._recompute(manifest, document)
+            self._recompute(manifest)
+            self._sums(manifest, text)
         except (ValueError, TypeError, LookupError, AttributeError):
             # Its digest fits, but no seal wrote it.
             self._differs(key, "manifest", "it hasn't the shape of a manifest")
 
-    def _recompute(self, manifest: Manifest, document: Mapping[str, Any]) -> None:
+    def _sums(self, manifest: Manifest, text: bytes) -> None:
+        key = sums_key(self._source, self._run)
+        stored = self._storage.get(key)
+        if stored is None:
+            self._differs(key, "missing", "the list of digests is gone")
+        elif stored != sums(manifest, text):
+            self._differs(key, "changed", "it doesn't list what the manifest names")
+
+    def _recompute(self, manifest: Manifest) -> None:
         plan = self._plan(manifest)
         if plan is None:
             return
@@ -161,7 +169,7 @@ class RunCheck:
         with gather(plan, self._storage, only=listed_pages(manifest)) as evidence:
             self._pages(manifest, evidence)
             if len(self._report.differences) == before:
-                self._counts(manifest, document, evidence)
+                self._counts(manifest, evidence)
         self._unlisted(manifest)
 
     def _differs(self, key: str, kind: str, detail: str) -> None:
@@ -175,7 +183,7 @@ class RunCheck:
         elif sha256(text) != manifest.plan_sha256:
             self._differs(key, "changed", "the plan isn't the one this run followed")
         else:
-            return Plan.from_json(text)
+            return documents.read(text, Plan, source=self._source, run=self._run)
         return None
 
     def _chain(self, manifest: Manifest, plan: Plan) -> None:
@@ -189,10 +197,11 @@ class RunCheck:
         text = self._storage.get(key)
         if text is None:
             self._differs(key, "chain", f"run {self._run} follows it, and it is gone")
-        elif digest_in(text, source=self._source, run=previous.run) != previous.sha256:
+        elif sha256(text) != previous.sha256:
             self._differs(key, "chain", f"it isn't the manifest that run {self._run} follows")
         else:
-            self._account(key, shaped(opened(text)).account, plan)
+            before = stored_manifest(text, self._source, previous.run)
+            self._account(key, before.account, plan)
 
     def _account(self, key: str, previous: SealedAccount, plan: Plan) -> None:
         """Name another account than that of the manifest before, unless a person confirmed that it was renamed."""
@@ -228,7 +237,8 @@ class RunCheck:
 
     def _pages(self, manifest: Manifest, evidence: Evidence) -> None:
         """Compare every page the manifest lists with what storage holds."""
-        for page_id, (sealed, _) in listed_pages(manifest).items():
+        for page_id, page in listed_pages(manifest).items():
+            sealed = page.sha256
             key = page_key(self._source, self._run, page_id)
             now, _ = evidence.objects.get(page_id, (None, 0))
             if now is None and (blob := self._storage.get(key)) is not None:
@@ -238,8 +248,9 @@ class RunCheck:
             elif now != sealed:
                 self._differs(key, "changed", "the page isn't the one that was sealed")
 
-    def _counts(self, manifest: Manifest, document: Mapping[str, Any], evidence: Evidence) -> None:
-        """Compare the counts of the pages with the manifest, member by member as *document* writes them."""
+    def _counts(self, manifest: Manifest, evidence: Evidence) -> None:
+        """Compare the counts of the pages with the manifest, member by member."""
+        document = _document(manifest)
         key, resources = manifest_key(self._source, self._run), manifest.resources
         again = self._again(manifest, evidence)
         for name in sorted(again["resources"].keys() - resources.keys()):
@@ -279,8 +290,7 @@ class RunCheck:
             sealed_at=manifest.sealed_at,
             orphans=manifest.orphans,
         )
-        document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(again))
-        return document
+        return _document(again)
 
     def _records(self, sealed: SealedResource, collation: Collation) -> None:
         """Compare the records of the pages with those of the artifacts."""
@@ -292,8 +302,8 @@ class RunCheck:
     def _unlisted(self, manifest: Manifest) -> None:
         known = {page_key(self._source, self._run, page) for page in listed_pages(manifest)}
         known |= {part.key for each in manifest.resources.values() for part in each.artifacts}
-        known |= {*manifest.orphans, *manifest.unreadable}
-        known |= {plan_key(self._source, self._run), manifest_key(self._source, self._run)}
+        known |= {each.key for each in (*manifest.orphans, *manifest.unreadable)}
+        known |= {each(self._source, self._run) for each in (plan_key, manifest_key, sums_key)}
         for key in self._sizes:
             if key not in known:
                 late = self._is_own_page(key)
@@ -306,8 +316,7 @@ class RunCheck:
             envelope = decode_page(self._storage.get(key) or b"").envelope
         except (ValueError, zstandard.ZstdError):
             return False
-        named = page_key(str(envelope.get("source")), str(envelope.get("run")), envelope["page"])
-        return named == key
+        return bool(envelope and page_key(envelope.source, envelope.run, envelope.page) == key)
 
 
 def _is_counted(name: str, sealed: SealedResource) -> bool:
@@ -318,17 +327,9 @@ def _is_counted(name: str, sealed: SealedResource) -> bool:
     return name in CATALOG and not claims_nothing
 
 
-def listed_pages(manifest: Manifest) -> dict[str, tuple[str, int]]:
-    """Return every page that a manifest lists: id -> digest and size."""
-    return {
-        f"{each.feed}/{group_name(each.window, each.pass_, each.size)}/{page.number}": (
-            page.sha256,
-            page.bytes,
-        )
-        for resource in manifest.resources.values()
-        for each in resource.windows
-        for page in each.pages
-    }
+def _document(manifest: Manifest) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(manifest))
+    return document
 
 
 def _digest_of(lines: Iterable[bytes]) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from tasks.reading.catalog import FEEDS, Paging, children_of, resource_of
 from tasks.reading.pages import Page
+from tasks.reading.sealed import Envelope
 from workers import exact
 
 MOST_TOTAL = 2**53 - 1
@@ -45,7 +46,9 @@ class Answer:
     status: int
     date: datetime | None
     data: Any = field(repr=False)
-    envelope: Mapping[str, Any] = field(repr=False)
+    words: str = ""  # PagerDuty's own about an error
+    fetched_at: str = ""
+    envelope: Envelope | None = field(default=None, repr=False)  # if it was read from storage
     written: exact.Written | None = field(default=None, repr=False)
 
     @property
@@ -63,20 +66,23 @@ def read_answer(
     status: int,
     date: datetime | None,
     members: Mapping[str, exact.Written],
-    envelope: Mapping[str, Any],
+    *,
+    words: str = "",
+    fetched_at: str = "",
 ) -> Answer:
     """Return the answer whose body has *members*. For an error only the status counts.
 
     Raises ValueError for an answer that PagerDuty would never send, with too many records or too large members.
     """
+    answer = Answer(status, date, None, words, fetched_at)
     if status >= 300:
-        return Answer(status, date, None, envelope)
+        return answer
     wrapper = page.call.wrapper
     data = {name: _small(members[name]) for name in _DECIDING if name in members}
     written = members.get(wrapper)
     if written is not None:
         data[wrapper] = _heads(page, written)
-    return Answer(status, date, data, envelope, written)
+    return replace(answer, data=data, written=written)
 
 
 def members_of(page: Page) -> tuple[str, ...]:

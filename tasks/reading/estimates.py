@@ -100,7 +100,7 @@ def _full(page: Page, total: int) -> Answer:
     """Return a made-up answer to the page's own request. It has as many records, so the same pages follow."""
     count = min(total, page.size)
     data = {page.call.wrapper: [{}] * count, "more": total > count, "total": total}
-    return Answer(200, None, data, {})
+    return Answer(200, None, data)
 
 
 def _expected(page: Page, answer: Answer, plan: Plan, before: list[Manifest]) -> Expected:

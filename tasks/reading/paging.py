@@ -99,7 +99,7 @@ def _decide(page: Page, answer: Answer | None) -> Step:
         return _after_cut(page, answer)
     if _to_be_asked_again(page, answer):
         (first,) = again(page).followers
-        return Step((replace(first, denied_at=answer.envelope["fetched_at"]),), "again")
+        return Step((replace(first, denied_at=answer.fetched_at),), "again")
     if not answer.ok:
         return Step() if page.first else again(page)
     match page.call.paging:

@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-
-import msgspec
+from typing import Literal
 
 from tasks.reading.catalog import CATALOG, CATALOG_VERSION, PAGE_LIMIT, Feed, larger, with_parents
-from tasks.reading.sealed import Manifest, PreviousRun
+from tasks.reading.sealed import PageSize, PreviousRun, StoredManifest
 from tasks.reading.windows import (
     OVERLAP,
     SECOND,
@@ -19,8 +18,6 @@ from tasks.reading.windows import (
     cut,
     merged,
     missing,
-    moment,
-    rfc3339,
 )
 from workers.storage.renamings import Renaming, away_from
 
@@ -34,7 +31,7 @@ AGING = timedelta(days=62)
 class Plan:
     """The content of `plan.json`: every setting that shapes a run's requests."""
 
-    format: int = 1
+    format: Literal[2] = 2
     source: str
     run: str
     opened_at: Moment
@@ -55,11 +52,12 @@ class Plan:
     unsettled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Of those records, the ones whose own address answered 404: id -> when it last did.
     denied: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    # Per feed that is read in smaller pages: records per page at the start, and since when.
-    sizes: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    # Per feed that is read in smaller pages: the size to start with.
+    sizes: Mapping[str, PageSize] = field(default_factory=dict)
     # Least time before a record whose own address answered 404 is asked for again.
     ask_again_seconds: float = 60.0
     renamed: tuple[Renaming, ...] = ()  # renamings of the account since the last manifest
+    every_seconds: int | None = None  # the source's interval
     catalog: int = CATALOG_VERSION
 
     @property
@@ -85,15 +83,8 @@ class Plan:
 
     def size_of(self, segment: str) -> int:
         """Return how many records the first request for a feed's list asks for."""
-        return self.sizes.get(segment, (PAGE_LIMIT, ""))[0]
-
-    def to_json(self) -> bytes:
-        return msgspec.json.format(msgspec.json.encode(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Plan:
-        """Return the plan that `to_json` wrote. Members that a newer version added are left out. Raises ValueError."""
-        return msgspec.json.decode(text, type=cls)
+        known = self.sizes.get(segment)
+        return known.size if known else PAGE_LIMIT
 
 
 def _feeds(resources: Iterable[str]) -> list[Feed]:
@@ -137,9 +128,10 @@ def make_plan(
     credential: str,
     renamings: tuple[Renaming, ...] = (),
     backfill: bool,
-    last: Manifest | None,
+    last: StoredManifest | None,
     newest: str | None,
     ask_again_seconds: float = 60.0,
+    every_seconds: int | None = None,
 ) -> Plan:
     """Return the plan of the run after *newest*. It continues from the manifest *last* (None: the source has none)."""
     names = with_parents(resources or CATALOG)
@@ -174,17 +166,18 @@ def make_plan(
         denied=last.denied if last else {},
         sizes=_sizes(last.sizes if last else {}, opened_at),
         ask_again_seconds=ask_again_seconds,
+        every_seconds=every_seconds,
         renamed=away_from(renamings, last.account.subdomain) if last else (),
     )
 
 
-def _sizes(known: Mapping[str, tuple[int, str]], at: datetime) -> dict[str, tuple[int, str]]:
+def _sizes(known: Mapping[str, PageSize], at: datetime) -> dict[str, PageSize]:
     """Return the page sizes to start with: the sizes that worked last, or after a week the next larger ones."""
     sizes = {
-        segment: (size, since) if at - moment(since) < SIZE_KEPT else (larger(size), rfc3339(at))
-        for segment, (size, since) in known.items()
+        segment: each if at - each.since < SIZE_KEPT else PageSize(larger(each.size), at)
+        for segment, each in known.items()
     }
-    return {segment: pair for segment, pair in sizes.items() if pair[0] < PAGE_LIMIT}
+    return {segment: each for segment, each in sizes.items() if each.size < PAGE_LIMIT}
 
 
 def _windows(feed: Feed, target: Period, covered: tuple[Period, ...]) -> tuple[Period, ...]:

@@ -15,6 +15,7 @@ from tasks.reading.catalog import OFFSET_CAP, Paging, children_of
 from tasks.reading.pages import Page
 from tasks.reading.paging import Step, again, child_pages, decide, first_pages, too_slow
 from tasks.reading.plans import Plan
+from tasks.reading.sealed import Proof, ProvedBy
 from tasks.reading.windows import period_in
 
 Read = Callable[[Page], Answer | None]
@@ -51,8 +52,9 @@ class Verdict:
     state: ProofState
     reason: str = ""  # plan | role | unproved | vanished | denied | error
     words: str = ""  # PagerDuty's words, or our own with the numbers
-    total: int | None = None
+    total: int | None = None  # PagerDuty's
     unique: int | None = None
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def glance(page: Page, answer: Answer, *, parents: bool) -> Glance:
     sort_field = page.feed.sort_field
     return Glance(
         status=answer.status,
-        words=str(answer.envelope.get("words") or "") or _unsaid(answer),
+        words=answer.words or _unsaid(answer),
         date=answer.date,
         total=data.get("total"),
         more=bool(data.get("more")),
@@ -209,15 +211,26 @@ def prove(reading: Reading) -> Verdict:
     pages = [(page, seen) for page, seen in reading.pages if seen]
     unique = len(reading.keys)
     if paging is Paging.SINGLE:
-        words, total = "", 1
-    elif paging is Paging.CURSOR:
-        words, total = _doubt_cursor(pages), unique
+        return _proved("single_answer", unique)
+    if paging is Paging.CURSOR:
+        words, total = _doubt_cursor(pages), None
     else:
         pages.sort(key=lambda pair: pair[0].number)
-        words, total = _doubt_offsets(pages, unique), pages[0][1].total or unique
+        words, total = _doubt_offsets(pages, unique), pages[0][1].total
     if words:
         return Verdict(ProofState.PARTIAL, "unproved", words, total, unique)
-    return Verdict(ProofState.PROVED, total=total, unique=unique)
+    if paging is Paging.CURSOR:
+        return _proved("cursor_end", unique)
+    shared = paging is Paging.CHAIN or total is None or reading.first.feed.changing
+    overlaps = len(pages) - 1 if shared else 0
+    if total is not None:
+        return _proved("total", unique, total, overlaps)
+    return _proved("overlap" if overlaps else "single_answer", unique, overlaps=overlaps)
+
+
+def _proved(by: ProvedBy, unique: int, total: int | None = None, overlaps: int = 0) -> Verdict:
+    proof = Proof(by=by, total=total, overlaps=overlaps, unique=unique)
+    return Verdict(ProofState.PROVED, total=total, unique=unique, proof=proof)
 
 
 def _refused(page: Page, answer: Glance) -> Verdict:
@@ -233,7 +246,7 @@ def _refused(page: Page, answer: Glance) -> Verdict:
                 if page.feed.settled
                 else (ProofState.PARTIAL, "vanished")
             )
-            return Verdict(state, reason, answer.words, total=0, unique=0)
+            return Verdict(state, reason, answer.words, unique=0)
         case 404 if page.feed.missing_means_plan:
             return Verdict(ProofState.UNAVAILABLE, "plan", answer.words)
     return Verdict(ProofState.FAILED, "error", answer.words)

@@ -1,23 +1,61 @@
-"""The structure of `manifest.json`, the account of a sealed run."""
+"""The structures of stored pages and of `manifest.json`, the account of a sealed run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from tasks.reading.catalog import PAGE_LIMIT
 from tasks.reading.windows import Moment, Period
 from workers.storage.renamings import Renaming
 
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+"""The SHA-256 of the bytes of a file."""
+Count = Annotated[int, Meta(ge=0)]
 
-class PartContent(Struct, frozen=True, kw_only=True):
+
+class Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a document. Its members are the ones that are named here, and no others."""
+
+
+Stamp = Annotated[str, Meta(pattern=r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")]
+"""A time of fixed width, so that texts sort like times."""
+
+
+class Envelope(Part, frozen=True, kw_only=True):
+    """The first line of a stored page: the request, and all about its answer but the body."""
+
+    format: Literal[2] = 2
+    source: str
+    run: str
+    page: str
+    method: Literal["GET"] = "GET"
+    path: str
+    params: tuple[tuple[str, str], ...]  # in the order in which they were sent
+    status: int
+    words: str  # of PagerDuty about an error, else ""
+    request_id: str | None
+    date: Moment | None  # PagerDuty's
+    fetched_at: Stamp
+    region: str
+    credential: str
+    fingerprint: str
+    requests: Count  # sent until this answer came
+    received_sha256: Digest  # of the body as received
+    stored_sha256: Digest  # of the second line
+    rewritten: bool  # the second line is not the body as received
+    redacted: tuple[str, ...]  # JSON pointers (RFC 6901) to the secrets that were taken out
+
+
+class PartContent(Part, frozen=True, kw_only=True):
     """The content of one part of an artifact: the digest of the object, and of its records before compression."""
 
-    bytes: int
-    sha256: str
-    content_sha256: str
-    records: int
+    bytes: Count
+    sha256: Digest
+    content_sha256: Digest
+    records: Count
 
 
 class ArtifactPart(PartContent, frozen=True, kw_only=True):
@@ -26,16 +64,36 @@ class ArtifactPart(PartContent, frozen=True, kw_only=True):
     key: str
 
 
-class ListedPage(Struct, frozen=True, array_like=True):
+class ListedPage(Part, frozen=True, kw_only=True):
     """A page of a pass: its number, the digest and size of its stored object, and how many records it has."""
 
     number: str
-    sha256: str
-    bytes: int
-    records: int
+    sha256: Digest
+    bytes: Count
+    records: Count
 
 
-class WindowPass(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StoredObject(Part, frozen=True, kw_only=True):
+    """An object that counts towards nothing: an unreadable page, or an artifact of an earlier sealer."""
+
+    key: str
+    sha256: Digest
+    bytes: Count
+
+
+ProvedBy = Literal["total", "overlap", "cursor_end", "single_answer"]
+
+
+class Proof(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """The reason why a reading has every record of its window, and the numbers that it rests on."""
+
+    by: ProvedBy
+    total: Count | None = None  # PagerDuty's, at the beginning and at the end
+    overlaps: Count = 0  # neighbouring pages that showed the same record at their edge
+    unique: Count  # different records
+
+
+class WindowPass(Part, frozen=True, kw_only=True, omit_defaults=True):
     """One reading of a window, and its verdict."""
 
     feed: str
@@ -45,12 +103,13 @@ class WindowPass(Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: str
     reason: str = ""
     words: str = ""
-    total: int | None = None
-    unique: int | None = None
+    total: Count | None = None  # only where PagerDuty gave one
+    unique: Count | None = None
+    proof: Proof | None = None  # if the reading is proved
     pages: tuple[ListedPage, ...]
 
 
-class Outside(Struct, frozen=True, order=True, array_like=True):
+class Outside(Part, frozen=True, kw_only=True, order=True):
     """A part of a resource's period that nothing proves."""
 
     since: Moment
@@ -58,7 +117,7 @@ class Outside(Struct, frozen=True, order=True, array_like=True):
     reason: str  # retention (PagerDuty no longer has it) | backlog (later runs read it) | unread
 
 
-class SealedResource(Struct, frozen=True, kw_only=True):
+class SealedResource(Part, frozen=True, kw_only=True):
     """The result of a run for one resource."""
 
     state: str  # complete, partial, unavailable or failed
@@ -68,10 +127,10 @@ class SealedResource(Struct, frozen=True, kw_only=True):
     vanished: tuple[str, ...]  # ids that a list names, and whose own address answers 404
     period: Period | None
     outside: tuple[Outside, ...]
-    records: int
-    sightings: int
-    redacted: int
-    requests: int
+    records: Count
+    sightings: Count
+    redacted: Count
+    requests: Count
     artifacts: tuple[ArtifactPart, ...] = ()
     windows: tuple[WindowPass, ...]
 
@@ -80,14 +139,21 @@ class SealedResource(Struct, frozen=True, kw_only=True):
         return self.state in ("complete", "partial")
 
 
-class PreviousRun(Struct, frozen=True):
-    """The sealed run that a run follows, and the digest of its manifest."""
+class PageSize(Part, frozen=True):
+    """How many records a page a list is asked for where larger pages took too long, and since when."""
+
+    size: int
+    since: Moment
+
+
+class PreviousRun(Part, frozen=True):
+    """The sealed run that a run follows, and the digest of its manifest's file."""
 
     run: str
-    sha256: str
+    sha256: Digest
 
 
-class SealedAccount(Struct, frozen=True, kw_only=True):
+class SealedAccount(Part, frozen=True, kw_only=True):
     """The PagerDuty account whose records a run holds."""
 
     region: str
@@ -96,21 +162,21 @@ class SealedAccount(Struct, frozen=True, kw_only=True):
     renamed: tuple[Renaming, ...]  # since the manifest before this one
 
 
-class SealedCredential(Struct, frozen=True, kw_only=True):
+class SealedCredential(Part, frozen=True, kw_only=True):
     """The keys that a run was read with."""
 
     kind: str  # account; or user, if any page was read with a user's key
     fingerprints: tuple[str, ...]
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class Manifest(Part, frozen=True, kw_only=True):
     """The content of `manifest.json`. docs/evidence.md explains each member."""
 
-    format: int = 1
+    format: Literal[2] = 2
     source: str
     run: str
     previous: PreviousRun | None
-    plan_sha256: str
+    plan_sha256: Digest
     state: str  # complete, partial, failed or cancelled
     ended: str
     opened_at: Moment
@@ -126,11 +192,16 @@ class Manifest(Struct, frozen=True, kw_only=True):
     backlog: Mapping[str, tuple[Period, ...]]
     unsettled: Mapping[str, tuple[str, ...]]
     denied: Mapping[str, Mapping[str, str]]
-    sizes: Mapping[str, tuple[int, str]]
+    sizes: Mapping[str, PageSize]
     continues: bool
-    unreadable: tuple[str, ...]
-    orphans: tuple[str, ...]
-    sha256: str = ""  # the digest of all other members; it is set when the manifest is written
+    unreadable: tuple[StoredObject, ...]
+    orphans: tuple[StoredObject, ...]
+
+
+class StoredManifest(Manifest, frozen=True, kw_only=True):
+    """A manifest that was read from storage, and the digest of its file."""
+
+    sha256: Digest
 
     @property
     def link(self) -> PreviousRun:

@@ -26,8 +26,8 @@ Moment = Annotated[datetime, Meta(tz=True)]
 """A time in a document. It must name its zone."""
 
 
-class Period(Struct, frozen=True, order=True, array_like=True):
-    """A half-open span of time in UTC and whole seconds. In documents it is a list of two times."""
+class Period(Struct, frozen=True, order=True, forbid_unknown_fields=True):
+    """A half-open span of time in UTC and whole seconds."""
 
     since: Moment
     until: Moment
@@ -45,12 +45,9 @@ class Period(Struct, frozen=True, order=True, array_like=True):
     def splittable(self) -> bool:
         return self.until - self.since > SECOND
 
-    def to_json(self) -> list[str]:
+    def times(self) -> list[str]:
+        """Return both times as events and --json show them."""
         return [rfc3339(self.since), rfc3339(self.until)]
-
-    @classmethod
-    def from_json(cls, pair: list[str]) -> Period:
-        return cls(moment(pair[0]), moment(pair[1]))
 
 
 def rfc3339(when: datetime) -> str:

@@ -33,7 +33,7 @@ def _tell(fleet: Runtime, source: str, manifest: Manifest) -> None:
             "sealed_at": rfc3339(manifest.sealed_at),
             "state": manifest.state,
             "ended": manifest.ended,
-            "period": manifest.period.to_json(),
+            "period": manifest.period.times(),
             "backlog": bool(manifest.backlog),
             "records": sum(each.records for each in resources.values()),
             "requests": sum(each.requests for each in resources.values()),

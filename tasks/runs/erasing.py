@@ -11,7 +11,8 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from tasks.evidence.documents import digest_in
+from tasks.evidence import documents
+from tasks.evidence.compression import sha256
 from tasks.evidence.erasure_records import (
     Account,
     ErasedRun,
@@ -156,7 +157,7 @@ def _record(fleet: Runtime, source: Source, runs: list[str], why: Why, by: str) 
     with fleet.sources.alone(source.id):
         fleet.sources.save(source)  # `Busy` if it changed: a legal hold may have begun
         key = record_key(source.id, record.through)
-        text = record.to_json()
+        text = documents.written(record)
         ours = fleet.storage.put_new(key, text) or fleet.storage.get(key) == text
         if ours and fleet.sources.fresh(source.id).held_since:
             # Our lock ran out before we stored the record, and a hold began: everything must stay.
@@ -202,14 +203,14 @@ def _entry(storage: Storage, source: str, run: str) -> ErasedRun:
         manifest = read_manifest(storage, source, run) if sizes else None
     except StorageConflict:
         log.warning("erased although it can't be read", extra={"source": source, "run": run})
-        text = storage.get(manifest_key(source, run)) or b""
-        return replace(counted, manifest_sha256=digest_in(text, source=source, run=run))
+        text = storage.get(manifest_key(source, run))
+        return replace(counted, manifest_sha256=sha256(text) if text is not None else None)
     if manifest is None:
         return counted
     return replace(
         counted,
         state=manifest.state,
-        period=(manifest.period.since, manifest.period.until),
+        period=manifest.period,
         opened_at=manifest.opened_at,
         sealed_at=manifest.sealed_at,
         manifest_sha256=manifest.sha256,
@@ -246,7 +247,7 @@ def _finish(fleet: Runtime, record: Erasure) -> None:
     told["runs"] = [each.run for each in record.runs]
     fleet.events.emit("evidence.erased", source, None, told, about=record.through)
     key = done_key(source, record.through)
-    fleet.storage.put_new(key, Finished.of(record, _now()).to_json())
+    fleet.storage.put_new(key, documents.written(Finished.of(record, _now())))
     if record in Purged(fleet.storage, source).unfinished():
         raise StorageConflict(
             f"{key} has the name of the object that ends an erasure: move it away; the next look "

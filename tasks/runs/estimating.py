@@ -42,7 +42,7 @@ def _look(ask: Ask, region: str, page: Page, request: Request) -> Answer:
     unreadable = Fault(f"PagerDuty's answer to {request.path} could not be read: try again.")
     try:
         members = exact.members(reply.body, members_of(page)) if reply.status < 300 else {}
-        answer = read_answer(page, reply.status, reply.date, members, {})
+        answer = read_answer(page, reply.status, reply.date, members)
     except ValueError:
         raise unreadable from None
     if not well_formed(page, answer):

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 
 from tasks.accounts.asking import PROBE_PARAMS, PROBE_PATH, ask, budget
 from tasks.accounts.examining import refuse_paused
+from tasks.evidence import documents
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import plan_key
 from tasks.evidence.manifests import read_manifest, read_plan
 from tasks.reading.paging import first_pages
 from tasks.reading.plans import Plan, make_plan
-from tasks.reading.sealed import Manifest
+from tasks.reading.sealed import StoredManifest
 from tasks.reading.windows import rfc3339
 from tasks.runs import messages
 from tasks.runs.ending import due_ms, finish
@@ -63,7 +64,7 @@ def _open_or_join(fleet: Runtime, source: Source, *, due: bool) -> Opened:
         fleet.ledger.schedule(source.id, fleet.ledger.time().now_ms + LOOK_AGAIN_MS)
         # Only one opener can store this key. The others find the open run in their next round.
         key = plan_key(source.id, plan.run)
-        if fleet.storage.put_new(key, plan.to_json()):
+        if fleet.storage.put_new(key, documents.written(plan)):
             log.info("opened", extra={"source": source.id, "run": plan.run})
             _enter(fleet, source, plan, reopened=False)
             schedule_next(fleet, source, plan.scheduled_at)
@@ -86,13 +87,13 @@ def next_plan(fleet: Runtime, source: Source) -> Plan:
     return _planned(fleet, source, last, due=False)
 
 
-def newest(fleet: Runtime, source: Source) -> tuple[str, Manifest | None]:
+def newest(fleet: Runtime, source: Source) -> tuple[str, StoredManifest | None]:
     """Return the newest run of *source* ("" if it has no run) and its manifest (None if the run is open)."""
     run = newest_run(fleet, source.id)
     return run, read_manifest(fleet.storage, source.id, run) if run else None
 
 
-def _planned(fleet: Runtime, source: Source, last: Manifest | None, *, due: bool) -> Plan:
+def _planned(fleet: Runtime, source: Source, last: StoredManifest | None, *, due: bool) -> Plan:
     backfill = bool(due and last and last.continues and not _regular_due(fleet, source, last))
     return make_plan(
         source=source.id,
@@ -109,6 +110,7 @@ def _planned(fleet: Runtime, source: Source, last: Manifest | None, *, due: bool
         last=last,
         newest=last.run if last else Purged(fleet.storage, source.id).through or None,
         ask_again_seconds=fleet.settings.ask_again_seconds,
+        every_seconds=source.every_seconds,
     )
 
 
@@ -152,7 +154,7 @@ def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> Non
         plan.run,
         {
             "opened_at": rfc3339(plan.opened_at),
-            "period": plan.period.to_json(),
+            "period": plan.period.times(),
             "resources": plan.resources,
             "backfill": plan.backfill,
         },
@@ -180,7 +182,7 @@ def schedule_next(fleet: Runtime, source: Source, after: datetime | None = None)
     fleet.ledger.schedule(source.id, due_ms(source, after or source.connected_at))
 
 
-def _regular_due(fleet: Runtime, source: Source, last: Manifest) -> bool:
+def _regular_due(fleet: Runtime, source: Source, last: StoredManifest) -> bool:
     due = due_ms(source, last.scheduled_at)
     return due is not None and due <= fleet.ledger.time().now_ms
 

@@ -10,7 +10,7 @@ from redis import RedisError
 
 from tasks.evidence.erasures import Purged
 from tasks.evidence.manifests import read_manifest
-from tasks.reading.sealed import Manifest
+from tasks.reading.sealed import StoredManifest
 from tasks.runs import messages
 from tasks.runs.ending import finish
 from tasks.runs.erasing import wants_look
@@ -101,7 +101,7 @@ def _restore_once(fleet: Runtime, source: Source) -> bool:
     return False
 
 
-def _manifest_before(fleet: Runtime, source: Source, run: str) -> Manifest | None:
+def _manifest_before(fleet: Runtime, source: Source, run: str) -> StoredManifest | None:
     """Return the manifest of the run before *run*; None if there isn't one, or the run was erased."""
     before = f"{int(run) - 1:08d}"
     if Purged(fleet.storage, source.id).erased(before):

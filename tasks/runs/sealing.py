@@ -11,23 +11,24 @@ from pathlib import Path
 import zstandard
 from msgspec.structs import asdict, replace
 
-from tasks.evidence.artifacts import describe_part, write_parts
+from tasks.evidence import documents
+from tasks.evidence.artifacts import describe, describe_part, write_parts
 from tasks.evidence.compression import sha256
-from tasks.evidence.layout import artifact_key, manifest_key, plan_key
+from tasks.evidence.layout import artifact_key, manifest_key, plan_key, sums_key
 from tasks.evidence.manifests import (
     collected,
     make_manifest,
-    read_manifest,
     read_plan,
+    read_stored,
     resources_of,
-    written,
 )
 from tasks.evidence.replay import Evidence, gather
-from tasks.reading.sealed import ArtifactPart, Manifest, PartContent
+from tasks.evidence.sums import sums
+from tasks.reading.sealed import ArtifactPart, PartContent, StoredManifest, StoredObject
 from workers.errors import Busy, StorageConflict
 from workers.room import Share
 from workers.runtime import Runtime
-from workers.storage import deleted_meanwhile
+from workers.storage import Storage, deleted_meanwhile
 
 LEASE_RENEW_SECONDS = 10.0
 MOST_ORPHANS = 20
@@ -58,8 +59,8 @@ class Lease:
             raise LostLease
 
 
-def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> Manifest:
-    """Store the artifacts, then the manifest; return the manifest that is in storage afterwards."""
+def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> StoredManifest:
+    """Store the artifacts, then the manifest, then `SHA256SUMS`; return the manifest that is in storage afterwards."""
     plan = read_plan(fleet.storage, source, run)
     plan_text = fleet.storage.get(plan_key(source, run))
     assert plan_text is not None, "it was just read"
@@ -77,11 +78,17 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> Manifest:
             sealed_at=fleet.ledger.time().now,
             orphans=writer.orphans,
         )
-    fleet.storage.put_new(manifest_key(source, run), written(manifest))
-    stored = read_manifest(fleet.storage, source, run)
-    if stored is None:
+    fleet.storage.put_new(manifest_key(source, run), documents.written(manifest))
+    return add_sums(fleet.storage, source, run)
+
+
+def add_sums(storage: Storage, source: str, run: str) -> StoredManifest:
+    """Store the `SHA256SUMS` of a run whose manifest is stored, if it isn't there; return the manifest."""
+    found = read_stored(storage, source, run)
+    if found is None:
         raise deleted_meanwhile(manifest_key(source, run))
-    return stored
+    storage.put_new(sums_key(source, run), sums(*found))
+    return found[0]
 
 
 class Writer:
@@ -93,7 +100,7 @@ class Writer:
         self._evidence = evidence
         self._plan = evidence.plan
         self._lease = lease
-        self.orphans: list[str] = []  # artifacts of an earlier sealer with other content
+        self.orphans: list[StoredObject] = []  # artifacts of an earlier sealer with other content
 
     def write(self, resource: str) -> tuple[ArtifactPart, ...]:
         """Store all parts of *resource* and return them."""
@@ -125,11 +132,18 @@ class Writer:
                 return number, ArtifactPart(key=key, **asdict(content))
             if adopted := self._adopt(key, content):
                 return number, ArtifactPart(key=key, **asdict(adopted))
-            self.orphans.append(key)
+            self.orphans.append(self._orphan(key))
         raise StorageConflict(
             f"{artifact_key(plan.source, plan.run, resource, first)} and the parts after it hold other "
             f"records, so run {plan.run} can't be sealed: move them away."
         )
+
+    def _orphan(self, key: str) -> StoredObject:
+        chunks = self._storage.open(key)
+        if chunks is None:
+            raise deleted_meanwhile(key)
+        digest, size = describe(self._beating(chunks))
+        return StoredObject(key=key, sha256=digest, bytes=size)
 
     def _adopt(self, key: str, content: PartContent) -> PartContent | None:
         chunks = self._storage.open(key)

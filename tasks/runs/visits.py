@@ -171,9 +171,15 @@ class Visit:
     ) -> tuple[Answer, bytes] | None:
         """Return the answer and the object that holds it; None if the body can't be a page."""
         assert reply.status is not None
-        envelope = {"words": reply.words, "fetched_at": stamp(fetched_at)}
         try:
-            answer = read_answer(self.page, reply.status, reply.date, reply.members or {}, envelope)
+            answer = read_answer(
+                self.page,
+                reply.status,
+                reply.date,
+                reply.members or {},
+                words=reply.words,
+                fetched_at=stamp(fetched_at),
+            )
             if not well_formed(self.page, answer):
                 return None
             return answer, self._encoded(source, reply, fetched_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -68,6 +69,25 @@ class Evidence:
                 yield path, json.loads(envelope), json.loads(body)
 
 
+def rewrite(path: Path, document: Any) -> None:
+    """Write a document as Pagetrail writes it, over the one that is there."""
+    path.chmod(0o600)
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False), "utf-8")
+
+
+def list_again(run: Path) -> None:
+    """Let a run's `SHA256SUMS` have the digests that its files have now."""
+    path = run / "SHA256SUMS"
+    names = [line.split("  ")[1] for line in path.read_text("utf-8").splitlines()]
+    lines = [f"{file_digest(run / name)}  {name}\n" for name in names]
+    path.chmod(0o600)
+    path.write_text("".join(lines), "utf-8")
+
+
+def file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def unpacked(path: Path) -> bytes:
     """Return the content of a stored object."""
     with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
@@ -115,8 +135,9 @@ def read_as(evidence: Evidence, resource: str) -> tuple[list[tuple[str, str]], C
     if not windowed:  # bounds, if any, select the part of a record that is shown
         return [*asked, *bounds.items()], redactions
     # All runs count, not only the last one.
-    since, first_until = evidence.manifest(evidence.sealed[0])["period"]
-    until = evidence.manifest()["period"][1]
+    first = evidence.manifest(evidence.sealed[0])["period"]
+    since, first_until = first["since"], first["until"]
+    until = evidence.manifest()["period"]["until"]
     if resource in KEPT:
         since = max(since, f"{datetime.fromisoformat(first_until) - KEPT[resource]:%FT%TZ}")
     return [*asked, ("since", since), ("until", until)], redactions

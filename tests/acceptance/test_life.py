@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 import redis
 from jsonschema import Draft202012Validator
 
+from tests.acceptance.evidence import file_digest, list_again, rewrite
 from tests.acceptance.fleet import ROOT, Fleet, account, requests_of
 from tests.simulator_process import SimulatorProcess
 
@@ -92,27 +92,20 @@ def test_one_source_or_all_but_not_both(fleet: Fleet, command: str) -> None:
     assert "--all" in fleet.refused(2, "source", command, "runs/main", "--all")
 
 
-def rewrite(path: Path, document: dict[str, Any]) -> None:
-    path.chmod(0o600)
-    path.write_text(json.dumps(document), "utf-8")
-
-
 def age(runs: Path, *old: str) -> None:
     """Rewrite the runs as if *old* had been sealed years ago, with every digest that depends on that."""
     previous = None
     for run in sorted(path for path in runs.iterdir()):
         plan = json.loads((run / "plan.json").read_text("utf-8")) | {"previous": previous}
         rewrite(run / "plan.json", plan)
-        plan_sha256 = hashlib.sha256((run / "plan.json").read_bytes()).hexdigest()
+        plan_sha256 = file_digest(run / "plan.json")
         manifest = json.loads((run / "manifest.json").read_text("utf-8"))
         manifest |= {"previous": previous, "plan_sha256": plan_sha256}
         if run.name in old:
             manifest["sealed_at"] = "2023-05-01T12:00:00Z"
-        rest = {name: value for name, value in manifest.items() if name != "sha256"}
-        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        manifest["sha256"] = hashlib.sha256(text.encode()).hexdigest()
         rewrite(run / "manifest.json", manifest)
-        previous = {"run": run.name, "sha256": manifest["sha256"]}
+        list_again(run)
+        previous = {"run": run.name, "sha256": file_digest(run / "manifest.json")}
 
 
 @pytest.mark.timeout(240)

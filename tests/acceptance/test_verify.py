@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.evidence import list_again, rewrite
 from tests.acceptance.fleet import CommandLine, Fleet, account, settings_for
 from tests.simulator_process import SimulatorProcess
 
@@ -49,15 +49,12 @@ def flip(path: Path) -> None:
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], None], *, sign: bool = False) -> None:
-    """Edit a manifest. With *sign*, compute its digest again so that it fits."""
+    """Edit a manifest. With *sign*, make its run's list of digests fit again."""
     manifest = json.loads(path.read_text("utf-8"))
     change(manifest)
+    rewrite(path, manifest)
     if sign:
-        rest = {name: value for name, value in manifest.items() if name != "sha256"}
-        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        manifest["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    path.chmod(0o600)
-    path.write_text(json.dumps(manifest), "utf-8")
+        list_again(path.parent)
 
 
 def test_untouched_evidence_has_no_difference(auditor: CommandLine) -> None:

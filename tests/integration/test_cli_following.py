@@ -11,9 +11,8 @@ import pytest
 
 from tasks.cli import following
 from tasks.cli.following import Follower
-from tasks.evidence.documents import with_digest
 from tasks.evidence.layout import manifest_key
-from tests.manifests import manifest_document
+from tests.manifests import manifest_document, manifest_text
 from tests.redis_process import redis_server
 from tests.unit.state.test_sources import SOURCE as A_SOURCE
 from workers.errors import Fault, RedisUnreachable
@@ -39,7 +38,7 @@ def fleet_at(url: str, data: Path) -> Runtime:
 
 def seal(fleet: Runtime, run: str, *, continues: bool = False) -> None:
     document = manifest_document(source=SOURCE, run=run, continues=continues)
-    fleet.storage.put_new(manifest_key(SOURCE, run), with_digest(document))
+    fleet.storage.put_new(manifest_key(SOURCE, run), manifest_text(document))
 
 
 def follower(fleet: Runtime, say: Callable[[str], None] = print) -> Follower:

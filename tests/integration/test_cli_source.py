@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tasks.evidence.documents import with_digest
 from tasks.reading.catalog import CATALOG
 from tests.cli_process import Pagetrail
-from tests.manifests import manifest_document
+from tests.manifests import manifest_document, manifest_text
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.settings.vault import generate_key
 
@@ -174,7 +173,7 @@ def test_evidence_alone_says_which_account_a_source_belongs_to(
         manifest = manifest_document(account=account)
         path = tmp_path / "data/artifacts/acme/main/runs/00000001/manifest.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(with_digest(manifest))
+        path.write_bytes(manifest_text(manifest))
 
     leave("acme")
     sentence = pagetrail.refused(1, "source", "connect", "acme/main", key=OTHER)

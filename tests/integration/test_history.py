@@ -8,15 +8,16 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
 from tasks import api, purge
-from tasks.evidence.documents import with_digest
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, plan_key
 from tasks.runs import opening, restoring
 from tests.integration.steps import SOURCE, Fleet
+from tests.manifests import manifest_text
 from workers.storage import open_storage
 from workers.storage.registry import Source
 
@@ -55,8 +56,11 @@ def with_runs(fleet: Fleet, count: int) -> tuple[Counted, Source]:
     opened = orjson.loads(storage.get(plan_key(SOURCE, "00000001")))
     for number in range(2, count):
         storage.put_new(plan_key(SOURCE, f"{number:08d}"), b"{}")
-    storage.put_new(plan_key(SOURCE, newest), orjson.dumps(opened | {"run": newest}))
-    storage.put_new(manifest_key(SOURCE, newest), with_digest(manifest | {"run": newest}))
+    storage.put_new(
+        plan_key(SOURCE, newest),
+        msgspec.json.format(orjson.dumps(opened | {"run": newest}), indent=2),
+    )
+    storage.put_new(manifest_key(SOURCE, newest), manifest_text(manifest | {"run": newest}))
     fleet.lose_redis()
     return storage, source
 

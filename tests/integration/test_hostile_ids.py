@@ -60,8 +60,9 @@ def test_every_stored_recipe_names_the_address_that_was_asked_for(
     opening.collect_now(fleet.runtime, source)
     fleet.live()
     stored = [
-        decode_page(fleet.storage.get(each.key) or b"").envelope["path"]
+        answer.envelope.path
         for each in fleet.storage.list(f"{SOURCE}/runs/{RUN}/pages")
+        if (answer := decode_page(fleet.storage.get(each.key) or b"")).envelope
     ]
     asked = asked_for(simulator)
     assert sorted(stored) == sorted(asked)

@@ -74,7 +74,7 @@ def essence(manifest: dict[str, Any]) -> dict[str, Any]:
         name: {
             **{k: v for k, v in account.items() if k != "requests"},
             "windows": [
-                {**window, "pages": [[number, new] for number, _, _, new in window["pages"]]}
+                {**window, "pages": [[p["number"], p["records"]] for p in window["pages"]]}
                 for window in account["windows"]
             ],
         }

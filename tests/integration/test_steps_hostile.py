@@ -176,7 +176,7 @@ def test_a_list_that_can_only_be_read_in_smaller_pages_is_complete(
     assert account["records"] > 0
     assert taken < WITHIN_MS
     assert fleet.manifest
-    assert [size for size, _ in fleet.manifest["sizes"].values()] == [25]
+    assert [each["size"] for each in fleet.manifest["sizes"].values()] == [25]
     simulator.reset_stats()
     opening.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
     while not fleet.storage.get(manifest_key(SOURCE, "00000002")):

@@ -66,7 +66,7 @@ def test_a_page_has_its_whole_recipe_and_the_body_as_received() -> None:
     head, line = lines(stored(body, date=NOW.astimezone(timezone(timedelta(hours=5)))))
     assert line == body
     assert head == {
-        "format": 1,
+        "format": 2,
         "source": "acme/main",
         "run": "00000001",
         "page": "teams/all.1/000000",
@@ -76,7 +76,7 @@ def test_a_page_has_its_whole_recipe_and_the_body_as_received() -> None:
         "status": 200,
         "words": "",
         "request_id": "r-1",
-        "date": "2026-03-01T05:00:00+05:00",
+        "date": "2026-03-01T00:00:00Z",
         "fetched_at": "2026-03-01T00:00:00.005000Z",
         "region": "us",
         "credential": "account",
@@ -84,6 +84,7 @@ def test_a_page_has_its_whole_recipe_and_the_body_as_received() -> None:
         "requests": 2,
         "received_sha256": sha256(body),
         "stored_sha256": sha256(body),
+        "rewritten": False,
         "redacted": [],
     }
 
@@ -149,8 +150,8 @@ def test_an_error_is_kept_whatever_its_body_is(body: bytes, status: int, data: A
     assert json.loads(lines(blob)[1]) == data
     answer = decode_page(blob)
     assert (answer.status, answer.ok) == (status, False)
-    assert answer.envelope["words"] == "Not Found"
-    assert answer.envelope["received_sha256"] == sha256(body)
+    assert answer.envelope
+    assert (answer.words, answer.envelope.received_sha256) == ("Not Found", sha256(body))
 
 
 def test_a_page_without_a_date_has_none() -> None:
@@ -319,8 +320,6 @@ def test_a_recipe_that_is_not_an_object_is_refused(text: bytes) -> None:
 def test_fetched_at_sorts_like_time() -> None:
     """The newest sighting is found by comparing these texts."""
     times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=n) for n in (0, 1, 999_999)]
-    texts = [
-        decode_page(stored(b'{"teams":[]}', fetched_at=t)).envelope["fetched_at"] for t in times
-    ]
+    texts = [decode_page(stored(b'{"teams":[]}', fetched_at=t)).fetched_at for t in times]
     assert texts == sorted(texts)
     assert len({len(text) for text in texts}) == 1

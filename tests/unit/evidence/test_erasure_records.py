@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
-from tasks.evidence.documents import with_digest
+from tasks.evidence import documents
 from tasks.evidence.erasure_records import Erasure, Finished
 from tests.erased import AT, erasure
 
 SOURCE, THROUGH = "acme/main", "00000003"
 RECORD = erasure(SOURCE, 3)
-MEMBERS = [name for name in orjson.loads(RECORD.to_json()) if name != "sha256"]
+MEMBERS = list(orjson.loads(documents.written(RECORD)))
 FAR = "99999999"
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
-    """Return the record with a change, and a digest that fits it."""
-    document = orjson.loads(RECORD.to_json())
+    """Return the record with a change, written like any record."""
+    document = orjson.loads(documents.written(RECORD))
     change(document)
-    return with_digest(document)
+    return msgspec.json.format(orjson.dumps(document), indent=2)
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
     following = erasure(SOURCE, 5, RECORD)
     for record in (RECORD, following):
-        assert Erasure.from_json(record.to_json(), SOURCE, record.through) == record
+        assert Erasure.from_json(documents.written(record), SOURCE, record.through) == record
     assert following.previous == RECORD.link
-    assert orjson.loads(RECORD.to_json())["sha256"] == RECORD.link.sha256
+    assert hashlib.sha256(documents.written(RECORD)).hexdigest() == RECORD.link.sha256
 
 
 @pytest.mark.parametrize(
@@ -42,12 +44,11 @@ def test_a_record_is_read_as_it_was_written() -> None:
         b"[]",
         b"{}",
         b"null",
-        RECORD.to_json()[:-1],
-        RECORD.to_json() + b"\n",
-        RECORD.to_json().replace(b'"tester"', b'"nobody"'),
-        RECORD.to_json().replace(b'"by": "tester"', b'"by": "nobody",\n  "by": "tester"'),
-        orjson.dumps(orjson.loads(RECORD.to_json())),
-        edited(lambda record: record.update(format=2)),
+        documents.written(RECORD)[:-1],
+        documents.written(RECORD) + b"\n",
+        documents.written(RECORD).replace(b'"by": "tester"', b'"by": "nobody",\n  "by": "tester"'),
+        orjson.dumps(orjson.loads(documents.written(RECORD))),
+        edited(lambda record: record.update(format=1)),
         edited(lambda record: record.update(more=1)),
         edited(lambda record: record.update(source="acme/else")),
         edited(lambda record: record.update(through="00000002")),
@@ -79,15 +80,15 @@ def test_a_record_far_ahead_costs_no_more_to_refuse_than_to_read() -> None:
 
 def test_the_end_of_an_erasure_names_its_record() -> None:
     finished = Finished.of(RECORD, AT)
-    Finished.check(finished.to_json(), RECORD)
-    other = Finished.of(erasure("acme/else", 3), AT).to_json()
+    Finished.check(documents.written(finished), RECORD)
+    other = documents.written(Finished.of(erasure("acme/else", 3), AT))
     for text in (
         b"",
         b"{}",
         b"[]",
         other,
-        finished.to_json() + b" ",
-        Finished.of(erasure(SOURCE, 2), AT).to_json(),
+        documents.written(finished) + b" ",
+        documents.written(Finished.of(erasure(SOURCE, 2), AT)),
     ):
         with pytest.raises(ValueError, match=r"."):
             Finished.check(text, RECORD)

@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from tasks.evidence.documents import digest, with_digest
+from tasks.evidence import documents
 from tasks.evidence.erasure_records import Erasure, Finished, done_key, record_key
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, plan_key
 from tests.erased import AT, erasure
+from tests.manifests import manifest_digest, manifest_document, manifest_text
 from workers.storage import Storage, open_storage
 
 SOURCE = "acme/main"
 RUNS = [f"{number:08d}" for number in range(1, 6)]
-MANIFESTS = {run: {"source": SOURCE, "run": run} for run in RUNS}
-DIGESTS = {run: digest(manifest) for run, manifest in MANIFESTS.items()}
+MANIFESTS = {run: manifest_document(source=SOURCE, run=run) for run in RUNS}
+DIGESTS = {run: manifest_digest(manifest) for run, manifest in MANIFESTS.items()}
 FIRST = erasure(SOURCE, 2, digests=DIGESTS)
 SECOND = erasure(SOURCE, 4, FIRST, DIGESTS)
 
@@ -27,13 +28,13 @@ def storage() -> Storage:
     stored = open_storage("memory://")
     for run, manifest in MANIFESTS.items():
         stored.put_new(plan_key(SOURCE, run), b"{}")
-        stored.put_new(manifest_key(SOURCE, run), with_digest(manifest))
+        stored.put_new(manifest_key(SOURCE, run), manifest_text(manifest))
     return stored
 
 
 def put(storage: Storage, *records: Erasure) -> None:
     for record in records:
-        assert storage.put_new(record_key(SOURCE, record.through), record.to_json())
+        assert storage.put_new(record_key(SOURCE, record.through), documents.written(record))
 
 
 def erase(storage: Storage, *runs: str) -> None:
@@ -43,7 +44,7 @@ def erase(storage: Storage, *runs: str) -> None:
 
 
 def finish(storage: Storage, record: Erasure) -> None:
-    storage.put_new(done_key(SOURCE, record.through), Finished.of(record, AT).to_json())
+    storage.put_new(done_key(SOURCE, record.through), documents.written(Finished.of(record, AT)))
 
 
 def test_valid_records_hide_every_run_up_to_the_last(storage: Storage) -> None:
@@ -66,19 +67,22 @@ def test_valid_records_hide_every_run_up_to_the_last(storage: Storage) -> None:
     [
         ("00000003.json", b""),
         ("00000003.json", b"\x00{"),
-        ("00000003.json", erasure("acme/else", 3).to_json()),
-        ("00000003.json", erasure(SOURCE, 2, digests=DIGESTS).to_json()),
-        ("00000003.json", erasure(SOURCE, 3).to_json()),
-        ("00000003.json", erasure(SOURCE, 3, digests=DIGESTS | {RUNS[1]: "0" * 64}).to_json()),
-        ("00000004.json", SECOND.to_json()),
+        ("00000003.json", documents.written(erasure("acme/else", 3))),
+        ("00000003.json", documents.written(erasure(SOURCE, 2, digests=DIGESTS))),
+        ("00000003.json", documents.written(erasure(SOURCE, 3))),
+        (
+            "00000003.json",
+            documents.written(erasure(SOURCE, 3, digests=DIGESTS | {RUNS[1]: "0" * 64})),
+        ),
+        ("00000004.json", documents.written(SECOND)),
         ("99999999.json", b""),
-        ("3.json", erasure(SOURCE, 3, digests=DIGESTS).to_json()),
+        ("3.json", documents.written(erasure(SOURCE, 3, digests=DIGESTS))),
         ("٠٠٠٠٠٠٠٣.json", b""),
         ("00000000.json", b""),
         ("zzz.json", b"{}"),
-        ("00000003", erasure(SOURCE, 3, digests=DIGESTS).to_json()),
-        ("00000003.done.json", Finished.of(erasure(SOURCE, 3), AT).to_json()),
-        ("below/00000003.json", erasure(SOURCE, 3, digests=DIGESTS).to_json()),
+        ("00000003", documents.written(erasure(SOURCE, 3, digests=DIGESTS))),
+        ("00000003.done.json", documents.written(Finished.of(erasure(SOURCE, 3), AT))),
+        ("below/00000003.json", documents.written(erasure(SOURCE, 3, digests=DIGESTS))),
     ],
 )
 def test_anything_else_hides_nothing_and_is_named(storage: Storage, name: str, text: bytes) -> None:
@@ -98,7 +102,7 @@ def test_a_forged_record_after_a_valid_one_leaves_the_valid_one_in_force(
 ) -> None:
     put(storage, FIRST)
     storage.put_new(record_key(SOURCE, "99999999"), b"")
-    storage.put_new(record_key(SOURCE, RUNS[4]), erasure(SOURCE, 5, FIRST).to_json())
+    storage.put_new(record_key(SOURCE, RUNS[4]), documents.written(erasure(SOURCE, 5, FIRST)))
     purged = Purged(storage, SOURCE)
     assert (purged.kept, purged.last, purged.unfinished()) == (RUNS[2:], FIRST, [FIRST])
     assert len(list(purged.faults())) == 2
@@ -107,7 +111,7 @@ def test_a_forged_record_after_a_valid_one_leaves_the_valid_one_in_force(
 def test_a_forged_end_does_not_end_an_erasure(storage: Storage) -> None:
     """If an empty object or the end of another erasure is in its place, the erasure stays unfinished."""
     put(storage, FIRST)
-    for text in (b"", b"{}", Finished.of(SECOND, AT).to_json()):
+    for text in (b"", b"{}", documents.written(Finished.of(SECOND, AT))):
         storage.put_new(done_key(SOURCE, FIRST.through), text)
         purged = Purged(storage, SOURCE)
         assert purged.unfinished() == [FIRST]
@@ -121,7 +125,7 @@ def test_objects_that_a_late_worker_stores_do_not_bring_an_erased_run_back(
     """An erasure deletes the plan first, so another manifest that comes later doesn't count as that of a run."""
     put(storage, FIRST)
     erase(storage, *RUNS[:2])
-    late = with_digest(MANIFESTS[RUNS[0]] | {"sealed_at": "later"})
+    late = manifest_text(MANIFESTS[RUNS[0]] | {"sealed_at": "2026-03-03T00:00:00Z"})
     storage.put_new(manifest_key(SOURCE, RUNS[0]), late)
     purged = Purged(storage, SOURCE)
     assert (purged.kept, purged.left, purged.last) == (RUNS[2:], RUNS[:1], FIRST)

@@ -11,10 +11,17 @@ from msgspec.structs import asdict
 
 from tasks.evidence.artifacts import write_parts
 from tasks.evidence.compression import sha256
-from tasks.evidence.documents import digest, with_digest
 from tasks.evidence.exports import choose, records, sealed
-from tasks.evidence.layout import artifact_key, manifest_key
-from tests.manifests import manifest_document, resource_document
+from tasks.evidence.layout import artifact_key, manifest_key, sums_key
+from tasks.evidence.sums import sums
+from tests.manifests import (
+    as_manifest,
+    manifest_digest,
+    manifest_document,
+    manifest_text,
+    period,
+    resource_document,
+)
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage, open_storage
 
@@ -38,7 +45,7 @@ class Runs:
         key = artifact_key(SOURCE, run, self.resource, 0)
         artifacts = [self._store(key, found)] if state in ("complete", "partial") else []
         entry = resource_document(state=state, artifacts=artifacts)
-        left = {self.resource: [["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]]}
+        left = {self.resource: [period("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")]}
         manifest = manifest_document(
             source=SOURCE,
             run=run,
@@ -46,8 +53,10 @@ class Runs:
             backlog=left if backlog else {},
             previous=self.last,
         )
-        self.storage.put_new(manifest_key(SOURCE, run), with_digest(manifest))
-        self.last = {"run": run, "sha256": digest(manifest)}
+        text = manifest_text(manifest)
+        self.storage.put_new(manifest_key(SOURCE, run), text)
+        self.storage.put_new(sums_key(SOURCE, run), sums(as_manifest(manifest), text))
+        self.last = {"run": run, "sha256": manifest_digest(manifest)}
 
     def _store(self, key: str, found: Sequence[Record]) -> Record:
         lines = (orjson.dumps(record) + b"\n" for record in found)
@@ -183,7 +192,7 @@ def three_runs() -> Runs:
 
 @pytest.mark.parametrize("run", ["00000001", "00000002", "00000003"])
 def test_an_export_refuses_a_manifest_that_was_changed(run: str) -> None:
-    """If a manifest's digest doesn't fit its content, an export of all runs or of this run ends and names it."""
+    """If `SHA256SUMS` lists another manifest, an export of all runs or of this run ends and names it."""
     runs, key = three_runs(), manifest_key(SOURCE, run)
     changed = (runs.storage.get(key) or b"").replace(b'"complete"', b'"failed"')
     runs.storage.delete(key)
@@ -201,7 +210,8 @@ def test_an_export_of_all_runs_never_silently_misses_one(run: str) -> None:
     runs.storage.delete(key)
     with pytest.raises(StorageConflict, match=rf"{key} is missing or isn't .*pagetrail verify"):
         runs.export()
-    runs.storage.put_new(key, with_digest(orjson.loads(whole) | {"state": "failed"}))
+    runs.storage.put_new(key, manifest_text(orjson.loads(whole) | {"state": "failed"}))
+    runs.storage.delete(sums_key(SOURCE, run))
     with pytest.raises(StorageConflict, match=rf"{key} is missing or isn't .*pagetrail verify"):
         runs.export()
     runs.storage.delete(key)

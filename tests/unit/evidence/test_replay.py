@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -11,15 +12,17 @@ import msgspec
 import orjson
 import pytest
 
-from tasks.evidence.envelopes import unpacked_room
+from tasks.evidence.envelopes import stamp, unpacked_room
 from tasks.evidence.replay import Evidence, gather
 from tasks.evidence.verdicts import states
 from tasks.reading.answers import Answer
 from tasks.reading.pages import Page, Request
 from tasks.reading.proofs import ProofState
+from tasks.reading.sealed import Envelope, StoredObject
 from tasks.reading.windows import ALL, Period, of, rfc3339
 from tests.counted_room import CountedRoom
 from tests.lists_model import NOW, Lists, Record, answer_to, make, record
+from tests.manifests import period
 from tests.sealed_run import FINGERPRINT, SealedRun
 from workers.storage import open_storage
 
@@ -35,10 +38,10 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
     """An incident may be read in its window, and again by its id because it wasn't settled."""
     last = {
         "account": {"region": "us", "subdomain": "acme"},
-        "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
+        "run": "00000001", "sha256": "0" * 64, "reached": rfc3339(NOW - timedelta(days=1)),
         "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P1", "P9"]}, "denied": {}, "sizes": {},
         "credential": {"kind": "account"},
-        "covered": {"incidents": [[rfc3339(NOW - timedelta(days=100)), rfc3339(NOW - timedelta(days=1))]]},
+        "covered": {"incidents": [period(rfc3339(NOW - timedelta(days=100)), rfc3339(NOW - timedelta(days=1)))]},
     }  # fmt: skip
     incidents = [record(n, status="triggered", seen=0) for n in range(3)]
     model = account(incidents=incidents)
@@ -58,6 +61,13 @@ def test_records_are_kept_once_as_they_were_fetched_last() -> None:
         assert evidence.denied == {"incidents": {"P9": run.fetched_at("incidents/of-P9.2/000000")}}
 
 
+RECIPE = Envelope(
+    source="acme/main", run="00000001", page="incidents/of-P1.1/000000", path="/incidents/P1", params=(), status=200,
+    words="", request_id=None, date=None, fetched_at=stamp(NOW), region="us", credential="account", fingerprint="f",
+    requests=1, received_sha256="0" * 64, stored_sha256="0" * 64, rewritten=False, redacted=(),
+)  # fmt: skip
+
+
 def sightings(*seen: tuple[str, str]) -> tuple[str, ...]:
     """Return the unsettled ids after incident P1 was *seen* at these times, each with a status or "404"."""
     plan = replace(make("incidents"), unsettled={"incidents": ("P1",)})
@@ -65,17 +75,10 @@ def sightings(*seen: tuple[str, str]) -> tuple[str, ...]:
         evidence = Evidence(plan, open_storage("memory://"), files, None)
         for at, status in seen:
             page = Page("incidents", of("P1"), parent={"id": "P1"})
-            envelope = {
-                "fetched_at": at,
-                "requests": 1,
-                "redacted": [],
-                "fingerprint": "f",
-                "credential": "account",
-            }
             answer = answer_to(page, incident={"id": "P1", "status": status})
             if status == "404":
                 answer = answer_to(page, 404)
-            evidence.use(page, replace(answer, envelope=envelope))
+            evidence.use(page, replace(answer, envelope=RECIPE, fetched_at=at))
         return evidence.unsettled["incidents"]
 
 
@@ -105,7 +108,7 @@ def test_the_newest_sighting_decides_whether_an_incident_is_settled(
 def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> None:
     """Its minute is long over, so nothing waits. When it is shown again, it is an incident like any other."""
     last: dict[str, Any] = {
-        "run": "00000001", "sha256": "", "reached": rfc3339(NOW - timedelta(days=1)),
+        "run": "00000001", "sha256": "0" * 64, "reached": rfc3339(NOW - timedelta(days=1)),
         "scheduled_at": rfc3339(NOW), "unsettled": {"incidents": ["P9"]}, "covered": {},
         "credential": {"kind": "account"},
         "account": {"region": "us", "subdomain": "acme"},
@@ -146,7 +149,9 @@ def test_an_object_that_is_not_its_page_counts_as_missing_and_is_named() -> None
     run.storage.delete(run.key(teams))
     run.storage.put_new(run.key(teams), swapped)
     with gather(run.plan, run.storage) as evidence:
-        assert evidence.unreadable == [run.key(teams)]
+        digest = hashlib.sha256(swapped).hexdigest()
+        unreadable = StoredObject(key=run.key(teams), sha256=digest, bytes=len(swapped))
+        assert evidence.unreadable == [unreadable]
         found = {name: v.state for name, v in states(evidence).items()}
         assert found == {"teams": ProofState.PARTIAL, "users": ProofState.PROVED}
         assert evidence.resources["teams"].collation.records == 100
@@ -203,11 +208,12 @@ def test_a_window_is_listed_with_its_pages_their_digests_and_its_verdict() -> No
         "state": "proved",
         "total": 150,
         "unique": 150,
+        "proof": {"by": "total", "total": 150, "overlaps": 1, "unique": 150},
     }
-    assert [(number, size > 0, len(sha), new) for number, sha, size, new in document["pages"]] == [
+    assert [(p["number"], p["bytes"] > 0, len(p["sha256"]), p["records"]) for p in document["pages"]] == [
         ("000000", True, 64, 100),
         ("000099", True, 64, 51),
-    ]
+    ]  # fmt: skip
 
 
 def ago(days: float) -> Any:

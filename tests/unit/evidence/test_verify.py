@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import orjson
 import pytest
 
-from tasks.evidence.documents import digest
-from tasks.evidence.layout import manifest_key, plan_key
+from tasks.evidence import documents
+from tasks.evidence.layout import manifest_key, plan_key, sums_key
 from tasks.evidence.verdicts import NOT_KNOWN
 from tasks.evidence.verify import Difference, verify
 from tasks.reading.answers import Answer
@@ -19,7 +21,7 @@ from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.pages import Page, Request
 from tasks.reading.windows import ALL
 from tests.lists_model import Lists, answer_to, make, record
-from tests.manifests import DAY
+from tests.manifests import DAY, period
 from tests.sealed_run import SealedRun
 from workers.errors import NotFound
 from workers.storage import Storage, open_storage
@@ -123,12 +125,16 @@ def test_two_objects_that_changed_places_are_found(storage: Storage) -> None:
 
 
 def forged(storage: Storage, change: Callable[[dict[str, Any]], None], run: str = SECOND) -> bytes:
-    """Change a manifest and make its digest fit. Return the old text."""
+    """Change a manifest and its digest in `SHA256SUMS`. Return the old text."""
     key = manifest_key(SOURCE, run)
-    manifest = orjson.loads(storage.get(key) or b"")
+    before = storage.get(key) or b""
+    manifest = orjson.loads(before)
     change(manifest)
-    manifest["sha256"] = digest(manifest)
-    return replace(storage, key, orjson.dumps(manifest))
+    text = msgspec.json.format(orjson.dumps(manifest), indent=2)
+    listed = storage.get(sums_key(SOURCE, run)) or b""
+    digests = (hashlib.sha256(each).hexdigest().encode() for each in (before, text))
+    replace(storage, sums_key(SOURCE, run), listed.replace(*digests))
+    return replace(storage, key, text)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +162,10 @@ def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
         "sightings": 7,
         "redacted": 1,
         "vanished": ["P1"],
-        "period": ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"],
-        "outside": [["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "retention"]],
+        "period": period("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+        "outside": [
+            period("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z") | {"reason": "retention"}
+        ],
     }
     forged(storage, lambda m: m["resources"]["teams"].update({name: others.get(name, [])}))
     assert {d.kind for d in found(storage) if d.counts}
@@ -166,7 +174,10 @@ def test_a_count_that_was_changed_with_its_digest_is_found_by_its_pages(
 @pytest.mark.parametrize("name", ["covered", "backlog", "unsettled", "denied", "sizes"])
 def test_changed_statements_for_the_next_run_are_found(storage: Storage, name: str) -> None:
     """Otherwise a period that is falsely listed as covered would never be read."""
-    changed: dict[str, Any] = {"denied": {"P1": DAY[0]}, "sizes": [25, DAY[0]]}
+    changed: dict[str, Any] = {
+        "denied": {"P1": DAY[0]},
+        "sizes": {"size": 25, "since": DAY[0]},
+    }
     forged(storage, lambda m: m.update({name: {"log_entries": changed.get(name, [])}}))
     assert {(d.kind, d.detail.split()[0]) for d in found(storage) if d.counts} == {("count", name)}
 
@@ -247,7 +258,7 @@ def test_unlisted_objects_are_extra_but_a_late_page_is_not() -> None:
 
 
 def test_an_open_run_is_named_and_not_judged(storage: Storage) -> None:
-    storage.put_new(plan_key(SOURCE, "00000003"), make("teams").to_json())
+    storage.put_new(plan_key(SOURCE, "00000003"), documents.written(make("teams")))
     *_, report = verify(storage, SOURCE)
     assert (report.open, report.ok) == (["00000003"], True)
 

@@ -45,7 +45,7 @@ INCIDENTS = Page("incidents", ALL)
 
 
 def read(page: Page, body: bytes) -> Answer:
-    return read_answer(page, 200, NOW, exact.members(body), {})
+    return read_answer(page, 200, NOW, exact.members(body))
 
 
 def body_of(page: Page, records: Any, **more: Any) -> bytes:
@@ -148,7 +148,7 @@ def test_records_that_are_decoded_whole_are_refused_if_they_would_take_too_much_
 
 
 def test_only_the_status_of_an_error_counts() -> None:
-    answer = read_answer(INCIDENTS, 404, NOW, {}, {})
+    answer = read_answer(INCIDENTS, 404, NOW, {})
     assert served(INCIDENTS, answer) == []
     assert list(lines(INCIDENTS, answer)) == []
 

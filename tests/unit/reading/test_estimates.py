@@ -88,7 +88,7 @@ def manifest(resource: str, feed: str, window: str, pages: int, unique: int) -> 
         "window": window,
         "pass": 1,
         "state": "proved",
-        "pages": [["000000", "0" * 64, 1, 1]] * pages,
+        "pages": [{"number": "000000", "sha256": "0" * 64, "bytes": 1, "records": 1}] * pages,
         "unique": unique,
     }
     resources = {resource: resource_document(windows=[row])}

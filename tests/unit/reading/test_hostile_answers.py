@@ -23,7 +23,7 @@ from tests.lists_model import NOW, Fleet, make
 from workers import exact
 
 PLAN = make()
-ENVELOPE = {"words": "", "fetched_at": "2026-03-01T00:00:00Z"}
+SAID = {"words": "", "fetched_at": "2026-03-01T00:00:00.000000Z"}
 ODD = st.sampled_from(
     [None, True, False, -1, 0, 1, 12.5, 10**9, 10**12, 10**30, "", "..", "x/../y", "\0", "\ud83d",
      "2026-02-01T00:00:00Z", "99999-13-45T99:99:99Z", "P" * 1_100, [], {}, [[]], [None]]
@@ -54,7 +54,7 @@ def first_of(segment: str) -> Page:
 def read(page: Page, status: int, body: bytes) -> Answer | None:
     """Return the answer that the fetch task reads from a body, or None if the body counts as a failure."""
     try:
-        answer = read_answer(page, status, NOW, exact.members(body, members_of(page)), ENVELOPE)
+        answer = read_answer(page, status, NOW, exact.members(body, members_of(page)), **SAID)
     except ValueError:
         return None
     return answer if well_formed(page, answer) else None

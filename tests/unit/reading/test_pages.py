@@ -271,7 +271,7 @@ def test_a_404_at_a_records_own_address_is_asked_again_once() -> None:
         assert step.ended == "again"
         (second,) = step.followers
         assert (second.pass_, second.number) == (page.pass_ + 1, 0)
-        assert second.denied_at == answer_to(page, 404).envelope["fetched_at"]
+        assert second.denied_at == answer_to(page, 404).fetched_at
         assert decide(second, answer_to(second, 404), PLAN) == Step()
     last = replace(DETAIL, pass_=MAX_PASSES)
     assert decide(last, answer_to(last, 404), PLAN) == Step()

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from tasks.reading import proofs
 from tasks.reading.answers import Answer
-from tasks.reading.catalog import FEEDS
+from tasks.reading.catalog import FEEDS, Paging
 from tasks.reading.pages import Page, Request, request_of
 from tasks.reading.paging import first_pages, too_slow
 from tasks.reading.proofs import ProofState, Reading, Verdict, glance, prove, read_pass, walk
+from tasks.reading.sealed import Proof
 from tasks.reading.windows import ALL, of, period_in
 from tests.lists_model import NOW, Fleet, Lists, answer_to, make, named, record
 
@@ -91,8 +92,12 @@ def test_a_list_that_does_not_change_is_proved_with_the_fewest_requests(
     check_replay(fleet)
     assert {r.verdict.state for r in fleet.readings} == {ProofState.PROVED}
     (reading,) = (r for r in fleet.readings if r.first.call.path == path)
+    paged = reading.first.call.paging is Paging.CLASSIC
     assert reading.keys == {r["id"] for r in model.records[path]}
-    assert (reading.verdict.total, reading.verdict.unique) == (count, count)
+    told = count if totals and paged else None
+    assert (reading.verdict.total, reading.verdict.unique) == (told, count)
+    assert reading.verdict.proof
+    assert (reading.verdict.proof.total, reading.verdict.proof.unique) == (told, count)
     cursor = resource == "audit_records"
     overlap = resource in ("teams", "schedules") or (resource == "log_entries" and not totals)
     assert model.requests[path] == least(count, served, overlap=overlap and not cursor)
@@ -401,7 +406,7 @@ def test_an_error_is_the_verdict_of_its_list_in_pagerdutys_words(
 
 
 def test_an_error_without_words_is_described_by_its_status() -> None:
-    answer = replace(answer_to(SNAPSHOT, 418), envelope={"words": ""})
+    answer = replace(answer_to(SNAPSHOT, 418), words="")
     assert told((SNAPSHOT, answer)).words == "PagerDuty answered 418 and did not say why"
 
 
@@ -659,6 +664,7 @@ def test_records_without_a_key_are_told_apart_by_their_whole_content() -> None:
         (first, answer_to(first, oncalls=found[:3], more=True, total=4)),
         (held, answer_to(held, oncalls=found[2:], more=False, total=4)),
     ]
-    assert told(*pages) == Verdict(ProofState.PROVED, total=4, unique=4)
+    proof = Proof(by="total", total=4, overlaps=1, unique=4)
+    assert told(*pages) == Verdict(ProofState.PROVED, total=4, unique=4, proof=proof)
     moved = answer_to(held, oncalls=found[1:], more=False, total=4)
     assert told(pages[0], (held, moved)).state is ProofState.PARTIAL

@@ -108,9 +108,9 @@ def test_missing_and_covered_periods_make_the_whole(
 
 
 @given(periods())
-def test_a_period_is_read_back_from_its_name_and_from_json(period: Period) -> None:
+def test_a_period_is_read_back_from_its_name(period: Period) -> None:
     assert Period.parse(str(period)) == period == period_in(str(period))
-    assert Period.from_json(period.to_json()) == period
+    assert [rfc3339(period.since), rfc3339(period.until)] == period.times()
 
 
 @pytest.mark.parametrize(

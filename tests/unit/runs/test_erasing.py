@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.evidence.documents import with_digest
 from tasks.evidence.layout import manifest_key, plan_key
 from tasks.evidence.manifests import account_of
 from tasks.runs.erasing import months_before, outlived
-from tests.manifests import manifest_document
+from tests.manifests import manifest_document, manifest_text
 from tests.unit.state.test_sources import SOURCE
 from workers.errors import StorageConflict
 from workers.storage import Storage, open_storage
@@ -43,7 +42,7 @@ def storage_of(*sealed_at: str | None) -> Storage:
         storage.put_new(plan_key(SOURCE.id, run), b"{}")
         if day:
             manifest = manifest_document(source=SOURCE.id, run=run, sealed_at=f"{day}T12:00:00Z")
-            storage.put_new(manifest_key(SOURCE.id, run), with_digest(manifest))
+            storage.put_new(manifest_key(SOURCE.id, run), manifest_text(manifest))
     return storage
 
 
@@ -89,7 +88,7 @@ def test_a_run_that_cannot_be_read_hides_no_account() -> None:
     storage = open_storage("memory://")
     account = {"region": "eu", "subdomain": "acme"}
     manifest = manifest_document(source=SOURCE.id, account=account)
-    storage.put_new(manifest_key(SOURCE.id, "00000001"), with_digest(manifest))
+    storage.put_new(manifest_key(SOURCE.id, "00000001"), manifest_text(manifest))
     storage.put_new(f"{SOURCE.id}/runs/00000002/pages/teams/all.1/000000.json.zst", b"")
     storage.put_new(manifest_key(SOURCE.id, "00000003"), b"damaged")
     assert account_of(storage, SOURCE.id) == ("eu", "acme")
