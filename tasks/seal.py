@@ -9,7 +9,7 @@ from tasks.evidence.manifests import read_manifest
 from tasks.reading.sealed import Manifest
 from tasks.runs.ending import finish
 from tasks.runs.erasing import sweep
-from tasks.runs.sealing import Lease, LostLease, add_sums, seal
+from tasks.runs.sealing import Lease, LostLease, seal
 from tasks.watching import vitals
 from workers.app import celery
 from workers.runtime import runtime
@@ -26,10 +26,7 @@ def seal_run(source: str, run: str) -> None:
         return
     manifest = None
     with suppress(LostLease), fleet.troubles.noted(source, "run"):  # another worker seals it now
-        if read_manifest(fleet.storage, source, run):
-            manifest = add_sums(fleet.storage, source, run)
-        else:
-            manifest = seal(fleet, source, run, lease)
+        manifest = read_manifest(fleet.storage, source, run) or seal(fleet, source, run, lease)
     # While this worker was frozen, the run may have been sealed and erased. Then the objects it stored aren't evidence.
     if sweep(fleet, source, run) or manifest is None:
         return

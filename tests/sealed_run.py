@@ -18,6 +18,7 @@ from tasks.evidence.verify import Report, verify
 from tasks.reading.answers import Answer
 from tasks.reading.pages import Page, Request, request_of
 from tasks.reading.plans import Plan
+from tasks.runs.ending import list_digests
 from tasks.runs.sealing import seal
 from tests.lists_model import NOW, Fleet
 from workers import exact
@@ -89,6 +90,7 @@ class SealedRun:
         seal(cast(Any, fleet), self.plan.source, self.plan.run, cast(Any, lease))
         text = self.storage.get(manifest_key(self.plan.source, self.plan.run))
         assert text
+        list_digests(self.storage, self.plan.source, self.plan.run)
         return {**orjson.loads(text), "sha256": sha256(text)}
 
     def verify(self) -> Report:

@@ -1,26 +1,40 @@
-"""End a run: tell the ledger and the events, and set when the source is due next."""
+"""End a run: list its digests, tell the ledger and the events, and set when the source is due next."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from tasks.evidence.layout import sums_key
+from tasks.evidence.manifests import read_stored
+from tasks.evidence.sums import sums
 from tasks.reading.plans import next_due
 from tasks.reading.sealed import Manifest
 from tasks.reading.windows import rfc3339
 from tasks.watching.last_runs import LastRun, read_last
 from workers.errors import NotFound
 from workers.runtime import Runtime
+from workers.storage import Storage
 from workers.storage.registry import Source, SourceState
 
 
 def finish(fleet: Runtime, source: str, manifest: Manifest) -> None:
-    """Tell the ledger and the events that a run ended with *manifest*, and set when the source is due next."""
+    """Tell the ledger and the events that a run ended with *manifest*, and set when the source is due next.
+
+    The first one who tells it also stores the run's `SHA256SUMS`.
+    """
     [kept] = fleet.ledger.lasts([source])
     before = read_last(kept)
     if before is None or before.run < manifest.run:
+        list_digests(fleet.storage, source, manifest.run)
         _tell(fleet, source, manifest)
     summary = LastRun.of(manifest).to_json()
     fleet.ledger.finish(source, manifest.run, _next_ms(fleet, source, manifest), summary)
+
+
+def list_digests(storage: Storage, source: str, run: str) -> None:
+    """Store the `SHA256SUMS` of a run that has a manifest, unless it is there."""
+    if found := read_stored(storage, source, run):
+        storage.put_new(sums_key(source, run), sums(*found))
 
 
 def _tell(fleet: Runtime, source: str, manifest: Manifest) -> None:

@@ -14,21 +14,20 @@ from msgspec.structs import asdict, replace
 from tasks.evidence import documents
 from tasks.evidence.artifacts import describe, describe_part, write_parts
 from tasks.evidence.compression import sha256
-from tasks.evidence.layout import artifact_key, manifest_key, plan_key, sums_key
+from tasks.evidence.layout import artifact_key, manifest_key, plan_key
 from tasks.evidence.manifests import (
     collected,
     make_manifest,
+    read_manifest,
     read_plan,
-    read_stored,
     resources_of,
 )
 from tasks.evidence.replay import Evidence, gather
-from tasks.evidence.sums import sums
 from tasks.reading.sealed import ArtifactPart, PartContent, StoredManifest, StoredObject
 from workers.errors import Busy, StorageConflict
 from workers.room import Share
 from workers.runtime import Runtime
-from workers.storage import Storage, deleted_meanwhile
+from workers.storage import deleted_meanwhile
 
 LEASE_RENEW_SECONDS = 10.0
 MOST_ORPHANS = 20
@@ -60,7 +59,7 @@ class Lease:
 
 
 def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> StoredManifest:
-    """Store the artifacts, then the manifest, then `SHA256SUMS`; return the manifest that is in storage afterwards."""
+    """Store the artifacts, then the manifest; return the manifest that is in storage afterwards."""
     plan = read_plan(fleet.storage, source, run)
     plan_text = fleet.storage.get(plan_key(source, run))
     assert plan_text is not None, "it was just read"
@@ -79,16 +78,10 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> StoredManifest:
             orphans=writer.orphans,
         )
     fleet.storage.put_new(manifest_key(source, run), documents.written(manifest))
-    return add_sums(fleet.storage, source, run)
-
-
-def add_sums(storage: Storage, source: str, run: str) -> StoredManifest:
-    """Store the `SHA256SUMS` of a run whose manifest is stored, if it isn't there; return the manifest."""
-    found = read_stored(storage, source, run)
-    if found is None:
+    stored = read_manifest(fleet.storage, source, run)
+    if stored is None:
         raise deleted_meanwhile(manifest_key(source, run))
-    storage.put_new(sums_key(source, run), sums(*found))
-    return found[0]
+    return stored
 
 
 class Writer:

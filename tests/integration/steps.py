@@ -21,7 +21,7 @@ from pydantic import Secret
 from redis import Redis
 
 from tasks import fetch, plan, purge, seal
-from tasks.evidence.layout import manifest_key
+from tasks.evidence.layout import manifest_key, sums_key
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.app import celery
 from workers.pagerduty.client import PagerDuty
@@ -136,7 +136,9 @@ class Fleet:
 
     @property
     def ended(self) -> bool:
-        return self.manifest is not None and not self.redis.exists(f"pagetrail:run:{SOURCE}")
+        """Whether the run is sealed, its digests are listed, and the ledger knows that it is over."""
+        listed = self.storage.get(sums_key(SOURCE, RUN)) is not None
+        return listed and not self.redis.exists(f"pagetrail:run:{SOURCE}")
 
     def step(self, which: int = 0) -> None:
         """Do one message. If the worker dies, the message stays undone."""
