@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import click
 
 from tasks.cli import pagetrail
+from tasks.verifying import verify as _  # it loads all rules
+from tasks.verifying.rules import KINDS, RULES
 from workers.settings.environment import Settings, variable_of
 from workers.settings.secret_files import DEFAULT_DIR, SECRETS_DIR
 
@@ -53,6 +55,31 @@ record per line).
 
 [What messages mean](errors.md) has the sentence for each failure.
 """
+
+
+RULES_PAGE = """\
+# What verify checks
+
+<!-- Written by docs/reference.py: change the text there, and the rules in tasks/verifying/. -->
+
+`pagetrail verify` reads every stored object of a source and applies each of these rules to each run. It computes the
+manifest of a run again from its plan and its pages, so a manifest that says anything else is found even if all digests
+fit. Only the number of requests and the way in which a run ended are taken from the manifest, because only Redis knew
+them.
+
+## Kinds of differences
+
+| kind | meaning |
+| --- | --- |
+{kinds}
+Two more checks look at all objects of a source: names that differ only in the case of letters, and links, pipes and
+hidden files are `extra`.
+
+## Rules for a run
+
+| rule | what has to be true | kind |
+| --- | --- | --- |
+{rules}"""
 
 
 class Setting(NamedTuple):
@@ -107,7 +134,16 @@ def _sections(command: click.Command, ctx: click.Context) -> Iterator[str]:
             yield from _sections(below, click.Context(below, parent=ctx, info_name=name))
 
 
-PAGES = {"settings.md": settings, "commands.md": commands}
+def rules() -> str:
+    """Return rules.md."""
+    kinds = "".join(f"| `{kind}` | {sentence} |\n" for kind, sentence in KINDS.items())
+    checked = "".join(
+        f"| {each.name.replace('_', ' ')} | {each.sentence} | `{each.kind}` |\n" for each in RULES
+    )
+    return RULES_PAGE.format(kinds=kinds, rules=checked)
+
+
+PAGES = {"settings.md": settings, "commands.md": commands, "rules.md": rules}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():

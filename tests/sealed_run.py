@@ -14,12 +14,13 @@ from tasks.evidence import documents
 from tasks.evidence.compression import sha256
 from tasks.evidence.envelopes import decode_page, encode_page
 from tasks.evidence.layout import manifest_key, page_key, plan_key
-from tasks.evidence.verify import Report, verify
 from tasks.reading.answers import Answer
 from tasks.reading.pages import Page, Request, request_of
 from tasks.reading.plans import Plan
 from tasks.runs.ending import list_digests
 from tasks.runs.sealing import seal
+from tasks.verifying.report import Report
+from tasks.verifying.verify import verify
 from tests.lists_model import NOW, Fleet
 from workers import exact
 from workers.pagerduty.replies import Outcome, Reply

@@ -8,8 +8,8 @@ from tasks.evidence.exports import Choice, choose, sealed
 from tasks.evidence.exports import records as exported
 from tasks.evidence.manifests import nothing_sealed
 from tasks.evidence.outcomes import Artifact, RunOutcome, artifacts_of, sealed_outcome
-from tasks.evidence.verify import Report
-from tasks.evidence.verify import verify as verified
+from tasks.verifying.report import Report
+from tasks.verifying.verify import verify as verified
 from workers.storage import Storage
 from workers.storage.registry import parse_source_id
 

@@ -10,7 +10,7 @@ import click
 from tasks import api
 from tasks.cli import output, parse
 from tasks.evidence.erasure_records import Purge
-from tasks.evidence.verify import Difference, Report
+from tasks.verifying.report import Difference, Report
 from workers.settings.environment import load_settings
 from workers.storage import open_storage
 

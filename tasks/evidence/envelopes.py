@@ -58,7 +58,7 @@ def encode_page(
     assert reply.status is not None, "only answers are stored"
     stored, pointers = _storable(page, reply.status, reply.body)
     received = sha256(reply.body)
-    rewritten = stored is not reply.body
+    rewritten = stored != reply.body
     envelope = Envelope(
         source=source.id,
         run=run,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+SEALS = ("seal.dsse.json", "seal.tsr")
+"""The seal of a run, and the time stamp on it."""
+
 
 def run_prefix(source: str, run: str) -> str:
     return f"{source}/runs/{run}"

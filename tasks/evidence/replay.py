@@ -16,7 +16,7 @@ from tasks.reading.answers import Answer, lines, served, subdomain_of
 from tasks.reading.catalog import FEEDS, PAGE_LIMIT, Paging
 from tasks.reading.pages import Page, gave_way
 from tasks.reading.plans import Plan
-from tasks.reading.proofs import ProofState, Reading, Verdict, walk
+from tasks.reading.proofs import ProofState, Reading, Use, Verdict, walk
 from tasks.reading.sealed import ListedPage, PageSize, StoredObject, WindowPass
 from tasks.reading.windows import Period, merged, period_in
 from workers import exact
@@ -259,6 +259,7 @@ def gather(
     *,
     only: Collection[str] | None = None,
     room: Room | None = None,
+    look: Use = lambda _page, _answer: None,
 ) -> Iterator[Evidence]:
     """Read a run back from storage, in the order of `walk`; *beat* is called before each page.
 
@@ -271,7 +272,10 @@ def gather(
 
             def read(page: Page) -> Answer | None:
                 beat()
-                return evidence.read(page)
+                answer = evidence.read(page)
+                if answer is not None:
+                    look(page, answer)
+                return answer
 
             for reading in walk(plan, read, evidence.use, evidence.parts):
                 evidence.take(reading)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.evidence.verify import verify
 from tasks.reading.proofs import ProofState
 from tasks.runs import opening, restoring
+from tasks.verifying.verify import verify
 from tests.integration.steps import RUN, SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.pagerduty.replies import Reply

@@ -9,8 +9,8 @@ import pytest
 
 from tasks import api
 from tasks.evidence.envelopes import decode_page
-from tasks.evidence.verify import verify
 from tasks.runs import opening
+from tasks.verifying.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
 

@@ -13,8 +13,8 @@ import pytest
 
 from tasks import api, plan
 from tasks.evidence.layout import plan_key
-from tasks.evidence.verify import verify
 from tasks.runs import opening
+from tasks.verifying.verify import verify
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.errors import UsageFault

@@ -20,11 +20,11 @@ from tasks import api, plan
 from tasks.accounts import asking
 from tasks.evidence.envelopes import decode_page, unpacked_room
 from tasks.evidence.layout import manifest_key, page_key, plan_key
-from tasks.evidence.verify import verify
 from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.windows import moment
 from tasks.runs import messages, opening, restoring, setbacks, visits
 from tasks.runs.setbacks import MAX_ATTEMPTS
+from tasks.verifying.verify import verify
 from tasks.watching.activity import Activity, waits
 from tests.counted_room import CountedRoom, CountedShare
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet

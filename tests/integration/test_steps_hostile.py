@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tasks.evidence.layout import manifest_key
-from tasks.evidence.verify import verify
 from tasks.runs import opening, restoring
+from tasks.verifying.verify import verify
 from tests.integration.steps import SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.pagerduty.replies import Outcome, Reply

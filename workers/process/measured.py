@@ -46,6 +46,9 @@ class MeasuredStorage:
     def list(self, prefix: str) -> Iterator[Stored]:
         return self._storage.list(prefix)
 
+    def irregular(self, prefix: str) -> Iterator[str]:
+        return self._storage.irregular(prefix)
+
     def children(self, prefix: str) -> Names:
         with _call("children"):
             return self._storage.children(prefix)

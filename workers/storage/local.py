@@ -51,10 +51,13 @@ class LocalStorage:
         path = self._path(key)
         with _plain_faults(path):
             try:
-                return path.read_bytes()
+                # A pipe in the place of an object would be read forever.
+                if path.is_file():
+                    return path.read_bytes()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                self._check_root()
-                return None
+                pass  # it was deleted, or it is a part of other keys
+            self._check_root()
+            return None
 
     def open(self, key: str) -> Iterator[bytes] | None:
         path = self._path(key)
@@ -67,6 +70,18 @@ class LocalStorage:
     def list(self, prefix: str) -> Iterator[Stored]:
         start = below(prefix)
         return self._walk(self._root / start, f"{start}/" if start else "")
+
+    def irregular(self, prefix: str) -> Iterator[str]:
+        start = below(prefix)
+        directories = [self._root / start]
+        while directories:
+            directory = directories.pop()
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
+                for entry in entries:
+                    if not _is_plain(entry):
+                        yield str(Path(entry.path).relative_to(self._root))
+                    elif entry.is_dir(follow_symlinks=False):
+                        directories.append(Path(entry.path))
 
     def children(self, prefix: str) -> Names:
         directory = self._root / below(prefix)
@@ -262,7 +277,7 @@ class LocalStorage:
         with _plain_faults(directory):
             try:
                 with os.scandir(directory) as entries:
-                    return [entry for entry in entries if not entry.name.startswith(HIDDEN)]
+                    return [entry for entry in entries if _is_plain(entry)]
             except (FileNotFoundError, NotADirectoryError):
                 self._check_root()
                 return []
@@ -287,6 +302,12 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_plain(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a plain file or directory. Links are not followed, because they can lead in a circle."""
+    kept = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+    return kept and not entry.name.startswith(HIDDEN)
 
 
 def _linked(temporary: Path, path: Path) -> bool:

@@ -105,6 +105,10 @@ class ObjectStorage:
         # order. This takes about 300 bytes of memory per object.
         return iter(sorted(self._list(below(prefix))))
 
+    def irregular(self, prefix: str) -> Iterator[str]:
+        del prefix
+        return iter(())
+
     def children(self, prefix: str) -> Names:
         start = below(prefix)
         with self._plain_faults():

@@ -65,6 +65,12 @@ class Storage(Protocol):
         A prefix consists of whole segments, with or without a final slash; "" lists everything.
         """
 
+    def irregular(self, prefix: str) -> Iterator[str]:
+        """Yield the key of everything below *prefix* that isn't a plain object: links, pipes, and hidden files.
+
+        Object stores have no such things.
+        """
+
     def children(self, prefix: str) -> Names:
         """Return the sorted names directly below *prefix* that have objects.
 

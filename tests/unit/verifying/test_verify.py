@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -14,12 +15,14 @@ import pytest
 
 from tasks.evidence import documents
 from tasks.evidence.layout import manifest_key, plan_key, sums_key
+from tasks.evidence.manifests import read_manifest
 from tasks.evidence.verdicts import NOT_KNOWN
-from tasks.evidence.verify import Difference, verify
 from tasks.reading.answers import Answer
 from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.pages import Page, Request
 from tasks.reading.windows import ALL
+from tasks.verifying.report import Difference
+from tasks.verifying.verify import verify
 from tests.lists_model import Lists, answer_to, make, record
 from tests.manifests import DAY, period
 from tests.sealed_run import SealedRun
@@ -233,7 +236,7 @@ def test_a_manifest_of_any_shape_does_not_stop_verification(storage: Storage, ot
 
 
 def test_a_run_that_follows_another_manifest_is_found(storage: Storage) -> None:
-    forged(storage, lambda m: m.update(sealed_at="2026-03-01T09:00:00Z"), FIRST)
+    forged(storage, lambda m: m.update(sealed_at="2026-03-01T00:01:00Z"), FIRST)
     assert [(d.run, d.key, d.kind) for d in found(storage)] == [
         (SECOND, manifest_key(SOURCE, FIRST), "chain")
     ]
@@ -257,10 +260,15 @@ def test_unlisted_objects_are_extra_but_a_late_page_is_not() -> None:
                      f"{SOURCE}/runs/{FIRST}/artifacts/teams.009.jsonl.zst": "extra"}  # fmt: skip
 
 
-def test_an_open_run_is_named_and_not_judged(storage: Storage) -> None:
-    storage.put_new(plan_key(SOURCE, "00000003"), documents.written(make("teams")))
+def test_an_open_run_is_named_and_its_plan_is_checked(storage: Storage) -> None:
+    last = read_manifest(storage, SOURCE, SECOND)
+    plan = make("teams", "log_entries", "schedules", last=last, newest=SECOND)
+    key = plan_key(SOURCE, "00000003")
+    storage.put_new(key, documents.written(plan))
     *_, report = verify(storage, SOURCE)
-    assert (report.open, report.ok) == (["00000003"], True)
+    assert (report.open, report.differences) == (["00000003"], [])
+    replace(storage, key, documents.written(dataclasses.replace(plan, previous=None)))
+    assert {(d.run, d.key, d.kind) for d in found(storage)} == {("00000003", key, "chain")}
 
 
 @patch.dict(CATALOG)

@@ -1,0 +1,1 @@
+"""Verification: what is stored of a source is recomputed from its pages, and every difference is named."""

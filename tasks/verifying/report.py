@@ -1,0 +1,38 @@
+"""The result of a verification: what was verified, and every difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tasks.evidence.erasure_records import Purge
+from workers.storage.renamings import Renaming
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that differs from what a run should have stored; `kind` is the kind of the rule that found it."""
+
+    run: str
+    key: str
+    kind: str
+    detail: str
+
+    @property
+    def counts(self) -> bool:
+        return self.kind not in ("late", "left")
+
+
+@dataclass(slots=True)
+class Report:
+    """The runs that were verified so far, and all that was found."""
+
+    runs: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)  # runs without a manifest: they have not ended
+    objects: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    renamed: list[tuple[str, Renaming]] = field(default_factory=list)  # run that followed it
+    purged: list[Purge] = field(default_factory=list)  # that the oldest run follows
+
+    @property
+    def ok(self) -> bool:
+        return not any(difference.counts for difference in self.differences)
