@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import click
 
 from tasks.cli import pagetrail
-from tasks.verifying import verify as _  # it loads all rules
 from tasks.verifying.rules import KINDS, RULES
 from workers.settings.environment import Settings, variable_of
 from workers.settings.secret_files import DEFAULT_DIR, SECRETS_DIR

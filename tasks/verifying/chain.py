@@ -35,10 +35,12 @@ def numbers_have_no_gap(run: RunCopy) -> Iterator[Finding]:
 
 @rule("chain", "the manifest before is stored, or the record of an erasure is in its place")
 def run_before_is_there(run: RunCopy) -> Iterator[Finding]:
-    if (previous := run.plan.previous) and run.purged.naming(previous.run) is None:
+    previous = run.plan.previous
+    if previous is None or run.purged.naming(previous.run):
+        return
+    if run.before_text is None:
         key = manifest_key(run.source, previous.run)
-        if run.storage.get(key) is None:
-            yield key, f"run {run.run} follows it, and it is gone"
+        yield key, f"run {run.run} follows it, and it is gone"
 
 
 @rule("chain", "the manifest before has the digest that this run names")
@@ -51,8 +53,7 @@ def run_before_is_the_named_one(run: RunCopy) -> Iterator[Finding]:
             key = record_key(run.source, record.through)
             yield key, f"it doesn't name the manifest that run {run.run} follows"
         return
-    text = run.storage.get(manifest_key(run.source, previous.run))
-    if text is not None and sha256(text) != previous.sha256:
+    if run.before_text is not None and sha256(run.before_text) != previous.sha256:
         key = manifest_key(run.source, previous.run)
         yield key, f"it isn't the manifest that run {run.run} follows"
 
