@@ -22,6 +22,8 @@ log = logging.getLogger("pagetrail.plan")
 
 BATCH = 200
 """Sources tended per tick; the others wait for the next tick."""
+SEALS = 50
+"""Runs without a seal that the signer is told about per tick."""
 LOOKS = 20
 """Daily looks per tick."""
 
@@ -44,6 +46,8 @@ def tick() -> None:
             log.exception("can't be tended", extra={"source": source})
     for source in fleet.daily.take(min(most, LOOKS)):
         messages.look_after(fleet, source)
+    for waiting in fleet.unsealed.take(SEALS):
+        messages.sign(fleet, *waiting)
     check_in(fleet.settings, fleet.redis)
 
 

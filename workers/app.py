@@ -131,7 +131,9 @@ def configuration() -> dict[str, Any]:
         "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
         "task_create_missing_queues": False,
         "task_default_queue": PLAN_QUEUE,
-        "task_routes": {f"tasks.{name}.*": {"queue": name} for name in ("plan", "fetch", "seal")},
+        "task_routes": {
+            f"tasks.{name}.*": {"queue": name} for name in ("plan", "fetch", "seal", "sign")
+        },
         "worker_pool": "threads",
         "worker_concurrency": settings.worker_slots,
         "worker_hijack_root_logger": False,
@@ -157,7 +159,7 @@ def _tls(url: str) -> dict[str, Any]:
 
 celery = Celery(
     "pagetrail",
-    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.purge"],
+    include=["tasks.plan", "tasks.fetch", "tasks.seal", "tasks.sign", "tasks.purge"],
     amqp=GuardedAMQP,
     log=signals.OwnLogging,
     task_cls=signals.TimedTask,

@@ -49,6 +49,14 @@ class SigningFault(Fault):
     """A seal can't be signed with the key of the signer."""
 
 
+class SealRefused(Fault):
+    """The stored history of a source isn't the one that the signer knows. Nothing was signed."""
+
+
+class RunUnsealed(Fault):
+    """A run doesn't verify, so it has no seal. Later runs are sealed all the same."""
+
+
 class KeyRefused(Fault):
     """PagerDuty refuses the key, or we don't accept keys of its kind."""
 

@@ -1,4 +1,4 @@
-"""Liveness and readiness of a worker or beat: `python -m workers.health live|ready [NODE]`, exit 0 or 1.
+"""Liveness and readiness of a worker or beat: `python -m workers.health live|ready|signs [NODE]`, exit 0 or 1.
 
 `live` runs every few seconds and must start fast. So this module imports only the standard library and those of our
 modules that do the same.
@@ -25,6 +25,15 @@ def live(node: str | None = None) -> str:
 
 def ready(node: str | None = None) -> str:
     """Return the reason why *node* can't work (itself, Redis, storage or the vault); "" if it can."""
+    return _works(node, "check")
+
+
+def signs(node: str | None = None) -> str:
+    """Return the reason why the signer can't work (itself, its key, its own store, Redis or storage); "" if it can."""
+    return _works(node, "check_signer")
+
+
+def _works(node: str | None, check: str) -> str:
     # Imported only here: these modules take a second to load, and `live` runs every few seconds.
     from workers.runtime import Runtime
     from workers.settings.environment import load_settings
@@ -32,7 +41,7 @@ def ready(node: str | None = None) -> str:
     if not any(files_of(node, READY)):
         return "The worker does not take work yet."
     try:
-        Runtime(load_settings()).check()
+        getattr(Runtime(load_settings()), check)()
     except Fault as fault:
         return str(fault)
     return ""
@@ -40,10 +49,10 @@ def ready(node: str | None = None) -> str:
 
 def main() -> None:
     """Answer the question on the command line with an exit code, and with a sentence if the answer is no."""
-    questions = {"live": live, "ready": ready}
+    questions = {"live": live, "ready": ready, "signs": signs}
     question, *nodes = sys.argv[1:] or [""]
     if question not in questions or len(nodes) > 1:
-        sys.exit("Usage: python -m workers.health live|ready [NODE]")
+        sys.exit("Usage: python -m workers.health live|ready|signs [NODE]")
     sys.exit(questions[question](*nodes) or 0)
 
 

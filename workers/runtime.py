@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -24,11 +25,13 @@ from workers.state.marks import Marks
 from workers.state.sources import Sources
 from workers.state.switch import Switch
 from workers.state.troubles import Troubles
+from workers.state.unsealed import Unsealed
 from workers.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from workers.pagerduty.client import PagerDuty
     from workers.process.sender import Sender
+    from workers.signing.heads import Heads
     from workers.signing.keys import KeyStore
     from workers.signing.signers import PrivateKey
 
@@ -79,6 +82,13 @@ class Runtime:
         client.check(self.redis, self.settings.key_prefix)
         self.storage.check()
 
+    def check_signer(self) -> None:
+        """Raise the `Fault` that would keep a signer from working: of its key, its own store, Redis or storage."""
+        today = datetime.now(UTC).date()
+        self.public_keys.use(self.private_key.opened(today).public, today)
+        client.check(self.redis, self.settings.key_prefix)
+        self.storage.check()
+
     @Part
     def redis(self) -> Redis:
         return client.connect(self.settings.redis_url_or_embedded())
@@ -94,6 +104,12 @@ class Runtime:
     @Part
     def heads_storage(self) -> Storage:
         return open_storage(self.settings.heads_url_or_default)
+
+    @Part
+    def heads(self) -> Heads:
+        from workers.signing.heads import Heads  # only the signer needs them
+
+        return Heads(self.heads_storage)
 
     @Part
     def public_keys(self) -> KeyStore:
@@ -137,6 +153,10 @@ class Runtime:
     @Part
     def daily(self) -> Daily:
         return Daily(self.redis, self.settings.key_prefix)
+
+    @Part
+    def unsealed(self) -> Unsealed:
+        return Unsealed(self.redis, self.settings.key_prefix)
 
     @Part
     def events(self) -> Events:

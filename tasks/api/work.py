@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from tasks.api.lives import get
+from tasks.evidence.compression import sha256
+from tasks.evidence.layout import seal_key
 from tasks.evidence.manifests import chosen_runs, read_manifest, read_plan, runs_of
 from tasks.evidence.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_outcome
 from tasks.reading.estimates import Estimate
@@ -92,6 +94,7 @@ def _listed(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
 
 def _outcome(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
     if manifest := read_manifest(fleet.storage, source_id, run):
-        return sealed_outcome(manifest)
+        seal = fleet.storage.get(seal_key(source_id, run))
+        return sealed_outcome(manifest, sha256(seal) if seal is not None else None)
     plan = read_plan(fleet.storage, source_id, run)
     return open_outcome(plan, fleet.ledger.progress(source_id).requests)

@@ -6,7 +6,7 @@ import click
 
 from tasks import api
 from tasks.cli import gaps, output, parse, sights
-from tasks.cli.documents.runs import listed_run, working_run
+from tasks.cli.documents.runs import listed_run, shown_run, working_run
 from tasks.cli.summaries import Summary, summary
 from tasks.evidence.outcomes import RunOutcome
 from workers.runtime import runtime
@@ -29,7 +29,17 @@ def list_(source: str, as_json: bool) -> None:
     if not runs:
         output.say(f"{source} has no run: `pagetrail collect {source}` starts one.")
         return
-    columns = ("RUN", "STATE", "SINCE", "UNTIL", "SEALED", "#RECORDS", "#REQUESTS", "BACKLOG")
+    columns = (
+        "RUN",
+        "STATE",
+        "SINCE",
+        "UNTIL",
+        "SEALED",
+        "#RECORDS",
+        "#REQUESTS",
+        "BACKLOG",
+        "SEAL",
+    )
     output.table(columns, map(_cells, runs))
     if any(each.state == "damaged" for each in runs):
         output.say(f"`pagetrail verify {source}` shows what is wrong with the damaged ones.")
@@ -46,9 +56,11 @@ def show(source: str, run: str | None, as_json: bool) -> None:
     outcome = summary([found])
     if found.sealed_at is not None:
         if as_json:
-            output.emit(outcome)
+            output.emit(shown_run(outcome, found.seal))
         else:
             show_summary(source, outcome)
+            if found.seal is None:
+                output.say(f"Run {found.run} is unsealed: the signer has not signed it yet.")
         return
     [sight] = api.status(fleet, [api.get(fleet, source)]).sights
     if as_json:
@@ -95,5 +107,7 @@ def show_summary(source: str, outcome: Summary) -> None:
 
 
 def _cells(run: RunOutcome) -> tuple[object, ...]:
+    unsealed = "unsealed" if run.sealed_at else ""
+    seal = run.seal[:12] if run.seal else unsealed
     times = map(output.utc, (run.since, run.until, run.sealed_at))
-    return run.run, run.state, *times, run.records, run.requests, "yes" if run.backlog else ""
+    return run.run, run.state, *times, run.records, run.requests, "yes" if run.backlog else "", seal

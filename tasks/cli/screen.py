@@ -120,7 +120,8 @@ def _last(at: datetime, sight: Sight) -> str:
     last = sight.last
     if last is None:
         return "-"
-    return f"{last.state} {output.age((at - last.sealed_at).total_seconds())}"
+    seal = ", unsealed" if last.run in sight.unsealed else ""
+    return f"{last.state} {output.age((at - last.sealed_at).total_seconds())}{seal}"
 
 
 def _due(at: datetime, sight: Sight) -> str:

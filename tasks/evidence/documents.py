@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 
 Document = TypeVar("Document")
-LONGEST = 128 * 2**20
-"""Most bytes of a document. A manifest of 100,000 pages has about 20 MB."""
+LONGEST = 256 * 2**20
+"""Most bytes of a document. A manifest of 100,000 pages has about 30 MB."""
 
 
 def written(document: Any, *, indent: int = 2) -> bytes:

@@ -32,3 +32,7 @@ def page_key(source: str, run: str, page_id: str) -> str:
 
 def artifact_key(source: str, run: str, resource: str, part: int) -> str:
     return f"{run_prefix(source, run)}/artifacts/{resource}.{part:03d}.jsonl.zst"
+
+
+def seal_key(source: str, run: str) -> str:
+    return f"{run_prefix(source, run)}/seal.dsse.json"

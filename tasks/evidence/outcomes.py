@@ -43,6 +43,7 @@ class RunOutcome:
     sealed_at: datetime | None
     backlog: bool  # later runs read more of its period
     resources: Mapping[str, ResourceOutcome]
+    seal: str | None = None  # the digest of its seal; None while it is unsealed
 
     @property
     def records(self) -> int:
@@ -64,8 +65,8 @@ class Artifact:
     records: int
 
 
-def sealed_outcome(manifest: Manifest) -> RunOutcome:
-    """Return the results of a sealed run."""
+def sealed_outcome(manifest: Manifest, seal: str | None = None) -> RunOutcome:
+    """Return the results of a run that has ended. *seal* is the digest of its seal."""
     return RunOutcome(
         run=manifest.run,
         state=manifest.state,
@@ -74,6 +75,7 @@ def sealed_outcome(manifest: Manifest) -> RunOutcome:
         opened_at=manifest.opened_at,
         sealed_at=manifest.sealed_at,
         backlog=bool(manifest.backlog),
+        seal=seal,
         resources={
             resource: ResourceOutcome(
                 each.state,

@@ -6,14 +6,14 @@ This module writes seals and reads them strictly. It needs no cryptography: `tas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct, field
 
+from tasks.evidence import documents
 from tasks.evidence.artifacts import RUN
 from tasks.evidence.compression import sha256
-from tasks.evidence.layout import run_prefix
+from tasks.reading.sealed import Count, Digest, Part
 from tasks.reading.windows import Moment, Period
 
 PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
@@ -22,13 +22,6 @@ LONGEST = 16 * 2**20
 """Most bytes of a seal. It takes 50,000 runs that could not be sealed to make one as long."""
 
 RunId = Annotated[str, Meta(pattern=rf"\A{RUN.pattern}\Z")]
-Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Count = Annotated[int, Meta(ge=0)]
-Document = TypeVar("Document")
-
-
-class Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of a seal. It has exactly the members that are named here."""
 
 
 class SealedBefore(Part, frozen=True, kw_only=True):
@@ -118,9 +111,6 @@ class Statement(Part, frozen=True, kw_only=True):
     def manifest_sha256(self) -> str:
         return self.subject[1].digest.sha256
 
-    def to_json(self) -> bytes:
-        return msgspec.json.encode(self)
-
     def check(self) -> None:
         """Raise ValueError unless the subjects are the two files, and `unsealed` names every run in between."""
         if tuple(each.name for each in self.subject) != (SUMS, MANIFEST):
@@ -148,9 +138,6 @@ class Envelope(Part, frozen=True, kw_only=True):
     )
     signatures: tuple[Signature, ...]
 
-    def to_json(self) -> bytes:
-        return msgspec.json.format(msgspec.json.encode(self))
-
 
 class StoredSeal(Struct, frozen=True, kw_only=True):
     """A seal that was read, and the digest of its file. Nobody has checked the signature yet."""
@@ -169,21 +156,12 @@ class StoredSeal(Struct, frozen=True, kw_only=True):
         return SealedBefore(run=self.seal.run, sha256=self.sha256)
 
 
-def seal_key(source: str, run: str) -> str:
-    """Return the key under which a run's seal is stored."""
-    return f"{run_prefix(source, run)}/seal.dsse.json"
-
-
 def read_seal(text: bytes, source: str, run: str) -> StoredSeal:
     """Return the seal of a run, whose signature is still to be checked; ValueError says why it can't be trusted."""
     if len(text) > LONGEST:
         raise ValueError("it is larger than any seal")
-    envelope = _decoded(text, Envelope)
-    if envelope.to_json() != text:
-        raise ValueError("it isn't written as seals are")
-    statement = _decoded(envelope.payload, Statement)
-    if statement.to_json() != envelope.payload:
-        raise ValueError("its statement isn't written as seals are")
+    envelope = documents.read(text, Envelope)
+    statement = documents.read(envelope.payload, Statement, indent=-1)
     statement.check()
     seal, signers = statement.predicate, [each.keyid for each in envelope.signatures]
     if (seal.source, seal.run) != (source, run):
@@ -191,14 +169,3 @@ def read_seal(text: bytes, source: str, run: str) -> StoredSeal:
     if signers != [seal.key]:
         raise ValueError("it isn't signed by the one key that it names")
     return StoredSeal(envelope=envelope, statement=statement, sha256=sha256(text))
-
-
-def _decoded(text: bytes, kind: type[Document]) -> Document:
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"it isn't a seal: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ValueError("it isn't JSON") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None

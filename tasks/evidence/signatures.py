@@ -9,16 +9,17 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Signature as LibrarySignature
 from securesystemslib.signer import Signer
 
+from tasks.evidence import documents
 from tasks.evidence.seals import PAYLOAD_TYPE, Envelope, Signature, Statement, StoredSeal
 from workers.signing.keys import PublicKeys
 
 
 def signed(statement: Statement, signer: Signer) -> bytes:
     """Return the text of `seal.dsse.json`: the statement with its signature."""
-    envelope = dsse.Envelope(statement.to_json(), PAYLOAD_TYPE, {})
+    envelope = dsse.Envelope(documents.written(statement, indent=-1), PAYLOAD_TYPE, {})
     made = envelope.sign(signer)
     signature = Signature(keyid=made.keyid, sig=bytes.fromhex(made.signature))
-    return Envelope(payload=envelope.payload, signatures=(signature,)).to_json()
+    return documents.written(Envelope(payload=envelope.payload, signatures=(signature,)))
 
 
 def check_signature(stored: StoredSeal, keys: PublicKeys) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from tasks.evidence.layout import sums_key
+from tasks.evidence.layout import seal_key, sums_key
 from tasks.evidence.manifests import read_stored
 from tasks.evidence.sums import sums
 from tasks.reading.plans import next_due
@@ -27,6 +27,7 @@ def finish(fleet: Runtime, source: str, manifest: Manifest) -> None:
     if before is None or before.run < manifest.run:
         list_digests(fleet.storage, source, manifest.run)
         _tell(fleet, source, manifest)
+        await_seal(fleet, source, manifest.run)
     summary = LastRun.of(manifest).to_json()
     fleet.ledger.finish(source, manifest.run, _next_ms(fleet, source, manifest), summary)
 
@@ -37,10 +38,16 @@ def list_digests(storage: Storage, source: str, run: str) -> None:
         storage.put_new(sums_key(source, run), sums(*found))
 
 
+def await_seal(fleet: Runtime, source: str, run: str) -> None:
+    """Let the tick tell the signer about a run that ended, until it has its seal."""
+    if fleet.storage.get(seal_key(source, run)) is None:
+        fleet.unsealed.add(source, run)
+
+
 def _tell(fleet: Runtime, source: str, manifest: Manifest) -> None:
     resources = manifest.resources
     fleet.events.emit(
-        "run.sealed",
+        "run.ended",
         source,
         manifest.run,
         {

@@ -66,6 +66,11 @@ def look_after(fleet: Runtime, source: str) -> None:
     _send(fleet, "tasks.purge.look_after", "seal", source)
 
 
+def sign(fleet: Runtime, source: str, run: str) -> None:
+    """Send the task that seals *run*, and all runs before it that have no seal."""
+    _send(fleet, "tasks.sign.sign_run", "sign", source, run)
+
+
 def recover(fleet: Runtime) -> None:
     """Send the task that restores from storage what Redis lost."""
     _send(fleet, "tasks.plan.recover", "plan")

@@ -12,7 +12,7 @@ from tasks.evidence.erasures import Purged
 from tasks.evidence.manifests import read_manifest
 from tasks.reading.sealed import StoredManifest
 from tasks.runs import messages
-from tasks.runs.ending import finish
+from tasks.runs.ending import await_seal, finish
 from tasks.runs.erasing import wants_look
 from tasks.runs.opening import newest, reopen, schedule_next
 from workers.errors import RedisUnreachable, StorageUnreachable
@@ -92,10 +92,12 @@ def _restore_once(fleet: Runtime, source: Source) -> bool:
         # Until the open run is sealed, the manifest of the run before it says how late the source is.
         if before := _manifest_before(fleet, source, run):
             finish(fleet, source.id, before)
+            await_seal(fleet, source.id, before.run)
         reopen(fleet, source, run)
         return True
     if last:
         finish(fleet, source.id, last)
+        await_seal(fleet, source.id, last.run)
     else:
         schedule_next(fleet, source)
     return False

@@ -35,12 +35,10 @@ def numbers_have_no_gap(run: RunCopy) -> Iterator[Finding]:
 
 @rule("chain", "the manifest before is stored, or the record of an erasure is in its place")
 def run_before_is_there(run: RunCopy) -> Iterator[Finding]:
-    previous = run.plan.previous
-    if previous is None or run.purged.naming(previous.run):
-        return
-    if run.before_text is None:
+    if (previous := run.plan.previous) and run.purged.naming(previous.run) is None:
         key = manifest_key(run.source, previous.run)
-        yield key, f"run {run.run} follows it, and it is gone"
+        if run.storage.get(key) is None:
+            yield key, f"run {run.run} follows it, and it is gone"
 
 
 @rule("chain", "the manifest before has the digest that this run names")
@@ -53,7 +51,8 @@ def run_before_is_the_named_one(run: RunCopy) -> Iterator[Finding]:
             key = record_key(run.source, record.through)
             yield key, f"it doesn't name the manifest that run {run.run} follows"
         return
-    if run.before_text is not None and sha256(run.before_text) != previous.sha256:
+    text = run.storage.get(manifest_key(run.source, previous.run))
+    if text is not None and sha256(text) != previous.sha256:
         key = manifest_key(run.source, previous.run)
         yield key, f"it isn't the manifest that run {run.run} follows"
 

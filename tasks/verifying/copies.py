@@ -78,20 +78,6 @@ class RunCopy:
             raise NotThere(self.plan_key) from None
 
     @cached_property
-    def before_text(self) -> bytes | None:
-        """The text of the manifest before; None if it is gone, and nothing of it if it is far too large."""
-        assert self.plan.previous
-        key, text = manifest_key(self.source, self.plan.previous.run), bytearray()
-        chunks = self.storage.open(key)
-        if chunks is None:
-            return None
-        for chunk in chunks:
-            text += chunk
-            if len(text) > documents.LONGEST:
-                return b""
-        return bytes(text)
-
-    @cached_property
     def before(self) -> StoredManifest | Erasure | None:
         """The manifest that this run follows, or the record that took it; None for a run that follows none."""
         previous = self.plan.previous
@@ -99,8 +85,11 @@ class RunCopy:
             return None
         if record := self.purged.naming(previous.run):
             return record
+        text = self.storage.get(manifest_key(self.source, previous.run))
+        if text is None:
+            raise NotThere(manifest_key(self.source, previous.run))
         try:
-            return stored_manifest(self.before_text or b"", self.source, previous.run)
+            return stored_manifest(text, self.source, previous.run)
         except ValueError:
             raise NotThere(manifest_key(self.source, previous.run)) from None
 

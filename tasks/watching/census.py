@@ -31,7 +31,10 @@ class Sight:
     doing: Doing
     budget: BudgetState | None = None  # only with an open run, like the forecast
     forecast: Forecast | None = None
-    troubles: Mapping[str, str] = field(default_factory=dict)  # "run" or "retention" -> a sentence
+    troubles: Mapping[str, str] = field(
+        default_factory=dict
+    )  # "run", "seal" or "retention" -> a sentence
+    unsealed: tuple[str, ...] = ()  # ended runs that wait for their seal
     needs: tuple[Concern, ...] = ()  # why it needs a person, worst first
 
 
@@ -113,7 +116,7 @@ def _sights(
     progress = dict(zip(ids, fleet.ledger.progresses(ids), strict=True))
     lasts = fleet.ledger.lasts(list(sharers))
     reading = [source for source in sources if progress[source.id].pages]
-    troubles = fleet.troubles.all()
+    troubles, unsealed = fleet.troubles.all(), fleet.unsealed.all()
     states = fleet.limiter.states(
         (budget_name(each.region, each.fingerprint), max(sharers[each.id].values(), default=0.0))
         for each in reading
@@ -127,8 +130,7 @@ def _sights(
             now = Doing(Activity.PAUSED)  # workers don't touch it, so it isn't stuck
         others = [progress[name] for name in sharers[source.id] if name != source.id]
         ahead = forecast(now, found, ceiling=budget.ceiling, others=others) if budget else None
-        return Sight(
-            source, found, read_last(last), now, budget, ahead, troubles.get(source.id, {})
-        )
+        kept = troubles.get(source.id, {}), unsealed.get(source.id, ())
+        return Sight(source, found, read_last(last), now, budget, ahead, *kept)
 
     return list(map(sight, sources, lasts))

@@ -166,13 +166,16 @@ def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
 
     heard = [event for event in events(fleet) if event["source"] == source]
     kinds = {event["id"]: event["kind"] for event in heard}
-    assert list(kinds.values()) == [
-        *["run.opened", "run.sealed"] * 3,
+    assert "seal.refused" in kinds.values(), "this test rewrote sealed runs"
+    # The signer works on its own, so a seal may come after the next run was opened.
+    assert [kind for kind in kinds.values() if kind not in ("run.sealed", "seal.refused")] == [
+        *["run.opened", "run.ended"] * 3,
         "evidence.erased",
-        *["run.opened", "run.sealed"],
+        *["run.opened", "run.ended"],
         "evidence.erased",
-        *["run.opened", "run.sealed"],
+        *["run.opened", "run.ended"],
     ]
+    assert f"{source}/00000001/run.sealed" in kinds
 
 
 def events(fleet: Fleet) -> list[dict[str, Any]]:

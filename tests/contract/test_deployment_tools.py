@@ -61,6 +61,9 @@ def test_overlays_change_the_objects_that_they_name() -> None:
         assert "replicas" not in by_name["Deployment", queue]["spec"]
     annotations = by_name["ServiceAccount", "pagetrail"]["metadata"]["annotations"]
     assert "eks.amazonaws.com/role-arn" in annotations
+    signer = by_name["ServiceAccount", "pagetrail-signer"]["metadata"]["annotations"]
+    assert signer.keys() == annotations.keys()
+    assert signer != annotations
     images = {
         one["spec"]["template"]["spec"]["containers"][0]["image"]
         for one in by_name.values()

@@ -36,6 +36,7 @@ MESSAGES: dict[str, set[Message]] = {
         ("fetch", "tasks.fetch.fetch_resource", (SOURCE, RUN, "users/all.1/000000", 12, "fetch")),
         ("seal", "tasks.seal.seal_run", (SOURCE, RUN)),
         ("seal", "tasks.purge.look_after", (SOURCE,)),
+        ("sign", "tasks.sign.sign_run", (SOURCE, RUN)),
     }
 }
 SEND = f"""
@@ -48,6 +49,7 @@ entry = celery.conf.beat_schedule["tick"]
 celery.send_task(entry["task"], **entry["options"])
 messages.recover(fleet)
 messages.look_after(fleet, "{SOURCE}")
+messages.sign(fleet, "{SOURCE}", "{RUN}")
 for task in ("plan", "probe", "seal"):
     messages.publish(fleet, "{SOURCE}", "{RUN}", Effect("open", task=task))
 pages = ("{PAGE}", "users/all.1/000000")
@@ -73,7 +75,7 @@ def test_messages_are_those_of_the_last_release(
     env = environment(redis_url=redis_url, key_prefix="up", data_dir=tmp_path)
     subprocess.run([sys.executable, "-c", SEND], env=env, cwd=ROOT, check=True)
     sent = set()
-    for queue in ("plan", "fetch", "backfill", "seal"):
+    for queue in ("plan", "fetch", "backfill", "seal", "sign"):
         for text in redis.lrange(f"up:{queue}", 0, -1):
             message = json.loads(text)
             arguments, named, _ = json.loads(base64.b64decode(message["body"]))

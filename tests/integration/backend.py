@@ -97,7 +97,12 @@ def leave(fleet: Runtime) -> None:
     purged = api.purge(fleet, SOURCE, "the backend's own user")
     assert purged
     kinds = [event.kind for event in api.events(fleet) if event.source == SOURCE]
-    assert kinds == ["run.opened", "run.sealed", "evidence.erased"]
+    # The signer works on its own, so the seal may come before the purge or not at all.
+    assert [kind for kind in kinds if kind != "run.sealed"] == [
+        "run.opened",
+        "run.ended",
+        "evidence.erased",
+    ]
     assert (purged.runs, purged.by) == (("00000001",), "the backend's own user")
     assert api.runs(fleet, SOURCE) == []
     with raises(NotFound, match="were purged"):

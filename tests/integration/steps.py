@@ -20,7 +20,7 @@ import pytest
 from pydantic import Secret
 from redis import Redis
 
-from tasks import fetch, plan, purge, seal
+from tasks import fetch, plan, purge, seal, sign
 from tasks.evidence.layout import manifest_key, sums_key
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.app import celery
@@ -205,7 +205,7 @@ def make(
         fleet = Fleet(runtime, redis, storage, pagerduty)
         fleets.append(fleet)
         fleet.runtime.ledger.now_ms = int(datetime.now(UTC).timestamp() * 1000)
-        for module in (plan, fetch, purge, seal):
+        for module in (plan, fetch, purge, seal, sign):
             monkeypatch.setattr(module, "runtime", lambda: fleet.runtime)
 
         def send_task(name: str, args: tuple[Any, ...], queue: str, **shown: str) -> None:

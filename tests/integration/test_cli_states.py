@@ -104,7 +104,7 @@ def test_each_kind_of_wait_is_told_apart(
         wait = document["sources"][0]["waits"]["worker"]
         assert wait["pages"] == len(RESOURCES)
         assert wait["seconds"] > 5
-        assert "No worker takes from fetch, backfill." in pagetrail("status").stdout
+        assert "No worker takes from fetch, backfill, sign." in pagetrail("status").stdout
 
         pagerduty.control("POST", "keys", account="budget", key=key_of("budget"), limit=1)
         pagerduty.fault("status_503", account="down")

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from redis import Redis
 
-from tasks import api, purge
+from tasks import api, purge, sign
 from tasks.evidence.layout import manifest_key
 from tasks.reading.catalog import CATALOG
 from tasks.reading.windows import rfc3339
@@ -28,6 +29,7 @@ from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.integration.test_purge import collect, connect, end
 from tests.processes import ROOT
 from tests.simulator_process import SimulatorProcess
+from workers.errors import RunUnsealed
 from workers.pagerduty.keys import fingerprint
 from workers.state import events
 from workers.state.events import Event, Events
@@ -72,7 +74,7 @@ def test_the_life_of_a_source_sends_every_kind_of_event(
     restoring.restore(fleet.runtime)  # or the first tick does it, and repeats events of open runs
     collect(fleet)
     sealed = told(fleet)[-1]
-    assert ids(fleet) == [f"{SOURCE}/{RUN}/run.opened", f"{SOURCE}/{RUN}/run.sealed"]
+    assert ids(fleet) == [f"{SOURCE}/{RUN}/run.opened", f"{SOURCE}/{RUN}/run.ended"]
     assert sealed.data["state"] == "complete"
     assert sealed.data["resources"]["teams"] == {"state": "complete", "reason": ""}
     purge.look_after(SOURCE)
@@ -94,6 +96,10 @@ def test_the_life_of_a_source_sends_every_kind_of_event(
     refused = api.collect(fleet.runtime, SOURCE).run
     end(fleet, refused)
     simulator.clear_faults()
+    fleet.runtime.heads_storage.delete(f"heads/{SOURCE}.json")
+    fleet.storage.put_new(f"{SOURCE}/runs/{refused}/foreign", b"")
+    with suppress(RunUnsealed):
+        sign.sign_run(SOURCE, refused)
     api.pause(fleet.runtime, SOURCE)
     api.purge(fleet.runtime, SOURCE, "tester")
 
@@ -103,7 +109,7 @@ def test_the_life_of_a_source_sends_every_kind_of_event(
     assert counts[f"{SOURCE}/evidence.erased/{refused}"] == 1
     assert {i: n for i, n in counts.items() if n != 1} == {}
     assert {each.kind for each in told(fleet)} == KINDS
-    ended = {each.run: each.data["ended"] for each in told(fleet) if each.kind == "run.sealed"}
+    ended = {each.run: each.data["ended"] for each in told(fleet) if each.kind == "run.ended"}
     assert (ended[opened], ended[refused]) == ("done", "refused")
 
 
@@ -117,7 +123,7 @@ def test_an_event_is_sent_even_if_the_sender_dies_first(fleet: Fleet) -> None:
 
     fleet.storage.stored = die
     collect(fleet)
-    assert f"{SOURCE}/{RUN}/run.sealed" in ids(fleet)
+    assert f"{SOURCE}/{RUN}/run.ended" in ids(fleet)
 
     def lose(key: str) -> None:
         die_at = manifest_key(SOURCE, "00000002")
@@ -135,7 +141,7 @@ def test_an_event_is_sent_even_if_the_sender_dies_first(fleet: Fleet) -> None:
     assert ids(fleet) == []
     restoring.restore(fleet.runtime)
     restoring.restore(fleet.runtime)
-    assert ids(fleet) == [f"{SOURCE}/00000002/run.sealed"]
+    assert ids(fleet) == [f"{SOURCE}/00000002/run.ended"]
 
 
 def test_a_purge_that_dies_before_its_event_sends_it_when_it_is_repeated(fleet: Fleet) -> None:
@@ -178,7 +184,7 @@ def test_the_stream_takes_no_more_memory_than_the_page_says(redis: Redis, prefix
     told = {"sealed_at": period[0], "state": "cancelled", "ended": "cancelled", "period": period,
             "backlog": False, "records": 10**9, "requests": 10**7, "resources": resources}  # fmt: skip
     for number in range(count):
-        stream.emit("run.sealed", name, f"{number:08d}", told)
+        stream.emit("run.ended", name, f"{number:08d}", told)
     taken = redis.memory_usage(f"{prefix}:events", samples=0)
     assert taken is not None
     assert taken * events.MOST / count < int(said[1]) * 1e6

@@ -149,7 +149,7 @@ def test_two_thousand_sources_on_one_slow_worker_that_dies_now_and_then(flow: Fl
     assert died == 4
     assert flow.length("fetch") >= lanes * len(sources) - slots * died, "every lane has a page"
     assert {queue: flow.most[queue] for queue in QUEUES if queue != "fetch"} == dict.fromkeys(
-        ("plan", "backfill", "seal"), 0
+        ("plan", "backfill", "seal", "sign"), 0
     )
 
 

@@ -30,8 +30,11 @@ from workers.settings.secret_files import SECRETS_DIR
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 WORKERS = ("worker", "worker-due")
+WORKING = tuple(queue for queue in QUEUES if queue != "sign")
+"""The queues whose workers have the vault keys and may be many."""
 WRITTEN = ("docker-compose.yml", ".env.example", "Dockerfile", "deploy", "k8s")
-REQUIRED = {"PAGETRAIL_REDIS_URL", "PAGETRAIL_STORAGE_URL", "PAGETRAIL_VAULT_KEYS"}
+REQUIRED = {"PAGETRAIL_REDIS_URL", "PAGETRAIL_STORAGE_URL"}
+ALL_OF_THEM = REQUIRED | {"PAGETRAIL_VAULT_KEYS"}
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
@@ -54,7 +57,8 @@ def test_compose_divides_the_queues_as_one_machine_does() -> None:
     """One service never takes backfill. The service that is scaled takes everything."""
     programs = compose()
     consuming = [",".join(programs[name].queues) for name in ("worker-due", "worker")]
-    assert consuming == [queues_of(number, 2) for number in (1, 2)]
+    assert consuming == [queues_of(number, 2).removesuffix(",sign") for number in (1, 2)]
+    assert programs["signer"].queues == ("sign",)
     assert {queue for one in programs.values() for queue in one.queues} == set(QUEUES)
 
 
@@ -67,7 +71,7 @@ def test_a_service_can_be_scaled() -> None:
 def test_every_queue_is_scaled_by_its_own_list() -> None:
     """KEDA reads the list that Celery uses (the key prefix and the queue), and never scales to zero."""
     scaled = of_kind("production", "ScaledObject")
-    assert set(scaled) == set(QUEUES)
+    assert set(scaled) == set(WORKING)
     prefix = settings("production")["PAGETRAIL_KEY_PREFIX"]
     for queue, found in scaled.items():
         spec = found["spec"]
@@ -134,11 +138,14 @@ def test_every_program_gets_the_settings_that_it_needs() -> None:
         told = program.secrets | set(program.env)
         assert "PAGETRAIL_REDIS_URL" in program.secrets
         assert not {"PAGETRAIL_REDIS_URL", "PAGETRAIL_VAULT_KEYS"} & set(program.env)
+        assert ("signer.pem" in program.secrets) == (program.queues == ("sign",))
+        assert ("PAGETRAIL_SIGNER_URI" in program.env) == (program.queues == ("sign",))
         assert program.env.get(SECRETS_DIR, "/run/secrets") == program.secrets_dir
         if program.name == "flower":
             assert "PAGETRAIL_FLOWER_PASSWORD" in program.secrets
         else:
-            assert told >= REQUIRED
+            needed = {"PAGETRAIL_VAULT_KEYS"} if program.queues != ("sign",) else set()
+            assert told & ALL_OF_THEM == REQUIRED | needed
             assert program.env["PAGETRAIL_METRICS_HOST"] == "0.0.0.0"  # noqa: S104 - in a container
             assert program.env["PAGETRAIL_METRICS_PORT"] == "9464"
 
@@ -147,15 +154,18 @@ def test_every_program_gets_the_settings_that_it_needs() -> None:
 def test_a_worker_is_asked_for_its_own_health(overlay: str) -> None:
     """Probes check the age of files, Redis and storage. They never send a message through Redis."""
     programs = kubernetes(overlay)
-    live, ready = (["python", "-m", "workers.health", word] for word in ("live", "ready"))
+    words = ("live", "ready", "signs")
+    live, ready, signs = (["python", "-m", "workers.health", word] for word in words)
     for name in QUEUES:
         probes = {kind: one["exec"]["command"] for kind, one in programs[name].probes.items()}
-        assert probes == {"startup": live, "liveness": live, "readiness": ready}
+        works = signs if name == "sign" else ready
+        assert probes == {"startup": live, "liveness": live, "readiness": works}
     assert programs["beat"].probes["liveness"]["exec"]["command"] == live
     for program in programs.values():
         assert "liveness" in program.probes
     for name in WORKERS:
         assert compose()[name].probes["health"] == ["CMD", *ready]
+    assert compose()["signer"].probes["health"] == ["CMD", *signs]
     assert compose()["beat"].probes["health"] == ["CMD", *live]
 
 
@@ -184,9 +194,42 @@ def test_a_worker_may_take_the_memory_that_pages_can_take() -> None:
 
 
 @every_overlay
-def test_there_is_one_beat_and_the_old_one_ends_first(overlay: str) -> None:
-    beat = of_kind(overlay, "Deployment")["beat"]["spec"]
-    assert (beat["replicas"], beat["strategy"]["type"]) == (1, "Recreate")
+@pytest.mark.parametrize("name", ["beat", "sign"])
+def test_there_is_one_beat_and_one_signer_and_the_old_one_ends_first(
+    overlay: str, name: str
+) -> None:
+    spec = of_kind(overlay, "Deployment")[name]["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+
+
+@every_overlay
+def test_the_signer_is_a_pod_of_its_own(overlay: str) -> None:
+    """No other pod has its account, its key or its store, and what is allowed to workers is not allowed to it."""
+    own = {"serviceAccountName": "pagetrail-signer", "claim": "heads", "secret": "pagetrail-signer"}
+    for name, program in kubernetes(overlay).items():
+        pod = program.raw["spec"]["template"]["spec"]
+        volumes = pod["volumes"]
+        claims = {
+            one["persistentVolumeClaim"]["claimName"]
+            for one in volumes
+            if "persistentVolumeClaim" in one
+        }
+        secrets = {
+            source["secret"]["name"]
+            for one in volumes
+            for source in one.get("projected", {}).get("sources", ())
+        }
+        found = (
+            pod.get("serviceAccountName") == own["serviceAccountName"],
+            own["claim"] in claims,
+            own["secret"] in secrets,
+        )
+        assert found == (name == "sign",) * 3
+    policies = of_kind(overlay, "NetworkPolicy")
+    (labels,) = [policies["allow-signer"]["spec"]["podSelector"]["matchLabels"]]
+    assert labels == {"app.kubernetes.io/component": "signer"}
+    (https,) = policies["allow-https"]["spec"]["podSelector"]["matchExpressions"]
+    assert "signer" not in https["values"]
 
 
 @every_overlay
@@ -265,7 +308,7 @@ def test_deployments_of_workers_differ_where_they_should() -> None:
         pod["containers"][0].pop("env", None)
         return document
 
-    first, *others = map(shape, QUEUES)
+    first, *others = map(shape, WORKING)
     assert others == [first] * 3
 
 
@@ -305,7 +348,7 @@ def test_policies_and_services_point_at_pods_that_are_there(overlay: str) -> Non
 def test_each_object_has_a_file_and_each_file_a_kustomization() -> None:
     """No file is left out of the kustomizations."""
     used = {path for overlay in OVERLAYS for path in files(KUBERNETES / "overlays" / overlay)}
-    apart = {"kustomization.yaml", "secret.example.yaml", "identity.yaml"}
+    apart = {"kustomization.yaml", "secret.example.yaml", "identity.yaml", "signer-identity.yaml"}
     there = {path for path in KUBERNETES.rglob("*.yaml") if path.name not in apart}
     assert used == there
     for path in used:

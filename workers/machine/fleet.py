@@ -68,9 +68,10 @@ def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) 
 
 
 def queues_of(number: int, workers: int) -> str:
-    """Return the queues of worker *number* of *workers*: if there are several, the first takes no backfill."""
+    """Return the queues of worker *number* of *workers*. Of several, the first takes no backfill. Only it signs."""
     backfill = "" if number == 1 and workers > 1 else ",backfill"
-    return f"plan,fetch{backfill},seal"
+    sign = ",sign" if number == 1 else ""
+    return f"plan,fetch{backfill},seal{sign}"
 
 
 def _check(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from workers.state.faults import redis_faults
 MARK = "."
 """A member of each key that all sources share. If the key is lost, so is this member. No source has this name."""
 _HASHES = ("sources", "credentials", "last", "open")
-_SORTED_SETS = ("due", "schedule", "daily")
+_SORTED_SETS = ("due", "schedule", "daily", "unsealed")
 
 
 class Marks:

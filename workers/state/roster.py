@@ -9,7 +9,7 @@ from redis import Redis
 
 from workers.state.client import now_ms
 
-QUEUES = ("plan", "fetch", "backfill", "seal")
+QUEUES = ("plan", "fetch", "backfill", "seal", "sign")
 ALIVE_SECONDS = 20.0
 """Workers report every 5 s, so a worker that was silent for this long is gone or frozen."""
 _KEPT_SECONDS = 3600.0

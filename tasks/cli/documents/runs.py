@@ -31,6 +31,14 @@ class ListedRun:
     records: int
     requests: int
     backlog: bool
+    seal: str | None  # the digest of its seal; None while it is unsealed
+
+
+@dataclass(frozen=True)
+class ShownRun(Summary):
+    """A run that has ended, as `run show` prints it."""
+
+    seal: str | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class SourceStatus(Work, NeedySource):
     next_due: datetime | None
     open: OpenRun | None
     last: LastRun | None
+    unsealed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,11 @@ def _remaining(sight: Sight) -> Remaining | None:
     )
 
 
+def shown_run(outcome: Summary, seal: str | None) -> ShownRun:
+    """Return a run that has ended as `run show` prints it."""
+    return ShownRun(**vars(outcome), seal=seal)
+
+
 def working_run(outcome: Summary, sight: Sight) -> WorkingRun:
     """Return a run that is not sealed as `run show` prints it."""
     return WorkingRun(**vars(outcome), **vars(_work(sight)))
@@ -200,6 +214,7 @@ def _source_status(sight: Sight) -> SourceStatus:
         next_due=next_due(sight),
         open=_open_run(sight),
         last=sight.last,
+        unsealed=sight.unsealed,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tasks.evidence.seals import UnsealedRun, read_seal, seal_key
+from tasks.evidence.layout import seal_key
+from tasks.evidence.seals import UnsealedRun, read_seal
 from tests.seals import AT, MANIFEST, RUN, SOURCE, SUMS, statement, text_of
 
 SEAL = text_of(statement())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.evidence import documents
 from tasks.evidence.seals import Statement, read_seal
 from tasks.evidence.signatures import check_signature
 from tests.seals import AT, KEY, RUN, SOURCE, new_key, statement, text_of
@@ -49,7 +50,7 @@ def test_a_changed_seal_is_refused(key: SigningKey, tmp_path: Path) -> None:
     """A statement that the key did not sign fails, here and with openssl."""
     document = json.loads(text_of(statement(key=key), key))
     other = statement(key=key, before="00000006", at=AT + timedelta(seconds=1))
-    document["payload"] = base64.b64encode(other.to_json()).decode()
+    document["payload"] = base64.b64encode(documents.written(other, indent=-1)).decode()
     text = json.dumps(document, indent=2).encode()
     with pytest.raises(ValueError, match="its signature isn't one of key"):
         check(text, PublicKeys().used(key.public, DAY))
