@@ -54,7 +54,7 @@ class Files(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an attempt came to: the newest sealed run ("" if there is none), and the runs that could not be sealed."""
+    """The result of an attempt: the newest sealed run, or "", and the runs after it that could not be sealed."""
 
     newest: str
     unsealed: tuple[UnsealedRun, ...]

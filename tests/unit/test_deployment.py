@@ -372,7 +372,9 @@ def test_everything_that_the_guide_names_exists() -> None:
     """The files, folders, services and Deployments that docs/deploy.md names exist."""
     guide = (ROOT / "docs/deploy.md").read_text("utf-8")
     for path in set(re.findall(r"\b(?:deploy|k8s|tests|observability)/[\w/*-]+(?:\.\w+)*", guide)):
-        if not path.startswith(("deploy/plan", "deploy/seal")):  # kubectl's Deployments
+        if not path.startswith(
+            ("deploy/plan", "deploy/seal", "deploy/sign")
+        ):  # kubectl's Deployments
             assert list(ROOT.glob(path)), path
     assert set(re.findall(r"compose exec (\S+)", guide)) <= set(compose())
     assert set(re.findall(r"-it deploy/(\w+)", guide)) <= set(kubernetes("small"))

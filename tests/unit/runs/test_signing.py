@@ -225,7 +225,7 @@ def forge(storage: Storage, runs: int) -> None:
 def test_a_forged_history_is_refused(
     history: History, tmp_path: Path, seals: str, runs: int
 ) -> None:
-    """A record was taken out of every run, and every manifest was written anew. Nothing of it is sealed."""
+    """Somebody took a record out of every run and wrote every manifest again. The signer seals none of it."""
     signer = Signer(tmp_path, history(3))
     signer.sign()
     ours = {run: signer.storage.get(seal_key(SOURCE, run)) or b"" for run in (FIRST, SECOND, THIRD)}
