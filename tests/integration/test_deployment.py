@@ -225,11 +225,27 @@ def test_the_fleet_as_it_is_deployed_collects_an_account(
         collected = door.ask("pagetrail", "collect", SOURCE, "--wait", "--json")
         assert collected.returncode == 0, collected.stderr
         assert json.loads(collected.stdout)["state"] == "complete"
+        (signer,) = [each for each in containers.values() if each.program.queues == ("sign",)]
+        assert_only_the_signer_signs(signer, door)
         assert door.ask("pagetrail", "verify", SOURCE).returncode == 0
         assert_flower_asks_for_its_login(containers["flower"])
         assert_all_are_measured(containers)
     for container in containers.values():
         assert not list(container.read_only.iterdir()), container.program.name
+
+
+def assert_only_the_signer_signs(signer: Container, door: Container) -> None:
+    """The run is sealed with the signer's key, which is shown where the signer runs and nowhere else."""
+
+    def sealed() -> bool:
+        shown = door.ask("pagetrail", "run", "show", SOURCE, "--json")
+        return bool(json.loads(shown.stdout)["seal"])
+
+    wait_for(sealed, "the run is sealed", every=1.0)
+    keys = json.loads(signer.ask("pagetrail", "keys", "--json").stdout)["keys"]
+    assert len(keys) == 1
+    assert json.loads(door.ask("pagetrail", "keys", "--json").stdout)["keys"] == []
+    assert not (signer.root / "state" / "vault.key").exists()
 
 
 def assert_flower_asks_for_its_login(flower: Container) -> None:
