@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from tasks.api.wishes import check_resources
 from tasks.evidence.exports import Choice, choose, sealed
@@ -10,6 +11,7 @@ from tasks.evidence.manifests import nothing_sealed
 from tasks.evidence.outcomes import Artifact, RunOutcome, artifacts_of, sealed_outcome
 from tasks.verifying.report import Report
 from tasks.verifying.verify import verify as verified
+from workers.signing.keys import PublicKeys
 from workers.storage import Storage
 from workers.storage.registry import parse_source_id
 
@@ -45,13 +47,25 @@ def export(storage: Storage, source_id: str, resource: str, run: str | None = No
     return Export(choice, exported(storage, choice))
 
 
-def verify(storage: Storage, source_id: str, run: str | None = None) -> Report:
+def verify(
+    storage: Storage,
+    source_id: str,
+    run: str | None = None,
+    *,
+    keys: PublicKeys | None = None,
+    head: str | None = None,
+    as_at: datetime | None = None,
+) -> Report:
     """Recompute every digest and count of a source, or of one run, and name every difference.
+
+    *keys* check the signatures of seals; *head* is the digest of a seal that has to be there; *as_at* is the time until
+    which an open run must have ended.
 
     Differences are reported, not raised. Raises `NotFound` if no run is sealed.
     """
     report = Report()
-    for grown in verified(storage, parse_source_id(source_id), run):
+    source = parse_source_id(source_id)
+    for grown in verified(storage, source, run, keys=keys, head=head, as_at=as_at):
         report = grown
     if not report.runs and report.ok:
         raise nothing_sealed(storage, source_id, run)

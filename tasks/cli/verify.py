@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 
 import click
 
 from tasks import api
 from tasks.cli import output, parse
 from tasks.evidence.erasure_records import Purge
-from tasks.verifying.report import Difference, Report
+from tasks.verifying.report import Difference, Report, SealFound
+from workers.errors import UsageFault
 from workers.settings.environment import load_settings
+from workers.signing.keys import PublicKeys
 from workers.storage import open_storage
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LONGEST_PATH = 4_096
 
 
 @click.command()
 @parse.source_argument
 @parse.run_option("all of them")
+@click.option(
+    "--keys",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check the signatures with this file of public keys, which `pagetrail keys --json` prints.",
+)
+@click.option(
+    "--head",
+    metavar="DIGEST|FILE",
+    help="The digest of a seal that has to be there, or a file with it, or a copy of the seal.",
+)
+@click.option(
+    "--as-at",
+    metavar="DATE",
+    help="Name an open run as a difference if its source's interval was over by then.",
+)
 @output.json_option
-def verify(source: str, run: str | None, as_json: bool) -> None:
+def verify(
+    source: str,
+    run: str | None,
+    keys: Path | None,
+    head: str | None,
+    as_at: str | None,
+    as_json: bool,
+) -> None:
     """Recompute every digest and count of a source from storage, and name every difference.
 
     It trusts neither Redis nor the fleet. The exit code is 3 if anything differs from what was sealed.
@@ -27,17 +57,48 @@ def verify(source: str, run: str | None, as_json: bool) -> None:
     \b
     Examples:
       pagetrail verify acme/main
+      pagetrail verify acme/main --keys keys.json --head newest.txt
       pagetrail verify acme/main --run 7 --json
     """
     storage = open_storage(load_settings().storage_url_or_default)
     with output.waiting(f"Verifying {source}"):
-        report = api.verify(storage, source, run)
+        report = api.verify(
+            storage,
+            source,
+            run,
+            keys=_keys_in(keys) if keys else None,
+            head=_digest_in(head) if head else None,
+            as_at=parse.date(as_at) if as_at else None,
+        )
     if as_json:
         output.emit(_verified(report))
     else:
         _show(report)
     if not report.ok:
         output.end(3)
+
+
+def _keys_in(path: Path) -> PublicKeys:
+    try:
+        return PublicKeys.from_json(path.read_bytes())
+    except ValueError as error:
+        raise UsageFault(
+            f"{path} isn't a file of public keys ({error}): `pagetrail keys --json` prints one."
+        ) from None
+
+
+def _digest_in(head: str) -> str:
+    """Return the digest that *head* is, or that the file of this name has or is the seal of."""
+    path = Path(head)
+    text = path.read_bytes() if len(head) < _LONGEST_PATH and path.is_file() else head.encode()
+    word = (text.split() or [b""])[0].decode("ascii", "replace").lower()
+    if _DIGEST.fullmatch(word):
+        return word
+    if text[:1] == b"{":
+        return hashlib.sha256(text).hexdigest()
+    raise UsageFault(
+        "--head takes the SHA-256 of a seal, a file that begins with it, or a copy of seal.dsse.json."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +123,11 @@ class Verified:
     differences: list[Difference]
     purged: list[Purge]
     renamed: list[FollowedRenaming]
+    open: list[str]
+    unsealed: list[str]
+    head: SealFound | None
+    anchored: bool
+    keys: list[str] | None  # ids of the keys that signed; None if the signatures were not checked
 
 
 def _verified(report: Report) -> Verified:
@@ -72,6 +138,11 @@ def _verified(report: Report) -> Verified:
         report.differences,
         report.purged,
         [FollowedRenaming(run, **asdict(each)) for run, each in report.renamed],
+        report.open,
+        report.unsealed,
+        report.head,
+        report.anchored,
+        sorted({each.key for each in report.seals}) if report.keyed else None,
     )
 
 
@@ -98,5 +169,13 @@ def _show(report: Report) -> None:
             f"From run {run} on the account {each.old} is called {each.new}, as {each.by} confirmed "
             f"at {output.utc(each.at)}: {each.because}."
         )
+    if report.head:
+        output.say(f"Newest seal: run {report.head.run}, digest {report.head.sha256}.")
+        if not report.keyed:
+            output.say("The signatures were not checked: --keys takes the public keys.")
+        if not report.anchored:
+            output.say("The end is not anchored: --head takes the digest of a seal that you know.")
+    if report.unsealed:
+        output.say(f"Ended, but without a seal yet: run {', '.join(report.unsealed)}.")
     if report.open:
         output.say(f"Not sealed yet, so not verified: run {', '.join(report.open)}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
 
@@ -20,6 +19,7 @@ from tasks.reading.answers import Answer
 from tasks.reading.pages import Page
 from tasks.reading.plans import Plan
 from tasks.reading.sealed import Envelope, Manifest, StoredManifest
+from workers.signing.keys import PublicKeys
 from workers.storage import Storage
 
 
@@ -30,11 +30,19 @@ class NotThere(Exception):
 class RunCopy:
     """A run of a source, in storage."""
 
-    def __init__(self, storage: Storage, source: str, run: str, files: ExitStack) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        source: str,
+        run: str,
+        files: ExitStack,
+        keys: PublicKeys | None = None,
+    ) -> None:
         self.storage, self.source, self.run = storage, source, run
         self.sizes = {each.key: each.size for each in storage.list(run_prefix(source, run))}
         self.purged = Purged(storage, source)
         self.envelopes: list[tuple[Page, Envelope]] = []  # of the pages that were read back
+        self.keys = keys  # that check signatures; None if they are not to be checked
         self._files = files
 
     @property
@@ -143,7 +151,3 @@ class RunCopy:
             sealed_at=sealed.sealed_at,
             orphans=sealed.orphans,
         )
-
-    def keys(self) -> Iterator[str]:
-        """Yield the key of each stored object of the run."""
-        yield from self.sizes

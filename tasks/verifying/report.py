@@ -22,6 +22,15 @@ class Difference:
         return self.kind not in ("late", "left")
 
 
+@dataclass(frozen=True, slots=True)
+class SealFound:
+    """The seal of a run: the digest of its file, and the id of the key that signed it."""
+
+    run: str
+    sha256: str
+    key: str
+
+
 @dataclass(slots=True)
 class Report:
     """The runs that were verified so far, and all that was found."""
@@ -32,6 +41,16 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     renamed: list[tuple[str, Renaming]] = field(default_factory=list)  # run that followed it
     purged: list[Purge] = field(default_factory=list)  # that the oldest run follows
+
+    seals: list[SealFound] = field(default_factory=list)
+    unsealed: list[str] = field(default_factory=list)  # runs that ended after the newest seal
+    keyed: bool = False  # whether the signatures were checked
+    anchored: bool = False  # whether a digest of an earlier seal was given, and found
+
+    @property
+    def head(self) -> SealFound | None:
+        """The newest seal. Its digest fixes everything before it."""
+        return self.seals[-1] if self.seals else None
 
     @property
     def ok(self) -> bool:

@@ -36,6 +36,9 @@ KINDS = {
         "an object below `.purged/` isn't the record of an erasure, or it contradicts the record before it or a stored "
         "manifest; `verify` ignores what it says"
     ),
+    "seal": "a seal isn't about its run, doesn't follow the seal before, or isn't signed; or a run was left out",
+    "head": "no seal has the digest that was given with `--head`",
+    "open": "a run has not ended, although the interval of its source is over",
     "late": "a page of this run was stored too late to count; this isn't a difference",
     "left": "part of a purged run is still stored; this isn't a difference",
 }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 
 from tasks.evidence.erasure_records import Erasure, summary
 from tasks.evidence.manifests import chosen_runs
-from tasks.verifying import chain, contents, tree  # they add their rules
+from tasks.verifying import chain, contents, seals, tree  # they add their rules
 from tasks.verifying.copies import NotThere, RunCopy
 from tasks.verifying.report import Difference, Report
 from tasks.verifying.rules import RULES, Rule
+from workers.signing.keys import PublicKeys
 from workers.storage import Storage
 
 FOR_OPEN_RUNS = (
@@ -26,22 +28,35 @@ FOR_OPEN_RUNS = (
 """The rules that a run has to keep before it ends."""
 
 
-def verify(storage: Storage, source: str, run: str | None = None) -> Iterator[Report]:
+def verify(
+    storage: Storage,
+    source: str,
+    run: str | None = None,
+    *,
+    keys: PublicKeys | None = None,
+    head: str | None = None,
+    as_at: datetime | None = None,
+) -> Iterator[Report]:
     """Verify one run of *source*, or all; yield the growing report after each run.
 
-    Raises `NotFound` for a run that doesn't exist.
+    *keys* check the signatures of seals. *head* is the digest of a seal that has to be there. *as_at* is the time until
+    which an open run must have ended. Raises `NotFound` for a run that doesn't exist.
     """
-    report = Report()
+    report = Report(keyed=keys is not None)
     for each in chosen_runs(storage, source, run):
         with ExitStack() as files:
-            _verify_run(RunCopy(storage, source, each, files), report)
+            _verify_run(RunCopy(storage, source, each, files, keys), report, as_at)
         yield report
     if run is None:
         report.differences += tree.beside(storage, source)
-        yield report
+    if head is not None:
+        cut_off = list(seals.without_head(source, head, report))
+        report.differences += cut_off
+        report.anchored = not cut_off
+    yield report
 
 
-def _verify_run(run: RunCopy, report: Report) -> None:
+def _verify_run(run: RunCopy, report: Report, as_at: datetime | None) -> None:
     if run.ended:
         report.runs.append(run.run)
         report.objects += len(run.sizes)
@@ -58,6 +73,20 @@ def _verify_run(run: RunCopy, report: Report) -> None:
     )
     if run.ended:
         _note(run, report)
+        seals.note(run, report)
+    elif as_at is not None:
+        report.differences += _overdue(run, as_at)
+
+
+def _overdue(run: RunCopy, as_at: datetime) -> Iterator[Difference]:
+    """Yield the difference that a run is still open although its source's interval was over at that time."""
+    try:
+        every, opened = run.plan.every_seconds, run.plan.opened_at
+    except NotThere:
+        return
+    if every is not None and as_at > opened + timedelta(seconds=every):
+        detail = f"it was open longer than its source's interval of {every} s"
+        yield Difference(run.run, run.plan_key, "open", detail)
 
 
 def _applied(each: Rule, run: RunCopy) -> list[tuple[str, str]]:

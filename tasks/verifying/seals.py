@@ -1,0 +1,112 @@
+"""Rules on seals: each is about the run beside it, follows the seal before, and is signed with a key that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tasks.evidence.compression import sha256
+from tasks.evidence.layout import manifest_key, run_prefix, seal_key, sums_key
+from tasks.evidence.seals import Account, StoredSeal, read_seal
+from tasks.evidence.signatures import check_signature
+from tasks.verifying.contents import SLACK
+from tasks.verifying.copies import NotThere, RunCopy
+from tasks.verifying.report import Difference, Report, SealFound
+from tasks.verifying.rules import Finding, rule
+
+
+def seal_of(run: RunCopy) -> StoredSeal:
+    """Return the seal of a run; raises `NotThere` without one, and ValueError for anything else in its place."""
+    key = seal_key(run.source, run.run)
+    if key not in run.sizes:
+        raise NotThere(key)
+    return read_seal(run.text(key), run.source, run.run)
+
+
+@rule("seal", "a seal is written as Pagetrail writes it, and is of its run and source")
+def seal_is_strict(run: RunCopy) -> Iterator[Finding]:
+    try:
+        seal_of(run)
+    except ValueError as error:
+        yield seal_key(run.source, run.run), str(error)
+
+
+@rule("seal", "a seal is about the manifest and the list of digests beside it")
+def seal_is_about_its_run(run: RunCopy) -> Iterator[Finding]:
+    statement = _readable(run).statement
+    listed = run.text(sums_key(run.source, run.run))
+    if statement.manifest_sha256 != sha256(run.manifest_text):
+        yield seal_key(run.source, run.run), "it is about another manifest"
+    if statement.sums_sha256 != sha256(listed):
+        yield seal_key(run.source, run.run), "it is about another list of digests"
+
+
+@rule("seal", "a seal says of its run what the manifest says")
+def seal_says_what_the_manifest_says(run: RunCopy) -> Iterator[Finding]:
+    seal, manifest = _readable(run).seal, run.manifest
+    account = Account(region=manifest.account.region, subdomain=manifest.account.subdomain)
+    records = {name: each.records for name, each in manifest.resources.items()}
+    said = (seal.account, seal.period, seal.state, seal.records)
+    if said != (account, manifest.period, manifest.state, records):
+        yield seal_key(run.source, run.run), "it says something else than the manifest"
+    if seal.sealed_at < manifest.sealed_at - SLACK:
+        yield seal_key(run.source, run.run), "it was made before the run ended"
+
+
+@rule("seal", "each seal names the seal before it, unless that one was purged")
+def seals_follow_each_other(run: RunCopy) -> Iterator[Finding]:
+    before = _readable(run).seal.previous
+    if before is None or run.purged.erased(before.run):
+        return
+    text = run.storage.get(seal_key(run.source, before.run))
+    if text is None:
+        yield (
+            seal_key(run.source, before.run),
+            f"the seal of run {run.run} follows it, and it is gone",
+        )
+    elif sha256(text) != before.sha256:
+        key = seal_key(run.source, before.run)
+        yield key, f"it isn't the seal that the seal of run {run.run} follows"
+
+
+@rule("seal", "a run that the signer left out has no seal of its own, and is named with the reason")
+def left_out_runs_are_named(run: RunCopy) -> Iterator[Finding]:
+    for each in _readable(run).seal.unsealed:
+        if not run.purged.erased(each.run):
+            key = manifest_key(run.source, each.run)
+            yield key, f"the signer did not seal run {each.run}: {each.reason}"
+
+
+@rule("seal", "each seal is signed with one of the keys that were given, while that key was in use")
+def signature_is_known(run: RunCopy) -> Iterator[Finding]:
+    if run.keys is None:
+        return
+    try:
+        check_signature(_readable(run), run.keys)
+    except ValueError as error:
+        yield seal_key(run.source, run.run), str(error)
+
+
+def _readable(run: RunCopy) -> StoredSeal:
+    """Return the seal of a run. Where it can't be read, another rule says so."""
+    try:
+        return seal_of(run)
+    except ValueError:
+        raise NotThere(seal_key(run.source, run.run)) from None
+
+
+def note(run: RunCopy, report: Report) -> None:
+    """Add the seal of a run to the report, or the run to those that are not sealed yet."""
+    try:
+        stored = _readable(run)
+    except NotThere:
+        report.unsealed.append(run.run)
+        return
+    report.seals.append(SealFound(run.run, stored.sha256, stored.seal.key))
+    report.unsealed = []  # the seal says of the runs before it why they have none
+
+
+def without_head(source: str, head: str, report: Report) -> Iterator[Difference]:
+    """Yield the difference that no seal has the digest *head*: then the end was cut off, or the history is another."""
+    if head not in {each.sha256 for each in report.seals}:
+        detail = f"no seal has the digest {head}: the end is cut off, or this is another history"
+        yield Difference("", run_prefix(source, "").rstrip("/"), "head", detail)
