@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import redis
+import zstandard
 from jsonschema import Draft202012Validator
 
-from tests.acceptance.evidence import file_digest, list_again, rewrite
+from tests.acceptance.evidence import file_digest, list_again, rewrite, unpacked
 from tests.acceptance.fleet import ROOT, Fleet, account, requests_of
 from tests.simulator_process import SimulatorProcess
 
@@ -92,18 +93,42 @@ def test_one_source_or_all_but_not_both(fleet: Fleet, command: str) -> None:
     assert "--all" in fleet.refused(2, "source", command, "runs/main", "--all")
 
 
-def age(runs: Path, *old: str) -> None:
-    """Rewrite the runs as if *old* had been sealed years ago, with every digest that depends on that."""
-    previous = None
-    for run in sorted(path for path in runs.iterdir()):
+def years_ago(document: dict[str, Any], *times: str) -> dict[str, Any]:
+    return document | {name: f"2023{document[name][4:]}" for name in times}
+
+
+def age_pages(run: Path, manifest: dict[str, Any]) -> None:
+    """Rewrite the pages that a manifest lists as if they had been read years ago."""
+    for window in (each for r in manifest["resources"].values() for each in r["windows"]):
+        size = f"s{window['size']}" if "size" in window else ""
+        group = run / "pages" / window["feed"] / f"{window['window']}.{window['pass']}{size}"
+        for page in window["pages"]:
+            path = group / f"{page['number']}.json.zst"
+            head, rest = unpacked(path).split(b"\n", 1)
+            head = json.dumps(years_ago(json.loads(head), "fetched_at"), ensure_ascii=False,
+                              separators=(",", ":")).encode()  # fmt: skip
+            compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
+            path.chmod(0o600)
+            path.write_bytes(compressor.compress(head + b"\n" + rest))
+            page |= {"sha256": file_digest(path), "bytes": path.stat().st_size}
+
+
+def age(fleet: Fleet, source: str, *old: str) -> None:
+    """Rewrite the runs as if *old* had been read years ago, with every digest that depends on that, without seals."""
+    runs, previous = sorted((fleet.runs / source / "runs").iterdir()), None
+    seals = [run / "seal.dsse.json" for run in runs]
+    fleet.until(lambda: all(seal.exists() for seal in seals), 60, "see each run sealed")
+    for run in runs:
         plan = json.loads((run / "plan.json").read_text("utf-8")) | {"previous": previous}
-        rewrite(run / "plan.json", plan)
-        plan_sha256 = file_digest(run / "plan.json")
         manifest = json.loads((run / "manifest.json").read_text("utf-8"))
-        manifest |= {"previous": previous, "plan_sha256": plan_sha256}
         if run.name in old:
-            manifest["sealed_at"] = "2023-05-01T12:00:00Z"
+            plan = years_ago(plan, "opened_at", "scheduled_at")
+            manifest = years_ago(manifest, "opened_at", "scheduled_at", "sealed_at")
+            age_pages(run, manifest)
+        rewrite(run / "plan.json", plan)
+        manifest |= {"previous": previous, "plan_sha256": file_digest(run / "plan.json")}
         rewrite(run / "manifest.json", manifest)
+        (run / "seal.dsse.json").unlink()
         list_again(run)
         previous = {"run": run.name, "sha256": file_digest(run / "manifest.json")}
 
@@ -119,7 +144,7 @@ def test_the_life_of_a_source_from_its_connection_to_its_purge_and_back(
     fleet.connect(source, key, *chosen)
     for _ in range(3):
         fleet.collect(source)
-    age(fleet.runs / source / "runs", "00000001", "00000002")
+    age(fleet, source, "00000001", "00000002")
     assert fleet.verify(source)["purged"] == []
     counts = {name: len(fleet.export(source, name)) for name in ("incidents", "users", "teams")}
 
