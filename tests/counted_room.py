@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from workers.room import NoRoom
+
 
 class CountedShare:
     """What one page takes: now, at most at a time, and in all."""
@@ -21,6 +23,32 @@ class CountedShare:
 
     def give_back(self) -> None:
         self.size = 0
+
+
+class CrowdedShare(CountedShare):
+    """A share that finds no memory for an answer while its room is crowded."""
+
+    def __init__(self, room: CrowdedRoom) -> None:
+        super().__init__()
+        self._room = room
+
+    def take(self, size: int, seconds: float = math.inf) -> None:
+        if self.total and self._room.crowded:
+            self._room.crowded -= 1
+            if self._room.crowded % 10:
+                raise NoRoom
+        super().take(size, seconds)
+
+
+class CrowdedRoom:
+    """A room with memory to ask for pages. Of the next *crowded* answers, it has some for each tenth alone."""
+
+    def __init__(self, crowded: int) -> None:
+        self.crowded = crowded
+
+    @contextmanager
+    def share(self) -> Iterator[CrowdedShare]:
+        yield CrowdedShare(self)
 
 
 class CountedRoom:

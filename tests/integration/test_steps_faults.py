@@ -26,7 +26,7 @@ from tasks.runs import messages, opening, restoring, setbacks, visits
 from tasks.runs.setbacks import MAX_ATTEMPTS
 from tasks.verifying.verify import verify
 from tasks.watching.activity import Activity, waits
-from tests.counted_room import CountedRoom, CountedShare
+from tests.counted_room import CountedRoom, CountedShare, CrowdedRoom
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.app import celery
@@ -103,6 +103,15 @@ def test_a_page_without_memory_waits_and_neither_asks_nor_fails(
     assert states(fleet) == {}
     assert fleet.manifest
     assert fleet.manifest["resources"]["incidents"]["requests"] == 3
+
+
+def test_an_answer_that_finds_no_memory_costs_no_attempt(fleet: Fleet) -> None:
+    """It arrived, but other pages hold the memory to read it. The page is asked for again, as often as it takes."""
+    room: Any = CrowdedRoom(30 * MAX_ATTEMPTS)
+    fleet.runtime = fleet.runtime.replaced(room=room)
+    assert ended_within(fleet, 10)
+    assert room.crowded == 0
+    assert states(fleet) == {}
 
 
 def test_a_page_takes_memory_to_be_read_and_stored_and_those_before_it_to_be_read_back(
