@@ -11,7 +11,7 @@ import zstandard
 from tasks.evidence.artifacts import lines_of
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key
-from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_checked
+from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_manifest
 from tasks.reading.answers import identity_of_line
 from tasks.reading.catalog import CATALOG
 from tasks.reading.sealed import ArtifactPart, Manifest, PreviousRun, StoredManifest
@@ -57,7 +57,7 @@ def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[St
     """
     newer = None
     for name in reversed(chosen_runs(storage, source, run)):
-        if manifest := read_checked(storage, source, name):
+        if manifest := read_manifest(storage, source, name):
             if newer and newer.previous != manifest.link:
                 raise _broken(source, newer)
             newer = manifest

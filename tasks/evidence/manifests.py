@@ -138,23 +138,10 @@ def read_plan(storage: Storage, source: str, run: str) -> Plan:
 
 
 def read_manifest(storage: Storage, source: str, run: str) -> StoredManifest | None:
-    """Return the manifest of a run, or None while the run is open; `StorageConflict` if it can't be trusted."""
-    found = read_stored(storage, source, run)
-    return found[0] if found else None
+    """Return the manifest of a run, or None while the run is open; `StorageConflict` if it can't be trusted.
 
-
-def read_stored(storage: Storage, source: str, run: str) -> tuple[StoredManifest, bytes] | None:
-    """Return what `read_manifest` does, and the text of the file."""
-    key = manifest_key(source, run)
-    text = storage.get(key)
-    try:
-        return (stored_manifest(text, source, run), text) if text is not None else None
-    except ValueError as error:
-        raise _damaged(source, key, str(error)) from None
-
-
-def read_checked(storage: Storage, source: str, run: str) -> StoredManifest | None:
-    """Return what `read_manifest` does, compared with the run's `SHA256SUMS`."""
+    It is compared with the run's `SHA256SUMS`, once that is stored.
+    """
     found = read_stored(storage, source, run)
     if found is None:
         return None
@@ -162,6 +149,16 @@ def read_checked(storage: Storage, source: str, run: str) -> StoredManifest | No
     if listed is not None and listed != sums(*found):
         raise _damaged(source, manifest_key(source, run), "SHA256SUMS lists another one")
     return found[0]
+
+
+def read_stored(storage: Storage, source: str, run: str) -> tuple[StoredManifest, bytes] | None:
+    """Return the manifest of a run and the text of its file, compared with nothing; None while the run is open."""
+    key = manifest_key(source, run)
+    text = storage.get(key)
+    try:
+        return (stored_manifest(text, source, run), text) if text is not None else None
+    except ValueError as error:
+        raise _damaged(source, key, str(error)) from None
 
 
 def stored_manifest(text: bytes, source: str, run: str) -> StoredManifest:

@@ -200,7 +200,7 @@ def test_accounts_are_added_while_serving(simulator: SimulatorProcess) -> None:
         headers={"Authorization": "Token token=late-key"},
     )
     assert len(answer.json()["incidents"]) == 3
-    with pytest.raises(ControlRefused, match="there already"):
+    with pytest.raises(ControlRefused, match="already exists"):
         simulator.control("POST", "accounts", **spec)
     assert {a["subdomain"] for a in simulator.control("GET", "accounts")} >= {"wired", "late"}
 

@@ -95,7 +95,7 @@ def test_a_newest_manifest_that_was_changed_is_named_until_it_is_repaired(fleet:
     fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
     with pytest.raises(StorageConflict, match=rf"{key} is damaged .*`pagetrail verify {SOURCE}`"):
         plan.plan_run(SOURCE)
-    assert "is damaged (its digest isn't that of its content)" in troubles(fleet)["run"]
+    assert "is damaged (SHA256SUMS lists another one)" in troubles(fleet)["run"]
     [listed] = api.runs(fleet.runtime, SOURCE)
     assert (listed.run, listed.state, listed.resources) == (RUN, "damaged", {})
     with pytest.raises(StorageConflict, match="is damaged"):
