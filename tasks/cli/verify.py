@@ -173,7 +173,7 @@ def _show(report: Report) -> None:
         output.say(f"Newest seal: run {report.head.run}, digest {report.head.sha256}.")
         if not report.keyed:
             output.say("The signatures were not checked: --keys takes the public keys.")
-        if not report.anchored:
+        if not (report.anchored or any(each.kind == "head" for each in report.differences)):
             output.say("The end is not anchored: --head takes the digest of a seal that you know.")
     if report.unsealed:
         output.say(f"Ended, but without a seal yet: run {', '.join(report.unsealed)}.")

@@ -37,7 +37,7 @@ KINDS = {
         "manifest; `verify` ignores what it says"
     ),
     "seal": "a seal isn't about its run, doesn't follow the seal before, or isn't signed; or a run was left out",
-    "head": "no seal has the digest that was given with `--head`",
+    "head": "the newest seal is not the one given with `--head`, and doesn't follow it",
     "open": "a run has not ended, although the interval of its source is over",
     "late": "a page of this run was stored too late to count; this isn't a difference",
     "left": "part of a purged run is still stored; this isn't a difference",

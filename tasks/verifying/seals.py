@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.evidence.compression import sha256
+from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, run_prefix, seal_key, sums_key
-from tasks.evidence.seals import Account, StoredSeal, read_seal
+from tasks.evidence.seals import Account, SealedBefore, StoredSeal, read_seal
 from tasks.evidence.signatures import check_signature
 from tasks.verifying.contents import SLACK
 from tasks.verifying.copies import NotThere, RunCopy
 from tasks.verifying.report import Difference, Report, SealFound
 from tasks.verifying.rules import Finding, rule
+from workers.storage import Storage
 
 
 def seal_of(run: RunCopy) -> StoredSeal:
@@ -105,8 +107,34 @@ def note(run: RunCopy, report: Report) -> None:
     report.unsealed = []  # the seal says of the runs before it why they have none
 
 
-def without_head(source: str, head: str, report: Report) -> Iterator[Difference]:
-    """Yield the difference that no seal has the digest *head*: then the end was cut off, or the history is another."""
-    if head not in {each.sha256 for each in report.seals}:
-        detail = f"no seal has the digest {head}: the end is cut off, or this is another history"
+def lineage(storage: Storage, purged: Purged, source: str) -> Iterator[SealedBefore]:
+    """Yield the newest seal of a source and each seal that it follows, newest first, up to one that can't be read."""
+    runs = reversed(purged.kept)
+    newest = next((run for run in runs if storage.get(seal_key(source, run)) is not None), None)
+    link = SealedBefore(run=newest, sha256="") if newest else None
+    while link is not None:
+        text = storage.get(seal_key(source, link.run))
+        if text is None or link.sha256 not in ("", sha256(text)):
+            return
+        try:
+            stored = read_seal(text, source, link.run)
+        except ValueError:
+            return
+        yield stored.link
+        link = stored.seal.previous
+
+
+def without_head(storage: Storage, source: str, head: str, report: Report) -> Iterator[Difference]:
+    """Yield the differences that the newest seal doesn't follow the seal with the digest *head*, or a verified one."""
+    known = {each.sha256: each.run for each in lineage(storage, Purged(storage, source), source)}
+    if head not in known:
+        detail = (
+            f"the newest seal is not the one with the digest {head}, and doesn't follow it: the end is "
+            "cut off, or this is another history"
+        )
         yield Difference("", run_prefix(source, "").rstrip("/"), "head", detail)
+        return
+    for each in report.seals:
+        if each.sha256 not in known:
+            detail = "the newest seal doesn't follow it"
+            yield Difference(each.run, seal_key(source, each.run), "head", detail)

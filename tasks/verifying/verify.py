@@ -50,7 +50,7 @@ def verify(
     if run is None:
         report.differences += tree.beside(storage, source)
     if head is not None:
-        cut_off = list(seals.without_head(source, head, report))
+        cut_off = list(seals.without_head(storage, source, head, report))
         report.differences += cut_off
         report.anchored = not cut_off
     yield report

@@ -87,6 +87,34 @@ def test_a_cut_off_end_is_found_with_a_head_alone(history: History) -> None:
     assert kinds(history.storage, head=newest) == {"head"}
 
 
+@pytest.mark.parametrize("known", RUNS)
+@pytest.mark.parametrize("run", RUNS)
+def test_one_run_is_anchored_by_any_seal_of_its_history(
+    history: History, run: str, known: str
+) -> None:
+    report = report_of(history.storage, run, keys=history.keys, head=history.digest(known))
+    assert (report.ok, report.differences, report.anchored) == (True, [], True)
+
+
+def test_a_seal_that_the_newest_does_not_follow_anchors_nothing(
+    history: History, tmp_path: Path
+) -> None:
+    """Somebody put the seal of another history in the place of an older one."""
+    (tmp_path / "other").mkdir()
+    other = History(tmp_path / "other")
+    first, newest = history.digest(RUNS[0]), history.digest(RUNS[2])
+    replaced(
+        history.storage,
+        seal_key(SOURCE, RUNS[0]),
+        other.storage.get(seal_key(SOURCE, RUNS[0])) or b"",
+    )
+    for known in (other.digest(RUNS[0]), first):
+        report = report_of(history.storage, RUNS[2], head=known)
+        assert ({each.kind for each in report.differences}, report.anchored) == ({"head"}, False)
+    report = report_of(history.storage, RUNS[0], head=newest)
+    assert "head" in {each.kind for each in report.differences}
+
+
 def test_a_history_that_is_forged_as_a_whole_is_found_with_keys_or_a_head(
     history: History, tmp_path: Path
 ) -> None:
