@@ -23,7 +23,7 @@ from tasks.cli import output
 from tasks.cli.bars import bars
 from tasks.cli.interrupts import until_signalled
 from tasks.cli.summaries import Summary, summary
-from tasks.evidence.layout import manifest_key
+from tasks.evidence.layout import manifest_key, seal_key
 from tasks.evidence.outcomes import sealed_outcome
 from tasks.reading.sealed import Manifest
 from tasks.watching.census import Sight
@@ -36,7 +36,11 @@ from workers.settings.environment import PREFIX, load_settings
 _KEPT = {f"{PREFIX}REDIS_SERVER"}
 """The only setting of yours that the demo uses. It sets the others itself, so that it can't touch another fleet."""
 _ENV = "demo.env"
+_KEYS = "keys.json"
 _CONNECT_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
+_SIGNER_SECONDS = 30.0
+"""How long the demo waits for seals. Without them `verify` says that the runs have none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ def demo(keep: bool, as_json: bool) -> None:
         tenants = _tenants()
         _connect(directory, tenants)
         manifests = _collect(tenants)
+        _await_seals(manifests)
         _prove(directory, tenants)
         done = _done(directory, running, tenants, manifests, time.monotonic() - began)
         if as_json:
@@ -143,12 +148,14 @@ def _connect(directory: Path, tenants: list[Tenant]) -> None:
         file.unlink()
 
 
-def _run(*arguments: str) -> None:
-    """Print a command, and run it as a person would."""
-    output.say(f"$ pagetrail {shlex.join(arguments)}")
+def _run(*arguments: str, into: Path | None = None) -> None:
+    """Print a command, and run it as a person would; *into* is the file that its output goes to."""
+    redirected = f" > {shlex.quote(str(into))}" if into else ""
+    output.say(f"$ pagetrail {shlex.join(arguments)}{redirected}")
     done = subprocess.run(
         [sys.executable, "-m", "tasks.cli", *arguments],
-        stdout=sys.stderr,  # stdout is for our own output, which may be one JSON document
+        # By default not stdout: that is for our own output, which may be one JSON document.
+        stdout=into.open("xb") if into else sys.stderr,
         process_group=0,  # so that Ctrl-C reaches only this process
         check=False,
     )
@@ -188,9 +195,22 @@ def _collect(tenants: list[Tenant]) -> dict[str, list[Manifest]]:
                 raise
 
 
+def _await_seals(manifests: Mapping[str, list[Manifest]]) -> None:
+    """Wait until the signer has sealed every run."""
+    from workers.runtime import runtime
+
+    storage, until = runtime().storage, time.monotonic() + _SIGNER_SECONDS
+    for source, runs in manifests.items():
+        for each in runs:
+            while time.monotonic() < until and storage.get(seal_key(source, each.run)) is None:
+                time.sleep(_LOOK_SECONDS)
+
+
 def _prove(directory: Path, tenants: list[Tenant]) -> None:
+    keys = directory / _KEYS
+    _run("keys", "--json", into=keys)
     for tenant in tenants:
-        _run("verify", tenant.source)
+        _run("verify", tenant.source, "--keys", str(keys))
     file = directory / "incidents.csv"
     _run("artifact", "export", tenants[0].source, "--resource", "incidents",
          "--format", "csv", "--output", str(file))  # fmt: skip
@@ -260,7 +280,7 @@ def _tell(done: Demonstration, running: Fleet, *, keep: bool) -> None:
     )
     click.echo("\nWhat to try next:")
     click.echo(f"  . {done.data_dir}/demo.env")
-    click.echo(f"  pagetrail verify {first}")
+    click.echo(f"  pagetrail verify {first} --keys {done.data_dir}/{_KEYS}")
     click.echo(f"  pagetrail artifact list {first}")
     if keep:
         click.echo(f"  pagetrail collect {first} --wait")

@@ -25,6 +25,9 @@ def test_the_demo_collects_three_tenants_and_ends_by_itself(tmp_path: Path) -> N
     assert {found["state"] for found in document["sources"].values()} == {"complete"}
     assert len(document["sources"]) == 3
     assert document["longest_wait_seconds"] >= 2
+    assert done.stderr.count("Newest seal: run ") == 3
+    assert "signatures were not checked" not in done.stderr
+    assert "without a seal" not in done.stderr
     split = document["sources"]["northwind/main"]["resources"]["incidents"]
     assert split["records"] == 12_600
     for tenant in ("northwind", "globex", "umbrella"):
@@ -38,7 +41,11 @@ def test_the_demo_collects_three_tenants_and_ends_by_itself(tmp_path: Path) -> N
 def _try_what_it_suggests(directory: Path) -> None:
     """A shell without `pagetrail` on its PATH finds it after reading demo.env."""
     tried = subprocess.run(
-        ["/bin/sh", "-c", f". {directory}/demo.env && pagetrail verify umbrella/main"],
+        [
+            "/bin/sh",
+            "-c",
+            f". {directory}/demo.env && pagetrail verify umbrella/main --keys {directory}/keys.json",
+        ],
         env={"PATH": "/usr/bin:/bin", "HOME": str(directory)},
         capture_output=True,
         text=True,
