@@ -1,4 +1,4 @@
-"""Writes settings.md and commands.md from the program itself: `make docs` runs it."""
+"""Writes the reference pages from the program itself: `make docs` runs it."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from docs import events
 from tasks.cli import pagetrail
 from tasks.verifying.rules import KINDS, RULES
 from workers.settings.environment import Settings, variable_of
@@ -142,7 +143,13 @@ def rules() -> str:
     return RULES_PAGE.format(kinds=kinds, rules=checked)
 
 
-PAGES = {"settings.md": settings, "commands.md": commands, "rules.md": rules}
+PAGES = {
+    "settings.md": settings,
+    "commands.md": commands,
+    "rules.md": rules,
+    "events.md": events.page,
+    "events.schema.json": events.schema,
+}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():

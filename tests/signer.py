@@ -16,6 +16,7 @@ from tests.sealed_run import SealedRun
 from workers.signing.heads import Head, Heads
 from workers.signing.keys import KeyStore
 from workers.signing.signers import PrivateKey
+from workers.state.events import EventData
 from workers.storage import Storage, open_storage
 
 SOURCE = "acme/main"
@@ -64,7 +65,7 @@ class Signer:
         self.storage = storage
         self.heads_storage = heads or open_storage("memory://")
         self.private_key = PrivateKey(None, directory / "signer.key")
-        self.told: list[tuple[str, str, dict[str, Any]]] = []
+        self.told: list[tuple[str, EventData]] = []
 
     def sign(self, writes: int | None = None, beat: Callable[[], None] = lambda: None) -> Outcome:
         """Seal what can be sealed, but die before write number *writes*."""
@@ -80,9 +81,9 @@ class Signer:
         )
         return sign(cast(Any, fleet), SOURCE, beat)
 
-    def emit(self, kind: str, source: str, run: str, data: dict[str, Any], **_: Any) -> None:
+    def emit(self, data: EventData, source: str, run: str, **_: Any) -> None:
         assert source == SOURCE
-        self.told.append((kind, run, data))
+        self.told.append((run, data))
 
     def settle(self, source: str, *runs: str) -> None:
         assert source == SOURCE
@@ -91,7 +92,7 @@ class Signer:
     @property
     def events(self) -> list[tuple[str, str]]:
         """The kinds and runs of the events so far, without repeats."""
-        return list(dict.fromkeys((kind, run) for kind, run, _ in self.told))
+        return list(dict.fromkeys((data.kind, run) for run, data in self.told))
 
     def head(self) -> Head:
         found = Heads(self.heads_storage).find(SOURCE)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from tasks.evidence import documents
-from tasks.evidence.artifacts import RUN
 from tasks.evidence.compression import sha256
-from tasks.reading.sealed import Count, Digest
+from tasks.reading.sealed import Count, Digest, RunId, RunState
 from tasks.reading.windows import Moment, Period
 
 RECORDS = ".purged"
 """Storage prefix of the records; outside the evidence, whose runs they outlive."""
 
-RunId = Annotated[str, Meta(pattern=rf"\A{RUN.pattern}\Z")]
 Why = Literal["purge", "retention"]
 Text = bytes  # spelt out here because a member named bytes hides the type
 
@@ -34,7 +32,7 @@ class ErasedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run of an erasure. Without a readable manifest, only `run` and the counts are set."""
 
     run: RunId
-    state: str | None = None
+    state: RunState | None = None
     period: Period | None = None
     opened_at: Moment | None = None
     sealed_at: Moment | None = None

@@ -18,7 +18,9 @@ from tasks.evidence.sums import sums
 from tasks.evidence.verdicts import outside, state_of, states, vanished, withheld
 from tasks.reading.plans import Plan
 from tasks.reading.sealed import (
+    Ending,
     Manifest,
+    RunState,
     SealedAccount,
     SealedCredential,
     SealedResource,
@@ -32,10 +34,10 @@ from workers.storage.registry import is_registered
 
 
 def resources_of(
-    evidence: Evidence, requests: Mapping[str, int], verdict: str
+    evidence: Evidence, requests: Mapping[str, int], ended: Ending
 ) -> dict[str, SealedResource]:
     """Return the result of every resource, still without artifacts."""
-    verdicts = states(evidence, refused=verdict == "refused")
+    verdicts = states(evidence, refused=ended == "refused")
     return {
         name: SealedResource(
             state=state_of(verdicts[name]),
@@ -55,10 +57,10 @@ def resources_of(
     }
 
 
-def run_state(resources: Mapping[str, SealedResource], credential: str, verdict: str) -> str:
-    """Return complete, partial, failed or cancelled. *verdict* is how the run was ended early."""
-    if verdict == "cancelled":
-        return verdict
+def run_state(resources: Mapping[str, SealedResource], credential: str, ended: Ending) -> RunState:
+    """Return the state of a run with these resources."""
+    if ended == "cancelled":
+        return ended
     nothing = all(r.state in ("failed", "unavailable") for r in resources.values())
     if nothing and any(r.reason != "plan" for r in resources.values()):
         return "failed"
@@ -73,14 +75,14 @@ def make_manifest(
     evidence: Evidence,
     resources: Mapping[str, SealedResource],
     *,
-    verdict: str,
+    ended: Ending,
     plan_sha256: str,
     sealed_at: datetime,
     orphans: Iterable[StoredObject],
 ) -> Manifest:
     """Return the manifest of a run."""
     plan = evidence.plan
-    state = run_state(resources, evidence.credential, verdict)
+    state = run_state(resources, evidence.credential, ended)
     advanced = state in ("complete", "partial")
     return Manifest(
         source=plan.source,
@@ -88,7 +90,7 @@ def make_manifest(
         previous=plan.previous,
         plan_sha256=plan_sha256,
         state=state,
-        ended=verdict or "done",
+        ended=ended,
         opened_at=plan.opened_at,
         scheduled_at=plan.scheduled_at,
         sealed_at=sealed_at,

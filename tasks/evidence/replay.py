@@ -16,8 +16,8 @@ from tasks.reading.answers import Answer, lines, served, subdomain_of
 from tasks.reading.catalog import FEEDS, PAGE_LIMIT, Paging
 from tasks.reading.pages import Page, gave_way
 from tasks.reading.plans import Plan
-from tasks.reading.proofs import ProofState, Reading, Use, Verdict, walk
-from tasks.reading.sealed import ListedPage, PageSize, StoredObject, WindowPass
+from tasks.reading.proofs import Reading, Use, Verdict, walk
+from tasks.reading.sealed import ListedPage, PageSize, ProofState, StoredObject, WindowPass
 from tasks.reading.windows import Period, merged, period_in
 from workers import exact
 from workers.room import Room, Share
@@ -233,7 +233,7 @@ class Evidence:
             window=first.window,
             pass_=first.pass_,
             size=first.size,
-            state=str(verdict.state),
+            state=verdict.state,
             reason=verdict.reason,
             words=verdict.words,
             total=verdict.total,

@@ -6,22 +6,19 @@ This module writes seals and reads them strictly. It needs no cryptography: `tas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Struct, field
 
 from tasks.evidence import documents
-from tasks.evidence.artifacts import RUN
 from tasks.evidence.compression import sha256
-from tasks.reading.sealed import Count, Digest, Part
+from tasks.reading.sealed import Count, Digest, Part, RunId, RunState
 from tasks.reading.windows import Moment, Period
 
 PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
 SUMS, MANIFEST = "SHA256SUMS", "manifest.json"
 LONGEST = 16 * 2**20
 """Most bytes of a seal. It takes 50,000 runs that could not be sealed to make one as long."""
-
-RunId = Annotated[str, Meta(pattern=rf"\A{RUN.pattern}\Z")]
 
 
 class SealedBefore(Part, frozen=True, kw_only=True):
@@ -60,7 +57,7 @@ class Seal(Part, frozen=True, kw_only=True):
     run: RunId
     account: Account
     period: Period
-    state: str  # of the manifest
+    state: RunState  # of the manifest
     records: Mapping[str, Count]  # resource -> number
     sealed_at: Moment  # by the signer's clock
     tool: Tool

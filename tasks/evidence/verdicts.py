@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from tasks.evidence.replay import Evidence
 from tasks.reading.catalog import CATALOG, Feed, resource_of
-from tasks.reading.proofs import ProofState, Verdict
-from tasks.reading.sealed import Outside
+from tasks.reading.proofs import Verdict
+from tasks.reading.sealed import Outside, ProofState, ResourceState
 from tasks.reading.windows import Period, common, missing, rfc3339
 
 NOT_KNOWN = "this version of Pagetrail can't read it"
 """The words in a manifest for a resource that the sealing version's catalog lacks."""
-
-
 _LAST = ("plan", "vanished")
 """Reasons that are named only if there is no other one: a feed that the plan lacks leaves a run complete, and a
 vanished record is named only where nothing else is missing."""
 _SHOWN = 5
 """Most ids in one sentence. The manifest lists all of them."""
+
+
+_STATES: Mapping[ProofState, ResourceState] = {
+    ProofState.PROVED: "complete",
+    ProofState.PARTIAL: "partial",
+    ProofState.UNAVAILABLE: "unavailable",
+    ProofState.FAILED: "failed",
+}
 
 
 def states(evidence: Evidence, *, refused: bool = False) -> dict[str, Verdict]:
@@ -160,6 +166,6 @@ def _rank(verdict: Verdict) -> tuple[bool, int]:
     return verdict.state is not ProofState.FAILED, _LAST.index(reason) + 1 if reason in _LAST else 0
 
 
-def state_of(verdict: Verdict) -> str:
+def state_of(verdict: Verdict) -> ResourceState:
     """Return the state of a resource in the manifest's words: a proved one is `complete`."""
-    return "complete" if verdict.state is ProofState.PROVED else str(verdict.state)
+    return _STATES[verdict.state]

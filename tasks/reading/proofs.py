@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from itertools import islice, pairwise
 from typing import Any
 
@@ -15,7 +14,7 @@ from tasks.reading.catalog import OFFSET_CAP, Paging, children_of
 from tasks.reading.pages import Page
 from tasks.reading.paging import Step, again, child_pages, decide, first_pages, too_slow
 from tasks.reading.plans import Plan
-from tasks.reading.sealed import Proof, ProvedBy
+from tasks.reading.sealed import Proof, ProofState, ProvedBy, Reason
 from tasks.reading.windows import period_in
 
 Read = Callable[[Page], Answer | None]
@@ -24,17 +23,6 @@ Parts = Callable[[Page], bool]
 """Says whether the pass of a page was replaced because it was too slow, as stored answers show: see `gave_way`."""
 Use = Callable[[Page, Answer], None]
 """Is called with each answer while it is in memory."""
-
-
-class ProofState(StrEnum):
-    """The result of a reading of a window."""
-
-    PROVED = "proved"
-    PARTIAL = "partial"  # read, but not provably all of it
-    FAILED = "failed"  # nothing read
-    UNAVAILABLE = "unavailable"  # PagerDuty says this key can't have it
-    SUPERSEDED = "superseded"  # replaced: by a further pass, smaller pages or smaller windows
-
 
 MOST_PARENTS = OFFSET_CAP
 """Most records of a list whose children are read. One script opens all their pages, and blocks Redis meanwhile."""
@@ -50,7 +38,7 @@ class Verdict:
     """The result of one pass of a window, with the reason if it isn't proved."""
 
     state: ProofState
-    reason: str = ""  # plan | role | unproved | vanished | denied | error
+    reason: Reason = ""
     words: str = ""  # PagerDuty's words, or our own with the numbers
     total: int | None = None  # PagerDuty's
     unique: int | None = None
@@ -241,12 +229,9 @@ def _refused(page: Page, answer: Glance) -> Verdict:
             return Verdict(ProofState.UNAVAILABLE, "role", answer.words)
         case 404 if page.of_record:
             # Vanished: a list of this run names the record. Denied: it is read only because an earlier run knew it.
-            state, reason = (
-                (ProofState.PROVED, "denied")
-                if page.feed.settled
-                else (ProofState.PARTIAL, "vanished")
-            )
-            return Verdict(state, reason, answer.words, unique=0)
+            if page.feed.settled:
+                return Verdict(ProofState.PROVED, "denied", answer.words, unique=0)
+            return Verdict(ProofState.PARTIAL, "vanished", answer.words, unique=0)
         case 404 if page.feed.missing_means_plan:
             return Verdict(ProofState.UNAVAILABLE, "plan", answer.words)
     return Verdict(ProofState.FAILED, "error", answer.words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -14,6 +15,23 @@ from workers.storage.renamings import Renaming
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 """The SHA-256 of the bytes of a file."""
 Count = Annotated[int, Meta(ge=0)]
+RunId = Annotated[str, Meta(pattern=r"\A\d{8}\Z")]
+RunState = Literal["complete", "partial", "failed", "cancelled"]
+Ending = Literal["done", "cancelled", "refused", "silent"]
+"""How a run ended: it read everything, somebody cancelled it, its key was refused, or its source didn't answer."""
+ResourceState = Literal["complete", "partial", "unavailable", "failed"]
+Reason = Literal["", "plan", "role", "key", "unproved", "backlog", "vanished", "denied", "error"]
+"""Why a resource or a pass is not complete; only a pass is `denied`: PagerDuty no longer has a record known before."""
+
+
+class ProofState(StrEnum):
+    """The result of a reading of a window."""
+
+    PROVED = "proved"
+    PARTIAL = "partial"  # read, but not provably all of it
+    FAILED = "failed"  # nothing read
+    UNAVAILABLE = "unavailable"  # PagerDuty says this key can't have it
+    SUPERSEDED = "superseded"  # replaced: by a further pass, smaller pages or smaller windows
 
 
 class Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,8 +118,8 @@ class WindowPass(Part, frozen=True, kw_only=True, omit_defaults=True):
     window: str
     pass_: int = field(name="pass")
     size: int = PAGE_LIMIT  # records asked for in one request
-    state: str
-    reason: str = ""
+    state: ProofState
+    reason: Reason = ""
     words: str = ""
     total: Count | None = None  # only where PagerDuty gave one
     unique: Count | None = None
@@ -114,14 +132,14 @@ class Outside(Part, frozen=True, kw_only=True, order=True):
 
     since: Moment
     until: Moment
-    reason: str  # retention (PagerDuty no longer has it) | backlog (later runs read it) | unread
+    reason: Literal["retention", "backlog", "unread"]  # retention: PagerDuty no longer has it
 
 
 class SealedResource(Part, frozen=True, kw_only=True):
     """The result of a run for one resource."""
 
-    state: str  # complete, partial, unavailable or failed
-    reason: str
+    state: ResourceState
+    reason: Reason
     words: str
     withheld: Mapping[str, str]  # list that the account's plan lacks -> PagerDuty's words
     vanished: tuple[str, ...]  # ids that a list names, and whose own address answers 404
@@ -177,8 +195,8 @@ class Manifest(Part, frozen=True, kw_only=True):
     run: str
     previous: PreviousRun | None
     plan_sha256: Digest
-    state: str  # complete, partial, failed or cancelled
-    ended: str
+    state: RunState
+    ended: Ending
     opened_at: Moment
     scheduled_at: Moment
     sealed_at: Moment

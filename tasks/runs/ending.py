@@ -9,7 +9,7 @@ from tasks.evidence.manifests import read_stored
 from tasks.evidence.sums import sums
 from tasks.reading.plans import next_due
 from tasks.reading.sealed import Manifest
-from tasks.reading.windows import rfc3339
+from tasks.runs.events import RunEnded
 from tasks.watching.last_runs import LastRun, read_last
 from workers.errors import NotFound
 from workers.runtime import Runtime
@@ -26,7 +26,7 @@ def finish(fleet: Runtime, source: str, manifest: Manifest) -> None:
     before = read_last(kept)
     if before is None or before.run < manifest.run:
         list_digests(fleet.storage, source, manifest.run)
-        _tell(fleet, source, manifest)
+        fleet.events.emit(RunEnded.of(manifest), source, manifest.run)
         await_seal(fleet, source, manifest.run)
     summary = LastRun.of(manifest).to_json()
     fleet.ledger.finish(source, manifest.run, _next_ms(fleet, source, manifest), summary)
@@ -42,28 +42,6 @@ def await_seal(fleet: Runtime, source: str, run: str) -> None:
     """Let the tick tell the signer about a run that ended, until it has its seal."""
     if fleet.storage.get(seal_key(source, run)) is None:
         fleet.unsealed.add(source, run)
-
-
-def _tell(fleet: Runtime, source: str, manifest: Manifest) -> None:
-    resources = manifest.resources
-    fleet.events.emit(
-        "run.ended",
-        source,
-        manifest.run,
-        {
-            "sealed_at": rfc3339(manifest.sealed_at),
-            "state": manifest.state,
-            "ended": manifest.ended,
-            "period": manifest.period.times(),
-            "backlog": bool(manifest.backlog),
-            "records": sum(each.records for each in resources.values()),
-            "requests": sum(each.requests for each in resources.values()),
-            "resources": {
-                name: {"state": each.state, "reason": each.reason}
-                for name, each in resources.items()
-            },
-        },
-    )
 
 
 def _next_ms(fleet: Runtime, source_id: str, manifest: Manifest) -> int | None:

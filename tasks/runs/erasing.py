@@ -28,6 +28,7 @@ from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, plan_key, run_prefix
 from tasks.evidence.manifests import read_manifest, read_plan, runs_of
 from tasks.reading.windows import rfc3339
+from tasks.runs.events import EvidenceErased
 from workers.errors import Busy, Fault, StorageConflict
 from workers.runtime import Runtime
 from workers.state.sources import changed
@@ -243,9 +244,15 @@ def _finish(fleet: Runtime, record: Erasure) -> None:
     if next(Purged(fleet.storage, source).oldest_kept(), None) is None:
         fleet.ledger.forget(source)
         fleet.troubles.forget(source, "run", "retention")
-    told = {name: getattr(record, name) for name in ("why", "by", "through", "objects", "bytes")}
-    told["runs"] = [each.run for each in record.runs]
-    fleet.events.emit("evidence.erased", source, None, told, about=record.through)
+    erased = EvidenceErased(
+        why=record.why,
+        by=record.by,
+        through=record.through,
+        runs=tuple(each.run for each in record.runs),
+        objects=record.objects,
+        bytes=record.bytes,
+    )
+    fleet.events.emit(erased, source, about=record.through)
     key = done_key(source, record.through)
     fleet.storage.put_new(key, documents.written(Finished.of(record, _now())))
     if record in Purged(fleet.storage, source).unfinished():

@@ -15,9 +15,9 @@ from tasks.evidence.manifests import read_manifest, read_plan
 from tasks.reading.paging import first_pages
 from tasks.reading.plans import Plan, make_plan
 from tasks.reading.sealed import StoredManifest
-from tasks.reading.windows import rfc3339
 from tasks.runs import messages
 from tasks.runs.ending import due_ms, finish
+from tasks.runs.events import RunOpened
 from tasks.runs.newest import newest_run
 from workers.errors import Busy, ClockFault, StorageConflict
 from workers.runtime import Runtime
@@ -149,15 +149,14 @@ def _enter(fleet: Runtime, source: Source, plan: Plan, *, reopened: bool) -> Non
     """
     settings = fleet.settings
     fleet.events.emit(
-        "run.opened",
+        RunOpened(
+            opened_at=plan.opened_at,
+            period=(plan.period.since, plan.period.until),
+            resources=plan.resources,
+            backfill=plan.backfill,
+        ),
         source.id,
         plan.run,
-        {
-            "opened_at": rfc3339(plan.opened_at),
-            "period": plan.period.times(),
-            "resources": plan.resources,
-            "backfill": plan.backfill,
-        },
     )
     outcome = fleet.ledger.open(
         source.id,

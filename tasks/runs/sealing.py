@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import zstandard
+from msgspec import convert
 from msgspec.structs import asdict, replace
 
 from tasks.evidence import documents
@@ -23,7 +24,7 @@ from tasks.evidence.manifests import (
     resources_of,
 )
 from tasks.evidence.replay import Evidence, gather
-from tasks.reading.sealed import ArtifactPart, PartContent, StoredManifest, StoredObject
+from tasks.reading.sealed import ArtifactPart, Ending, PartContent, StoredManifest, StoredObject
 from workers.errors import Busy, StorageConflict
 from workers.room import Share
 from workers.runtime import Runtime
@@ -64,15 +65,16 @@ def seal(fleet: Runtime, source: str, run: str, lease: Lease) -> StoredManifest:
     plan_text = fleet.storage.get(plan_key(source, run))
     assert plan_text is not None, "it was just read"
     progress = fleet.ledger.progress(source)
+    ended = convert(progress.verdict or "done", Ending)
     with gather(plan, fleet.storage, lease.beat, room=fleet.room) as evidence:
-        resources = resources_of(evidence, progress.requests, progress.verdict)
+        resources = resources_of(evidence, progress.requests, ended)
         writer = Writer(fleet, evidence, lease)
         for name in collected(resources):
             resources[name] = replace(resources[name], artifacts=writer.write(name))
         manifest = make_manifest(
             evidence,
             resources,
-            verdict=progress.verdict,
+            ended=ended,
             plan_sha256=sha256(plan_text),
             sealed_at=fleet.ledger.time().now,
             orphans=writer.orphans,

@@ -13,6 +13,7 @@ from redis import RedisError
 
 from tasks.accounts.asking import is_answering
 from tasks.runs import messages
+from tasks.runs.events import KeyRefusal, SourceFailing
 from workers.errors import RedisUnreachable
 from workers.runtime import Runtime
 from workers.state.events import DAY_SECONDS
@@ -75,10 +76,9 @@ class Setbacks:
             return self.wait("key", 0.0, sent=sent)
         log.warning("key refused", extra={"source": source.id, "run": self.claim.run})
         self.fleet.events.emit(
-            "key.refused",
+            KeyRefusal(region=source.region, fingerprint=source.fingerprint),
             source.id,
             self.claim.run,
-            {"region": source.region, "fingerprint": source.fingerprint},
             about=source.fingerprint,
             quiet_seconds=DAY_SECONDS,
         )
@@ -113,10 +113,9 @@ class Setbacks:
         sent = 0 if ok is None else 1
         if ok is False:
             self.fleet.events.emit(
-                "source.failing",
+                SourceFailing(region=source.region),
                 source.id,
                 self.claim.run,
-                {"region": source.region},
                 about=f"{now:%Y-%m-%dT%H}",
                 quiet_seconds=_FAILING_SECONDS,
             )

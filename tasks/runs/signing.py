@@ -32,7 +32,7 @@ from tasks.evidence.seals import (
 from tasks.evidence.signatures import check_signature, signed
 from tasks.evidence.sums import sums
 from tasks.reading.sealed import StoredManifest
-from tasks.reading.windows import rfc3339
+from tasks.runs import events
 from tasks.verifying.verify import verify
 from workers.errors import Busy, NotFound, SealRefused, StorageConflict
 from workers.runtime import Runtime
@@ -134,8 +134,9 @@ class _Signer:
         for run in reversed(self._purged.kept):
             if stored := self._stored(run):
                 head = Head(source=self._source, sealed=_sealed(stored))
-                told = {"sha256": stored.sha256}
-                self._fleet.events.emit("head.restored", self._source, run, told)
+                self._fleet.events.emit(
+                    events.HeadRestored(sha256=stored.sha256), self._source, run
+                )
                 log.warning(
                     "the signer's store had no head: the newest seal is taken",
                     extra={"source": self._source, "run": run},
@@ -317,15 +318,15 @@ class _Signer:
     def _confirmed(self, found: Found, stored: StoredSeal) -> Found:
         """Tell of a stored seal, then move the head to it. A repeat of the event has the same id."""
         seal = stored.seal
-        told = {
-            "sealed_at": rfc3339(seal.sealed_at),
-            "sha256": stored.sha256,
-            "previous": seal.previous.sha256 if seal.previous else None,
-            "key": seal.key,
-            "state": seal.state,
-            "unsealed": [each.run for each in seal.unsealed],
-        }
-        self._fleet.events.emit("run.sealed", self._source, seal.run, told)
+        event = events.RunSealed(
+            sealed_at=seal.sealed_at,
+            sha256=stored.sha256,
+            previous=seal.previous.sha256 if seal.previous else None,
+            key=seal.key,
+            state=seal.state,
+            unsealed=tuple(each.run for each in seal.unsealed),
+        )
+        self._fleet.events.emit(event, self._source, seal.run)
         moved = self._heads.replace(found, Head(source=self._source, sealed=_sealed(stored)))
         self._fleet.unsealed.settle(self._source, *(e.run for e in seal.unsealed), seal.run)
         log.info("sealed %s", stored.sha256, extra={"source": self._source, "run": seal.run})
@@ -343,8 +344,7 @@ def _sealed(stored: StoredSeal) -> Sealed:
 
 def tell_refusal(fleet: Runtime, source: str, run: str, reason: str) -> None:
     """Send the event that a run can't be sealed, at most once a day."""
-    told = {"reason": reason}
-    fleet.events.emit("seal.refused", source, run, told, quiet_seconds=DAY_SECONDS)
+    fleet.events.emit(events.SealRefusal(reason=reason), source, run, quiet_seconds=DAY_SECONDS)
 
 
 def _is_meant(intent: Intent, statement: Statement) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from tasks.runs.erasing import expire, is_open, wants_look
+from tasks.runs.events import KeyRotationDue
 from tasks.runs.newest import newest_run
 from workers.errors import Busy
 from workers.runtime import Runtime
@@ -38,14 +39,10 @@ def _remind(fleet: Runtime, source: Source, now: datetime) -> None:
     days, most = (now - source.keyed_at).days, fleet.settings.key_max_age_days
     if source.sealed_key is not None and days >= most:
         fleet.events.emit(
-            "key.rotation_due",
+            KeyRotationDue(
+                fingerprint=source.fingerprint, key_age_days=days, key_max_age_days=most
+            ),
             source.id,
-            None,
-            {
-                "fingerprint": source.fingerprint,
-                "key_age_days": days,
-                "key_max_age_days": most,
-            },
             about=f"{now:%Y-%m-%d}",
             quiet_seconds=DAY_SECONDS,
         )

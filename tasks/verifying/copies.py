@@ -146,7 +146,7 @@ class RunCopy:
         return make_manifest(
             self.evidence,
             made,
-            verdict=sealed.ended,
+            ended=sealed.ended,
             plan_sha256=sha256(self.text(self.plan_key)),
             sealed_at=sealed.sealed_at,
             orphans=sealed.orphans,

@@ -23,8 +23,8 @@ from redis import Redis
 from tasks import api, purge, sign
 from tasks.evidence.layout import manifest_key
 from tasks.reading.catalog import CATALOG
-from tasks.reading.windows import rfc3339
 from tasks.runs import restoring
+from tasks.runs.events import ResourceResult, RunEnded, SourceFailing
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.integration.test_purge import collect, connect, end
 from tests.processes import ROOT
@@ -36,6 +36,7 @@ from workers.state.events import Event, Events
 
 SCHEMA = json.loads((ROOT / "docs" / "events.schema.json").read_text("utf-8"))
 KINDS = set(SCHEMA["properties"]["kind"]["enum"])
+FAILING = SourceFailing(region="us")
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_the_stream_is_bounded(redis: Redis, prefix: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(events, "MOST", 300)
     stream = Events(redis, prefix)
     for number in range(1_500):
-        stream.emit("run.opened", SOURCE, f"{number:08d}", {})
+        stream.emit(FAILING, SOURCE, f"{number:08d}")
     assert 300 <= redis.xlen(f"{prefix}:events") <= 500
     assert [each.run for each in stream.read()][-1] == "00001499"
 
@@ -179,12 +180,20 @@ def test_the_stream_takes_no_more_memory_than_the_page_says(redis: Redis, prefix
     said = re.search(r"never more than (\d+) MB", (ROOT / "docs" / "events.md").read_text("utf-8"))
     assert said
     stream, count, name = Events(redis, prefix), 1_000, f"{'t' * 63}/{'n' * 63}"
-    resources = {each: {"state": "unavailable", "reason": "unproved"} for each in CATALOG}
-    period = [rfc3339(datetime.now(UTC))] * 2
-    told = {"sealed_at": period[0], "state": "cancelled", "ended": "cancelled", "period": period,
-            "backlog": False, "records": 10**9, "requests": 10**7, "resources": resources}  # fmt: skip
+    unread = ResourceResult(state="unavailable", reason="unproved")
+    now = datetime.now(UTC).replace(microsecond=0)
+    ended = RunEnded(
+        sealed_at=now,
+        state="cancelled",
+        ended="cancelled",
+        period=(now, now),
+        backlog=False,
+        records=10**9,
+        requests=10**7,
+        resources=dict.fromkeys(CATALOG, unread),
+    )
     for number in range(count):
-        stream.emit("run.ended", name, f"{number:08d}", told)
+        stream.emit(ended, name, f"{number:08d}")
     taken = redis.memory_usage(f"{prefix}:events", samples=0)
     assert taken is not None
     assert taken * events.MOST / count < int(said[1]) * 1e6
@@ -195,7 +204,7 @@ def test_a_follower_gets_every_event_once(redis: Redis, prefix: str) -> None:
     with ThreadPoolExecutor(1) as follower:
         found = follower.submit(lambda: list(islice(stream.read(follow=True), count)))
         for number in range(count):
-            stream.emit("run.opened", SOURCE, f"{number:08d}", {})
+            stream.emit(FAILING, SOURCE, f"{number:08d}")
         heard = found.result(60)
     assert [each.run for each in heard] == [f"{number:08d}" for number in range(count)]
     again = stream.read(heard[999].position)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-import orjson
+import msgspec
+from msgspec import Meta, Struct
 from redis import Redis
 
 from workers.state.client import now_ms
@@ -22,17 +23,31 @@ _BATCH = 500
 _BLOCK_MS = 2_000  # below SOCKET_SECONDS, after which a connection counts as dead
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that became true. Every repeat has the same `id`; `position` is the event's place in the stream."""
+class EventData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The data of one kind of event; each kind is a subclass. Never give it a secret."""
 
-    position: str
-    id: str
+    kind: ClassVar[str]
+    of_run: ClassVar[bool] = True  # whether the event is about one run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """Something that became true, as the stream holds it. Every repeat has the same `id`."""
+
+    format: Literal[1] = 1
+    id: Annotated[str, Meta(description="The same for every repeat of the event", max_length=250)]
     kind: str
-    at: datetime
+    at: Annotated[datetime, Meta(tz=True, description="When it was sent, by Redis's clock")]
     source: str
     run: str | None
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(StoredEvent):
+    """An event, and its place in the stream."""
+
+    position: str
 
 
 class Events:
@@ -45,36 +60,34 @@ class Events:
 
     def emit(
         self,
-        kind: str,
+        data: EventData,
         source: str,
-        run: str | None,
-        data: Mapping[str, Any],
+        run: str | None = None,
         *,
         about: str = "",
         quiet_seconds: int = 0,
     ) -> None:
-        """Add an event, unless the same one was added in the last *quiet_seconds*. Never give it a secret.
+        """Add an event, unless the same one was added in the last *quiet_seconds*.
 
         Its id is made of source, run, kind and *about*. If the process dies meanwhile, the event was added whole or
         not at all.
         """
-        event_id = "/".join(part for part in (source, run, kind, about) if part)
+        event_id = "/".join(part for part in (source, run, data.kind, about) if part)
         told = f"{self._told}:{event_id}"
         with redis_faults():
             if quiet_seconds and self._redis.exists(told):
                 return
             at = now_ms(self._redis)
-            event = {
-                "format": 1,
-                "id": event_id,
-                "kind": kind,
-                "at": f"{datetime.fromtimestamp(at // 1000, UTC):%FT%T}.{at % 1000:03d}Z",
-                "source": source,
-                "run": run,
-                "data": dict(data),
-            }
+            event = StoredEvent(
+                id=event_id,
+                kind=data.kind,
+                at=datetime.fromtimestamp(at / 1000, UTC),
+                source=source,
+                run=run,
+                data=msgspec.to_builtins(data),
+            )
             with self._redis.pipeline(transaction=True) as pipe:
-                pipe.xadd(self._stream, {"event": orjson.dumps(event)}, maxlen=MOST)
+                pipe.xadd(self._stream, {"event": msgspec.json.encode(event)}, maxlen=MOST)
                 if quiet_seconds:
                     pipe.set(told, 1, ex=quiet_seconds)
                 pipe.execute()
@@ -91,16 +104,7 @@ class Events:
                 )
             for position, fields in found[0][1] if found else ():
                 after = position.decode()
-                yield _event(after, fields[b"event"])
+                event = msgspec.json.decode(fields[b"event"])
+                yield msgspec.convert(event | {"position": after}, Event)
             if not found and not follow:
                 return
-
-
-def _event(position: str, text: bytes) -> Event:
-    event = orjson.loads(text)
-    names = ("id", "kind", "source", "run", "data")
-    return Event(
-        position=position,
-        at=datetime.fromisoformat(event["at"]),
-        **{name: event[name] for name in names},
-    )

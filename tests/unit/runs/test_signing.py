@@ -13,6 +13,7 @@ from tasks.evidence import documents
 from tasks.evidence.compression import sha256
 from tasks.evidence.erasure_records import record_key
 from tasks.evidence.layout import artifact_key, manifest_key, run_prefix, seal_key, sums_key
+from tasks.runs.events import RunSealed
 from tasks.runs.signing import LOST, PURGED
 from tests.erased import erasure
 from tests.signer import SOURCE, Killed, Signer, add_run, copied, drop, replaced
@@ -81,7 +82,9 @@ def test_every_run_is_sealed_in_order(history: History, tmp_path: Path) -> None:
     assert head.sealed
     assert (head.sealed.run, head.sealed.sha256) == (THIRD, signer.seal(THIRD).sha256)
     assert signer.events == [("run.sealed", run) for run in (FIRST, SECOND, THIRD)]
-    assert signer.told[-1][2]["sha256"] == signer.seal(THIRD).sha256
+    _, told = signer.told[-1]
+    assert isinstance(told, RunSealed)
+    assert told.sha256 == signer.seal(THIRD).sha256
 
 
 def test_a_seal_says_what_the_run_holds(history: History, tmp_path: Path) -> None:
