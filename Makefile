@@ -8,6 +8,10 @@ VENV ?= .venv
 JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 TESTS ?= tests
 
+# Keep bytecode, even where the environment asks Python not to: tests and demo start hundreds of processes, and each
+# would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 bin := $(VENV)/bin
 uv := $(shell command -v uv 2>/dev/null)
 

@@ -10,6 +10,7 @@ from tests.processes import ROOT
 
 PYTHON = """#!/bin/sh
 echo "$*" >>{log}
+printenv PYTHONDONTWRITEBYTECODE >>{log}.bytecode
 if [ "$2" = "import pip" ]; then
   [ ! -e "${{0%/bin/*}}/no-pip" ]
 elif [ "$2" = venv ]; then
@@ -46,6 +47,14 @@ def test_an_environment_is_made_once(python: Path, tmp_path: Path) -> None:
     assert install(python, venv) == ["venv", "pip", "pip"]
     (venv / ".runtime").unlink()
     assert install(python, venv) == ["pip", "pip"]
+
+
+def test_programs_keep_bytecode_though_the_environment_asks_not_to(
+    python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert install(python, tmp_path / "venv")
+    assert (tmp_path / "log.bytecode").read_text("ascii") == ""
 
 
 def test_an_environment_of_uv_is_made_again_if_uv_is_gone(python: Path, tmp_path: Path) -> None:
