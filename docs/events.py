@@ -1,11 +1,11 @@
 """Writes the table in events.md, and events.schema.json, from the structures of the events."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tasks.evidence.schemas import DIALECT, printed
 from tasks.runs.events import KINDS
 from workers.state.events import EventData, StoredEvent
 
@@ -27,7 +27,7 @@ def schema() -> str:
     event = parts.pop(StoredEvent.__name__)
     event["properties"]["kind"] = {"enum": [each.kind for each in KINDS]}
     found = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DIALECT,
         **event,
         "title": "An event of Pagetrail",
         "required": list(event["properties"]),
@@ -35,9 +35,7 @@ def schema() -> str:
         "oneOf": [_kind(each) for each in KINDS],
         "$defs": parts,
     }
-    # Python's anchors of the whole text are unknown to the regular expressions of JSON Schema.
-    text = json.dumps(found, indent=2).replace(r"\\A", "^").replace(r"\\Z", "$")
-    return text + "\n"
+    return printed(found)
 
 
 def _kind(kind: type[EventData]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from docs import events
+from docs import documents, events
 from tasks.cli import pagetrail
 from tasks.verifying.rules import KINDS, RULES
 from workers.settings.environment import Settings, variable_of
@@ -149,6 +149,8 @@ PAGES = {
     "rules.md": rules,
     "events.md": events.page,
     "events.schema.json": events.schema,
+    "documents.md": documents.page,
+    **documents.SCHEMAS,
 }
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ _COMMANDS = {
     "keys": "Show the public keys that check seals, or replace the key.",
     "status": "Show the fleet and every source.",
     "events": "Print events: runs, keys, erased evidence.",
+    "schema": "Print the JSON Schemas of the stored documents.",
     "completion": "Print the completion script of a shell.",
 }
 """Each command and its help line. The module and the function of a command have its name."""

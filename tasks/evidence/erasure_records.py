@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
-from typing import Literal
+from typing import Annotated, Literal
 
 from msgspec import Struct
 
 from tasks.evidence import documents
 from tasks.evidence.compression import sha256
-from tasks.reading.sealed import Count, Digest, RunId, RunState
+from tasks.reading.sealed import Count, Digest, RunId, RunState, told
 from tasks.reading.windows import Moment, Period
 
 RECORDS = ".purged"
@@ -24,28 +24,28 @@ Text = bytes  # spelt out here because a member named bytes hides the type
 class Account(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The account whose evidence was erased."""
 
-    region: str
-    subdomain: str
+    region: Annotated[str, told("PagerDuty's service region")]
+    subdomain: Annotated[str, told("The account's subdomain at PagerDuty")]
 
 
 class ErasedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run of an erasure. Without a readable manifest, only `run` and the counts are set."""
 
-    run: RunId
-    state: RunState | None = None
-    period: Period | None = None
-    opened_at: Moment | None = None
-    sealed_at: Moment | None = None
-    manifest_sha256: Digest | None = None
-    objects: Count
-    bytes: Count
+    run: Annotated[RunId, told("The run")]
+    state: Annotated[RunState | None, told("The result of the run")] = None
+    period: Annotated[Period | None, told("The period that it was to read")] = None
+    opened_at: Annotated[Moment | None, told("When it began")] = None
+    sealed_at: Annotated[Moment | None, told("When it ended")] = None
+    manifest_sha256: Annotated[Digest | None, told("The SHA-256 of its `manifest.json`")] = None
+    objects: Annotated[Count, told("How many objects it had")]
+    bytes: Annotated[Count, told("How large they were")]
 
 
 class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The record before this one."""
 
-    through: RunId
-    sha256: Digest
+    through: Annotated[RunId, told("The last run that it names")]
+    sha256: Annotated[Digest, told("The SHA-256 of its file")]
 
 
 class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,17 +55,21 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     format: Literal[2] = 2
-    source: str
-    previous: Link | None
-    through: RunId
-    why: Why
-    retention_months: Count | None
-    by: str
-    at: Moment
-    account: Account
-    runs: tuple[ErasedRun, ...]
-    objects: Count
-    bytes: Count
+    source: Annotated[str, told("The source, as TENANT/NAME")]
+    previous: Annotated[Link | None, told("The record before; null for the first one")]
+    through: Annotated[RunId, told("The last run that was erased")]
+    why: Annotated[
+        Why, told("A person asked for a `purge`, or the `retention` of the source was over")
+    ]
+    retention_months: Annotated[
+        Count | None, told("The retention of the source; null if it had none")
+    ]
+    by: Annotated[str, told("Who erased them")]
+    at: Annotated[Moment, told("When the record was made")]
+    account: Annotated[Account, told("The account at PagerDuty")]
+    runs: Annotated[tuple[ErasedRun, ...], told("The erased runs, oldest first")]
+    objects: Annotated[Count, told("How many objects they had")]
+    bytes: Annotated[Count, told("How large these were")]
 
     @property
     def link(self) -> Link:
@@ -105,10 +109,10 @@ class Finished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The object stored beside a record once all runs in the record are deleted."""
 
     format: Literal[2] = 2
-    source: str
-    through: RunId
-    record_sha256: Digest
-    finished_at: Moment
+    source: Annotated[str, told("The source, as TENANT/NAME")]
+    through: Annotated[RunId, told("The last run that was erased")]
+    record_sha256: Annotated[Digest, told("The SHA-256 of the record's file")]
+    finished_at: Annotated[Moment, told("When everything was deleted")]
 
     @classmethod
     def of(cls, record: Erasure, at: datetime) -> Finished:

@@ -6,13 +6,13 @@ This module writes seals and reads them strictly. It needs no cryptography: `tas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from msgspec import Struct, field
 
 from tasks.evidence import documents
 from tasks.evidence.compression import sha256
-from tasks.reading.sealed import Count, Digest, Part, RunId, RunState
+from tasks.reading.sealed import Count, Digest, Part, RunId, RunState, told
 from tasks.reading.windows import Moment, Period
 
 PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
@@ -24,59 +24,63 @@ LONGEST = 16 * 2**20
 class SealedBefore(Part, frozen=True, kw_only=True):
     """The seal before, by its run and the digest of its file."""
 
-    run: RunId
-    sha256: Digest
+    run: Annotated[RunId, told("Its run")]
+    sha256: Annotated[Digest, told("The SHA-256 of its file, `seal.dsse.json`")]
 
 
 class UnsealedRun(Part, frozen=True, kw_only=True):
     """A run between two seals that could not be sealed, and the reason. Its manifest may be missing."""
 
-    run: RunId
-    manifest_sha256: Digest | None
-    reason: str
+    run: Annotated[RunId, told("The run")]
+    manifest_sha256: Annotated[
+        Digest | None, told("The SHA-256 of its `manifest.json`; null if there wasn't one")
+    ]
+    reason: Annotated[str, told("What was wrong with it")]
 
 
 class Account(Part, frozen=True, kw_only=True):
     """The PagerDuty account whose records the run holds."""
 
-    region: str
-    subdomain: str
+    region: Annotated[str, told("PagerDuty's service region")]
+    subdomain: Annotated[str, told("The account's subdomain at PagerDuty")]
 
 
 class Tool(Part, frozen=True, kw_only=True):
     """The program that sealed the run."""
 
-    name: str
-    version: str
+    name: Annotated[str, told("Its name")]
+    version: Annotated[str, told("Its version")]
 
 
 class Seal(Part, frozen=True, kw_only=True):
     """What the signer says about a run. It verified the run first."""
 
-    source: str
-    run: RunId
-    account: Account
-    period: Period
-    state: RunState  # of the manifest
-    records: Mapping[str, Count]  # resource -> number
-    sealed_at: Moment  # by the signer's clock
-    tool: Tool
-    key: Digest  # the id of the public key
-    previous: SealedBefore | None
-    unsealed: tuple[UnsealedRun, ...]  # every run between the seal before and this one
+    source: Annotated[str, told("The source, as TENANT/NAME")]
+    run: Annotated[RunId, told("The run")]
+    account: Annotated[Account, told("The account at PagerDuty")]
+    period: Annotated[Period, told("The period that the run was to read")]
+    state: Annotated[RunState, told("The result of the run")]
+    records: Annotated[Mapping[str, Count], told("The number of records of each resource")]
+    sealed_at: Annotated[Moment, told("When the seal was made, by the signer's clock")]
+    tool: Annotated[Tool, told("The program that made the seal")]
+    key: Annotated[Digest, told("The id of the public key: the SHA-256 of the key in DER form")]
+    previous: Annotated[SealedBefore | None, told("The seal before; null for the first one")]
+    unsealed: Annotated[
+        tuple[UnsealedRun, ...], told("Every run between the seal before and this one")
+    ]
 
 
 class Digests(Part, frozen=True, kw_only=True):
     """The digests of a file."""
 
-    sha256: Digest
+    sha256: Annotated[Digest, told("The SHA-256 of the file")]
 
 
 class Subject(Part, frozen=True, kw_only=True):
     """A file of the run that the statement is about."""
 
-    name: str
-    digest: Digests
+    name: Annotated[str, told("Its name")]
+    digest: Annotated[Digests, told("Its digests")]
 
 
 class Statement(Part, frozen=True, kw_only=True):
@@ -85,11 +89,11 @@ class Statement(Part, frozen=True, kw_only=True):
     type_: Literal["https://in-toto.io/Statement/v1"] = field(
         name="_type", default="https://in-toto.io/Statement/v1"
     )
-    subject: tuple[Subject, ...]
+    subject: Annotated[tuple[Subject, ...], told("`SHA256SUMS` and `manifest.json` of the run")]
     predicate_type: Literal["pagetrail:seal:v1"] = field(
         name="predicateType", default="pagetrail:seal:v1"
     )
-    predicate: Seal
+    predicate: Annotated[Seal, told("What the signer says about the run")]
 
     @classmethod
     def about(cls, seal: Seal, sums_sha256: str, manifest_sha256: str) -> Statement:
@@ -122,18 +126,18 @@ class Statement(Part, frozen=True, kw_only=True):
 class Signature(Part, frozen=True, kw_only=True):
     """A signature over the payload, and the id of the key that made it."""
 
-    keyid: Digest
-    sig: bytes
+    keyid: Annotated[Digest, told("The id of the key")]
+    sig: Annotated[bytes, told("The signature, in base64")]
 
 
 class Envelope(Part, frozen=True, kw_only=True):
-    """The file `seal.dsse.json`. Base64 holds the text of the statement, which has one signature."""
+    """The signer's statement about a run, and its signature, in a DSSE envelope."""
 
-    payload: bytes
+    payload: Annotated[bytes, told("The text of the statement, in base64")]
     payload_type: Literal["application/vnd.in-toto+json"] = field(
         name="payloadType", default=PAYLOAD_TYPE
     )
-    signatures: tuple[Signature, ...]
+    signatures: Annotated[tuple[Signature, ...], told("The signature")]
 
 
 class StoredSeal(Struct, frozen=True, kw_only=True):

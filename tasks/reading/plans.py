@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from tasks.reading.catalog import CATALOG, CATALOG_VERSION, PAGE_LIMIT, Feed, larger, with_parents
-from tasks.reading.sealed import PageSize, PreviousRun, StoredManifest
+from tasks.reading.sealed import PageSize, Part, PreviousRun, StoredManifest, told
 from tasks.reading.windows import (
     OVERLAP,
     SECOND,
@@ -27,38 +26,59 @@ AGING = timedelta(days=62)
 """Windows that PagerDuty will delete within this time are read before other history."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The content of `plan.json`: every setting that shapes a run's requests."""
+class Plan(Part, frozen=True, kw_only=True):
+    """What a run is to read, with every setting that shapes its requests. It is stored before the first request."""
 
     format: Literal[2] = 2
-    source: str
-    run: str
-    opened_at: Moment
-    scheduled_at: Moment  # when the last run that wasn't a backfill opened
-    period: Period
-    since: Moment  # the start of all that is to be read of the source, by this run or others
-    resources: tuple[str, ...]
-    windows: Mapping[str, tuple[Period, ...]]  # per feed, in the order they are opened
-    page_budget: int
-    region: str
-    subdomain: str
-    credential: str
-    backfill: bool = False
-    previous: PreviousRun | None = None
-    # Per feed: the periods that earlier runs proved.
-    covered: Mapping[str, tuple[Period, ...]] = field(default_factory=dict)
-    # Per feed: the ids of records that earlier runs left open.
-    unsettled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    # Of those records, the ones whose own address answered 404: id -> when it last did.
-    denied: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    # Per feed that is read in smaller pages: the size to start with.
-    sizes: Mapping[str, PageSize] = field(default_factory=dict)
-    # Least time before a record whose own address answered 404 is asked for again.
-    ask_again_seconds: float = 60.0
-    renamed: tuple[Renaming, ...] = ()  # renamings of the account since the last manifest
-    every_seconds: int | None = None  # the source's interval
-    catalog: int = CATALOG_VERSION
+    source: Annotated[str, told("The source, as TENANT/NAME")]
+    run: Annotated[str, told("The run: eight digits, one more than the run before")]
+    opened_at: Annotated[Moment, told("When the run began")]
+    scheduled_at: Annotated[
+        Moment, told("When the newest run began that wasn't started to read a backlog")
+    ]
+    period: Annotated[Period, told("The period that the run is to read")]
+    since: Annotated[
+        Moment, told("The beginning of all that is to be read of the source, by this run or others")
+    ]
+    resources: Annotated[tuple[str, ...], told("The resources that the run is to read")]
+    windows: Annotated[
+        Mapping[str, tuple[Period, ...]],
+        told("For each list with periods, the ones to read, in this order"),
+    ]
+    page_budget: Annotated[int, told("How many pages the run may plan")]
+    region: Annotated[str, told("PagerDuty's service region")]
+    subdomain: Annotated[str, told("The account's subdomain at PagerDuty")]
+    credential: Annotated[str, told("The kind of key: `account` or `user`")]
+    backfill: Annotated[bool, told("Whether the run reads a backlog of earlier runs")] = False
+    previous: Annotated[
+        PreviousRun | None, told("The run before, whose manifest this one fixes")
+    ] = None
+    covered: Annotated[
+        Mapping[str, tuple[Period, ...]],
+        told("For each list, the periods that earlier runs proved"),
+    ] = {}
+    unsettled: Annotated[
+        Mapping[str, tuple[str, ...]],
+        told("For each list, the ids of records that earlier runs left open"),
+    ] = {}
+    denied: Annotated[
+        Mapping[str, Mapping[str, str]],
+        told("Those of them that PagerDuty answers 404 for, each with the time of its last 404"),
+    ] = {}
+    sizes: Annotated[
+        Mapping[str, PageSize],
+        told("For each list that is read in smaller pages, the size to begin with"),
+    ] = {}
+    ask_again_seconds: Annotated[
+        float, told("The least time before a record is asked for again after a 404")
+    ] = 60.0
+    renamed: Annotated[
+        tuple[Renaming, ...], told("Renamings since the run before, as a person confirmed them")
+    ] = ()
+    every_seconds: Annotated[
+        int | None, told("The interval between runs of the source; null if none are scheduled")
+    ] = None
+    catalog: Annotated[int, told("The version of the list of resources")] = CATALOG_VERSION
 
     @property
     def feeds(self) -> list[Feed]:

@@ -27,10 +27,10 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Period(Struct, frozen=True, order=True, forbid_unknown_fields=True):
-    """A half-open span of time in UTC and whole seconds."""
+    """A span of time in whole seconds."""
 
-    since: Moment
-    until: Moment
+    since: Annotated[Moment, Meta(description="Its beginning, which belongs to it")]
+    until: Annotated[Moment, Meta(description="Its end, which doesn't belong to it")]
 
     def __str__(self) -> str:
         return f"{self.since:{_STAMP}}_{self.until:{_STAMP}}"

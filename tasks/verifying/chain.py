@@ -103,6 +103,6 @@ def plan_goes_on(run: RunCopy) -> Iterator[Finding]:
         ask_again_seconds=plan.ask_again_seconds,
         every_seconds=plan.every_seconds,
     )
-    for member in Plan.__dataclass_fields__.keys() - _GIVEN:
+    for member in {*Plan.__struct_fields__} - _GIVEN:
         if getattr(again, member) != getattr(plan, member):
             yield run.plan_key, f"{member} doesn't follow from the run before"

@@ -16,9 +16,7 @@ from markdown.extensions.toc import slugify
 from docs import reference
 from tasks.cli import pagetrail
 from tasks.reading.catalog import CATALOG
-from tests.lists_model import answer_to, make
 from tests.processes import ROOT
-from tests.sealed_run import SealedRun
 from workers.errors import Fault
 from workers.settings.environment import PREFIX, variables
 from workers.state.faults import sentences
@@ -207,15 +205,6 @@ def test_the_readme_quotes_messages_of_the_program() -> None:
     assert len(quoted) > 10
     for sentence in quoted:
         assert any(each.startswith(sentence.rstrip("… ")) for each in messages()), sentence
-
-
-def test_every_member_of_a_manifest_is_explained() -> None:
-    """docs/evidence.md explains exactly the members of a manifest."""
-    section = (ROOT / "docs" / "evidence.md").read_text("utf-8").partition("### What a man")[2]
-    firsts = [row.split("|")[1] for row in section.partition("\n## ")[0].splitlines() if "`" in row]
-    explained = {name for cell in firsts for name in CODE.findall(cell)} - {"windows"}
-    manifest = SealedRun(make("teams"), lambda page, _: answer_to(page, 402)).seal()
-    assert explained | {"format", "source", "run"} == manifest.keys() - {"sha256"}
 
 
 def test_the_guide_quotes_the_programs_words_for_a_refused_key() -> None:

@@ -24,7 +24,10 @@ from workers.storage import Storage
 
 KEYS = "keys.json"
 """Where the signer's own store keeps them."""
-KeyId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+KeyId = Annotated[
+    str,
+    Meta(pattern=r"\A[0-9a-f]{64}\Z", description="The SHA-256 of the key in DER form"),
+]
 """The SHA-256 of a public key in its DER form: `openssl pkey -pubin -outform DER | sha256sum` gives it too."""
 Scheme = Literal["ed25519", "ecdsa-sha2-nistp256"]
 _LONGEST = 2**20
@@ -32,13 +35,15 @@ _ROUNDS = 10
 
 
 class PublicKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A key that checks seals, and the first and the last day of its use (UTC). The key in use has no last day."""
+    """A key that checks seals, and the days of its use."""
 
     id: KeyId
-    scheme: Scheme
-    created: date
-    last_day: date | None
-    pem: str
+    scheme: Annotated[Scheme, Meta(description="The kind of signature that the key checks")]
+    created: Annotated[date, Meta(description="The first day of its use, in UTC")]
+    last_day: Annotated[
+        date | None, Meta(description="The last day of its use; null for the key in use")
+    ]
+    pem: Annotated[str, Meta(description="The key, as `openssl` reads it")]
 
     @classmethod
     def of(cls, key: SSlibKey, created: date) -> PublicKey:
@@ -72,10 +77,10 @@ class PublicKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class PublicKeys(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every key that seals were made with, oldest first. `pagetrail keys --json` prints this document."""
+    """Every key that seals were made with. Get it in another way than the evidence."""
 
     format: Literal[1] = 1
-    keys: tuple[PublicKey, ...] = ()
+    keys: Annotated[tuple[PublicKey, ...], Meta(description="The keys, oldest first")] = ()
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"

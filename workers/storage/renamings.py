@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
 
 
 @dataclass(frozen=True, slots=True)
 class Renaming:
     """The account that was called `old` is now called `new`."""
 
-    old: str
-    new: str
-    at: datetime  # when it was confirmed
-    by: str
-    because: str  # a sentence that names the compared records
+    old: Annotated[str, Meta(description="The subdomain before")]
+    new: Annotated[str, Meta(description="The subdomain afterwards")]
+    at: Annotated[datetime, Meta(tz=True, description="When a person confirmed it")]
+    by: Annotated[str, Meta(description="The person")]
+    because: Annotated[str, Meta(description="Which records were compared")]
 
 
 def away_from(renamings: Sequence[Renaming], subdomain: str) -> tuple[Renaming, ...]:

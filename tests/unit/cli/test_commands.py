@@ -55,6 +55,7 @@ def test_help_names_every_command(capsys: Captured) -> None:
         ["source", "set", "--help"],
         ["source", "purge", "--help"],
         ["completion", "--help"],
+        ["schema", "--help"],
     ],
 )
 def test_every_command_has_help_and_takes_json(capsys: Captured, arguments: list[str]) -> None:
@@ -91,6 +92,7 @@ def test_every_command_has_help_and_takes_json(capsys: Captured, arguments: list
         ["source", "set", "acme/main"],
         ["source", "set", "acme/main", "--retention", "0"],
         ["completion", "tcsh"],
+        ["schema", "nothing"],
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_2(capsys: Captured, arguments: list[str]) -> None:

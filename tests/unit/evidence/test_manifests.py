@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from tasks.evidence import documents
 from tasks.evidence.erasure_records import record_key
@@ -340,7 +341,7 @@ def test_one_page_read_with_a_users_key_makes_the_run_one_of_a_user() -> None:
     page, answer = Page("teams", ALL), run.fleet.read(Page("teams", ALL))
     assert answer
     run.storage.delete(run.key(page))
-    run.plan = replace(run.plan, credential="user")
+    run.plan = structs.replace(run.plan, credential="user")
     run.store(page, answer)
     manifest = run.seal()
     assert (manifest["state"], manifest["credential"]["kind"]) == ("partial", "user")

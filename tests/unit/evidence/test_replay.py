@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+from msgspec import structs
 
 from tasks.evidence.envelopes import stamp, unpacked_room
 from tasks.evidence.replay import Evidence, gather
@@ -70,7 +71,7 @@ RECIPE = Envelope(
 
 def sightings(*seen: tuple[str, str]) -> tuple[str, ...]:
     """Return the unsettled ids after incident P1 was *seen* at these times, each with a status or "404"."""
-    plan = replace(make("incidents"), unsettled={"incidents": ("P1",)})
+    plan = structs.replace(make("incidents"), unsettled={"incidents": ("P1",)})
     with ExitStack() as files:
         evidence = Evidence(plan, open_storage("memory://"), files, None)
         for at, status in seen:
@@ -136,7 +137,7 @@ def test_an_incident_that_is_denied_is_asked_for_once_by_each_further_run() -> N
 
 
 def test_unsettled_incidents_outlast_a_run_that_reads_something_else() -> None:
-    plan = replace(make("teams"), unsettled={"incidents": ("P1", "P2")})
+    plan = structs.replace(make("teams"), unsettled={"incidents": ("P1", "P2")})
     with gather(plan, open_storage("memory://")) as evidence:
         assert evidence.unsettled == {"incidents": ("P1", "P2")}
 
@@ -266,10 +267,10 @@ def test_a_run_made_progress_if_the_next_has_less_to_read(
     """Only reading newly passed time is not progress. Otherwise a backlog would be continued forever."""
     covered = {"log_entries": (Period(ago(40), ago(1)),)}
     with ExitStack() as files:
-        plan = replace(make("log_entries"), covered=covered)
+        plan = structs.replace(make("log_entries"), covered=covered)
         evidence = Evidence(plan, open_storage("memory://"), files, None)
         evidence._proved = {"log_entries": proved}
         assert evidence.progressed is progressed
-        first = replace(plan, covered={})
+        first = structs.replace(plan, covered={})
         evidence.plan = first
         assert evidence.progressed is bool(proved)

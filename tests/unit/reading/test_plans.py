@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tasks.evidence import documents
 from tasks.reading.catalog import CATALOG, CATALOG_VERSION, FEEDS
@@ -289,7 +289,7 @@ def test_a_resource_that_left_the_catalog_stays_in_the_plan_to_be_named() -> Non
 
 
 def test_a_plan_of_another_catalog_version_is_followed_as_far_as_possible() -> None:
-    plan = replace(
+    plan = structs.replace(
         make("teams", "incidents"),
         resources=("teams", "incidents", "later"),
         windows={**make("incidents").windows, "later": (Period(ago(2), NOW),)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from unittest.mock import patch
 import msgspec
 import orjson
 import pytest
+from msgspec import structs
 
 from tasks.evidence import documents
 from tasks.evidence.layout import manifest_key, plan_key, sums_key
@@ -267,7 +267,7 @@ def test_an_open_run_is_named_and_its_plan_is_checked(storage: Storage) -> None:
     storage.put_new(key, documents.written(plan))
     *_, report = verify(storage, SOURCE)
     assert (report.open, report.differences) == (["00000003"], [])
-    replace(storage, key, documents.written(dataclasses.replace(plan, previous=None)))
+    replace(storage, key, documents.written(structs.replace(plan, previous=None)))
     assert {(d.run, d.key, d.kind) for d in found(storage)} == {("00000003", key, "chain")}
 
 

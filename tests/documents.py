@@ -1,0 +1,36 @@
+"""Finds the documents of a stored source, each with the name of its schema."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from tasks.evidence.envelopes import MOST_BYTES, decompress
+from workers.storage import Storage
+
+Document = dict[str, Any]
+_ENDINGS = {
+    "/plan.json": "plan",
+    "/manifest.json": "manifest",
+    "/seal.dsse.json": "seal",
+}
+
+
+def documents_of(storage: Storage, source: str) -> Iterator[tuple[str, Document]]:
+    """Yield every document that is stored of *source*, with the name of its schema."""
+    for each in storage.list(source):
+        text = storage.get(each.key) or b""
+        if "/pages/" in each.key:
+            yield "page", orjson.loads(decompress(text, MOST_BYTES).partition(b"\n")[0])
+        for ending, name in _ENDINGS.items():
+            if each.key.endswith(ending):
+                document = orjson.loads(text)
+                yield name, document
+                if name == "seal":
+                    yield "statement", orjson.loads(b64decode(document["payload"]))
+    for each in storage.list(f".purged/{source}"):
+        name = "purge-end" if each.key.endswith(".done.json") else "purge"
+        yield name, orjson.loads(storage.get(each.key) or b"")
