@@ -1,13 +1,17 @@
 """The settings of a source that a caller can choose, and their limits."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from tasks.reading.catalog import CATALOG
 from workers.errors import UsageFault
-from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
 
 DAY_SECONDS = 86_400
 LEAST_SECONDS = 60
