@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-from redis import ConnectionError, TimeoutError  # noqa: A004 - Redis has errors with the names of builtins
 from redis.exceptions import LockError
 
 from tasks.accounts.asking import is_answering
@@ -13,9 +12,9 @@ from tasks.runs import messages
 from tasks.runs.opening import open_run
 from tasks.runs.restoring import RECOVERY_SECONDS, notice_loss, restore, restored
 from workers.app import celery
-from workers.errors import RedisUnreachable
 from workers.process.sentry import check_in
 from workers.runtime import runtime
+from workers.state.faults import is_outage
 from workers.storage.registry import SourceState
 
 log = logging.getLogger("pagetrail.plan")
@@ -39,9 +38,9 @@ def tick() -> None:
         try:
             outcome = fleet.ledger.tend(source)
             messages.publish(fleet, source, outcome.run, outcome)
-        except (RedisUnreachable, ConnectionError, TimeoutError):
-            raise
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                raise
             # Its keys are damaged, or a newer version wrote them. The other sources must still be tended.
             log.exception("can't be tended", extra={"source": source})
     for source in fleet.daily.take(min(most, LOOKS)):

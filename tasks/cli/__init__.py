@@ -15,7 +15,6 @@ import click
 
 from tasks.cli.interrupts import unswallowed
 from workers.errors import Fault
-from workers.state.faults import redis_faults
 
 _COMMANDS = {
     "demo": "Run everything on this machine, against a simulated PagerDuty.",
@@ -97,8 +96,7 @@ def main() -> None:
 def perform(arguments: Sequence[str]) -> int:
     """Return the exit code of one command. Every failure prints one sentence on stderr."""
     try:
-        with redis_faults():
-            return int(pagetrail.main(list(arguments), "pagetrail", standalone_mode=False) or 0)
+        return int(pagetrail.main(list(arguments), "pagetrail", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code

@@ -120,8 +120,6 @@ def complete_source(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def _known_ids() -> list[str]:
-    from redis import RedisError
-
     from workers.errors import Fault
     from workers.settings.environment import load_settings
     from workers.state.client import impatient
@@ -132,7 +130,7 @@ def _known_ids() -> list[str]:
         url = settings.redis_url_or_embedded()
         with impatient(url, 0.3) as redis:
             return source_ids(redis, settings.key_prefix)
-    except (Fault, RedisError, OSError):
+    except (Fault, OSError):
         return []
 
 

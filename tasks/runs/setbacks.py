@@ -9,15 +9,12 @@ from datetime import datetime
 from functools import partial
 from time import monotonic, sleep
 
-from redis import RedisError
-
 from tasks.accounts.asking import is_answering
 from tasks.runs import messages
 from tasks.runs.events import KeyRefusal, SourceFailing
 from workers.errors import RedisUnreachable
 from workers.runtime import Runtime
 from workers.state.events import DAY_SECONDS
-from workers.state.faults import as_fault
 from workers.state.ledger import Claim, Effect
 from workers.storage.registry import Source, SourceState
 
@@ -136,8 +133,8 @@ def give_back(fleet: Runtime, claim: Claim) -> Effect:
             return fleet.ledger.give_back(
                 claim, why="error", delay_seconds=OWN_FAULT_SECONDS, resource=""
             )
-        except RedisError as error:
-            if monotonic() > until or not isinstance(as_fault(error), RedisUnreachable):
+        except RedisUnreachable:
+            if monotonic() > until:
                 raise
             sleep(_AWAY_SECONDS)
 

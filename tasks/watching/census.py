@@ -11,7 +11,6 @@ from tasks.watching.concerns import Concern, concerns, urgency
 from tasks.watching.last_runs import LastRun, read_last
 from workers.runtime import Runtime
 from workers.state.client import warning
-from workers.state.faults import redis_faults
 from workers.state.limiter import BudgetState, budget_name
 from workers.state.progress import Progress
 from workers.state.roster import QUEUES, Roster
@@ -70,13 +69,12 @@ class Census:
 def census(fleet: Runtime, sources: Iterable[Source]) -> Census:
     """Return the state of the fleet and of *sources*. Raises `RedisUnreachable`."""
     listed = list(sources)
-    with redis_faults():
-        clock = fleet.ledger.time()
-        queues = _queues(fleet)
-        workers = Roster(fleet.redis, fleet.settings.key_prefix).workers()
-        paused = fleet.switch.known()
-        lost, advice = fleet.marks.lost(), warning(fleet.redis)
-        sights = _sights(fleet, listed, queues, paused=paused)
+    clock = fleet.ledger.time()
+    queues = _queues(fleet)
+    workers = Roster(fleet.redis, fleet.settings.key_prefix).workers()
+    paused = fleet.switch.known()
+    lost, advice = fleet.marks.lost(), warning(fleet.redis)
+    sights = _sights(fleet, listed, queues, paused=paused)
     at = datetime.fromtimestamp(clock.now_ms / 1000, UTC)
     sights = judged(sights, at, fleet.settings.key_max_age_days)
     tick = None if clock.tick_ms is None else max(0.0, (clock.now_ms - clock.tick_ms) / 1000)

@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-import redis
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from redis import Redis
 
 from tasks.watching.activity import Activity, doing
 from tasks.watching.last_runs import read_last
@@ -33,7 +33,6 @@ from workers.errors import Fault
 from workers.process import metrics
 from workers.settings.environment import Settings
 from workers.state.client import impatient, memory
-from workers.state.faults import as_fault
 from workers.state.ledger import Ledger
 from workers.state.limiter import BudgetState, Limiter
 from workers.state.roster import QUEUES, Roster
@@ -50,7 +49,7 @@ ANSWER_SECONDS = 3.0
 class Vitals(Collector):
     """The gauges of the fleet: read at most every ten seconds; `redis_up` is 0 if Redis does not answer."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: Redis, settings: Settings) -> None:
         self._redis = client
         self._settings = settings
         self._ledger = Ledger(client, settings.key_prefix)
@@ -85,8 +84,8 @@ class Vitals(Collector):
             server = self._server()
             queues = {queue: int(count) for (queue,), count in server["queue_messages"].items()}
             reading = server | self._registry() | self._runs(queues)
-        except (Fault, redis.RedisError) as error:
-            log.warning("no vitals: %s", as_fault(error))
+        except Fault as fault:
+            log.warning("no vitals: %s", fault)
             return {"redis_up": one(0)}
         except Exception:  # any error here must not hide beat's own metrics
             log.exception("no vitals: the data in Redis can't be read")

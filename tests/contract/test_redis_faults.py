@@ -14,7 +14,8 @@ from tests.tls_process import tls_relay
 from workers.errors import RedisRefuses, RedisUnreachable
 from workers.runtime import runtime
 from workers.state.client import check, connect
-from workers.state.faults import is_outage, redis_faults
+from workers.state.faults import is_outage
+from workers.state.ledger import Ledger
 
 PREFIX = "fleet"
 
@@ -25,7 +26,7 @@ def ready(client: redis.Redis) -> object:
 
 def refusal(url: str, call: Callable[[redis.Redis], object] = ready) -> RedisUnreachable:
     """Return the sentence for the failure of *call* with the Redis at *url*."""
-    with connect(url) as client, pytest.raises(RedisUnreachable) as caught, redis_faults():
+    with connect(url) as client, pytest.raises(RedisUnreachable) as caught:
         call(client)
     return caught.value
 
@@ -205,6 +206,32 @@ def test_a_server_that_is_not_there(url: str, words: str) -> None:
     assert is_outage(fault)
 
 
+WAYS: dict[str, Callable[[redis.Redis], object]] = {
+    "command": lambda client: client.get("x"),
+    "script": lambda client: client.register_script("return 1")(),
+    "pipeline": lambda client: client.pipeline().get("x").execute(),
+    "transaction": lambda client: client.transaction(lambda pipe: pipe.get("x"), "watched"),
+    "lock": lambda client: client.lock("x").acquire(),
+    "scan": lambda client: list(client.scan_iter()),
+    "ledger": lambda client: Ledger(client, PREFIX).progress("acme/main"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_to_ask_raises_the_fault(way: str) -> None:
+    assert "does not answer" in str(refusal("redis://127.0.0.1:1/0", WAYS[way]))
+
+
+def test_a_write_by_another_program_is_not_a_failure_of_redis() -> None:
+    with redis_server() as url, connect(url) as client, client.pipeline() as pipe:
+        pipe.watch("x")
+        client.set("x", 1)
+        pipe.multi()
+        pipe.set("x", 2)
+        with pytest.raises(redis.WatchError):
+            pipe.execute()
+
+
 def test_a_command_says_the_same_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -227,7 +254,7 @@ def test_a_command_says_the_same_sentence(
 
 def test_a_mistake_in_our_code_keeps_its_traceback() -> None:
     """A failure that only our own code can cause is not turned into a sentence."""
-    with redis_server() as url, administrator(url) as admin:
-        with pytest.raises(redis.ResponseError) as caught, redis_faults():
-            admin.execute_command("SET", "key")
+    with redis_server() as url, connect(url) as client:
+        with pytest.raises(redis.ResponseError) as caught:
+            client.execute_command("SET", "key")
         assert not is_outage(caught.value)

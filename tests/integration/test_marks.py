@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import NoPermissionError
 
 from tests.redis_process import redis_server
+from workers.errors import RedisRefuses
 from workers.state.client import connect, warning
 from workers.state.marks import Marks
 
@@ -100,7 +100,7 @@ def test_a_user_without_dangerous_commands_notices_as_much(
         "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-@dangerous"
     )
     with connect(redis_url.replace("redis://", "redis://app:secret@")) as client:
-        with pytest.raises(NoPermissionError):
+        with pytest.raises(RedisRefuses, match="forbids its user the 'info' command"):
             client.info()
         marks = Marks(client, prefix)
         assert marks.settle(marks.begin())

@@ -11,6 +11,7 @@ from tasks.watching.scrape import Vitals
 from tasks.watching.vitals import GaugeValues
 from tests.ports import free_port
 from workers.settings.environment import Settings
+from workers.state.client import impatient
 from workers.state.ledger import Ledger, Opening
 from workers.state.limiter import Limiter, budget_name
 from workers.storage.registry import Source
@@ -111,7 +112,7 @@ def test_scrapes_within_ten_seconds_share_a_reading(redis: Redis, redis_url: str
 
 def test_without_redis_that_is_all_that_is_shown() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
-    with Redis.from_url(url, retry=None) as nobody:
+    with impatient(url, 1.0) as nobody:
         shown = list(Vitals(nobody, Settings(redis_url=url)).collect())
     assert [(each.name, each.samples[0].value) for each in shown] == [("pagetrail_redis_up", 0)]
 

@@ -15,6 +15,7 @@ from workers.errors import Busy, Exists, Fault, NotFound, StorageConflict, Vault
 from workers.runtime import Runtime
 from workers.settings.environment import Settings
 from workers.settings.vault import Vault, generate_key
+from workers.state.client import impatient
 from workers.state.sources import Sources, every_source
 from workers.storage import Storage, open_storage
 from workers.storage.registry import Source, SourceState
@@ -228,6 +229,6 @@ def test_an_idle_source_takes_less_than_4_kb_of_redis(
 
 
 def test_a_redis_that_is_gone_is_one_plain_sentence(storage: Storage, prefix: str) -> None:
-    nowhere = Redis.from_url("redis://127.0.0.1:1", retry=None)
+    nowhere = impatient("redis://127.0.0.1:1", 1.0)
     with pytest.raises(Fault, match="Redis does not answer"):
         Sources(nowhere, storage, prefix).get("acme/main")

@@ -30,12 +30,11 @@ from tests.counted_room import CountedRoom, CountedShare, CrowdedRoom
 from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
 from tests.simulator_process import SimulatorProcess
 from workers.app import celery
-from workers.errors import StorageUnreachable, VaultFault
+from workers.errors import RedisUnreachable, StorageUnreachable, VaultFault
 from workers.pagerduty.replies import Outcome, Reply
 from workers.room import Room
 from workers.runtime import Runtime
 from workers.settings.vault import Vault
-from workers.state.client import NotServing
 from workers.storage.registry import REGISTRY, Source, SourceState
 
 OTHER = "acme/other"
@@ -509,7 +508,7 @@ def test_a_page_in_a_workers_hands_during_a_failover_goes_back_when_it_is_over(
 
     def refuse(*_: Any, **__: Any) -> Any:
         refusals.pop()
-        raise NotServing("READONLY You can't write against a read only replica.")
+        raise RedisUnreachable("This Redis is a replica.")
 
     def refused_at_first(*arguments: Any, **options: Any) -> Any:
         return (refuse if refusals else give_back)(*arguments, **options)

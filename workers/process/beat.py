@@ -5,9 +5,10 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-import redis
 from celery.beat import Scheduler, SchedulingError
+from redis import Redis
 
+from workers.errors import RedisUnreachable
 from workers.process import liveness, metrics
 from workers.process.logs import log
 from workers.process.signals import log_failure
@@ -56,8 +57,8 @@ class Ticker(Scheduler):
     def _wanted(self, entry: Any) -> bool:
         try:
             return bool(self._redis.llen(self._list_of(entry)) == 0)
-        except redis.RedisError as error:
-            self._missed(error)
+        except RedisUnreachable as fault:
+            self._missed(fault)
             return False
 
     def _publish(self, entry: Any) -> None:
@@ -82,5 +83,5 @@ class Ticker(Scheduler):
         return f"{prefix}{entry.options['queue']}"
 
     @cached_property
-    def _redis(self) -> redis.Redis:
+    def _redis(self) -> Redis:
         return impatient(self.app.conf.broker_url, _ANSWER_SECONDS)

@@ -6,7 +6,6 @@ from functools import cache
 from threading import Event, Thread
 from typing import Any
 
-import redis
 from celery import bootsteps
 
 from workers.errors import Fault
@@ -56,7 +55,7 @@ class Heartbeat(bootsteps.StartStopStep):
         """Enter or leave the roster from a thread, so that a slow Redis doesn't stop the loop."""
 
         def call() -> None:
-            with suppress(Fault, redis.RedisError):  # the next beat tries again
+            with suppress(Fault):  # the next beat tries again
                 say(_roster(), self._node, self._queues)
 
         thread = Thread(target=call, name="roster", daemon=True)

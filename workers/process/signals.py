@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import redis
 from celery import Task, signals
 from celery.app.log import Logging
 from celery.utils.imports import symbol_by_name
@@ -110,7 +109,7 @@ def _on_ready(sender: Any, **_: Any) -> None:
 
 def _warn(settings: Settings) -> None:
     with (
-        suppress(Fault, redis.RedisError),  # it only warns
+        suppress(Fault),  # it only warns
         impatient(settings.redis_url_or_embedded(), _ANSWER_SECONDS) as client,
     ):
         if said := warning(client):

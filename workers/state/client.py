@@ -1,16 +1,21 @@
-"""Two clients of Redis: a patient one that threads share, and one that gives up early. Also its memory and clock."""
+"""Two clients of Redis: a patient one that threads share, and one that gives up early. Also its memory and clock.
 
-from collections.abc import Mapping
+Every failure of Redis that a client meets is a `RedisUnreachable`, whose sentence holds no password.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 import redis
-from redis import BlockingConnectionPool, Redis
+from redis import BlockingConnectionPool, Redis, RedisError, WatchError
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.client import Pipeline
 from redis.connection import DefaultParser
 from redis.retry import Retry
 
 from workers.errors import RedisRefuses
-from workers.state.faults import redis_faults
+from workers.state.faults import as_fault
 
 CONNECTIONS = 64
 SOCKET_SECONDS = 5.0
@@ -45,9 +50,36 @@ class Parser(DefaultParser):  # type: ignore[misc,valid-type]  # a class that re
         return error
 
 
+def _with_faults(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """Let *ask* raise `RedisUnreachable` instead of redis-py's errors; errors that only a bug of ours causes stay."""
+
+    @wraps(ask)
+    def asked(*args: Any, **options: Any) -> Any:
+        try:
+            return ask(*args, **options)
+        except RedisError as error:
+            # redis-py also raises WatchError if the connection was lost and nobody wrote the key.
+            lost = error.__context__ if isinstance(error, WatchError) else None
+            raise as_fault(lost if isinstance(lost, RedisError) else error) from None
+
+    return asked
+
+
+class _Pipeline(Pipeline):
+    execute_command = _with_faults(Pipeline.execute_command)
+    execute = _with_faults(Pipeline.execute)
+
+
+class _Client(Redis):
+    execute_command = _with_faults(Redis.execute_command)
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 def connect(url: str) -> Redis:
     """Return a client that many threads can share: it waits up to SOCKET_SECONDS for a free connection."""
-    return Redis.from_pool(  # closing the client then closes the pool
+    return _Client.from_pool(  # closing the client then closes the pool
         BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
@@ -63,7 +95,7 @@ def connect(url: str) -> Redis:
 
 def impatient(url: str, seconds: float) -> Redis:
     """Return a client that gives up after *seconds*, for callers that ask again anyway."""
-    return Redis.from_url(
+    return _Client.from_url(
         url,
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
@@ -77,15 +109,13 @@ def check(redis: Redis, prefix: str) -> None:
 
     A ping would not show this: it is also answered in cluster mode, by a replica, and to a user without rights.
     """
-    with redis_faults():
-        redis.delete(*(f"{prefix}:check:{name}" for name in "abc"))  # these keys never exist
+    redis.delete(*(f"{prefix}:check:{name}" for name in "abc"))  # these keys never exist
 
 
 def memory(redis: Redis) -> Mapping[str, Any]:
     """Return INFO's section on memory; empty for a user who may not run dangerous commands."""
     try:
-        with redis_faults():
-            known: Any = redis.info("memory")
+        known: Any = redis.info("memory")
     except RedisRefuses:
         return {}
     return dict(known)

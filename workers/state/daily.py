@@ -8,7 +8,6 @@ from typing import Any
 from redis import Redis
 
 from workers.state.client import now_ms
-from workers.state.faults import redis_faults
 
 DAY_MS = 86_400_000
 
@@ -23,33 +22,29 @@ class Daily:
     def begin(self, source: str) -> None:
         """Look at *source* once a day from now on. Repeatable: an earlier time stays."""
         share = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) / 2**32
-        with redis_faults():
-            at = _after(round(share * DAY_MS), now_ms(self._redis))
-            self._redis.zadd(self._key, {source: at}, nx=True)
+        at = _after(round(share * DAY_MS), now_ms(self._redis))
+        self._redis.zadd(self._key, {source: at}, nx=True)
 
     def within(self, source: str, seconds: float) -> None:
         """Look at *source* after *seconds*, and then once a day."""
-        with redis_faults():
-            self._redis.zadd(self._key, {source: now_ms(self._redis) + round(seconds * 1000)})
+        self._redis.zadd(self._key, {source: now_ms(self._redis) + round(seconds * 1000)})
 
     def end(self, source: str) -> None:
         """Stop looking at *source*. Repeatable."""
-        with redis_faults():
-            self._redis.zrem(self._key, source)
+        self._redis.zrem(self._key, source)
 
     def take(self, most: int) -> list[str]:
         """Return up to *most* sources that are due, each to one caller only; they are due again in a day."""
-        with redis_faults():
-            now = now_ms(self._redis)
-            due = self._redis.zrangebyscore(self._key, 0, now, 0, most, withscores=True)
-            # The next time follows from the stored one. So only one of two callers changes it and takes the source.
-            return [
-                source.decode()
-                for source, at in due
-                if self._redis.zadd(
-                    self._key, {source: _after(int(at), now)}, xx=True, gt=True, ch=True
-                )
-            ]
+        now = now_ms(self._redis)
+        due = self._redis.zrangebyscore(self._key, 0, now, 0, most, withscores=True)
+        # The next time follows from the stored one. So only one of two callers changes it and takes the source.
+        return [
+            source.decode()
+            for source, at in due
+            if self._redis.zadd(
+                self._key, {source: _after(int(at), now)}, xx=True, gt=True, ch=True
+            )
+        ]
 
 
 def _after(at: int, now: int) -> int:

@@ -12,7 +12,6 @@ from msgspec import Meta, Struct
 from redis import Redis
 
 from workers.state.client import now_ms
-from workers.state.faults import redis_faults
 
 DAY_SECONDS = 86_400
 MOST = 50_000
@@ -74,23 +73,22 @@ class Events:
         """
         event_id = "/".join(part for part in (source, run, data.kind, about) if part)
         told = f"{self._told}:{event_id}"
-        with redis_faults():
-            if quiet_seconds and self._redis.exists(told):
-                return
-            at = now_ms(self._redis)
-            event = StoredEvent(
-                id=event_id,
-                kind=data.kind,
-                at=datetime.fromtimestamp(at / 1000, UTC),
-                source=source,
-                run=run,
-                data=msgspec.to_builtins(data),
-            )
-            with self._redis.pipeline(transaction=True) as pipe:
-                pipe.xadd(self._stream, {"event": msgspec.json.encode(event)}, maxlen=MOST)
-                if quiet_seconds:
-                    pipe.set(told, 1, ex=quiet_seconds)
-                pipe.execute()
+        if quiet_seconds and self._redis.exists(told):
+            return
+        at = now_ms(self._redis)
+        event = StoredEvent(
+            id=event_id,
+            kind=data.kind,
+            at=datetime.fromtimestamp(at / 1000, UTC),
+            source=source,
+            run=run,
+            data=msgspec.to_builtins(data),
+        )
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xadd(self._stream, {"event": msgspec.json.encode(event)}, maxlen=MOST)
+            if quiet_seconds:
+                pipe.set(told, 1, ex=quiet_seconds)
+            pipe.execute()
 
     def read(self, after: str = START, *, follow: bool = False) -> Iterator[Event]:
         """Yield the events after a position, oldest first; with *follow*, go on forever and wait for new ones.
@@ -98,10 +96,9 @@ class Events:
         Events that newer ones have pushed out of the stream are skipped.
         """
         while True:
-            with redis_faults():
-                found = self._redis.xread(
-                    {self._stream: after}, count=_BATCH, block=_BLOCK_MS if follow else None
-                )
+            found = self._redis.xread(
+                {self._stream: after}, count=_BATCH, block=_BLOCK_MS if follow else None
+            )
             for position, fields in found[0][1] if found else ():
                 after = position.decode()
                 event = msgspec.json.decode(fields[b"event"])

@@ -6,8 +6,9 @@ the message; `workers.state.client.NotServing` keeps it.
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
+
+from redis.exceptions import MaxConnectionsError, RedisError
 
 from workers.errors import RedisRefuses, RedisUnreachable
 
@@ -127,18 +128,6 @@ _TABLE = (
 )
 
 
-@contextmanager
-def redis_faults() -> Iterator[None]:
-    """Turn a failure of Redis into a `RedisUnreachable`, whose sentence holds no password."""
-    try:
-        yield
-    except Exception as error:  # raised again, as a fault if it is Redis's
-        fault = as_fault(error)
-        if fault is error:
-            raise
-        raise fault from None
-
-
 def as_fault(error: BaseException) -> BaseException:
     """Return the `RedisUnreachable` for a failure of Redis; any other error unchanged."""
     return fault_of(error) or error
@@ -155,11 +144,9 @@ def fault_of(error: BaseException) -> RedisUnreachable | None:
 
     From the error's own words it repeats only names of commands, because the rest can hold a password.
     """
-    # By name, because importing redis takes longer than showing a command's help.
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    if "RedisError" not in kinds or "MaxConnectionsError" in kinds:  # our own pool is too small
-        return None
-    words = f"{' '.join(kinds)}: {error}"
+    if not isinstance(error, RedisError) or isinstance(error, MaxConnectionsError):
+        return None  # the second one means that our own pool is too small
+    words = f"{' '.join(kind.__name__ for kind in type(error).__mro__)}: {error}"
     for row in _TABLE:
         if found := re.search(row.pattern, words):
             what = found.groupdict().get("what") or type(error).__name__

@@ -8,8 +8,6 @@ from typing import Any
 
 from redis import Redis
 
-from workers.state.faults import redis_faults
-
 MARK = "."
 """A member of each key that all sources share. If the key is lost, so is this member. No source has this name."""
 _HASHES = ("sources", "credentials", "last", "open")
@@ -34,19 +32,18 @@ class Marks:
 
     def lost(self) -> str:
         """Return in a few words why something may be lost; "" if all marks are there."""
-        with redis_faults():
-            token, lacking = self._look()
-            if token is None:
-                return "it was emptied"
-            if lacking:
-                return f"it evicted {', '.join(lacking)}"
-            [loaded] = self._redis.script_exists(hashlib.sha1(_script(token.decode())).hexdigest())  # noqa: S324 - Redis names scripts by SHA-1
+        token, lacking = self._look()
+        if token is None:
+            return "it was emptied"
+        if lacking:
+            return f"it evicted {', '.join(lacking)}"
+        [loaded] = self._redis.script_exists(hashlib.sha1(_script(token.decode())).hexdigest())  # noqa: S324 - Redis names scripts by SHA-1
         return "" if loaded else "it was restarted, or another server took over"
 
     def begin(self) -> str:
         """Set the marks before Redis is filled, and return the token for `settle`. Later losses are noticed."""
         token = secrets.token_hex(8)
-        with redis_faults(), self._redis.pipeline() as pipe:
+        with self._redis.pipeline() as pipe:
             pipe.script_load(_script(token))
             for key in self._hashes:
                 pipe.hset(key, MARK, "")
@@ -57,10 +54,9 @@ class Marks:
 
     def settle(self, token: str) -> bool:
         """Say that Redis was filled since `begin`; False if keys were evicted meanwhile, and `lost` will say so."""
-        with redis_faults():
-            _, lacking = self._look()
-            if not lacking:
-                self._redis.set(self._marker, token)
+        _, lacking = self._look()
+        if not lacking:
+            self._redis.set(self._marker, token)
         return not lacking
 
     def _look(self) -> tuple[bytes | None, list[str]]:

@@ -15,7 +15,6 @@ from redis import Redis
 from redis.exceptions import LockError
 
 from workers.errors import Busy, Exists, NotFound, StorageConflict
-from workers.state.faults import redis_faults
 from workers.state.marks import MARK
 from workers.state.recent import Recent
 from workers.storage import Storage, Version
@@ -103,8 +102,7 @@ class Sources:
 
     def get(self, source_id: str) -> Source:
         """Return the source as Redis has it, or else as storage has it; `NotFound` if neither knows it."""
-        with redis_faults():
-            text = self._redis.hget(self._keys[0], source_id)
+        text = self._redis.hget(self._keys[0], source_id)
         return self.fresh(source_id) if text is None else Source.from_json(text)
 
     def recent(self, source_id: str) -> Source:
@@ -122,8 +120,7 @@ class Sources:
 
     def list(self) -> Listed:
         """Return every source that Redis knows, in the order of their ids."""
-        with redis_faults():
-            documents: Any = self._redis.hgetall(self._keys[0])
+        documents: Any = self._redis.hgetall(self._keys[0])
         return sorted(_readable(documents), key=lambda source: source.id)
 
     def save(self, source: Source) -> Source:
@@ -141,13 +138,12 @@ class Sources:
     def alone(self, source_id: str) -> Iterator[None]:
         """Hold the lock for decisions about a source's evidence, at most 30 s; `Busy` after waiting 5 s for it."""
         lock = self._redis.lock(f"{self._deciding}:{source_id}", timeout=_ALONE_SECONDS)
-        with redis_faults():
-            if not lock.acquire(blocking_timeout=_WAIT_SECONDS):
-                raise changed(source_id)
+        if not lock.acquire(blocking_timeout=_WAIT_SECONDS):
+            raise changed(source_id)
         try:
             yield
         finally:
-            with redis_faults(), suppress(LockError):  # it ended after 30 s, or Redis was emptied
+            with suppress(LockError):  # it ended after 30 s, or Redis was emptied
                 lock.release()
 
     def reserve_for(self, fingerprint: str) -> float:
@@ -164,8 +160,7 @@ class Sources:
         """Return for each credential the sources that use it, with the reserve of each."""
         if not fingerprints:
             return []
-        with redis_faults():
-            texts = self._redis.hmget(self._keys[1], list(fingerprints))
+        texts = self._redis.hmget(self._keys[1], list(fingerprints))
         return [orjson.loads(text) if text else {} for text in texts]
 
     def restore(self, beat: Callable[[], object] = lambda: None) -> Restored:
@@ -213,13 +208,12 @@ class Sources:
         self._recent.forget()
         self._reserves.forget()
         reserve = "" if source.sealed_key is None else source.reserve
-        with redis_faults():
-            return bool(
-                self._script(
-                    keys=self._keys,
-                    args=[source.id, source.to_json(), source.version, source.fingerprint, reserve],
-                )
+        return bool(
+            self._script(
+                keys=self._keys,
+                args=[source.id, source.to_json(), source.version, source.fingerprint, reserve],
             )
+        )
 
 
 def _readable(documents: Mapping[bytes, bytes]) -> Iterator[Source]:

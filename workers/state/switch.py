@@ -8,10 +8,9 @@ from time import monotonic
 from typing import Any
 
 import orjson
-from redis import Redis, RedisError, WatchError
+from redis import Redis, WatchError
 
 from workers.errors import StorageUnreachable
-from workers.state.faults import redis_faults
 from workers.state.recent import Recent
 from workers.storage import Storage
 
@@ -85,22 +84,16 @@ class Switch:
 
     def _read(self) -> tuple[bool | None, bool]:
         """Return the copy (None: there isn't one), and whether it was compared with storage lately."""
-        with redis_faults(), self._redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             copy, left_ms = pipe.get(self._key).pttl(self._key).execute()
         return None if copy is None else copy == b"1", left_ms > _COPY_MS - _FRESH_MS
 
     def _copied(self) -> bool:
         """Copy the truth into Redis and return it; `WatchError` if another process wrote the copy meanwhile."""
-        with redis_faults(), self._redis.pipeline() as pipe:
+        with self._redis.pipeline() as pipe:
             pipe.watch(self._key)
             paused = self._storage.get(PAUSED) is not None
             pipe.multi()
             pipe.set(self._key, int(paused), px=_COPY_MS)
-            try:
-                pipe.execute()
-            except WatchError as changed:
-                # redis-py also raises this if the connection was lost and nobody wrote the copy.
-                if isinstance(changed.__context__, RedisError):
-                    raise changed.__context__ from None
-                raise
+            pipe.execute()
             return paused

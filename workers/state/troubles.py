@@ -14,7 +14,6 @@ from redis import Redis, RedisError
 
 from workers.errors import Busy, Fault, RedisUnreachable, StorageUnreachable
 from workers.redaction import redact
-from workers.state.faults import redis_faults
 
 _HEALS = (RedisError, RedisUnreachable, StorageUnreachable, Busy)
 """Errors that pass by themselves."""
@@ -49,22 +48,18 @@ class Troubles:
             raise
         except Exception as error:  # kept, and raised again
             said = _sentence(error)
-            with redis_faults():
-                self._redis.hset(self._key, field, redact(said)[:_MOST])
+            self._redis.hset(self._key, field, redact(said)[:_MOST])
             raise
         if note.done:
-            with redis_faults():
-                self._redis.hdel(self._key, field)
+            self._redis.hdel(self._key, field)
 
     def forget(self, source: str, *whats: str) -> None:
         """Forget the problems of *source* with these kinds of work."""
-        with redis_faults():
-            self._redis.hdel(self._key, *(f"{source} {what}" for what in whats))
+        self._redis.hdel(self._key, *(f"{source} {what}" for what in whats))
 
     def all(self) -> dict[str, Mapping[str, str]]:
         """Return the problems of every source: kind of work -> sentence."""
-        with redis_faults():
-            kept = self._redis.hgetall(self._key)
+        kept = self._redis.hgetall(self._key)
         found: dict[str, dict[str, str]] = {}
         for field, sentence in sorted(kept.items()):
             source, _, what = field.decode().partition(" ")

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from workers.state.client import now_ms
-from workers.state.faults import redis_faults
 from workers.state.marks import MARK
 
 REPEAT_MS = 30_000
@@ -33,39 +32,34 @@ class Unsealed:
 
     def add(self, source: str, run: str) -> None:
         """Say that *run* has ended and has no seal: the signer is told with the next tick. Repeatable."""
-        with redis_faults():
-            self._redis.zadd(self._key, {f"{source} {run}": now_ms(self._redis)})
+        self._redis.zadd(self._key, {f"{source} {run}": now_ms(self._redis)})
 
     def later(self, source: str, run: str, seconds: float) -> None:
         """Tell the signer again about *run* after *seconds*, if it still waits."""
         at = now_ms(self._redis) + round(seconds * 1000)
-        with redis_faults():
-            self._redis.zadd(self._key, {f"{source} {run}": at}, xx=True)
+        self._redis.zadd(self._key, {f"{source} {run}": at}, xx=True)
 
     def settle(self, source: str, *runs: str) -> None:
         """Say that *runs* wait no longer. Repeatable."""
         if runs:
-            with redis_faults():
-                self._redis.zrem(self._key, *(f"{source} {run}" for run in runs))
+            self._redis.zrem(self._key, *(f"{source} {run}" for run in runs))
 
     def take(self, most: int) -> list[Waiting]:
         """Return up to *most* runs to tell the signer about; they come again in half a minute.
 
         Returns none while many messages wait for the signer.
         """
-        with redis_faults():
-            if self._redis.llen(self._queue) >= _CROWD:
-                return []
-            now = now_ms(self._redis)
-            due = self._redis.zrangebyscore(self._key, 0, now, 0, most)
-            if due:
-                self._redis.zadd(self._key, dict.fromkeys(due, now + REPEAT_MS), xx=True)
+        if self._redis.llen(self._queue) >= _CROWD:
+            return []
+        now = now_ms(self._redis)
+        due = self._redis.zrangebyscore(self._key, 0, now, 0, most)
+        if due:
+            self._redis.zadd(self._key, dict.fromkeys(due, now + REPEAT_MS), xx=True)
         return list(map(_waiting, due))
 
     def all(self) -> dict[str, tuple[str, ...]]:
         """Return the waiting runs of every source that has any, oldest first."""
-        with redis_faults():
-            members = self._redis.zrange(self._key, 0, -1)
+        members = self._redis.zrange(self._key, 0, -1)
         found: dict[str, tuple[str, ...]] = {}
         for source, run in sorted(map(_waiting, (m for m in members if m != MARK.encode()))):
             found[source] = (*found.get(source, ()), run)
