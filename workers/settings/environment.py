@@ -83,6 +83,18 @@ def _number(default: float, meaning: str, least: float, most: float) -> Any:
     )
 
 
+StorageUrl = Annotated[str, AfterValidator(urls.check_storage)]
+
+
+def _storage(meaning: str) -> Any:
+    return _setting(
+        None,
+        meaning,
+        "a file:///, s3://, gs:// or az:// URL without user name or query",
+        shown=False,
+    )
+
+
 class Settings(BaseSettings):
     """Everything the environment decides; each field is the variable PAGETRAIL_<FIELD>."""
 
@@ -105,11 +117,8 @@ class Settings(BaseSettings):
         "a redis://, rediss:// or unix:// URL",
         shown=False,
     )
-    storage_url: Annotated[str, AfterValidator(urls.check_storage)] | None = _setting(
-        None,
-        "Where evidence is kept; unset: the directory artifacts in the data directory",
-        "a file:///, s3://, gs:// or az:// URL without user name or query",
-        shown=False,
+    storage_url: StorageUrl | None = _storage(
+        "Where evidence is kept; unset: the directory artifacts in the data directory"
     )
     vault_keys: Secret[Annotated[str, AfterValidator(_vault_keys)]] | None = _setting(
         None,
@@ -125,12 +134,9 @@ class Settings(BaseSettings):
         "file:/PATH, awskms:KEY, gcpkms:KEY, azurekms://VAULT.vault.azure.net/keys/NAME or hv:NAME",
         shown=False,
     )
-    heads_url: Annotated[str, AfterValidator(urls.check_storage)] | None = _setting(
-        None,
+    heads_url: StorageUrl | None = _storage(
         "Where the signer keeps its public keys and the newest seal of each source, not with the evidence; unset: the "
-        "directory heads in the data directory",
-        "a file:///, s3://, gs:// or az:// URL without user name or query",
-        shown=False,
+        "directory heads in the data directory"
     )
     regions: Annotated[
         dict[str, str], NoDecode, BeforeValidator(_regions), AfterValidator(urls.check_regions)

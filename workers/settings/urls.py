@@ -1,7 +1,7 @@
 """Checks of the URLs in the settings; a `ValueError` gives the reason and repeats no secret."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
@@ -37,11 +37,7 @@ def check_regions(regions: Mapping[str, str]) -> dict[str, str]:
 
 def check_storage(url: str) -> str:
     """Return *url* if evidence can be kept there; it must not hold credentials."""
-    parts = _split(url)
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("credentials and options belong in the cloud's own variables")
-    if parts.scheme not in _STORAGE_SCHEMES:
-        raise ValueError("its scheme is not one of these")
+    parts = _plain(url, _STORAGE_SCHEMES, "cloud")
     if parts.scheme != "file" and not parts.netloc:
         raise ValueError("the bucket is missing")
     if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
@@ -53,11 +49,7 @@ def check_storage(url: str) -> str:
 
 def check_signer(uri: str) -> str:
     """Return *uri* if it can name a key that signs; it must not hold credentials."""
-    parts = _split(uri)
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("credentials and options belong in the service's own variables")
-    if parts.scheme not in _SIGNER_SCHEMES:
-        raise ValueError("its scheme is not one of these")
+    parts = _plain(uri, _SIGNER_SCHEMES, "service")
     if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
         raise ValueError("a file URI has an absolute path")
     if parts.scheme == "azurekms" and not re.fullmatch(r"/keys/[^/]+", parts.path):
@@ -69,9 +61,7 @@ def check_signer(uri: str) -> str:
 
 def check_redis(url: str) -> str:
     """Return *url* if both redis-py and Celery's transport accept it."""
-    parts = _split(url)
-    if parts.scheme not in _REDIS_SCHEMES:
-        raise ValueError("its scheme is not one of these")
+    parts = _split(url, _REDIS_SCHEMES)
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
         raise ValueError("the host is missing")
     if parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
@@ -113,7 +103,15 @@ def _region(name: str, url: str) -> str:
     return url.rstrip("/")
 
 
-def _split(url: str) -> SplitResult:
+def _plain(url: str, schemes: Collection[str], whose: str) -> SplitResult:
+    """Return the parts of *url*, which must leave credentials and options to the variables of a cloud or service."""
+    parts = _split(url, schemes)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(f"credentials and options belong in the {whose}'s own variables")
+    return parts
+
+
+def _split(url: str, schemes: Collection[str] = ()) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port  # parsed on first use; raises unless it is from 0 to 65535
@@ -121,4 +119,6 @@ def _split(url: str) -> SplitResult:
         raise ValueError("it is not a URL") from None
     if re.search(r"[\s\\]", url):  # programs disagree on the host of such a URL
         raise ValueError("it is not a URL")
+    if schemes and parts.scheme not in schemes:
+        raise ValueError("its scheme is not one of these")
     return parts
