@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 
 from docs import documents, events
 from tasks.cli import pagetrail
-from tasks.verifying.rules import KINDS, RULES
-from workers.settings.environment import Settings, variable_of
+from tasks.verifying import verify  # its modules add their rules
+from tasks.verifying.rules import KINDS
+from workers.settings.environment import DECLARED, Settings, variable_of
 from workers.settings.secret_files import DEFAULT_DIR, SECRETS_DIR
 
 HERE = Path(__file__).parent
@@ -95,11 +97,12 @@ def table() -> list[Setting]:
     """Return every setting, in the order of the class."""
     meaning = "Files named like a variable, for secrets"
     rows = [Setting(SECRETS_DIR, str(DEFAULT_DIR), "a directory", meaning)]
-    for name, field in Settings.model_fields.items():
-        default = field.get_default(call_default_factory=True, validated_data={})
+    for each in fields(Settings):
+        made = each.default_factory
+        default = each.default if made is MISSING else made()
         text = json.dumps(default) if isinstance(default, dict | bool) else str(default or "")
-        extra: Any = field.json_schema_extra
-        rows.append(Setting(variable_of(name), text, extra["allowed"], str(field.description)))
+        declared = DECLARED[each.name]
+        rows.append(Setting(variable_of(each.name), text, declared.allowed, declared.meaning))
     return rows
 
 
@@ -138,7 +141,8 @@ def rules() -> str:
     """Return rules.md."""
     kinds = "".join(f"| `{kind}` | {sentence} |\n" for kind, sentence in KINDS.items())
     checked = "".join(
-        f"| {each.name.replace('_', ' ')} | {each.sentence} | `{each.kind}` |\n" for each in RULES
+        f"| {each.name.replace('_', ' ')} | {each.sentence} | `{each.kind}` |\n"
+        for each in verify.RULES
     )
     return RULES_PAGE.format(kinds=kinds, rules=checked)
 

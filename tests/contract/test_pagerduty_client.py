@@ -31,7 +31,7 @@ from workers.pagerduty import client as pagerduty_client
 from workers.pagerduty.client import PagerDuty
 from workers.pagerduty.replies import Outcome, Reply
 from workers.room import Room
-from workers.settings.environment import Settings
+from workers.settings.environment import MOST_SLOTS
 
 KEY = "u+Abcdefgh-123456_xy"
 
@@ -300,18 +300,15 @@ def test_connecting_has_no_more_time_than_the_request(
 
 def test_no_slot_waits_for_a_connection_of_another(client: PagerDuty, server: Server) -> None:
     """The server only answers when it has as many requests as a process can have slots."""
-    [slots] = [
-        each.le for each in Settings.model_fields["worker_slots"].metadata if hasattr(each, "le")
-    ]
-    together = threading.Barrier(slots, timeout=20)
+    together = threading.Barrier(MOST_SLOTS, timeout=20)
 
     def answer(connection: Connection) -> None:
         together.wait()
         connection.send(200, b"{}")
 
     server.script = answer
-    with ThreadPoolExecutor(slots) as threads:
-        replies = list(threads.map(lambda _: get(client), range(slots)))
+    with ThreadPoolExecutor(MOST_SLOTS) as threads:
+        replies = list(threads.map(lambda _: get(client), range(MOST_SLOTS)))
     assert {reply.outcome for reply in replies} == {Outcome.OK}
 
 

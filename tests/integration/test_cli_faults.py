@@ -15,7 +15,7 @@ from tasks.cli import pagetrail, perform
 from tests.permissions import unprivileged
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.runtime import runtime
-from workers.settings.vault import generate_key
+from workers.settings.vault_keys import generate_key
 
 KEY = "acme-key-01234567890"
 SOURCE = "acme/main"

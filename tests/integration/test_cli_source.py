@@ -11,7 +11,7 @@ from tasks.reading.catalog import CATALOG
 from tests.cli_process import Pagetrail
 from tests.manifests import manifest_document, manifest_text
 from tests.simulator_process import SimulatorProcess, running_simulator
-from workers.settings.vault import generate_key
+from workers.settings.vault_keys import generate_key
 
 ACME, ACME_NEXT, ACME_USER = "acme-key-01234567890", "acme-key-next-345678", "acme-user-0123456789"
 OTHER, EUROPE, UNKNOWN = "other-key-0123456789", "europe-key-012345678", "nobody-key-012345678"

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from pydantic import Secret
 
 from tasks import api
 from tasks.watching.activity import Activity
@@ -19,6 +18,7 @@ from tests.processes import celery, running, wait_for
 from tests.redis_process import redis_server
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.runtime import Runtime
+from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 
 NAMES = ("budget", "down", "slow", "broken", "whole")

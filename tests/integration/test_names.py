@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 import sentry_sdk
-from pydantic import Secret
 from redis import Redis
 
 from tasks import api
@@ -22,6 +21,7 @@ from tests.simulator_process import SimulatorProcess
 from workers.pagerduty.replies import Reply, reply_to
 from workers.process import sentry as reports
 from workers.process.logs import Lines
+from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 
 PERSON = "Zebulon Quartermain"

@@ -14,7 +14,8 @@ from tests.unit.state.test_sources import SOURCE
 from workers.errors import Busy, Exists, Fault, NotFound, StorageConflict, VaultFault
 from workers.runtime import Runtime
 from workers.settings.environment import Settings
-from workers.settings.vault import Vault, generate_key
+from workers.settings.vault import Vault
+from workers.settings.vault_keys import generate_key
 from workers.state.client import impatient
 from workers.state.sources import Sources, every_source
 from workers.storage import Storage, open_storage

@@ -5,42 +5,16 @@ import binascii
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from workers.errors import VaultFault
-from workers.settings.secret_files import create_private
+from workers.settings.vault_keys import key_bytes
 
 _VERSION = "v1"
-_KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D: random 96-bit nonces are safe for 2^32 seals of one key
 _KEY_ID_DIGITS = 12
-
-
-def generate_key() -> str:
-    """Return a new vault key: 32 random bytes in URL-safe base64."""
-    return base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode()
-
-
-def key_in_file(path: Path) -> str:
-    """Return the text of *path*: one vault key, or several that a person wrote there.
-
-    If the file is missing, it is made with a new key (mode 0600). It appears as a whole, durable, and only once, even
-    if many processes start together.
-    """
-    try:
-        if not path.exists():
-            create_private(path, generate_key())
-        if path.stat().st_mode & 0o077:
-            raise VaultFault(f"{path} is open to other users: make it private, `chmod 600 {path}`.")
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise VaultFault(
-            f"The vault key {path} can't be read ({reason}): restore it, or correct its owner."
-        ) from None
 
 
 class Vault:
@@ -48,11 +22,7 @@ class Vault:
 
     def __init__(self, keys: Sequence[str]) -> None:
         """Raise `VaultFault` if *keys* is empty, or a key is not 32 bytes of URL-safe base64."""
-        self._ciphers = dict(_cipher(key, place) for place, key in enumerate(keys, start=1))
-        if not self._ciphers:
-            raise VaultFault(
-                "The vault has no key: set PAGETRAIL_VAULT_KEYS or leave it unset to have one made."
-            )
+        self._ciphers = {_key_id(raw): AESGCM(raw) for raw in key_bytes(keys)}
         self._first = next(iter(self._ciphers))
 
     def __repr__(self) -> str:
@@ -91,17 +61,8 @@ class Vault:
         return sealed.startswith(f"{_VERSION}.{self._first}.")
 
 
-def _cipher(key: str, place: int) -> tuple[str, AESGCM]:
-    try:
-        raw = base64.b64decode(key.strip().encode("ascii"), altchars=b"-_", validate=True)
-    except (ValueError, UnicodeEncodeError):
-        raw = b""
-    if len(raw) != _KEY_BYTES:
-        raise VaultFault(
-            f"Vault key {place} is not 32 bytes of URL-safe base64: "
-            "correct PAGETRAIL_VAULT_KEYS, or the file vault.key."
-        )
-    return hashlib.sha256(raw).hexdigest()[:_KEY_ID_DIGITS], AESGCM(raw)
+def _key_id(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()[:_KEY_ID_DIGITS]
 
 
 def _parts(sealed: str, bound_to: str) -> tuple[str, bytes]:

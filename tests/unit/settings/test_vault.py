@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.permissions import unprivileged
 from workers.errors import VaultFault
-from workers.settings.vault import Vault, generate_key, key_in_file
+from workers.settings.vault import Vault
+from workers.settings.vault_keys import generate_key, key_in_file
 
 SECRET = "u+SeCrEtOfACustomer20"
 OWNER = "acme/main"
