@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.cli import output
-from tasks.cli.summaries import ResourceSummary
+from tasks.evidence.outcomes import ResourceOutcome
 from tasks.reading.windows import moment
 
 _SHOWN = 5
@@ -15,7 +15,7 @@ _WHY = {
 }
 
 
-def sentences(resources: Mapping[str, ResourceSummary]) -> Iterator[str]:
+def sentences(resources: Mapping[str, ResourceOutcome]) -> Iterator[str]:
     """Yield a sentence for each gap in the summaries of *resources*."""
     for name, each in resources.items():
         for feed in each.withheld if each.reason != "plan" else ():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tasks.evidence.outcomes import ResourceOutcome, RunOutcome
@@ -15,30 +15,6 @@ _NO_GAP = {("partial", "backlog"), ("unavailable", "plan")}
 
 
 @dataclass(frozen=True)
-class Gap:
-    """A part of a resource's period that nothing proves."""
-
-    since: str
-    until: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ResourceSummary:
-    """The outcome of one resource in all of the runs."""
-
-    state: str
-    reason: str
-    records: int
-    requests: int
-    period: tuple[str, str] | None
-    outside: list[Gap]
-    withheld: Mapping[str, str]
-    vanished: tuple[str, ...]
-    denied: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Summary:
     """The outcome of a run and of the runs that continued it, as --json prints it."""
 
@@ -47,7 +23,7 @@ class Summary:
     state: str
     since: datetime
     until: datetime
-    resources: dict[str, ResourceSummary]
+    resources: dict[str, ResourceOutcome]
 
 
 def summary(runs: Sequence[RunOutcome]) -> Summary:
@@ -86,17 +62,13 @@ def _lasting(found: Sequence[ResourceOutcome]) -> list[ResourceOutcome]:
     return [each for each in found[:-1] if each.reason != "backlog"] + [found[-1]]
 
 
-def _resource(found: Sequence[ResourceOutcome]) -> ResourceSummary:
+def _resource(found: Sequence[ResourceOutcome]) -> ResourceOutcome:
     worst = max(_lasting(found), key=lambda each: _WORST.index(each.state))
-    last = found[-1]
-    return ResourceSummary(
+    return replace(
+        found[-1],
         state=worst.state,
         reason=worst.reason,
+        words=worst.words,
         records=sum(each.records for each in found),
         requests=sum(each.requests for each in found),
-        period=last.period,
-        outside=[Gap(*each) for each in last.outside],
-        withheld=last.withheld,
-        vanished=last.vanished,
-        denied=last.denied,
     )

@@ -12,8 +12,17 @@ from tasks.reading.windows import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """A part of a resource's period that nothing proves."""
+
+    since: str
+    until: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceOutcome:
-    """One resource of a run."""
+    """One resource of a run, or of several runs that belong together."""
 
     state: str  # complete, partial, unavailable or failed; open while the run is
     reason: str  # why it is not complete: plan, role, key, unproved, backlog, vanished or error; else ""
@@ -24,9 +33,7 @@ class ResourceOutcome:
         default_factory=dict
     )  # lists the plan lacks -> PagerDuty's words
     period: tuple[str, str] | None = None  # to be read by this run or earlier ones
-    outside: tuple[
-        tuple[str, str, str], ...
-    ] = ()  # parts of the period that nothing proves: since, until, reason
+    outside: tuple[Gap, ...] = ()
     vanished: tuple[str, ...] = ()  # ids that a list names, and whose own address answers 404
     denied: tuple[str, ...] = ()  # ids known from earlier runs, for which PagerDuty answers 404
 
@@ -85,7 +92,7 @@ def sealed_outcome(manifest: Manifest, seal: str | None = None) -> RunOutcome:
                 each.requests,
                 each.withheld,
                 (rfc3339(each.period.since), rfc3339(each.period.until)) if each.period else None,
-                tuple((rfc3339(o.since), rfc3339(o.until), o.reason) for o in each.outside),
+                tuple(Gap(rfc3339(o.since), rfc3339(o.until), o.reason) for o in each.outside),
                 each.vanished,
                 tuple(manifest.denied.get(resource, ())),
             )

@@ -6,19 +6,9 @@ from typing import Any
 import pytest
 
 from tasks.cli.gaps import sentences
-from tasks.cli.summaries import Gap, ResourceSummary
+from tasks.evidence.outcomes import Gap, ResourceOutcome
 
-WHOLE = ResourceSummary(
-    state="partial",
-    reason="",
-    records=0,
-    requests=0,
-    period=None,
-    outside=[],
-    withheld={},
-    vanished=(),
-    denied=(),
-)
+WHOLE = ResourceOutcome(state="partial", reason="", words="", records=0, requests=0)
 
 
 def told(**gaps: Any) -> list[str]:
