@@ -16,8 +16,9 @@ from typing import Any
 
 from tasks.evidence.envelopes import stamp
 from tasks.reading.answers import Answer
+from tasks.reading.beginnings import first_pages
 from tasks.reading.pages import Page, Request, gave_way, request_of
-from tasks.reading.paging import decide, first_pages, too_slow
+from tasks.reading.paging import decide, too_slow
 from tasks.reading.plans import Plan, make_plan
 from tasks.reading.proofs import ProofState, Reading, read_pass, walk
 from tasks.reading.windows import rfc3339

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from tasks.reading.answers import Answer, served
+from tasks.reading.beginnings import first_pages, next_planned
 from tasks.reading.catalog import Paging, children_of, resource_of
 from tasks.reading.pages import Page, Request, request_of
-from tasks.reading.paging import decide, first_pages, next_planned, requests_for
+from tasks.reading.paging import decide, requests_for
 from tasks.reading.plans import Plan
 from tasks.reading.sealed import Manifest
 from tasks.reading.windows import Period, period_in

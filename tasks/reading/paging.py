@@ -9,16 +9,15 @@ from typing import Any
 
 from tasks.reading import splits
 from tasks.reading.answers import Answer, key_of, served
-from tasks.reading.catalog import FEEDS, OFFSET_CAP, PAGE_SIZES, Feed, Paging, children_of
+from tasks.reading.beginnings import MOST_OPENED, next_planned, pages_in
+from tasks.reading.catalog import OFFSET_CAP, PAGE_SIZES, Paging
 from tasks.reading.pages import Page
 from tasks.reading.plans import Plan
 from tasks.reading.splits import MOST_SPLITS, Cost
-from tasks.reading.windows import ALL, Period, of, period_in
+from tasks.reading.windows import Period, period_in
 
 MAX_PASSES = 3
 """How often a run reads a window that its pages don't prove."""
-MOST_OPENED = 128
-"""Most pages that one answer opens. The last of these pages, or a later page of the plan, opens the rest."""
 MOST_BEHIND_CURSORS = 1_200
 """Most pages in a pass of a list with cursors, which doesn't tell its length. Full pages have 120,000 records."""
 _MOST_TIMES = 5
@@ -42,34 +41,6 @@ class Step:
     words: str = ""
     # The rest of the window, or the plan's next page. They follow whatever becomes of the pass.
     onward: tuple[Page, ...] = ()
-
-
-def first_pages(plan: Plan) -> list[Page]:
-    """Return the first pages of a run: one for each list, and one for each of the first records to be read again."""
-    pages = []
-    for feed in plan.feeds:
-        if windows := plan.windows.get(feed.segment):
-            size = plan.size_of(feed.segment)
-            pages.append(Page(feed.segment, str(windows[0]), size=size, chain=(0, 0)))
-        elif feed.list:
-            pages.append(Page(feed.segment, ALL, size=plan.size_of(feed.segment)))
-    for segment in plan.unsettled:
-        indexes = range(min(MOST_OPENED, len(_read_again(plan, segment))))
-        pages += [_again_by_id(plan, segment, index) for index in indexes]
-    return pages
-
-
-def _read_again(plan: Plan, segment: str) -> tuple[str, ...]:
-    known = segment in plan.windows and segment in FEEDS
-    return plan.unsettled.get(segment, ()) if known and not plan.backfill else ()
-
-
-def _again_by_id(plan: Plan, segment: str, index: int) -> Page:
-    record_id = plan.unsettled[segment][index]
-    denied_at = plan.denied.get(segment, {}).get(record_id)
-    return Page(
-        segment, of(record_id), parent={"id": record_id}, chain=(index, 0), denied_at=denied_at
-    )
 
 
 def decide(page: Page, answer: Answer | None, plan: Plan) -> Step:
@@ -152,15 +123,6 @@ def _parted_by_time(page: Page, answer: Answer, cost: Cost) -> Step:
     return _parted(page, *cut, cost)
 
 
-def children_ahead(page: Page, answer: Answer | None, plan: Plan, *, opened: bool) -> int | None:
-    """Return how many pages the records of a list will still open; None if this answer doesn't tell."""
-    feeds = children_of(page.segment, plan.feeds) if page.window == ALL else ()
-    total = answer.data.get("total") if page.first and answer and answer.ok else None
-    if feeds and opened:
-        return 0
-    return min(total, OFFSET_CAP) * len(feeds) if feeds and total is not None else None
-
-
 def requests_for(page: Page, total: int) -> int:
     """Return how many requests the list that begins with *page* takes, if it has *total* records.
 
@@ -187,34 +149,8 @@ def _onward(page: Page, answer: Answer | None, plan: Plan, step: Step) -> Step:
 def _next_part(page: Page, answer: Answer | None) -> Page:
     window, rest = splits.take(page.rest)
     index, planned = page.chain or (0, 0)
-    chain = page.chain and (index, planned + _pages_in(page, answer))
+    chain = page.chain and (index, planned + pages_in(page, answer))
     return replace(page.opener, window=window, pass_=1, chain=chain, rest=rest)
-
-
-def next_planned(page: Page, answer: Answer | None, plan: Plan) -> tuple[Page, ...]:
-    """Return the plan's page after the window of *page*, if the plan has one and the page budget allows it."""
-    if page.chain is None:
-        return ()
-    index, planned = page.chain
-    if page.of_record:
-        index += MOST_OPENED
-        left = index < len(_read_again(plan, page.segment))
-        return (_again_by_id(plan, page.segment, index),) if left else ()
-    windows = plan.windows[page.segment]
-    if answer is not None and not answer.ok and answer.status != 400:
-        return ()  # this key can't read the resource, so its other windows fail too
-    # A window that was given up took as long as many pages. So it counts as half of the share, and after two such
-    # windows the run reads no more of the feed.
-    planned += _pages_in(page, answer) if answer else -(-plan.page_share // 2)
-    if index + 1 >= len(windows) or planned >= plan.page_share:
-        return ()
-    window, chain = str(windows[index + 1]), (index + 1, planned)
-    return (Page(page.segment, window, size=page.size, chain=chain),)
-
-
-def _pages_in(page: Page, answer: Answer | None) -> int:
-    total = answer.data.get("total") if answer and answer.ok else None
-    return max(1, -(-(total or 0) // page.size))
 
 
 def _after_first(page: Page, answer: Answer) -> Step:
@@ -348,30 +284,3 @@ def _repeats(page: Page, cursor: str, marks: Iterable[str]) -> bool:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def child_pages(
-    feeds: Iterable[Feed], records: Iterable[Mapping[str, Any]], plan: Plan
-) -> tuple[Page, ...]:
-    """Return the first page of each child list, or the page of the details, of each of *records*."""
-    pages = (
-        Page(feed.segment, of(str(record["id"])), parent=_reference(feed, record))
-        for record in records
-        for feed in feeds
-    )
-    return tuple(
-        page
-        if page.call.paging is Paging.SINGLE
-        else replace(page, size=plan.size_of(page.segment))
-        for page in pages
-    )
-
-
-def _reference(feed: Feed, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a reference to *record* with PagerDuty's five fields, or only its id if the feed keeps no reference."""
-    if not feed.parent_field:
-        return {"id": record["id"]}
-    kind = str(record.get("type", feed.parent_field)).removesuffix("_reference")
-    return {"id": record["id"], "type": f"{kind}_reference"} | {
-        name: record.get(name) for name in ("summary", "self", "html_url")
-    }

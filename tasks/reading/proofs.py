@@ -10,9 +10,10 @@ from itertools import islice, pairwise
 from typing import Any
 
 from tasks.reading.answers import Answer, key_of, served
+from tasks.reading.beginnings import child_pages, first_pages
 from tasks.reading.catalog import OFFSET_CAP, Paging, children_of
 from tasks.reading.pages import Page
-from tasks.reading.paging import Step, again, child_pages, decide, first_pages, too_slow
+from tasks.reading.paging import Step, again, decide, too_slow
 from tasks.reading.plans import Plan
 from tasks.reading.sealed import Proof, ProofState, ProvedBy, Reason
 from tasks.reading.windows import period_in

@@ -12,7 +12,7 @@ from tasks.evidence import documents
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import plan_key
 from tasks.evidence.manifests import read_manifest, read_plan
-from tasks.reading.paging import first_pages
+from tasks.reading.beginnings import first_pages
 from tasks.reading.plans import Plan, make_plan
 from tasks.reading.sealed import StoredManifest
 from tasks.runs import messages

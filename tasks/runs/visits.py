@@ -14,9 +14,10 @@ from tasks.evidence.envelopes import decode_page, encode_page, same_recipe, stam
 from tasks.evidence.layout import page_key
 from tasks.evidence.manifests import read_plan
 from tasks.reading.answers import Answer, members_of, read_answer, room_for, well_formed
+from tasks.reading.beginnings import children_ahead
 from tasks.reading.catalog import CATALOG_VERSION, FEEDS, Paging
 from tasks.reading.pages import NewerPage, Page, Request, request_of
-from tasks.reading.paging import Step, children_ahead, decide, too_slow
+from tasks.reading.paging import Step, decide, too_slow
 from tasks.reading.plans import Plan
 from tasks.reading.proofs import Read, read_pass
 from tasks.runs import messages

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tasks.reading import paging, proofs
 from tasks.reading.answers import Answer, lines, members_of, read_answer, well_formed
+from tasks.reading.beginnings import MOST_OPENED, children_ahead, first_pages
 from tasks.reading.catalog import CATALOG, FEEDS, OFFSET_CAP, PAGE_SIZES, Paging, children_of
 from tasks.reading.pages import Page, Request
-from tasks.reading.paging import MAX_PASSES, MOST_OPENED, children_ahead, decide, first_pages
+from tasks.reading.paging import MAX_PASSES, decide
 from tasks.reading.proofs import ProofState, read_pass
 from tasks.reading.splits import MOST_SPLITS
 from tasks.reading.windows import of

@@ -12,17 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.reading.answers import Answer, identity, lines, served, well_formed
+from tasks.reading.beginnings import child_pages, children_ahead, first_pages
 from tasks.reading.catalog import FEEDS, OFFSET_CAP, PAGE_SIZES, Paging, children_of
 from tasks.reading.pages import Page, request_of
-from tasks.reading.paging import (
-    MAX_PASSES,
-    Step,
-    child_pages,
-    children_ahead,
-    decide,
-    first_pages,
-    too_slow,
-)
+from tasks.reading.paging import MAX_PASSES, Step, decide, too_slow
 from tasks.reading.windows import ALL, Period, of, period_in
 from tests.lists_model import NOW, answer_to, make
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from tasks.evidence import documents
+from tasks.reading.beginnings import first_pages
 from tasks.reading.catalog import CATALOG, CATALOG_VERSION, FEEDS
-from tasks.reading.paging import first_pages
 from tasks.reading.plans import AGING, Plan, following_run, next_due
 from tasks.reading.sealed import PageSize, PreviousRun
 from tasks.reading.windows import OVERLAP, Period, merged, missing, moment, rfc3339

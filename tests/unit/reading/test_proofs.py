@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from tasks.reading import proofs
 from tasks.reading.answers import Answer
+from tasks.reading.beginnings import first_pages
 from tasks.reading.catalog import FEEDS, Paging
 from tasks.reading.pages import Page, Request, request_of
-from tasks.reading.paging import first_pages, too_slow
+from tasks.reading.paging import too_slow
 from tasks.reading.proofs import ProofState, Reading, Verdict, glance, prove, read_pass, walk
 from tasks.reading.sealed import Proof
 from tasks.reading.windows import ALL, of, period_in

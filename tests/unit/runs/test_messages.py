@@ -10,8 +10,8 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from tasks.evidence.envelopes import stamp
+from tasks.reading.beginnings import child_pages, first_pages
 from tasks.reading.pages import Page
-from tasks.reading.paging import child_pages, first_pages
 from tasks.reading.windows import ALL, of
 from tasks.runs import messages
 from tests.lists_model import make
