@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from redis import Redis
 
 from tasks import fetch, plan, purge, seal, sign
 from tasks.evidence.layout import manifest_key, sums_key
+from tasks.runs import opening, restoring
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.app import celery
 from workers.pagerduty.client import PagerDuty
@@ -34,6 +35,8 @@ from workers.storage import Storage
 from workers.storage.registry import Source
 
 SOURCE, RUN, KEY = "acme/main", "00000001", "k" * 20
+OTHER = "acme/other"
+HOUR_MS = 3_600_000
 ACCOUNT = {
     "subdomain": "acme",
     "incidents": 250,
@@ -219,3 +222,37 @@ def make(
     for fleet in fleets:
         fleet.runtime.pagerduty.close()
         fleet.runtime.redis.close()
+
+
+@pytest.fixture
+def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
+    """A fleet that has opened a run and read nothing of it yet."""
+    fleet = make(tmp_path / "data")
+    source = fleet.connect()
+    restoring.restore(fleet.runtime)  # sets the marks in Redis
+    opening.collect_now(fleet.runtime, source)
+    return fleet
+
+
+def other_source(fleet: Fleet) -> Source:
+    """Connect another source of the same account, which sorts after the first one."""
+    sources = fleet.runtime.sources
+    other = replace(sources.get(SOURCE), id=OTHER, sealed_key=fleet.runtime.vault.seal(KEY, OTHER))
+    return sources.add(other)
+
+
+def ended_within(fleet: Fleet, hours: float) -> bool:
+    """Let the run continue to its end. Return whether it ended soon enough, by the ledger's clock."""
+    began = fleet.now_ms
+    fleet.live()
+    return fleet.now_ms - began < hours * HOUR_MS
+
+
+def states(fleet: Fleet) -> dict[str, tuple[str, str]]:
+    """Return the state and reason of each resource that isn't complete."""
+    assert fleet.manifest
+    return {
+        name: (account["state"], account["reason"])
+        for name, account in fleet.manifest["resources"].items()
+        if account["state"] != "complete"
+    }

@@ -6,13 +6,8 @@ If the 404 stays, the run names it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
 
 from tasks.reading.proofs import ProofState
-from tasks.runs import opening, restoring
 from tasks.verifying.verify import verify
 from tests.integration.steps import RUN, SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
@@ -21,16 +16,6 @@ from workers.pagerduty.replies import Reply
 MINUTE_MS = 60_000
 VANISHED = {"schedules", "schedule_coverage", "team_members"}
 DENIED = ("/schedules/*", "/v3/schedules/*", "/teams/*/members")
-
-
-@pytest.fixture
-def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
-    """A fleet that has opened a run and read nothing of it yet."""
-    fleet = make(tmp_path / "data")
-    source = fleet.connect()
-    restoring.restore(fleet.runtime)  # sets the marks in Redis
-    opening.collect_now(fleet.runtime, source)
-    return fleet
 
 
 def watched(fleet: Fleet) -> dict[str, list[tuple[int, int]]]:

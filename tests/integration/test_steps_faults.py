@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -16,39 +13,35 @@ import orjson
 import pytest
 from celery.exceptions import QueueNotFound
 
-from tasks import api, plan
+from tasks import plan
 from tasks.accounts import asking
 from tasks.evidence.envelopes import decode_page, unpacked_room
 from tasks.evidence.layout import manifest_key, page_key, plan_key
 from tasks.reading.catalog import CATALOG, FEEDS
 from tasks.reading.windows import moment
-from tasks.runs import messages, opening, restoring, setbacks, visits
+from tasks.runs import messages, opening, setbacks, visits
 from tasks.runs.setbacks import MAX_ATTEMPTS
 from tasks.verifying.verify import verify
 from tasks.watching.activity import Activity, waits
 from tests.counted_room import CountedRoom, CountedShare, CrowdedRoom
-from tests.integration.steps import KEY, RUN, SOURCE, Died, Fleet
+from tests.integration.steps import (
+    HOUR_MS,
+    OTHER,
+    RUN,
+    SOURCE,
+    Died,
+    Fleet,
+    ended_within,
+    other_source,
+    states,
+)
 from tests.simulator_process import SimulatorProcess
 from workers.app import celery
-from workers.errors import RedisUnreachable, StorageUnreachable, VaultFault
+from workers.errors import RedisUnreachable, VaultFault
 from workers.pagerduty.replies import Outcome, Reply
 from workers.room import Room
-from workers.runtime import Runtime
 from workers.settings.vault import Vault
-from workers.storage.registry import REGISTRY, Source, SourceState
-
-OTHER = "acme/other"
-HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
-    """A fleet that has opened a run and read nothing of it yet."""
-    fleet = make(tmp_path / "data")
-    source = fleet.connect()
-    restoring.restore(fleet.runtime)  # sets the marks in Redis
-    opening.collect_now(fleet.runtime, source)
-    return fleet
+from workers.storage.registry import Source, SourceState
 
 
 def damage(fleet: Fleet, page: str) -> str:
@@ -63,23 +56,6 @@ def damage(fleet: Fleet, page: str) -> str:
 
     fleet.storage.stored = spoil
     return damaged
-
-
-def ended_within(fleet: Fleet, hours: float) -> bool:
-    """Let the run continue to its end. Return whether it ended soon enough, by the ledger's clock."""
-    began = fleet.now_ms
-    fleet.live()
-    return fleet.now_ms - began < hours * HOUR_MS
-
-
-def states(fleet: Fleet) -> dict[str, tuple[str, str]]:
-    """Return the state and reason of each resource that isn't complete."""
-    assert fleet.manifest
-    return {
-        name: (account["state"], account["reason"])
-        for name, account in fleet.manifest["resources"].items()
-        if account["state"] != "complete"
-    }
 
 
 def test_a_page_without_memory_waits_and_neither_asks_nor_fails(
@@ -172,60 +148,6 @@ def test_a_schedule_is_read_even_if_its_rendering_never_comes(
     assert fleet.manifest["resources"]["schedules"]["records"] == 5
     *_, report = verify(fleet.runtime.storage, SOURCE)
     assert report.ok
-
-
-def other_source(fleet: Fleet) -> Source:
-    """Connect another source of the same account, which sorts after the first one."""
-    sources = fleet.runtime.sources
-    other = replace(sources.get(SOURCE), id=OTHER, sealed_key=fleet.runtime.vault.seal(KEY, OTHER))
-    return sources.add(other)
-
-
-def test_a_source_with_damaged_evidence_does_not_stop_the_recovery_of_others(fleet: Fleet) -> None:
-    """Redis was emptied, and the objects of one source can't be read."""
-    opening.collect_now(fleet.runtime, other_source(fleet))
-    fleet.storage.put_new(manifest_key(SOURCE, RUN), b"no manifest")
-    fleet.lose_redis()
-    fleet.idle()  # the tick notices it
-    fleet.step()
-    assert fleet.redis.exists(f"pagetrail:run:{OTHER}")
-    fleet.messages.clear()
-    fleet.idle()
-    assert not [name for name, _ in fleet.messages if name == "tasks.plan.recover"]
-
-
-def test_a_source_that_storage_refuses_does_not_stop_the_recovery_of_others(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Storage refuses everything below one source, and answers for all others."""
-    opening.collect_now(fleet.runtime, other_source(fleet))
-    fleet.lose_redis()
-    newest = restoring.newest
-    refused = []
-
-    def refusing(runtime: Runtime, source: Source) -> Any:
-        if source.id == SOURCE:
-            refused.append(source.id)
-            raise StorageUnreachable("The store refuses this prefix.")
-        return newest(runtime, source)
-
-    monkeypatch.setattr(restoring, "newest", refusing)
-    restoring.restore(fleet.runtime)
-    assert refused
-    assert fleet.redis.exists(f"pagetrail:run:{OTHER}")
-    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it is tried again with its next run"
-
-
-def test_a_restored_source_with_an_open_run_is_as_late_as_the_run_before(fleet: Fleet) -> None:
-    """Otherwise it would be stale from the loss of Redis until its run is sealed."""
-    fleet.live()
-    again = opening.collect_now(fleet.runtime, fleet.runtime.sources.get(SOURCE))
-    before = fleet.runtime.ledger.lasts([SOURCE]), fleet.runtime.ledger.progress(SOURCE).due_at
-    fleet.lose_redis()
-    restoring.restore(fleet.runtime)
-    after = fleet.runtime.ledger.progress(SOURCE)
-    assert after.run == again.run != RUN
-    assert before == (fleet.runtime.ledger.lasts([SOURCE]), after.due_at)
 
 
 def test_a_source_with_a_damaged_ledger_does_not_delay_the_care_for_others(fleet: Fleet) -> None:
@@ -388,40 +310,6 @@ def test_the_run_of_a_source_disconnected_by_somebody_who_died_is_sealed(fleet: 
     assert fleet.manifest["state"] == "cancelled"
 
 
-def test_the_run_of_a_disconnected_source_is_sealed_even_if_redis_lost_it(fleet: Fleet) -> None:
-    fleet.step()
-    api.disconnect(fleet.runtime, SOURCE)
-    fleet.lose_redis()
-    assert ended_within(fleet, 1)
-    assert fleet.manifest
-    assert fleet.manifest["state"] == "cancelled"
-    assert fleet.redis.zscore("pagetrail:schedule", SOURCE) is None
-
-
-def test_a_run_whose_opener_died_before_the_ledger_knew_is_carried_out(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A person asked for the run, so nothing is due. Only storage knows of the run."""
-    fleet.live()
-    sources = fleet.runtime.sources
-    never = sources.save(replace(sources.get(SOURCE), every_seconds=None))
-
-    def die(*_: object, **__: object) -> None:
-        raise Died
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fleet.runtime.ledger, "open", die)
-        with pytest.raises(Died):
-            opening.collect_now(fleet.runtime, never)
-    assert fleet.storage.get(plan_key(SOURCE, "00000002"))
-    assert fleet.redis.zscore("pagetrail:due", SOURCE)
-    while not fleet.storage.get(manifest_key(SOURCE, "00000002")):
-        fleet.step() if fleet.messages else fleet.idle()
-    while fleet.messages:
-        fleet.step()
-    assert fleet.redis.zscore("pagetrail:schedule", SOURCE) is None
-
-
 def test_a_plan_message_that_comes_twice_opens_one_run(fleet: Fleet) -> None:
     fleet.live()
     fleet.runtime.ledger.schedule(SOURCE, fleet.now_ms)
@@ -452,53 +340,6 @@ def test_joining_a_run_does_not_make_it_look_into_storage(fleet: Fleet) -> None:
     assert fleet.redis.hget(f"pagetrail:run:{SOURCE}", "reopened") is None
 
 
-def test_recovery_delivered_again_while_it_is_under_way_is_left_to_the_first(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With many sources, a recovery takes longer than a message stays with one worker."""
-    restored: list[str] = []
-    list_sources = fleet.runtime.sources.list
-
-    def meanwhile() -> list[Source]:
-        restored.append("once")
-        if len(restored) == 1:
-            plan.recover()
-        return list_sources()
-
-    fleet.lose_redis()
-    monkeypatch.setattr(fleet.runtime.sources, "list", meanwhile)
-    plan.recover()
-    plan.recover()
-    assert restored == ["once", "once"], "the second did not wait, the third could start"
-
-
-def test_recovery_keeps_its_lock_over_a_registry_that_takes_longer_to_read(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise another worker would begin it again and again, and none would finish."""
-    sources, source = fleet.runtime.sources, fleet.runtime.sources.get(SOURCE)
-    for number in range(63):
-        sources.add(replace(source, id=f"acme/source{number}", every_seconds=None))
-    reads: list[str] = []
-    others = [plan.recover]
-
-    def slow(key: str) -> bytes | None:
-        reads.append(key)
-        if key == last and others:
-            others.pop()()  # a worker to which the message is delivered again
-        time.sleep(0.7)  # four rounds of sixteen readers take longer than the lock
-        return fleet.storage.get(key)
-
-    *_, last = (stored.key for stored in fleet.storage.list(REGISTRY))
-    fleet.lose_redis()
-    monkeypatch.setattr(plan, "RECOVERY_SECONDS", 2)
-    monkeypatch.setattr(sources, "_storage", SimpleNamespace(list=fleet.storage.list, get=slow))
-    plan.recover()
-    assert len(reads) == 64
-    assert len(sources.list()) == 64
-    assert fleet.redis.get("pagetrail:marker")
-
-
 def test_a_page_in_a_workers_hands_during_a_failover_goes_back_when_it_is_over(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,15 +364,6 @@ def test_a_page_in_a_workers_hands_during_a_failover_goes_back_when_it_is_over(
     assert (progress.claimed, progress.why) == (0, "error")
     fleet.live()
     assert states(fleet) == {}
-
-
-def test_recovery_is_seen_to_be_alive_at_each_document_and_each_source(fleet: Fleet) -> None:
-    """Its lock is renewed then; with many sources either half takes longer than the lock lasts."""
-    other_source(fleet)
-    fleet.lose_redis()
-    beats: list[int] = []
-    restoring.restore(fleet.runtime, lambda: beats.append(1))
-    assert len(beats) == 2 + 2
 
 
 def test_a_pass_that_takes_longer_to_read_back_than_a_lease_is_still_settled(
@@ -614,94 +446,3 @@ def test_a_run_goes_by_the_clock_that_all_share(fleet: Fleet) -> None:
     assert began <= moment(orjson.loads(text)["opened_at"]) < began + timedelta(hours=1)
     page = decode_page(fleet.storage.get(page_key(SOURCE, RUN, "users/all.1/000000")))
     assert began <= moment(page.fetched_at) < began + timedelta(hours=1)
-
-
-def lose_some(fleet: Fleet, names: Iterable[str]) -> None:
-    """Evict keys, as a full Redis may do. The marker and all keys that aren't named stay."""
-    for name in names:
-        fleet.redis.delete(f"pagetrail:{name}")
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("sources", "schedule"),
-        ("sources", "credentials", "last", "open", "due", "schedule", "daily"),
-        ("due",),
-        ("daily",),
-        (f"run:{SOURCE}",),
-        (f"pages:{SOURCE}", f"ready:{SOURCE}", f"offered:{SOURCE}", f"claimed:{SOURCE}"),
-        ("open", f"run:{SOURCE}"),
-        ("open", "due", f"run:{SOURCE}", f"pages:{SOURCE}", f"groups:{SOURCE}"),
-    ],
-    ids=", ".join,
-)
-def test_a_fleet_restores_evicted_keys_and_ends_its_run(
-    fleet: Fleet, names: tuple[str, ...]
-) -> None:
-    """The marker stayed and says that nothing is missing. Otherwise collection would silently stop."""
-    for _ in range(12):
-        fleet.step() if fleet.messages else fleet.idle()
-    assert fleet.redis.exists(*(f"pagetrail:{name}" for name in names)), "there are keys to evict"
-    lose_some(fleet, names)
-    assert fleet.redis.exists("pagetrail:marker")
-    fleet.messages.clear()
-    fleet.live()
-    assert states(fleet) == {}
-    assert fleet.runtime.marks.lost() == ""
-    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "the next run is due"
-    assert fleet.redis.zscore("pagetrail:daily", SOURCE), "the daily look is scheduled"
-    [row] = api.status(fleet.runtime).sights
-    assert row.last
-    assert list(fleet.runtime.sources.sharers([row.source.fingerprint])[0]) == [SOURCE]
-
-
-@pytest.mark.parametrize("paused", [True, False])
-def test_a_run_of_a_stopped_source_is_restored_as_it_was(fleet: Fleet, paused: bool) -> None:
-    """The run of a paused source waits for a person. The run of a disconnected source is sealed as cancelled."""
-    (api.pause if paused else api.disconnect)(fleet.runtime, SOURCE)
-    fleet.messages.clear()
-    lose_some(fleet, [f"{part}:{SOURCE}" for part in ("run", "pages", "ready", "offered")])
-    while not fleet.redis.exists(f"pagetrail:run:{SOURCE}"):
-        fleet.step() if fleet.messages else fleet.idle()
-    if paused:
-        assert fleet.runtime.ledger.progress(SOURCE).hold == "paused"
-        api.resume(fleet.runtime, SOURCE)
-    fleet.live()
-    assert fleet.manifest
-    assert fleet.manifest["state"] == ("complete" if paused else "cancelled")
-
-
-@pytest.mark.parametrize("opened", [True, False])
-def test_a_change_by_a_person_while_a_source_is_restored_stays(
-    fleet: Fleet, opened: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The restoring worker read the source before the change. It looks again until nobody has changed it."""
-    if not opened:
-        fleet.live()
-    api.pause(fleet.runtime, SOURCE)
-    fleet.lose_redis()
-    api.sources(fleet.runtime)
-    schedule, acts = restoring.schedule_next, [api.resume]
-
-    def late(runtime: Runtime, source: Source, after: datetime | None = None) -> None:
-        if acts:
-            acts.pop()(runtime, SOURCE)
-        schedule(runtime, source, after)
-
-    def late_finish(runtime: Runtime, source: str, manifest: Any) -> None:
-        if acts:
-            acts.pop()(runtime, SOURCE)
-        finish(runtime, source, manifest)
-
-    finish = restoring.finish
-    with monkeypatch.context() as patch:
-        for module in (opening, restoring):
-            patch.setattr(module, "schedule_next", late)
-            patch.setattr(module, "finish", late_finish)
-        restoring.restore(fleet.runtime)
-    assert not acts
-    assert fleet.redis.zscore("pagetrail:schedule", SOURCE), "it has a due time"
-    progress = fleet.runtime.ledger.progress(SOURCE)
-    assert bool(progress.run) is opened
-    assert not progress.hold

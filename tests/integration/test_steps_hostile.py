@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.evidence.layout import manifest_key
-from tasks.runs import opening, restoring
+from tasks.runs import opening
 from tasks.verifying.verify import verify
 from tests.integration.steps import SOURCE, Fleet
 from tests.simulator_process import SimulatorProcess
@@ -23,16 +21,6 @@ MOST_OPEN = 600
 
 
 NEVER = ("redirect_self", "cut_json", "body_deep", "body_garbage", "drop_middle")
-
-
-@pytest.fixture
-def fleet(make: Callable[[Path], Fleet], tmp_path: Path) -> Fleet:
-    """A fleet that has opened a run and read nothing of it yet."""
-    fleet = make(tmp_path / "data")
-    source = fleet.connect()
-    restoring.restore(fleet.runtime)  # sets the marks in Redis
-    opening.collect_now(fleet.runtime, source)
-    return fleet
 
 
 def live(fleet: Fleet) -> float:
