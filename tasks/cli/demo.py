@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -21,6 +20,7 @@ import click
 from tasks import api
 from tasks.cli import output
 from tasks.cli.bars import bars
+from tasks.cli.following import Follower
 from tasks.cli.interrupts import until_signalled
 from tasks.cli.summaries import Summary, summary
 from tasks.evidence.layout import manifest_key, seal_key
@@ -29,15 +29,15 @@ from tasks.reading.sealed import Manifest
 from tasks.watching.census import Sight
 from workers.errors import Fault
 from workers.machine.embedded import free_port
-from workers.machine.fleet import Fleet, fleet
+from workers.machine.fleet import Fleet, fleet, listens
 from workers.machine.supervisor import Child
+from workers.runtime import runtime
 from workers.settings.environment import PREFIX, load_settings
 
 _KEPT = {f"{PREFIX}REDIS_SERVER"}
 """The only setting of yours that the demo uses. It sets the others itself, so that it can't touch another fleet."""
 _ENV = "demo.env"
 _KEYS = "keys.json"
-_CONNECT_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
 _SIGNER_SECONDS = 30.0
 """How long the demo waits for seals. Without them `verify` says that the runs have none yet."""
@@ -120,13 +120,8 @@ def _directory(data_dir: Path, port: int) -> Path:
 
 
 def _simulator(port: int) -> Child:
-    def ready() -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(_CONNECT_SECONDS)
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
     argv = [sys.executable, "-m", "simulator", "--demo", "--port", str(port)]
-    return Child("simulator", argv, ready=ready)
+    return Child("simulator", argv, ready=lambda: listens(port))
 
 
 def _tenants() -> list[Tenant]:
@@ -167,9 +162,6 @@ def _run(*arguments: str, into: Path | None = None) -> None:
 
 def _collect(tenants: list[Tenant]) -> dict[str, list[Manifest]]:
     """Collect all tenants side by side and return their manifests."""
-    from tasks.cli.following import Follower
-    from workers.runtime import runtime
-
     parts = runtime()
     interrupted = threading.Event()
     with bars([tenant.source for tenant in tenants], lines=True) as show_of:
@@ -197,8 +189,6 @@ def _collect(tenants: list[Tenant]) -> dict[str, list[Manifest]]:
 
 def _await_seals(manifests: Mapping[str, list[Manifest]]) -> None:
     """Wait until the signer has sealed every run."""
-    from workers.runtime import runtime
-
     storage, until = runtime().storage, time.monotonic() + _SIGNER_SECONDS
     for source, runs in manifests.items():
         for each in runs:
@@ -238,8 +228,6 @@ def _done(
 
 def _longest_wait(tenant: Tenant) -> float:
     """Return the longest time, in seconds, that a request waited for the tenant's budget."""
-    from workers.runtime import runtime
-
     fleet = runtime()
     state = api.budget(fleet, api.get(fleet, tenant.source))
     return round(state.longest_wait_seconds, 1)

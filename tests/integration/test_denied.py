@@ -18,6 +18,15 @@ VANISHED = {"schedules", "schedule_coverage", "team_members"}
 DENIED = ("/schedules/*", "/v3/schedules/*", "/teams/*/members")
 
 
+def until_denied(fleet: Fleet, seen: dict[str, list[tuple[int, int]]]) -> None:
+    """Let the run continue until PagerDuty answers 404 for the first time."""
+    while not any(asked[0][1] == 404 for asked in seen.values()):
+        if fleet.messages:
+            fleet.step()
+        else:
+            fleet.idle()
+
+
 def watched(fleet: Fleet) -> dict[str, list[tuple[int, int]]]:
     """Return the requests from now on: path -> times by the ledger's clock, each with the status of the answer."""
     seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -77,11 +86,7 @@ def test_redis_is_lost_and_the_run_paused_while_a_404_waits(
     """The 404 is in storage. The reopened run waits for the rest of the minute, and asks once more."""
     simulator.fault("status_404", path="/schedules/*", each=1)
     seen = watched(fleet)
-    while not any(asked[0][1] == 404 for asked in seen.values()):
-        if fleet.messages:
-            fleet.step()
-        else:
-            fleet.idle()
+    until_denied(fleet, seen)
     fleet.lose_redis()
     fleet.idle()
     fleet.runtime.ledger.hold(SOURCE, "paused")
@@ -99,11 +104,7 @@ def test_a_run_that_is_cancelled_while_a_404_waits_ends_at_once(
 ) -> None:
     simulator.fault("status_404", path="/teams/*/members", each=1)
     seen = watched(fleet)
-    while not any(asked[0][1] == 404 for asked in seen.values()):
-        if fleet.messages:
-            fleet.step()
-        else:
-            fleet.idle()
+    until_denied(fleet, seen)
     at = fleet.now_ms
     fleet.runtime.ledger.cancel(SOURCE, RUN)
     fleet.live()

@@ -127,12 +127,13 @@ def _flower(port: int, env: Mapping[str, str]) -> Child:
         "flower",
         _celery("flower", "--address=127.0.0.1", f"--port={port}"),
         env,
-        ready=lambda: _listens(port),
+        ready=lambda: listens(port),
         grace_seconds=10.0,  # it saves its state
     )
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Say whether a process listens on the loopback *port*."""
     with socket.socket() as one:
         one.settimeout(1.0)
         return one.connect_ex(("127.0.0.1", port)) == 0

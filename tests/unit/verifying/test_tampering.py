@@ -206,12 +206,8 @@ def told(path: tuple[str, ...]) -> bool:
     return path[0] != "resources" or path[-1] != "requests"
 
 
-@pytest.mark.parametrize(
-    "path", [each for each in paths(manifest_key(SOURCE, SECOND)) if told(each)], ids=".".join
-)
-def test_each_member_of_a_manifest_that_is_changed_is_found(path: tuple[str, ...]) -> None:
-    """All digests fit again, in the list of digests and in the run after it."""
-    forger = Forger()
+def changing(path: tuple[str, ...]) -> Change:
+    """Return a function that changes the member at *path* of a document."""
 
     def change(document: Document) -> None:
         place = document
@@ -219,7 +215,16 @@ def test_each_member_of_a_manifest_that_is_changed_is_found(path: tuple[str, ...
             place = place[name]
         place[path[-1]] = another(place[path[-1]])
 
-    forger.document(manifest_key(SOURCE, SECOND), change)
+    return change
+
+
+@pytest.mark.parametrize(
+    "path", [each for each in paths(manifest_key(SOURCE, SECOND)) if told(each)], ids=".".join
+)
+def test_each_member_of_a_manifest_that_is_changed_is_found(path: tuple[str, ...]) -> None:
+    """All digests fit again, in the list of digests and in the run after it."""
+    forger = Forger()
+    forger.document(manifest_key(SOURCE, SECOND), changing(path))
     objects = forger.objects if path[-1] in ("plan_sha256", "sha256") else forger.fit()
     assert kinds(objects), f"{'.'.join(path)} was changed"
 
@@ -232,14 +237,7 @@ def test_each_member_of_a_manifest_that_is_changed_is_found(path: tuple[str, ...
 def test_each_member_of_a_plan_that_is_changed_is_found(path: tuple[str, ...]) -> None:
     """All digests fit again."""
     forger = Forger()
-
-    def change(document: Document) -> None:
-        place = document
-        for name in path[:-1]:
-            place = place[name]
-        place[path[-1]] = another(place[path[-1]])
-
-    forger.document(plan_key(SOURCE, SECOND), change)
+    forger.document(plan_key(SOURCE, SECOND), changing(path))
     objects = forger.objects if path[-1] == "sha256" else forger.fit()
     assert kinds(objects), f"{'.'.join(path)} was changed"
 
