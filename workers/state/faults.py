@@ -129,30 +129,25 @@ _TABLE = (
 
 
 def as_fault(error: BaseException) -> BaseException:
-    """Return the `RedisUnreachable` for a failure of Redis; any other error unchanged."""
-    return fault_of(error) or error
-
-
-def is_outage(error: BaseException | None) -> bool:
-    """Say whether *error* means only that Redis was away, which passes by itself."""
-    fault = error and as_fault(error)
-    return isinstance(fault, RedisUnreachable) and not isinstance(fault, RedisRefuses)
-
-
-def fault_of(error: BaseException) -> RedisUnreachable | None:
-    """Return the fault for an error of redis-py; None for other errors, and for those that only a bug of ours causes.
+    """Return the `RedisUnreachable` for an error of redis-py; other errors, and those of a bug of ours, unchanged.
 
     From the error's own words it repeats only names of commands, because the rest can hold a password.
     """
     if not isinstance(error, RedisError) or isinstance(error, MaxConnectionsError):
-        return None  # the second one means that our own pool is too small
+        return error  # the second one means that our own pool is too small
     words = f"{' '.join(kind.__name__ for kind in type(error).__mro__)}: {error}"
     for row in _TABLE:
         if found := re.search(row.pattern, words):
             what = found.groupdict().get("what") or type(error).__name__
             kind = RedisUnreachable if row.heals else RedisRefuses
             return kind(row.sentence.format(what=what))
-    return None
+    return error
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Say whether *error* means only that Redis was away, which passes by itself."""
+    fault = error and as_fault(error)
+    return isinstance(fault, RedisUnreachable) and not isinstance(fault, RedisRefuses)
 
 
 def sentences() -> Iterator[str]:
