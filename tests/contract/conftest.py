@@ -1,12 +1,15 @@
-"""One S3 server for all contract tests of a process, and a double for each test that needs one."""
+"""Fixtures of the contract tests: servers in the place of PagerDuty and S3, and a double of S3."""
 
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
+from tests.pagerduty_server import client, released, server
 from tests.s3_double import BUCKET, S3Double, demand_checksum, s3_double
 from tests.seaweed import S3Server, s3_server
+
+__all__ = ["client", "released", "server"]
 
 
 @pytest.fixture(scope="session")

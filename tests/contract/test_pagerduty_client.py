@@ -4,105 +4,24 @@ import gzip
 import json
 import logging
 import re
-import socket
-import socketserver
 import ssl
 import threading
 import time
-import tracemalloc
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from queue import Queue
-from typing import Any
 
-import httpcore
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from workers.pagerduty import bodies, transport
+from tests.pagerduty_server import KEY, Connection, Script, Server, get
 from workers.pagerduty import client as pagerduty_client
 from workers.pagerduty.client import PagerDuty
 from workers.pagerduty.replies import Outcome, Reply
-from workers.room import Room
-from workers.settings.environment import MOST_SLOTS
-
-KEY = "u+Abcdefgh-123456_xy"
-
-Script = Callable[["Connection"], object]
-
-
-class Connection(socketserver.StreamRequestHandler):
-    """Reads one request head after the other. The test's script answers each in raw bytes."""
-
-    server: "Server"
-
-    def handle(self) -> None:
-        while head := self._head():
-            self.server.heads.append(head)
-            if self.server.script(self) == "close":
-                return
-
-    def send(self, status: int, body: bytes = b"", *headers: str) -> None:
-        length = f"Content-Length: {len(body)}"
-        lines = (f"HTTP/1.1 {status} Words", length, *headers)
-        self.wfile.write("\r\n".join((*lines, "", "")).encode() + body)
-
-    def _head(self) -> str:
-        lines = []
-        try:
-            while (line := self.rfile.readline().decode().rstrip("\r\n")) != "":
-                lines.append(line)
-        except OSError:
-            return ""
-        return "\n".join(lines)
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """A loopback server that remembers the heads of its requests."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Connection)
-        self.heads: list[str] = []
-        self.connections = 0
-        self.script: Script = lambda connection: connection.send(200, b"{}")
-
-    def process_request(self, request: object, client_address: object) -> None:
-        self.connections += 1
-        super().process_request(request, client_address)  # type: ignore[arg-type]  # passed on
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        yield running
-        running.shutdown()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[PagerDuty]:
-    made = PagerDuty({"us": server.origin, "eu": f"{server.origin}/eu/"})
-    yield made
-    made.close()
-
-
-def get(client: PagerDuty, path: str = "/users", *, seconds: float = 5.0) -> Reply:
-    return client.get("us", path, [("limit", "100")], KEY, deadline_seconds=seconds)
 
 
 def test_a_request_carries_the_key_the_version_and_who_asks(
@@ -218,135 +137,6 @@ def test_without_a_listener_there_is_no_answer() -> None:
     assert reply.words == "No whole answer: ConnectError."
 
 
-@pytest.fixture
-def released() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def test_a_silent_server_times_out_at_the_deadline(
-    client: PagerDuty, server: Server, released: threading.Event
-) -> None:
-    server.script = lambda _: released.wait(20) and "close"
-    reply = get(client, seconds=0.2)
-    assert (reply.outcome, reply.timed_out) == (Outcome.RETRY, True)
-
-
-DRIPPING = {  # sent at once, then drop by drop, then at the end, when the answer would be whole
-    "before": (
-        b"",
-        b"HTTP/1.1 100 Continue\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-    ),
-    "head": (b"HTTP/1.1 200 OK\r\nX-Filler: ", b"x", b"\r\nContent-Length: 2\r\n\r\n{}"),
-    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1002\r\n\r\n", b" ", b"{}"),
-}
-
-
-@pytest.mark.parametrize("part", DRIPPING)
-def test_a_dripping_answer_times_out_although_no_single_read_does(
-    client: PagerDuty, server: Server, part: str
-) -> None:
-    begin, drop, end = DRIPPING[part]
-    served: Queue[str] = Queue()
-
-    def drip(connection: Connection) -> str:
-        try:
-            connection.wfile.write(begin)
-            for _ in range(1000):
-                time.sleep(0.02)
-                connection.wfile.write(drop)
-            connection.wfile.write(end)
-            served.put("all of it")
-        except OSError:
-            served.put("as far as anybody listened")
-        return "close"
-
-    server.script = drip
-    reply = get(client, seconds=0.2)
-    assert (reply.outcome, reply.timed_out) == (Outcome.RETRY, True)
-    assert served.get(timeout=30) == "as far as anybody listened"
-
-
-def test_connecting_has_no_more_time_than_the_request(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If several addresses are silent, they share the time of the request."""
-    tried = []
-    connect, look_up = socket.socket.connect, socket.getaddrinfo
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ExitStack() as crowd:
-        address = silent.getsockname()
-        for _ in range(4):  # more than its queue can hold, so it answers nobody else
-            waiting = crowd.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(address)
-
-        def remember(self: socket.socket, address: object) -> None:
-            tried.append(address)
-            connect(self, address)  # type: ignore[arg-type]  # passed on
-
-        def several(host: str, *which: Any, **kind: Any) -> list[Any]:
-            return look_up("127.0.0.1", *which, **kind) * (5 if host == "localhost" else 1)
-
-        monkeypatch.setattr(socket.socket, "connect", remember)
-        monkeypatch.setattr(socket, "getaddrinfo", several)
-        client = PagerDuty({"us": f"http://localhost:{address[1]}"})
-        reply = get(client, seconds=0.2)
-        client.close()
-    assert reply.timed_out
-    assert tried[1:] == [], "the first address took all the time"
-
-
-def test_no_slot_waits_for_a_connection_of_another(client: PagerDuty, server: Server) -> None:
-    """The server only answers when it has as many requests as a process can have slots."""
-    together = threading.Barrier(MOST_SLOTS, timeout=20)
-
-    def answer(connection: Connection) -> None:
-        together.wait()
-        connection.send(200, b"{}")
-
-    server.script = answer
-    with ThreadPoolExecutor(MOST_SLOTS) as threads:
-        replies = list(threads.map(lambda _: get(client), range(MOST_SLOTS)))
-    assert {reply.outcome for reply in replies} == {Outcome.OK}
-
-
-@pytest.mark.parametrize("compress", [False, True])
-def test_a_body_without_end_is_not_read_to_the_end(
-    client: PagerDuty, server: Server, monkeypatch: pytest.MonkeyPatch, *, compress: bool
-) -> None:
-    monkeypatch.setattr(bodies, "BODY_BYTES", 2**20)
-    body = b'"' + b" " * 2**21 + b'"'
-    headers = ["Content-Encoding: gzip"] if compress else []
-    server.script = lambda to: to.send(200, gzip.compress(body) if compress else body, *headers)
-    reply = get(client)
-    assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: Oversized.")
-
-
-def test_an_error_page_without_end_is_not_read_to_the_end(
-    client: PagerDuty, server: Server
-) -> None:
-    server.script = lambda to: to.send(403, b" " * (bodies.ERROR_BYTES + 1))
-    reply = get(client)
-    assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: Oversized.")
-
-
-def test_a_small_answer_that_unpacks_without_end_takes_no_more_memory_than_a_page(
-    client: PagerDuty, server: Server
-) -> None:
-    """128 MB arrive as 128 kB of gzip."""
-    packed = gzip.compress(b'{"x":"' + b" " * 2**27 + b'"}', 9)
-    assert len(packed) < 2**19
-    server.script = lambda to: to.send(200, packed, "Content-Encoding: gzip")
-    tracemalloc.start()
-    reply = get(client, seconds=60)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: Oversized.")
-    assert peak < bodies.BODY_BYTES * 1.3
-
-
 @pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "snake"])
 def test_an_encoding_that_was_not_asked_for_is_not_unpacked(
     client: PagerDuty, server: Server, encoding: str
@@ -354,37 +144,6 @@ def test_an_encoding_that_was_not_asked_for_is_not_unpacked(
     server.script = lambda to: to.send(200, gzip.compress(b"{}"), f"Content-Encoding: {encoding}")
     reply = get(client)
     assert (reply.outcome, reply.words) == (Outcome.RETRY, "No whole answer: DecodingError.")
-
-
-def test_each_step_has_a_short_time_out_of_its_own(
-    server: Server, released: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pool gets a time-out for each step, so a request would end even if the deadline of the whole failed."""
-    monkeypatch.setattr(transport, "READ_SECONDS", 0.2)
-    monkeypatch.setattr(transport, "_Backend", httpcore.SyncBackend)
-    client = PagerDuty({"us": server.origin})
-    server.script = lambda _: released.wait(20) and "close"
-    reply = get(client, seconds=1_000)
-    client.close()
-    assert (reply.outcome, reply.timed_out) == (Outcome.RETRY, True)
-    assert not released.is_set()
-
-
-def test_a_body_without_memory_counts_neither_as_late_nor_as_broken(
-    client: PagerDuty, server: Server
-) -> None:
-    """It is requested again. The limit in the answer's headers is still used."""
-    room = Room(2**20)
-    server.script = lambda to: to.send(200, b"{}" + b" " * 2**19, "ratelimit-remaining: 7")
-    with room.share() as other, room.share() as share:
-        other.take(2**21)
-        reply = client.get("us", "/users", [], KEY, deadline_seconds=1.0, share=share)
-        assert (reply.outcome, reply.timed_out, reply.status) == (Outcome.CROWDED, False, 200)
-        assert (reply.remaining, reply.words, reply.body) == (7, "", b"")
-        other.give_back()
-        reply = client.get("us", "/users", [], KEY, deadline_seconds=5.0, share=share)
-        assert (reply.outcome, len(reply.body)) == (Outcome.OK, 2**19 + 2)
-        assert share.size >= len(reply.body)
 
 
 def test_the_members_that_are_asked_for_are_found_in_a_body(
