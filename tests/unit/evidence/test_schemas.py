@@ -23,9 +23,10 @@ from tests.sealed_run import SealedRun
 from tests.signer import SOURCE, Signer, add_run
 from workers.signing.keys import KeyStore
 from workers.storage import open_storage
+from workers.storage.renamings import Renaming
 
-MUTATED_PAGES = 3
-"""Pages of a run differ in few members, so a few of them are enough to change."""
+MUTATED = 3
+"""How many documents of a kind are changed, from the last one on. The last run has every kind of member."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Document
     for number in range(3):
         last = add_run(storage, last, 12 + 120 * number)
         signer.sign()
-    plan = make("teams", "incidents", "schedules", last=last, newest="00000003")
+    renamed = Renaming("acme", "acme-new", AT, "kim", "the same users")
+    resources = ("teams", "incidents", "schedules")
+    plan = make(*resources, last=last, newest="00000003", renamings=(renamed,))
     answers = {"/teams": [record(n) for n in range(3)], "/incidents": [record(1)]}
     SealedRun(plan, Lists(answers).answer, storage).seal()
     erased = erasure(SOURCE, 2, digests={"00000001": "a" * 64})
@@ -121,7 +124,8 @@ def test_a_changed_document_is_valid_only_if_the_reader_takes_it_too(
 ) -> None:
     """Some changes leave a document whole: an entry of a map may be added or gone. Both judge alike."""
     refused = 0
-    for document in [found for kind, found in stored if kind == name][:MUTATED_PAGES]:
+    found = [document for kind, document in stored if kind == name]
+    for document in found[-MUTATED:]:
         for copy in changed(document, change):
             valid = validators[name].is_valid(copy)
             assert valid == reads(name, copy), copy
