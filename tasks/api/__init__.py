@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tasks.accounts.asking import budget
     from tasks.accounts.keys import Resealed, reseal_all
-    from tasks.api.evidence import Export, artifacts, export, verify
+    from tasks.api.evidence import Export, artifacts, export, stored_run, stored_runs, verify
     from tasks.api.lives import (
         Agree,
         change,
@@ -95,13 +95,15 @@ __all__ = [
     "runs",
     "sources",
     "status",
+    "stored_run",
+    "stored_runs",
     "verify",
 ]
 
 _HOMES = {
     "tasks.accounts.asking": "budget",
     "tasks.accounts.keys": "Resealed reseal_all",
-    "tasks.api.evidence": "Export artifacts export verify",
+    "tasks.api.evidence": "Export artifacts export stored_run stored_runs verify",
     "tasks.api.wishes": "Changes Wishes check_wishes DAY_SECONDS LEAST_SECONDS MOST_MONTHS MOST_RESERVE",
     "tasks.api.work": "cancel collect estimate events run runs status",
     "tasks.runs.erasing": "check_purge purge",

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
+from tasks.api.evidence import stored_run, stored_runs
 from tasks.api.lives import get
-from tasks.evidence.compression import sha256
-from tasks.evidence.layout import seal_key
-from tasks.evidence.manifests import chosen_runs, read_manifest, read_plan, runs_of
-from tasks.evidence.outcomes import RunOutcome, damaged_outcome, open_outcome, sealed_outcome
+from tasks.evidence.manifests import chosen_runs, no_run, read_manifest
+from tasks.evidence.outcomes import RunOutcome, with_requests
 from tasks.reading.estimates import Estimate
 from tasks.runs import messages
 from tasks.runs.estimating import estimate as estimated
 from tasks.runs.newest import newest_run
 from tasks.runs.opening import Opened, collect_now, reopen
 from tasks.watching.census import Census, census
-from workers.errors import Fault, NotFound, StorageConflict
+from workers.errors import Fault
 from workers.runtime import Runtime
 from workers.state.events import START, Event
 from workers.storage.registry import Source
-
-_READERS = 8
 
 
 def status(fleet: Runtime, chosen: Iterable[Source] | None = None) -> Census:
@@ -66,35 +62,26 @@ def cancel(fleet: Runtime, source_id: str, run: str | None = None) -> str:
 def runs(fleet: Runtime, source_id: str) -> list[RunOutcome]:
     """Return the runs of a source, oldest first; the last may be open, and any may be damaged."""
     get(fleet, source_id)
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = runs_of(fleet.storage, source_id)
-        return list(readers.map(lambda run: _listed(fleet, source_id, run), found))
+    return [_counted(fleet, source_id, each) for each in stored_runs(fleet.storage, source_id)]
 
 
 def run(fleet: Runtime, source_id: str, run: str | None = None) -> RunOutcome:
     """Return one run of a source (default: the newest); `NotFound` if there isn't one."""
     get(fleet, source_id)
-    return _outcome(fleet, source_id, _chosen(fleet, source_id, run))
+    chosen = _chosen(fleet, source_id, run)
+    return _counted(fleet, source_id, stored_run(fleet.storage, source_id, chosen))
 
 
 def _chosen(fleet: Runtime, source_id: str, run: str | None) -> str:
     newest = "" if run else newest_run(fleet, source_id)
     found = [newest] if newest else chosen_runs(fleet.storage, source_id, run)
     if not found:
-        raise NotFound(f"{source_id} has no run: `pagetrail collect {source_id}` starts one.")
+        raise no_run(fleet.storage, source_id)
     return found[-1]
 
 
-def _listed(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
-    try:
-        return _outcome(fleet, source_id, run)
-    except StorageConflict:  # a damaged manifest must not hide the other runs
-        return damaged_outcome(read_plan(fleet.storage, source_id, run))
-
-
-def _outcome(fleet: Runtime, source_id: str, run: str) -> RunOutcome:
-    if manifest := read_manifest(fleet.storage, source_id, run):
-        seal = fleet.storage.get(seal_key(source_id, run))
-        return sealed_outcome(manifest, sha256(seal) if seal is not None else None)
-    plan = read_plan(fleet.storage, source_id, run)
-    return open_outcome(plan, fleet.ledger.progress(source_id).requests)
+def _counted(fleet: Runtime, source_id: str, run: RunOutcome) -> RunOutcome:
+    """Return a run; if it is open, with the requests that were sent so far."""
+    if run.state != "open":
+        return run
+    return with_requests(run, fleet.ledger.progress(source_id).requests)

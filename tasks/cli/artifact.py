@@ -28,11 +28,11 @@ def artifact() -> None:
 @parse.run_option("the newest")
 @output.json_option
 def list_(source: str, run: str | None, as_json: bool) -> None:
-    """List the artifacts of a sealed run."""
+    """List the artifacts of a sealed run, and the resources that it has none of, and why."""
     storage = _storage()
-    sealed, artifacts = api.artifacts(storage, source, run)
+    sealed, artifacts, missing = api.artifacts(storage, source, run)
     if as_json:
-        output.emit({"run": sealed.run, "artifacts": artifacts})
+        output.emit({"run": sealed.run, "artifacts": artifacts, "missing": missing})
         return
     output.say(
         f"Run {sealed.run} of {source} is {sealed.state}; its objects are below "
@@ -45,6 +45,12 @@ def list_(source: str, run: str | None, as_json: bool) -> None:
             for each in artifacts
         ),
     )
+    if missing:
+        click.echo()
+        output.table(
+            ("NOT IN THIS RUN", "WHY", "PAGERDUTY SAID"),
+            ((each.resource, each.why, each.words) for each in missing),
+        )
 
 
 @artifact.command()
@@ -72,9 +78,20 @@ def list_(source: str, run: str | None, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to FILE, complete or not at all; default: stdout.",
 )
+@click.option(
+    "--unverified",
+    is_flag=True,
+    help="Export what can be read even if digests, documents or seals of the run don't hold.",
+)
 @output.json_option
 def export(
-    source: str, resource: str, run: str | None, kind: str, path: Path | None, as_json: bool
+    source: str,
+    resource: str,
+    run: str | None,
+    kind: str,
+    path: Path | None,
+    unverified: bool,
+    as_json: bool,
 ) -> None:
     """Export the records of a resource: the newest version of each, or those of one run.
 
@@ -82,6 +99,9 @@ def export(
     column for every field, with nested values as JSON. csv is made for spreadsheets: an apostrophe
     keeps a text from running as a formula, and a text that is too long for a cell is cut and ends
     in a note. Use jsonl or parquet for programs.
+
+    It first checks the manifests, artifacts and seals that it reads, and writes nothing if one of
+    them was changed. With --unverified it warns instead, and the exit code is 3.
 
     \b
     Examples:
@@ -92,18 +112,24 @@ def export(
         raise UsageFault(f"--json prints one record per line: leave out --json or --format {kind}.")
     if kind == "parquet" and path is None and sys.stdout.isatty():
         raise UsageFault("Parquet is not text: add --output FILE.")
-    found = api.export(_storage(), source, resource, run)
-    choice = found.choice
-    if not choice.readings:
-        _explain_nothing(source, choice)
-    with output.waiting(f"Exporting {resource}"), opened(path) as out:
-        written = FORMATS[kind](found.records, out)
-    for remark in written.remarks:
+    with output.waiting(f"Exporting {resource}"):
+        found = api.export(_storage(), source, resource, run, unverified=unverified)
+        choice = found.choice
+        for doubt in found.doubts:
+            output.say(f"Not verified: {doubt}")
+        if not choice.readings:
+            _explain_nothing(source, choice)
+        told = len(found.doubts)
+        with opened(path) as out:
+            written = FORMATS[kind](found.records, out, found.doubts)
+    for remark in (*written.remarks, *(f"Not verified: {each}" for each in found.doubts[told:])):
         output.say(remark)
     if not choice.whole:
         output.say(f"These may not be all {resource}: {_why(choice)}.")
     if path:
         output.say(f"Wrote {written.count} {resource} to {path}.")
+    if found.doubts:
+        output.end(3)
 
 
 def _explain_nothing(source: str, choice: Choice) -> None:

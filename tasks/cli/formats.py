@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -72,7 +72,7 @@ def _room(where: str) -> Iterator[None]:
         ) from None
 
 
-def write_jsonl(lines: Iterable[bytes], out: BinaryIO) -> Written:
+def write_jsonl(lines: Iterable[bytes], out: BinaryIO, _: Sequence[str] = ()) -> Written:
     """Write one record per line, unchanged."""
     count = 0
     for count, line in enumerate(lines, 1):  # noqa: B007 - the last number is the result
@@ -80,7 +80,7 @@ def write_jsonl(lines: Iterable[bytes], out: BinaryIO) -> Written:
     return Written(count)
 
 
-def write_csv(lines: Iterable[bytes], out: BinaryIO) -> Written:
+def write_csv(lines: Iterable[bytes], out: BinaryIO, _: Sequence[str] = ()) -> Written:
     """Write a table for spreadsheets: a column for every field of any record, nested values as JSON.
 
     Without the byte order mark, Excel reads UTF-8 as the machine's own code page. The limits of a
@@ -98,8 +98,11 @@ def write_csv(lines: Iterable[bytes], out: BinaryIO) -> Written:
     return Written(count, sheet.remarks)
 
 
-def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> Written:
-    """Write a column for every field of any record, with nested values as JSON."""
+def write_parquet(lines: Iterable[bytes], out: BinaryIO, doubts: Sequence[str] = ()) -> Written:
+    """Write a column for every field of any record, with nested values as JSON.
+
+    The file's metadata has the *doubts* about an unverified export. The other formats hold records and nothing else.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
@@ -117,7 +120,8 @@ def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> Written:
             float: pyarrow.float64(),
         }
         fields = [(name, types.get(kind, pyarrow.string())) for name, kind in columns.items()]
-        schema = pyarrow.schema(fields)
+        metadata = {"pagetrail.unverified": "\n".join(doubts)} if doubts else None
+        schema = pyarrow.schema(fields, metadata)
         with pyarrow.parquet.ParquetWriter(out, schema, compression="zstd") as writer:
             records = _records(spool)
             while batch := list(islice(records, _ROWS)):
@@ -129,7 +133,7 @@ def write_parquet(lines: Iterable[bytes], out: BinaryIO) -> Written:
     return Written(count)
 
 
-FORMATS: dict[str, Callable[[Iterable[bytes], BinaryIO], Written]] = {
+FORMATS: dict[str, Callable[[Iterable[bytes], BinaryIO, Sequence[str]], Written]] = {
     "jsonl": write_jsonl,
     "csv": write_csv,
     "parquet": write_parquet,

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import zstandard
 
-from tasks.evidence.artifacts import lines_of
+from tasks.evidence.artifacts import describe, lines_of
+from tasks.evidence.compression import sha256
 from tasks.evidence.erasures import Purged
-from tasks.evidence.layout import manifest_key
-from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_manifest
+from tasks.evidence.layout import manifest_key, seal_key, sums_key
+from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_manifest, read_stored
+from tasks.evidence.seals import read_seal
 from tasks.reading.answers import identity_of_line
 from tasks.reading.catalog import CATALOG
 from tasks.reading.sealed import ArtifactPart, Manifest, PreviousRun, StoredManifest
+from workers import exact
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
 
@@ -49,24 +53,82 @@ class Choice:
         return self.newest.state == "complete" and not self.newest.backlog and not self.gone
 
 
-def sealed(storage: Storage, source: str, run: str | None = None) -> Iterator[StoredManifest]:
+class Doubts:
+    """What doesn't hold in the runs of an export: the first raises `StorageConflict`, unless they are tolerated."""
+
+    def __init__(self, *, tolerant: bool = False) -> None:
+        self._tolerant = tolerant
+        self.sentences: list[str] = []
+
+    def add(self, fault: StorageConflict) -> None:
+        if not self._tolerant:
+            raise fault
+        if str(fault) not in self.sentences:
+            self.sentences.append(str(fault))
+
+    def check(self, storage: Storage, source: str, choice: Choice) -> None:
+        """Add what doesn't hold in the seals and artifacts of the chosen readings. It reads each object once."""
+        for reading in choice.readings:
+            for fault in _unsealed(storage, source, reading.run):
+                self.add(fault)
+            for artifact in reading.artifacts:
+                chunks = storage.open(artifact.key)
+                if chunks is None:
+                    self.add(_damaged(artifact.key, "is missing"))
+                elif describe(chunks) != (artifact.sha256, artifact.bytes):
+                    self.add(_damaged(artifact.key, "is not the object its manifest names"))
+
+
+def _unsealed(storage: Storage, source: str, run: str) -> Iterator[StorageConflict]:
+    """Yield the fault of a stored seal that isn't about the documents of its run."""
+    key = seal_key(source, run)
+    text = storage.get(key)
+    if text is None:
+        return
+    manifest, listed = (storage.get(each(source, run)) for each in (manifest_key, sums_key))
+    try:
+        statement = read_seal(text, source, run).statement
+    except ValueError as error:
+        yield _damaged(key, f"is damaged ({error})")
+        return
+    found = tuple(sha256(each) if each is not None else None for each in (listed, manifest))
+    if found != (statement.sums_sha256, statement.manifest_sha256):
+        yield _damaged(key, "is about another manifest, or another list of digests")
+
+
+def sealed(
+    storage: Storage, source: str, run: str | None = None, doubts: Doubts | None = None
+) -> Iterator[StoredManifest]:
     """Yield the manifests of *source*, newest first, or the one asked for.
 
-    Each manifest is unchanged and is the one that the next run follows. The oldest follows no run or an erased one.
-    Raises `StorageConflict` if that isn't so, and `NotFound` if the run, or the source, has no manifest.
+    Each manifest is unchanged and is the one that the next run follows. The oldest follows no run or an erased one. If
+    that isn't so, *doubts* are told (default: they raise `StorageConflict`). Raises `NotFound` if the run, or the
+    source, has no manifest.
     """
-    newer = None
+    doubts, newer = doubts or Doubts(), None
     for name in reversed(chosen_runs(storage, source, run)):
-        if manifest := read_manifest(storage, source, name):
+        if manifest := _manifest(storage, source, name, doubts):
             if newer and newer.previous != manifest.link:
-                raise _broken(source, newer)
+                doubts.add(_broken(source, newer))
             newer = manifest
             yield manifest
     if newer is None:
         raise nothing_sealed(storage, source, run)
     before = newer.previous
     if run is None and before and not _was_erased(storage, source, before):
-        raise _broken(source, newer)
+        doubts.add(_broken(source, newer))
+
+
+def _manifest(storage: Storage, source: str, run: str, doubts: Doubts) -> StoredManifest | None:
+    """Return the manifest of a run; None if it is open, or so damaged that it can't be read."""
+    try:
+        return read_manifest(storage, source, run)
+    except StorageConflict as fault:
+        doubts.add(fault)
+    with suppress(StorageConflict):
+        if found := read_stored(storage, source, run):
+            return found[0]
+    return None
 
 
 def _was_erased(storage: Storage, source: str, before: PreviousRun) -> bool:
@@ -121,17 +183,19 @@ def choose(
     return Choice(resource, tuple(readings), newest, gone)
 
 
-def records(storage: Storage, choice: Choice) -> Iterator[bytes]:
+def records(storage: Storage, choice: Choice, doubts: Doubts | None = None) -> Iterator[bytes]:
     """Yield each chosen record once, as one line of JSON.
 
-    Raises `StorageConflict` when an artifact is missing or is not the one its manifest names.
+    When an artifact is missing or is not the one its manifest names, *doubts* are told (default: they raise
+    `StorageConflict`).
     """
+    doubts = doubts or Doubts()
     if len(choice.readings) == 1:
-        yield from _lines(storage, choice.readings[0])
+        yield from _lines(storage, choice.readings[0], doubts)
         return
     seen: set[bytes] = set()
     for reading in choice.readings:
-        for line in _lines(storage, reading):
+        for line in _lines(storage, reading, doubts):
             key = identity_of_line(choice.resource, line).encode()
             digest = hashlib.blake2b(key, digest_size=_KEY_DIGEST_BYTES).digest()
             if digest not in seen:
@@ -139,18 +203,33 @@ def records(storage: Storage, choice: Choice) -> Iterator[bytes]:
                 yield line
 
 
-def _lines(storage: Storage, reading: RunReading) -> Iterator[bytes]:
+def _lines(storage: Storage, reading: RunReading, doubts: Doubts) -> Iterator[bytes]:
     for artifact in reading.artifacts:
         key, digest = artifact.key, hashlib.sha256()
         chunks = storage.open(key)
         if chunks is None:
-            raise _damaged(key, "is missing")
+            doubts.add(_damaged(key, "is missing"))
+            continue
+        lines = lines_of(_counted(chunks, digest))
         try:
-            yield from lines_of(_counted(chunks, digest))
+            yield from (_checked(lines, key, doubts) if doubts.sentences else lines)
         except (ValueError, zstandard.ZstdError):
-            raise _damaged(key, "can't be read") from None
+            doubts.add(_damaged(key, "can't be read"))
         if digest.hexdigest() != artifact.sha256:
-            raise _damaged(key, "is not the object its manifest names")
+            doubts.add(_damaged(key, "is not the object its manifest names"))
+
+
+def _checked(lines: Iterator[bytes], key: str, doubts: Doubts) -> Iterator[bytes]:
+    """Yield those of the lines that are records. An artifact that was changed may have others."""
+    for line in lines:
+        try:
+            found = exact.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            yield line
+        else:
+            doubts.add(_damaged(key, "has lines that are not records"))
 
 
 def _counted(chunks: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:

@@ -225,9 +225,25 @@ def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[s
 def nothing_sealed(storage: Storage, source: str, run: str | None) -> NotFound:
     """Return the fault for a *source* without a sealed run, or for a *run* that is still open."""
     what = f"Run {run} of {source} is not sealed" if run else f"{source} has no sealed run"
-    purged = "" if run else Purged(storage, source).through
-    gone = f" (all up to {purged} were purged)" if purged else ""
-    return NotFound(f"{what} yet{gone}: `pagetrail collect {source} --wait` waits for one.")
+    gone = "" if run else _purged_so_far(storage, source)
+    if is_registered(storage, source):
+        return NotFound(f"{what} yet{gone}: `pagetrail collect {source} --wait` waits for one.")
+    return NotFound(f"{what} in this copy{gone}: make a new copy after a run was sealed.")
+
+
+def no_run(storage: Storage, source: str) -> NotFound:
+    """Return the fault for a *source* of which no run is stored."""
+    gone = _purged_so_far(storage, source)
+    if is_registered(storage, source):
+        return NotFound(f"{source} has no run{gone}: `pagetrail collect {source}` starts one.")
+    return NotFound(
+        f"{source} has no run in this copy{gone}: make a new copy after a run was sealed."
+    )
+
+
+def _purged_so_far(storage: Storage, source: str) -> str:
+    purged = Purged(storage, source).through
+    return f" (all up to {purged} were purged)" if purged else ""
 
 
 def collected(resources: Mapping[str, SealedResource]) -> list[str]:

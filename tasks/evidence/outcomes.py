@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from tasks.reading.catalog import CATALOG
 from tasks.reading.plans import Plan
 from tasks.reading.sealed import Manifest
 from tasks.reading.windows import rfc3339
@@ -72,6 +73,50 @@ class Artifact:
     records: int
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A resource that a run has no artifact of. The state is `unplanned` if the run was not to read it."""
+
+    resource: str
+    state: str
+    reason: str
+    words: str  # PagerDuty's
+    why: str  # the same for a person
+
+
+_WHY_MISSING = {
+    "plan": "the account's plan lacks it",
+    "role": "the key may not read it",
+    "key": "PagerDuty refused the key",
+}
+
+
+def missing_of(manifest: Manifest) -> list[Missing]:
+    """Return each resource of the catalog that a run has no artifact of, and why."""
+    found = [
+        Missing(name, each.state, each.reason, each.words, _why_missing(manifest, each.reason))
+        for name, each in manifest.resources.items()
+        if not each.has_artifact
+    ]
+    why = "the run was not to read it: its source leaves it out"
+    unplanned = (name for name in CATALOG if name not in manifest.resources)
+    return found + [Missing(name, "unplanned", "", "", why) for name in unplanned]
+
+
+def _why_missing(manifest: Manifest, reason: str) -> str:
+    if manifest.ended == "cancelled" and reason not in _WHY_MISSING:
+        return "the run was cancelled before it was read"
+    return _WHY_MISSING.get(reason, "it could not be read")
+
+
+def with_requests(run: RunOutcome, requests: Mapping[str, int]) -> RunOutcome:
+    """Return the outcome of an open run with the *requests* that were sent per resource so far."""
+    counted = {
+        name: replace(each, requests=requests.get(name, 0)) for name, each in run.resources.items()
+    }
+    return replace(run, resources=counted)
+
+
 def sealed_outcome(manifest: Manifest, seal: str | None = None) -> RunOutcome:
     """Return the results of a run that has ended. *seal* is the digest of its seal."""
     return RunOutcome(
@@ -101,8 +146,8 @@ def sealed_outcome(manifest: Manifest, seal: str | None = None) -> RunOutcome:
     )
 
 
-def open_outcome(plan: Plan, requests: Mapping[str, int]) -> RunOutcome:
-    """Return the outcome so far of a run that is not sealed; *requests* were sent per resource."""
+def open_outcome(plan: Plan) -> RunOutcome:
+    """Return the outcome of a run that has not ended, as far as storage knows it."""
     return RunOutcome(
         run=plan.run,
         state="open",
@@ -111,16 +156,13 @@ def open_outcome(plan: Plan, requests: Mapping[str, int]) -> RunOutcome:
         opened_at=plan.opened_at,
         sealed_at=None,
         backlog=False,
-        resources={
-            name: ResourceOutcome("open", "", "", 0, requests.get(name, 0))
-            for name in plan.resources
-        },
+        resources={name: ResourceOutcome("open", "", "", 0, 0) for name in plan.resources},
     )
 
 
 def damaged_outcome(plan: Plan) -> RunOutcome:
     """Return the plan's part of a run whose manifest is damaged."""
-    return replace(open_outcome(plan, {}), state="damaged", resources={})
+    return replace(open_outcome(plan), state="damaged", resources={})
 
 
 def artifacts_of(manifest: Manifest) -> list[Artifact]:

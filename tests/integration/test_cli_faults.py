@@ -19,7 +19,12 @@ from workers.settings.vault_keys import generate_key
 
 KEY = "acme-key-01234567890"
 SOURCE = "acme/main"
-RUN_THINGS = {"up", "demo", "completion"}  # these aren't part of a fleet; `up` has its own tests
+RUN_THINGS = {
+    "up",
+    "demo",
+    "completion",
+    "schema",
+}  # these aren't part of a fleet; `up` has its own tests
 MALFORMED = (
     "",
     "acme",
@@ -62,7 +67,11 @@ def named(words: tuple[str, ...]) -> str:
 COMMANDS = [words for words in leaves(pagetrail, ()) if words[0] not in RUN_THINGS]
 OF_A_SOURCE = [words for words in COMMANDS if "SOURCE" in words]
 CONNECT = next(words for words in COMMANDS if words[:2] == ("source", "connect"))
-STORAGE_ALONE = [words for words in COMMANDS if words[0] in ("artifact", "verify")]
+STORAGE_ALONE = [
+    words
+    for words in COMMANDS
+    if words[0] in ("artifact", "verify") or words[:2] in (("run", "list"), ("run", "show"))
+]
 REDIS_ALONE = {
     *("source list", "source show SOURCE", "source check SOURCE", "source release SOURCE"),
     *("source set SOURCE --every 6h", "status", "events"),

@@ -1,4 +1,4 @@
-"""The documents about runs, listed, open or estimated, and about the fleet that works on them."""
+"""The documents about runs that are open or estimated, and about the fleet that works on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import datetime
 
 from tasks.cli.sights import next_due
 from tasks.cli.summaries import Summary
-from tasks.evidence.outcomes import RunOutcome
 from tasks.reading.estimates import Estimate
 from tasks.watching.activity import Activity, Wait, waits
 from tasks.watching.census import Census, Sight
@@ -16,29 +15,6 @@ from tasks.watching.concerns import Concern
 from tasks.watching.last_runs import LastRun
 from workers.state.limiter import BudgetState
 from workers.storage.registry import SourceState
-
-
-@dataclass(frozen=True)
-class ListedRun:
-    """A run, as `run list` prints it."""
-
-    run: str
-    state: str
-    since: datetime
-    until: datetime
-    opened_at: datetime
-    sealed_at: datetime | None
-    records: int
-    requests: int
-    backlog: bool
-    seal: str | None  # the digest of its seal; None while it is unsealed
-
-
-@dataclass(frozen=True)
-class ShownRun(Summary):
-    """A run that has ended, as `run show` prints it."""
-
-    seal: str | None
 
 
 @dataclass(frozen=True)
@@ -149,11 +125,6 @@ class EstimateDocument:
     resources: dict[str, ExpectedRequests]
 
 
-def listed_run(run: RunOutcome) -> ListedRun:
-    """Return a run as `run list` prints it."""
-    return ListedRun(**{name: getattr(run, name) for name in ListedRun.__dataclass_fields__})
-
-
 def _work(sight: Sight) -> Work:
     """Return the activity of a source, and what its open run waits for."""
     return Work(
@@ -179,11 +150,6 @@ def _remaining(sight: Sight) -> Remaining | None:
         budget.foreign,
         budget.limit,
     )
-
-
-def shown_run(outcome: Summary, seal: str | None) -> ShownRun:
-    """Return a run that has ended as `run show` prints it."""
-    return ShownRun(**vars(outcome), seal=seal)
 
 
 def working_run(outcome: Summary, sight: Sight) -> WorkingRun:

@@ -162,7 +162,14 @@ def test_neither_help_nor_wrong_usage_waits_for_the_redis_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["verify", "acme/main"], ["artifact", "list", "acme/main"]], ids=" ".join
+    "command",
+    [
+        ["verify", "acme/main"],
+        ["artifact", "list", "acme/main"],
+        ["run", "list", "acme/main"],
+        ["run", "show", "acme/main"],
+    ],
+    ids=" ".join,
 )
 def test_a_command_that_reads_evidence_loads_nothing_of_the_fleet(
     command: list[str], tmp_path: Path
