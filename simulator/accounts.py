@@ -48,6 +48,10 @@ class Habits:
     cursor_seconds: float | None = None  # lifetime of a cursor; None: unlimited
     log_default_days: float = 31
     log_max_days: float | None = None
+    unlogged: tuple[str, ...] = ()  # changes of incidents that leave no log entry
+    entries_of_deleted: Literal["stay", "vanish"] = "stay"  # log entries of a deleted incident
+    restricted_status: Literal[403, 404] = 403  # of a restricted incident's own address
+    fresh_404_seconds: float = 0  # how long a new record's own address answers 404
     latency_ms: float = 0
     jitter_ms: float = 0
 

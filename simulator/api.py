@@ -110,6 +110,12 @@ def get_part(parts: Callable[[Call, Incident], list[Any]], wrapper: str, call: C
     return orjson.dumps({wrapper: parts(call, call.find("incidents"))})
 
 
+def notes_of(call: Call, incident: Incident) -> list[Any]:
+    """Return an incident's notes."""
+    account = call.account
+    return [orjson.Fragment(account.notes.body(note)) for note in account.notes_of(incident)]
+
+
 def alerts_of(call: Call, incident: Incident) -> list[Any]:
     """Return an incident's alerts."""
     current = orjson.loads(call.account.stores["incidents"].body(incident))
@@ -171,7 +177,7 @@ ROUTES: dict[str, Handler] = {
     **{f"{s.path}/{{id}}": partial(get_simple_item, s) for s in SIMPLE if s.item},
     "/incidents/{id}/log_entries": get_story,
     "/incidents/{id}/alerts": get_alerts,
-    "/incidents/{id}/notes": partial(get_part, lambda c, i: incidents.notes(c.account, i), "notes"),
+    "/incidents/{id}/notes": partial(get_part, notes_of, "notes"),
     "/incidents/{id}/custom_fields/values": partial(
         get_part, lambda _, i: incidents.custom_fields(i), "custom_fields"),
     "/users/me": get_me,

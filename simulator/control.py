@@ -7,14 +7,17 @@ from typing import Any
 
 import orjson
 
-from simulator import changes, truth
+from simulator import changes, coverage, truth
 from simulator.accounts import Habits, KeySpec, SpecError, account_from
-from simulator.changes import ChangeError, Churn
+from simulator.changes import Churn
+from simulator.changes.change import ChangeError
 from simulator.errors import Refusal
 from simulator.faults import KINDS, Fault, FaultError
 from simulator.request import Params
 from simulator.state import State
+from simulator.times import DAY_SECONDS, iso_micros, parse
 from simulator.truth import TruthError
+from simulator.views import UTC_ZONE
 from simulator.wire import Reply, Request
 from simulator.world import Account
 
@@ -136,6 +139,15 @@ def mutate(simulator: State, data: Data, _: Request) -> Any:
     return {"kind": record.kind, "id": record.id, "number": record.number}
 
 
+def clock(simulator: State, data: Data, _: Request) -> Any:
+    """Set the clock ahead by a number of days. Limits, faults and churn keep the machine's time."""
+    days = float(data.get("days", 0))
+    if days < 0:
+        raise ControlError("days must be at least 0: the clock only goes forward.")
+    simulator.clock.ahead_seconds += days * DAY_SECONDS
+    return {"now": iso_micros(simulator.clock.now())}
+
+
 def start_churn(simulator: State, data: Data, _: Request) -> Any:
     """Start churn: changes after every *every_requests* of the account, or every *every_ms*."""
     values = {**data, "account": _account(simulator, data), "operations": tuple(data["operations"])}
@@ -187,12 +199,23 @@ def requests(simulator: State, data: Data, _: Request) -> Any:
 
 
 def truth_of(simulator: State, data: Data, request: Request) -> Any:
-    """Stream an account's records of one resource. The parameters are those of the API."""
+    """Stream an account's records of one resource, as they are now, or were at a moment (`at`).
+
+    With `history=1`, stream every version of each record. The other parameters are those of the API.
+    """
     account, resource = _account(simulator, data), data["resource"]
     truth.check(resource)
-    params = Params([p for p in request.query if p[0] not in ("account", "resource", "history")])
-    stream = truth.stream(account, resource, params, data.get("history") == "1")
+    own = ("account", "resource", "history", "at")
+    params = Params([p for p in request.query if p[0] not in own])
+    at = parse(data["at"], UTC_ZONE) if "at" in data else None
+    stream = truth.stream(account, resource, params, data.get("history") == "1", at)
     return Reply(200, content_type="application/x-ndjson", stream=stream)
+
+
+def coverage_of(simulator: State, data: Data, _: Request) -> Any:
+    """Return how many seconds of a period (`since`, `until`) each schedule had somebody on call, or nobody."""
+    since, until = (int(parse(data[name], UTC_ZONE)) for name in ("since", "until"))
+    return coverage.coverage(_account(simulator, data), since, until)
 
 
 ROUTES: dict[tuple[str, str], Callable[[State, Data, Request], Any]] = {
@@ -206,6 +229,7 @@ ROUTES: dict[tuple[str, str], Callable[[State, Data, Request], Any]] = {
     ("DELETE", "faults"): clear_faults,
     ("GET", "kinds"): kinds,
     ("POST", "mutate"): mutate,
+    ("POST", "clock"): clock,
     ("GET", "churn"): churn,
     ("POST", "churn"): start_churn,
     ("DELETE", "churn"): stop_churn,
@@ -213,4 +237,5 @@ ROUTES: dict[tuple[str, str], Callable[[State, Data, Request], Any]] = {
     ("POST", "reset-stats"): reset_stats,
     ("GET", "requests"): requests,
     ("GET", "truth"): truth_of,
+    ("GET", "coverage"): coverage_of,
 }

@@ -7,7 +7,7 @@ import orjson
 
 from simulator import config, words
 from simulator.names import Names
-from simulator.records import Incident, make_id
+from simulator.records import Incident, Note, make_id
 from simulator.times import DAY_SECONDS, iso
 
 Body = dict[str, Any]
@@ -200,16 +200,29 @@ def alerts(account: Names, incident: Incident, current: Body) -> list[Body]:
     return made
 
 
-def notes(account: Names, incident: Incident) -> list[Body]:
-    """Return the incident's notes, up to two. A bot edited the second one."""
-    made = []
-    for slot in range(incident.number % 3):
-        user = account.ref("users", responder(account, incident))
-        if slot:
-            user = user | {"type": "bot_user_reference", "summary": "Runbook bot"}
-        at = incident.created + 300 * (slot + 1)
-        made.append({"id": make_id("notes", incident.number * 4 + slot), "user": user,
-                     "channel": {"summary": "The PagerDuty website or APIs"},
-                     "content": words.NOTES[incident.number % len(words.NOTES)],
-                     "created_at": iso(at), "updated_at": iso(at + 60 * slot)})  # fmt: skip
+def note(account: Names, incident: Incident, number: int, at: float) -> Note:
+    """Return note *number* of the account, written on an incident."""
+    made = Note("notes", number, make_id("notes", number), (incident.number, int(at), number), at)
+    made.incident = incident
     return made
+
+
+def notes(account: Names, incident: Incident) -> list[Note]:
+    """Return the generated notes of an incident, up to two."""
+    slots = range(incident.number % 3)
+    return [
+        note(account, incident, incident.number * 4 + n, incident.created + 300 * (n + 1))
+        for n in slots
+    ]
+
+
+def note_body(account: Names, note: Note) -> Body:
+    """Return a note. A bot edited every second one."""
+    incident, slot = note.incident, note.number % 4
+    user = account.ref("users", responder(account, incident))
+    if slot:
+        user = user | {"type": "bot_user_reference", "summary": "Runbook bot"}
+    return {"id": note.id, "user": user,
+            "channel": {"summary": "The PagerDuty website or APIs"},
+            "content": words.NOTES[incident.number % len(words.NOTES)],
+            "created_at": iso(note.created), "updated_at": iso(note.created + 60 * slot)}  # fmt: skip

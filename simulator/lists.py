@@ -146,7 +146,7 @@ def _filtered(call: Call, listing: Listing, rows: Sequence[Any]) -> Sequence[Any
             rows = [r for r in rows if any(w in r.order[0] for w in words)]
         elif asked:
             rows = [r for r in rows if not asked.isdisjoint(FILTERS[name](call, r))]
-    if call.key.sees < 1:
+    if call.key.sees < 1 or call.account.restricted:
         rows = [r for r in rows if call.sees(r)]
     return rows
 

@@ -20,6 +20,7 @@ SUMMARIES = {
     "snooze": "Snoozed by {who} for 1 hour.",
     "resolve": "Resolved by {who}.",
     "unacknowledge": "Reopened by {who}.",
+    "field_value_change": "A field was changed by {who}.",
 }
 
 

@@ -71,6 +71,14 @@ class Incident(Record):
     resolved_at: float | None
 
 
+class Note(Record):
+    """A note on an incident."""
+
+    __slots__ = ("incident",)
+
+    incident: Incident
+
+
 class LogEntry(Record):
     """A log entry. It is rendered at each request, because there are so many."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from simulator.accounts import KeySpec
-from simulator.errors import invalid, not_found
+from simulator.errors import forbidden, invalid, not_found
 from simulator.records import Record
 from simulator.times import parse
 from simulator.views import UTC_ZONE
@@ -90,19 +90,25 @@ class Call:
 
     def sees(self, record: Record) -> bool:
         """Say whether the key's user may see a record. Lists silently leave out the others."""
+        if record.kind == "incidents" and record.id in self.account.restricted:
+            return False
         if self.key.sees >= 1 or record.kind not in PRIVATE:
             return True
         return record.number * 7_919 % 1_000 < self.key.sees * 1_000
 
     def find(self, kind: str) -> Any:
-        """Return the record that the path names; 404 if it is deleted, unknown or hidden from the key."""
+        """Return the record that the path names; Refusal if it is deleted, unknown, too new or hidden from the key."""
         found: Record | None
         if kind == "incidents":
             found = self.account.incident(self.ids[0])
         else:
             found = self.account.store(kind).by_id.get(self.ids[0])
-        if found is None or not self.sees(found):
+        habits = self.account.spec.habits
+        if found is None or self.now < (found.born or 0) + habits.fresh_404_seconds:
             raise not_found()
+        if not self.sees(found):
+            known = self.key.kind == "account" and habits.restricted_status == 403
+            raise forbidden() if known else not_found()
         return found
 
     def trick(self, kind: str) -> bool:

@@ -86,6 +86,15 @@ def overlay(lower: Sequence[Duty], upper: Sequence[Duty]) -> list[Duty]:
 
 
 def _overrides(account: Account, record: Record, period: Period) -> list[Duty]:
+    """Return the overrides that touch the period: generated ones, and above them those made while serving."""
+    late = [
+        d for d in account.late_overrides.get(record.id, ())
+        if d.start <= period.until and d.end > period.since
+    ]  # fmt: skip
+    return overlay(_generated_overrides(account, record, period), late)
+
+
+def _generated_overrides(account: Account, record: Record, period: Period) -> list[Duty]:
     people = config.crew(account, record.kind, record.number)
     offset = record.number % 5 * DAY_SECONDS
     turn = int((period.since - EPOCH - offset) // OVERRIDE_EVERY)
@@ -164,7 +173,7 @@ def render(account: Account, record: Record, body: bytes, period: Period | None)
 def overrides(account: Account, record: Record, period: Period) -> list[Body]:
     """Return the overrides of a schedule in a period."""
     return [
-        {"id": make_id("overrides", record.number * 100_000 + d.start // DAY_SECONDS),
+        {"id": make_id("overrides", record.number * 100_000_000 + d.start // 60),
          "start": zoned(d.start, period.zone), "end": zoned(d.end, period.zone),
          "user": account.ref("users", d.user)}
         for d in _cut(_overrides(account, record, period), period)
@@ -235,6 +244,16 @@ def _final_v3(account: Account, record: Record, rotation_id: str, period: Period
         "computed_shift_assignments": computed,
         "rendered_coverage_percentage": round(100 * covered / length, 1) if length > 0 else 0.0,
     }
+
+
+def on_call(account: Account, record: Record, since: int, until: int) -> list[Duty]:
+    """Return who is on call in a period, in spans that are cut at its edges; gaps have none."""
+    period = Period(since, until, ZoneInfo("UTC"), overflow=False)
+    if record.kind == "v3_schedules":
+        duties = [duty for duty, members in _shifts(account, record, period) if members]
+    else:
+        duties = overlay(_layers(account, record, period)[1], _overrides(account, record, period))
+    return _cut(duties, period)
 
 
 def oncalls(account: Account, period: Period) -> Iterator[Body]:

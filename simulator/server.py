@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass
+from email.utils import formatdate
 from fnmatch import fnmatchcase
 from urllib.parse import urlencode
 
@@ -84,6 +85,8 @@ class Simulator(State):
         asked = self._asked(region, path, request)
         reply = self._judged(asked, request) if asked else _refused(errors.html(401))
         reply.headers.append(("X-Request-Id", request_id))
+        if self.clock.ahead_seconds and "date" not in {name.lower() for name, _ in reply.headers}:
+            reply.headers.append(("Date", formatdate(self.clock.now(), usegmt=True)))
         self._note(asked, path, request, reply, request_id)
         if asked is not None:
             self._finish(asked, request, reply)

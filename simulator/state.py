@@ -9,6 +9,7 @@ from simulator.changes import Churn
 from simulator.faults import Faults
 from simulator.limits import Limits
 from simulator.stats import Stats
+from simulator.times import Clock
 from simulator.world import Account
 
 
@@ -17,6 +18,7 @@ class State:
 
     def __init__(self, specs: Sequence[AccountSpec], minute_seconds: float = 60) -> None:
         self.started = time.time()
+        self.clock = Clock()
         self.url = ""
         self.accounts: dict[str, Account] = {}
         self.limits = Limits(minute_seconds)
@@ -32,5 +34,5 @@ class State:
         """Open an account. Its name must be new."""
         if spec.subdomain in self.accounts:
             raise ValueError(f"account {spec.subdomain!r} already exists.")
-        account = self.accounts[spec.subdomain] = Account(spec, self.started)
+        account = self.accounts[spec.subdomain] = Account(spec, self.started, self.clock)
         return account

@@ -8,6 +8,17 @@ from zoneinfo import ZoneInfo
 DAY_SECONDS = 86_400
 
 
+class Clock:
+    """The service's clock: the machine's, and any number of days ahead of it."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+
+    def now(self) -> float:
+        """Return the time in epoch seconds."""
+        return time.time() + self.ahead_seconds
+
+
 def iso(epoch_seconds: float) -> str:
     """Return whole seconds in UTC, like 2026-03-01T09:30:00Z."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch_seconds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -43,11 +44,14 @@ class TruthError(ValueError):
 
 
 async def stream(
-    account: Account, resource: str, params: Params, history: bool
+    account: Account, resource: str, params: Params, history: bool = False, at: float | None = None
 ) -> AsyncIterator[bytes]:
-    """Yield one JSON line per record, in chunks. Other requests are answered between the chunks."""
+    """Yield one JSON line per record, in chunks: as it is now, with its *history*, or as it was *at* a moment.
+
+    Other requests are answered between the chunks.
+    """
     size, lines = 0, list[bytes]()
-    for line in _lines(account, resource, params, history):
+    for line in _lines(account, resource, params, history, at):
         lines += (account.relinked(line), b"\n")
         size += len(line)
         if size >= CHUNK_BYTES:
@@ -65,7 +69,9 @@ def check(resource: str) -> None:
         raise TruthError(f"resource must be one of {', '.join(sorted(known))}.")
 
 
-def _lines(account: Account, resource: str, params: Params, history: bool) -> Iterator[bytes]:
+def _lines(
+    account: Account, resource: str, params: Params, history: bool, at: float | None
+) -> Iterator[bytes]:
     if resource == "oncalls":
         path = catalog.ONCALLS.path
         yield from rota.oncalls(Call(account, EVERYTHING, path, params, account.now()))
@@ -77,13 +83,27 @@ def _lines(account: Account, resource: str, params: Params, history: bool) -> It
     for kind in RESOURCES.get(resource, (resource,)):
         listing = LISTINGS[kind]
         call = Call(account, EVERYTHING, listing.path, params, account.now())
-        rows = list(lists.select(call, listing, bounded=False))
         shown = _viewer(call, listing)
+        if at is not None:
+            yield from (shown(record, at) for record in _there(call, listing, at))
+            continue
+        rows = list(lists.select(call, listing, bounded=False))
         if not history:
             yield from (shown(record, None) for record in rows)
             continue
         for record in [*rows, *account.store(kind).removed]:
             yield _history(call, record, shown)
+
+
+def _there(call: Call, listing: Listing, at: float) -> Iterator[Record]:
+    """Yield the records of a list's window that existed at a moment, in today's order."""
+    store = call.account.store(listing.kind)
+    since, until = lists.bounds(call, listing, bounded=False) if listing.window else (0, 0)
+    for record in sorted([*store.rows, *store.removed], key=attrgetter("order")):
+        inside = not listing.window or since <= record.created < until
+        hidden = call.account.restricted.get(record.id, at + 1) <= at
+        if inside and not hidden and record.created <= at and store.body_at(record, at) is not None:
+            yield record
 
 
 def _viewer(call: Call, listing: Listing) -> Callable[[Record, float | None], bytes]:

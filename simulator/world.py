@@ -1,8 +1,10 @@
 """One account, with the stores of its records and its other state."""
 
-import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import islice, takewhile
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -10,12 +12,14 @@ import orjson
 from simulator import audit, config, incidents, log
 from simulator.accounts import AccountSpec, KeySpec
 from simulator.names import KIND_OF_TYPE, LIVE, Names
-from simulator.records import Incident, LogEntry, Record, Store
-from simulator.times import DAY_SECONDS
+from simulator.records import Incident, LogEntry, Note, Record, Store
+from simulator.schedules import Duty
+from simulator.times import DAY_SECONDS, Clock
 
 BODIES: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
     **config.BODIES,
     "incidents": incidents.body,
+    "notes": incidents.note_body,
     "log_entries": log.body,
     "audit_records": audit.body,
 }
@@ -24,11 +28,14 @@ BODIES: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
 class Account(Names):
     """An account as it is now, with every earlier version of its records."""
 
-    def __init__(self, spec: AccountSpec, started: float) -> None:
+    def __init__(self, spec: AccountSpec, started: float, clock: Clock | None = None) -> None:
         super().__init__(spec, started)
+        self.clock = clock or Clock()
         self.keys: dict[str, KeySpec] = {key.key: key for key in spec.keys}
         self.next_live = LIVE
         self.next_incident_number = 1_000 + spec.incidents
+        self.restricted: dict[str, float] = {}  # ids of incidents that no key sees, and since when
+        self.late_overrides: dict[str, list[Duty]] = {}  # schedule id -> those made while serving
         self.selections: dict[Any, Sequence[Any]] = {}  # recent results of lists.select
         self.stores: dict[str, Store] = {}
         for kind, count in (
@@ -65,9 +72,22 @@ class Account(Names):
             entries.setdefault(entry.incident.id, []).append(entry)
         return entries
 
+    @cached_property
+    def notes(self) -> Store:
+        """All notes of incidents, by incident and time. They are made on first use."""
+        made = [n for i in self.stores["incidents"].rows for n in incidents.notes(self, i)]
+        return Store(self._renderer("notes"), made)
+
+    def notes_of(self, incident: Incident) -> list[Note]:
+        """Return the notes of an incident, oldest first."""
+        rows = self.notes.rows
+        first = bisect_left(rows, (incident.number,), key=attrgetter("order"))
+        return list(takewhile(lambda n: n.incident is incident, islice(rows, first, None)))
+
     def store(self, kind: str) -> Store:
         """Return the store of *kind*."""
-        return self.log if kind == "log_entries" else self.stores[kind]
+        late = {"log_entries": "log", "notes": "notes"}  # made on first use
+        return getattr(self, late[kind]) if kind in late else self.stores[kind]
 
     def named(self, kind: str, number: int, name: str, body: bytes | None) -> Record:
         """Return a record that lists sort by its name."""
@@ -114,4 +134,4 @@ class Account(Names):
 
     def now(self) -> float:
         """Return the time of the account's clock."""
-        return time.time()
+        return self.clock.now()

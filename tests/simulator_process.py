@@ -60,6 +60,10 @@ class SimulatorProcess:
             "POST", "churn", account=account, operations=list(operations), count=count, **pace
         )
 
+    def ahead(self, days: float) -> None:
+        """Set PagerDuty's clock ahead by a number of days."""
+        self.control("POST", "clock", days=days)
+
     def stats(self) -> dict[str, Any]:
         """Return the counts per key, path, status, bucket and fault."""
         return dict(self.control("GET", "stats"))
@@ -80,10 +84,12 @@ class SimulatorProcess:
         params: Sequence[tuple[str, str]] = (),
         *,
         history: bool = False,
+        at: str | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the account's records, or with *history* the history of each record."""
+        """Yield the account's records, as they were *at* a moment, or with *history* the history of each record."""
         query = httpx.QueryParams([("account", account), ("resource", resource), *params])
         query = query.add("history", "1") if history else query
+        query = query.add("at", at) if at else query
         with self.http.stream("GET", f"{self.url}/_control/truth", params=query) as answer:
             if answer.status_code != 200:
                 raise ControlRefused(answer.read().decode())

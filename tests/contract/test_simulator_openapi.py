@@ -17,6 +17,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
 from simulator.api import ROUTES
+from simulator.changes import CHANGES
 from tests.simulator_process import ROOT, SimulatorProcess, running_simulator
 
 DESCRIPTION = ROOT.parent / "shared" / "pagerduty" / "openapi.json"
@@ -118,6 +119,8 @@ def documented() -> list[str]:
 def simulator() -> Iterator[SimulatorProcess]:
     """A simulator with one small account of every kind of record."""
     with running_simulator([ACCOUNT]) as process:
+        for do in sorted(CHANGES):  # a changed record must fit too
+            process.mutate("described", do)
         yield process
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import orjson
 import pytest
 
-from simulator import truth
-from simulator.accounts import AccountSpec
-from simulator.changes import CHANGES, ChangeError, Churn, apply
+from simulator import schedules, truth
+from simulator.accounts import AccountSpec, Habits
+from simulator.changes import CHANGES, Churn, apply
+from simulator.changes.change import ChangeError
+from simulator.coverage import coverage
 from simulator.request import Params
 from simulator.world import Account
 
@@ -27,12 +29,16 @@ def account() -> Account:
 
 
 def told(
-    account: Account, resource: str, *params: tuple[str, str], history: bool = False
+    account: Account,
+    resource: str,
+    *params: tuple[str, str],
+    history: bool = False,
+    at: float | None = None,
 ) -> list[Any]:
     """Return the true records of a resource."""
 
     async def collect() -> bytes:
-        parts = [p async for p in truth.stream(account, resource, Params(params), history)]
+        parts = [p async for p in truth.stream(account, resource, Params(params), history, at)]
         return b"".join(parts)
 
     return [orjson.loads(line) for line in asyncio.run(collect()).splitlines()]
@@ -204,3 +210,123 @@ def test_unknown_changes_and_records_are_refused(account: Account) -> None:
         made(account, "delete_team", id="PNOBODY")
     with pytest.raises(ChangeError):
         Churn(account, ("explode",), 1)
+
+
+def log_kinds(account: Account, incident: Any) -> list[str]:
+    return [entry.what for entry in account.log_of[incident.id]]
+
+
+def resolved(account: Account) -> Any:
+    """Return an incident that was resolved long ago."""
+    return next(i for i in account.stores["incidents"].rows if i.status == "resolved")
+
+
+@pytest.mark.parametrize(
+    ("do", "member", "entry"),
+    [
+        ("retitle_incident", "title", "field_value_change"),
+        ("prioritise_incident", "priority", "field_value_change"),
+        ("reopen_incident", "status", "unacknowledge"),
+    ],
+)
+def test_an_old_resolved_incident_can_change(
+    account: Account, do: str, member: str, entry: str
+) -> None:
+    """The change is in its body and in `updated_at`, and a log entry says so."""
+    incident = resolved(account)
+    before = body(account, incident)
+    made(account, do, id=incident.id)
+    after = body(account, incident)
+    assert after[member] != before[member]
+    assert after["updated_at"] > before["updated_at"]
+    assert log_kinds(account, incident)[-1] == entry
+
+
+def test_a_change_can_leave_no_log_entry() -> None:
+    """PagerDuty doesn't say which changes it logs, so the account's habits do."""
+    quiet = Habits(unlogged=("retitle_incident",))
+    account = Account(AccountSpec("acme", incidents=60, habits=quiet), time.time())
+    incident = resolved(account)
+    kinds = log_kinds(account, incident)
+    made(account, "retitle_incident", id=incident.id)
+    assert log_kinds(account, incident) == kinds
+    made(account, "reopen_incident", id=incident.id)
+    assert log_kinds(account, incident) == [*kinds, "unacknowledge"]
+
+
+def test_a_merged_incident_is_resolved_and_names_the_one_that_took_it(account: Account) -> None:
+    target = resolved(account)
+    source = made(account, "create_incident")
+    made(account, "merge_incident", id=source.id, into=target.id)
+    merged = body(account, source)
+    assert (merged["status"], merged["resolve_reason"]["incident"]["id"]) == ("resolved", target.id)
+    assert log_kinds(account, source)[-1] == "resolve"
+    with pytest.raises(ChangeError):
+        made(account, "merge_incident", id=source.id, into=target.id)
+
+
+def test_notes_are_added_edited_and_deleted(account: Account) -> None:
+    """Only adding one leaves a log entry, and none of it touches the incident itself."""
+    incident = next(i for i in account.stores["incidents"].rows if not account.notes_of(i))
+    before = body(account, incident)
+    note = made(account, "add_note", incident=incident.id, content="first")
+    assert log_kinds(account, incident)[-1] == "annotate"
+    kinds = log_kinds(account, incident)
+    made(account, "edit_note", id=note.id, content="second")
+    assert [body(account, each)["content"] for each in account.notes_of(incident)] == ["second"]
+    made(account, "delete_note", id=note.id)
+    assert account.notes_of(incident) == []
+    assert (log_kinds(account, incident), body(account, incident)) == (kinds, before)
+
+
+@pytest.mark.parametrize("habit", ["stay", "vanish"])
+def test_a_deleted_incident_takes_its_notes_and_maybe_its_log_entries(habit: Any) -> None:
+    habits = Habits(entries_of_deleted=habit)
+    account = Account(AccountSpec("acme", incidents=60, habits=habits), time.time())
+    incident = next(i for i in account.stores["incidents"].rows if account.notes_of(i))
+    entries = {each.id for each in account.log_of[incident.id]}
+    made(account, "delete_incident", id=incident.id)
+    assert account.incident(str(incident.number)) is None
+    assert account.notes_of(incident) == []
+    left = entries & {each["id"] for each in told(account, "log_entries")}
+    assert left == (entries if habit == "stay" else set())
+
+
+def test_the_truth_of_a_past_moment_has_what_was_there_then(account: Account) -> None:
+    """Later changes, deletions and new records don't show in it."""
+    before = {name: told(account, name) for name in RESOURCES}
+    moment = account.now()
+    churn = Churn(account, tuple(sorted(CHANGES)), 200, every_requests=1, seed=4)
+    for _ in range(250):
+        churn.request()
+    for name, then in before.items():
+        assert told(account, name) != then, f"{name} did not change"
+        past = told(account, name, at=moment)
+        assert sorted(map(orjson.dumps, past)) == sorted(map(orjson.dumps, then))
+
+
+def test_a_late_override_changes_past_coverage(account: Account) -> None:
+    """It puts somebody else on call in a period that is over, and may fill a gap."""
+    schedule = account.stores["schedules"].rows[0]
+    until = int(account.now()) // 3_600 * 3_600 - 86_400
+    since = until - 7 * 86_400
+    before = schedules.on_call(account, schedule, since, until)
+    user = next(u for u in account.stores["users"].rows if u.number != before[0].user)
+    made(account, "add_override", id=schedule.id, user=user.id, start=since, end=since + 3_600)
+    after = schedules.on_call(account, schedule, since, until)
+    assert after[0] == (since, since + 3_600, user.number)
+    found = {each["id"]: each for each in coverage(account, since, until)}
+    assert {each["covered"] + each["gap"] for each in found.values()} == {until - since}
+    assert found[schedule.id]["gap"] == until - since - sum(d.end - d.start for d in after)
+
+
+def test_coverage_counts_the_gaps_of_a_shift_schedule(account: Account) -> None:
+    """In every sixth week nobody is on call there."""
+    schedule = account.stores["v3_schedules"].rows[0]
+    since = schedules.EPOCH
+    [found] = [
+        each
+        for each in coverage(account, since, since + 12 * 7 * 86_400)
+        if each["id"] == schedule.id
+    ]
+    assert found["gap"] == 2 * 7 * 86_400

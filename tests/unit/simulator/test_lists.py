@@ -1,8 +1,11 @@
 """Lists of the simulator, without HTTP: windows, order, offset, cursor, and refused requests."""
 
 import json
+import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -279,3 +282,51 @@ def test_arguments_that_make_no_sense_are_400(target: str) -> None:
     some = simulator()
     assert ask(some, target, 400)["error"]["code"] == 2001
     assert some.stats.bugs == 0
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_restricted_incident_is_in_no_list_and_refused_by_its_address(status: int) -> None:
+    of = simulator(habits=Habits(restricted_status=status))
+    hidden = apply(of.accounts["acme"], "restrict_incident", random.Random(2), {})
+    listed = ask(of, "/incidents?limit=100&date_range=all&total=true")
+    assert listed["total"] == 399
+    for name in (hidden.id, hidden.number):
+        ask(of, f"/incidents/{name}", status)
+    ask(of, f"/incidents/{hidden.id}/notes", status)
+
+
+def test_a_new_record_answers_404_at_its_own_address_for_a_while() -> None:
+    """The list has it at once."""
+    of = simulator(habits=Habits(fresh_404_seconds=60))
+    account = of.accounts["acme"]
+    team = apply(account, "create_team", random.Random(2), {})
+    assert team.id in {each["id"] for each in ask(of, "/teams?limit=100")["teams"]}
+    ask(of, f"/teams/{team.id}", 404)
+    account.now = lambda: NOW.timestamp() + 60  # type: ignore[method-assign]  # a double for one call
+    ask(of, f"/teams/{team.id}")
+
+
+def test_the_clock_can_run_ahead() -> None:
+    """Its days show in the Date header, in new records, and in the age of audit records."""
+    of = Simulator([AccountSpec("acme", audit_records=900, keys=(KeySpec(KEY, limit=10**6),))])
+    account = of.accounts["acme"]
+    month = "/audit/records?limit=100&since={:%Y-%m-%dT%H:%M:%SZ}&until={:%Y-%m-%dT%H:%M:%SZ}"
+    oldest = datetime.now(UTC) - timedelta(days=360)
+    page = month.format(oldest, oldest + timedelta(days=20))
+    assert ask(of, page)["records"]
+    control(of, "clock", days=40)
+    assert ask(of, page)["records"] == []
+    incident = apply(account, "create_incident", random.Random(2), {})
+    assert incident.created > time.time() + 39 * 86_400
+    headers = {b"authorization": f"Token token={KEY}".encode()}
+    reply = of.answer(Request("GET", "/us/teams", [], headers, b"", True))
+    [date] = [value for name, value in reply.headers if name == "Date"]
+    assert parsedate_to_datetime(date) > datetime.now(UTC) + timedelta(days=39)
+    assert "only goes forward" in control(of, "clock", status=400, days=-1)["error"]
+
+
+def control(of: Simulator, name: str, status: int = 200, **data: Any) -> Any:
+    """Send a control request. Return the decoded body."""
+    reply = of.answer(Request("POST", f"/_control/{name}", [], {}, json.dumps(data).encode(), True))
+    assert reply.status == status, reply.body
+    return json.loads(reply.body)
