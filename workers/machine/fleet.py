@@ -24,6 +24,8 @@ from workers.state import client
 
 log = logging.getLogger("pagetrail.fleet")
 
+_FLOWER = (sys.executable, "-m", "celery", "-A", "workers", "--quiet", "flower")
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
@@ -51,7 +53,7 @@ def fleet(settings: Settings, *, workers: int = 2, flower_port: int | None = 0) 
             start_redis(supervisor, settings)
         _check(settings)
         env = _environment(settings)
-        children = [Child("beat", _celery("beat"), env)]
+        children = [Child("beat", _node("beat"), env)]
         children += [_worker(number, workers, env) for number in range(1, workers + 1)]
         children, metrics = _measured(children, settings)
         replace_private(data_dir / "metrics.json", _targets(metrics))
@@ -83,16 +85,15 @@ def _check(settings: Settings) -> None:
     parts.redis.close()
 
 
-def _celery(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *arguments]
+def _node(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "workers.machine.node", *arguments]
 
 
 def _worker(number: int, workers: int, env: Mapping[str, str]) -> Child:
     name = f"worker{number}"
-    queues = queues_of(number, workers)
-    options = ["--without-gossip", "--without-mingle", "-Q", queues, "-n", f"{name}@%h"]
     node = f"{name}@{socket.gethostname()}"
-    return Child(name, _celery("worker", *options), env, ready=lambda: _takes_work(node))
+    argv = _node("worker", node, queues_of(number, workers))
+    return Child(name, argv, env, ready=lambda: _takes_work(node))
 
 
 def _takes_work(node: str) -> bool:
@@ -125,7 +126,7 @@ def _targets(metrics: Mapping[str, str]) -> str:
 def _flower(port: int, env: Mapping[str, str]) -> Child:
     return Child(
         "flower",
-        _celery("flower", "--address=127.0.0.1", f"--port={port}"),
+        [*_FLOWER, "--address=127.0.0.1", f"--port={port}"],
         env,
         ready=lambda: listens(port),
         grace_seconds=10.0,  # it saves its state
