@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -12,7 +11,7 @@ from docs import documents, events
 from tasks.cli import pagetrail
 from tasks.verifying import verify  # its modules add their rules
 from tasks.verifying.rules import KINDS
-from workers.settings.environment import DECLARED, Settings, variable_of
+from workers.settings.environment import Settings, variable_of
 from workers.settings.secret_files import DEFAULT_DIR, SECRETS_DIR
 
 HERE = Path(__file__).parent
@@ -97,12 +96,11 @@ def table() -> list[Setting]:
     """Return every setting, in the order of the class."""
     meaning = "Files named like a variable, for secrets"
     rows = [Setting(SECRETS_DIR, str(DEFAULT_DIR), "a directory", meaning)]
-    for each in fields(Settings):
-        made = each.default_factory
-        default = each.default if made is MISSING else made()
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
         text = json.dumps(default) if isinstance(default, dict | bool) else str(default or "")
-        declared = DECLARED[each.name]
-        rows.append(Setting(variable_of(each.name), text, declared.allowed, declared.meaning))
+        extra: Any = field.json_schema_extra
+        rows.append(Setting(variable_of(name), text, extra["allowed"], str(field.description)))
     return rows
 
 

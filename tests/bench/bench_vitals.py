@@ -9,7 +9,6 @@ from tasks.reading.catalog import CATALOG
 from tasks.watching.last_runs import LastRun
 from tasks.watching.scrape import Vitals
 from tests.redis_process import redis_server
-from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 from workers.state.ledger import Ledger, Opening
 from workers.state.limiter import Limiter, budget_name
@@ -62,7 +61,7 @@ def main() -> None:
     print(f"  {'':<32}{'time':>8}{'beat':>8}{'Redis':>8}")
     with redis_server() as url, Redis.from_url(url) as client:
         register(client)
-        vitals, opened = Vitals(client, Settings(redis_url=Secret(url))), 0
+        vitals, opened = Vitals(client, Settings(redis_url=url)), 0
         for runs, words in ((0, "with the minute's walk"), (0, ""), (100, ""), (1_000, "")):
             open_runs(client, opened, runs)
             opened = runs

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import Secret
 from redis import Redis
 
 from tasks import fetch, plan, purge, seal, sign
@@ -28,7 +29,6 @@ from workers.pagerduty.client import PagerDuty
 from workers.pagerduty.keys import fingerprint
 from workers.pagerduty.replies import Reply
 from workers.runtime import Runtime
-from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 from workers.state.ledger import Ledger
 from workers.storage import Storage

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pydantic import Secret
 
 from tasks import api
 from tasks.watching.activity import Activity
@@ -18,7 +19,6 @@ from tests.processes import celery, running, wait_for
 from tests.redis_process import redis_server
 from tests.simulator_process import SimulatorProcess, running_simulator
 from workers.runtime import Runtime
-from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 
 NAMES = ("budget", "down", "slow", "broken", "whole")

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import sentry_sdk
+from pydantic import Secret
 from redis import Redis
 
 from tasks import api
@@ -21,7 +22,6 @@ from tests.simulator_process import SimulatorProcess
 from workers.pagerduty.replies import Reply, reply_to
 from workers.process import sentry as reports
 from workers.process.logs import Lines
-from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 
 PERSON = "Zebulon Quartermain"

@@ -10,7 +10,6 @@ from redis import Redis
 from tasks.watching.scrape import Vitals
 from tasks.watching.vitals import GaugeValues
 from tests.ports import free_port
-from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 from workers.state.client import impatient
 from workers.state.ledger import Ledger, Opening
@@ -37,7 +36,7 @@ def ledger(redis: Redis) -> Ledger:
 def read(redis: Redis, redis_url: str) -> Callable[[], GaugeValues]:
     for each in (source("acme/main"), source("acme/other"), source("globex/main", 1)):
         redis.hset("pagetrail:sources", each.id, each.to_json())
-    return Vitals(redis, Settings(redis_url=Secret(redis_url))).read
+    return Vitals(redis, Settings(redis_url=redis_url)).read
 
 
 def begin(ledger: Ledger, name: str, pages: int) -> None:
@@ -99,7 +98,7 @@ def test_a_suspended_source_is_one_whose_key_is_refused(
 
 
 def test_scrapes_within_ten_seconds_share_a_reading(redis: Redis, redis_url: str) -> None:
-    vitals = Vitals(redis, Settings(redis_url=Secret(redis_url)))
+    vitals = Vitals(redis, Settings(redis_url=redis_url))
 
     def waiting() -> float:
         [family] = [each for each in vitals.collect() if each.name == "pagetrail_queue_messages"]
@@ -114,7 +113,7 @@ def test_scrapes_within_ten_seconds_share_a_reading(redis: Redis, redis_url: str
 def test_without_redis_that_is_all_that_is_shown() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     with impatient(url, 1.0) as nobody:
-        shown = list(Vitals(nobody, Settings(redis_url=Secret(url))).collect())
+        shown = list(Vitals(nobody, Settings(redis_url=url)).collect())
     assert [(each.name, each.samples[0].value) for each in shown] == [("pagetrail_redis_up", 0)]
 
 
@@ -122,7 +121,7 @@ def test_a_document_that_can_not_be_read_hides_nothing_else(
     redis: Redis, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis.hset("pagetrail:sources", "acme/main", "{}")
-    reading = Vitals(redis, Settings(redis_url=Secret(redis_url))).read()
+    reading = Vitals(redis, Settings(redis_url=redis_url)).read()
     assert reading["redis_up"] == {(): 1}
     assert "queue_messages" in reading
     assert "acme/main in Redis can't be read" in caplog.text
@@ -136,5 +135,5 @@ def test_unreadable_data_only_hides_the_metrics_that_depend_on_it(
 ) -> None:
     """Beat still shows everything that it knows by itself."""
     monkeypatch.setattr(Vitals, "_registry", lambda _: json.loads("no summary"))
-    assert Vitals(redis, Settings(redis_url=Secret(redis_url))).read() == {"redis_up": {(): 0}}
+    assert Vitals(redis, Settings(redis_url=redis_url)).read() == {"redis_up": {(): 0}}
     assert "the data in Redis can't be read" in caplog.text

@@ -179,7 +179,7 @@ def test_a_worker_gets_the_time_to_finish_its_pages() -> None:
 
 def test_a_worker_may_take_the_memory_that_pages_can_take() -> None:
     """The limit fits the setting, one large page and the process itself. A lower limit would kill a busy worker."""
-    needed = Settings().pages_memory_mb + LARGE_PAGE_MB + 150
+    needed = Settings.model_fields["pages_memory_mb"].default + LARGE_PAGE_MB + 150
     units = {"Gi": 1024, "g": 1024, "Mi": 1, "m": 1}
     limits = [compose()[name].raw["mem_limit"] for name in WORKERS]
     for overlay in OVERLAYS:

@@ -44,7 +44,7 @@ def protect(app: object) -> None:
 def password_of(settings: Settings) -> str:
     """Return the password of `USER`: the setting, or else the text of a file that is made (mode 0600) on first use."""
     if settings.flower_password is not None:
-        return settings.flower_password.text
+        return settings.flower_password.get_secret_value()
     path = settings.make_data_dir() / "flower.password"
     try:
         if not path.exists():

@@ -46,7 +46,7 @@ def start(settings: Settings, node: str) -> None:
     from sentry_sdk.scrubber import DEFAULT_DENYLIST, EventScrubber
 
     sentry_sdk.init(
-        settings.sentry_dsn.text,
+        settings.sentry_dsn.get_secret_value(),
         environment=settings.environment,
         release=f"pagetrail@{version('pagetrail')}",
         server_name=node,

@@ -4,7 +4,7 @@ The secrets directory has one file per variable. A variable is one of our settin
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
@@ -13,8 +13,6 @@ from workers.errors import SettingsFault
 
 SECRETS_DIR = "PAGETRAIL_SECRETS_DIR"
 DEFAULT_DIR = Path("/run/secrets")
-_MOST_CHARACTERS = 100_000
-"""More than any secret has. A file of this length is something else."""
 
 
 def secrets_dir() -> Path | None:
@@ -39,33 +37,6 @@ def secret_file(variable: str) -> str | None:
         return None
     except (OSError, UnicodeDecodeError):
         raise SettingsFault(f"{directory / variable} can't be read as text.") from None
-
-
-def secret_texts(directory: Path, variables: Collection[str]) -> dict[str, str]:
-    """Return the texts of the directory's files that are named like one of *variables*, in large or small letters.
-
-    Raises a `SettingsFault` for a file that can't be used.
-    """
-    found = {path.name.upper(): path for path in directory.iterdir()}
-    try:
-        return {name: _text(path) for name, path in found.items() if name in variables}
-    except (OSError, ValueError) as error:
-        # Python's own words about a text quote it.
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-    raise SettingsFault(
-        f"The secrets directory {directory} holds a file that can't be used: {reason}."
-    )
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        kind = "directory" if path.is_dir() else "special file"
-        raise ValueError(f"{path} should be a file: found a {kind} instead")
-    with path.open(encoding="utf-8") as file:
-        text = file.read(_MOST_CHARACTERS + 1)
-    if len(text) > _MOST_CHARACTERS:
-        raise ValueError(f"{path} is longer than {_MOST_CHARACTERS:,} characters")
-    return text.strip()
 
 
 def replace_private(path: Path, text: str) -> None:

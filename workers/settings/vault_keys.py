@@ -35,11 +35,6 @@ def key_in_file(path: Path) -> str:
         ) from None
 
 
-def listed(keys: str) -> tuple[str, ...]:
-    """Return the keys of a text that separates them with commas."""
-    return tuple(key.strip() for key in keys.split(",") if key.strip())
-
-
 def key_bytes(keys: Sequence[str]) -> list[bytes]:
     """Return the bytes of each key; `VaultFault` if there isn't one, or one is not 32 bytes of URL-safe base64."""
     if not keys:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import Secret
 
 from workers.errors import RedisUnreachable, StorageUnreachable
 from workers.process.sentry import REPEAT_SECONDS, WorthReporting, cause_of, start
 from workers.settings import urls
-from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 
 OUR_LOGGER, FOREIGN_LOGGER = "pagetrail.fetch", "celery.worker.consumer.consumer"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from celery.utils.imports import symbol_by_name
 from prometheus_client import CollectorRegistry
+from pydantic import Secret
 
 from tasks.watching import scrape
 from workers.process import metrics
-from workers.settings.declared import Secret
 from workers.settings.environment import Settings
 
 NOWHERE = "redis://127.0.0.1:1/0"
