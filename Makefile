@@ -61,6 +61,19 @@ docs: $(VENV)/.dev ## Write the reference pages, and the documentation as a site
 wheel: $(VENV)/.runtime ## Build the wheel and the source distribution into dist/
 	$(bin)/python -m hatchling build
 
+# One file for auditors: the part that reads evidence, and the packages that it needs.
+DIST ?= dist
+.PHONY: verifier
+verifier: $(VENV)/.dev ## Build dist/pagetrail-verify.pyz, which checks evidence where nothing is installed but Python
+	@rm -rf build/verifier && mkdir -p build/verifier $(DIST)
+	@$(if $(uv),"$(uv)" pip install --quiet --python $(bin)/python,$(pip)) --target build/verifier --no-deps \
+	  --require-hashes -r requirements-verify.lock
+	@$(if $(uv),"$(uv)" pip install --quiet --python $(bin)/python,$(pip)) --target build/verifier --no-deps \
+	  --no-build-isolation .
+	@$(bin)/shiv --site-packages build/verifier --console-script pagetrail --python '/usr/bin/env python3' \
+	  --preamble packaging/verifier_preamble.py --compressed --reproducible --no-modify --output-file $(DIST)/pagetrail-verify.pyz
+	@echo "Built $(DIST)/pagetrail-verify.pyz."
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Run the benchmarks: each file of tests/bench prints one table
 	@for file in tests/bench/bench_*.py; do \
@@ -98,6 +111,8 @@ lock: $(VENV)/.dev ## Write the lock files from pyproject.toml (UPGRADE=1 takes 
 	$(compile) $(if $(UPGRADE),--upgrade) --extra parquet --group build -o requirements.lock
 	$(compile) $(if $(UPGRADE),--upgrade) --extra parquet --group build --group dev \
 	  --constraint requirements.lock -o requirements-dev.lock
+	$(subst compile pyproject.toml,compile,$(compile)) $(if $(UPGRADE),--upgrade) --group pyproject.toml:verify \
+	  --constraint requirements.lock -o requirements-verify.lock
 
 # $(call install,LOCK) fills $(VENV) with exactly the packages in LOCK, and the project itself. An interrupted
 # installation leaves .unfinished behind, and the next one starts from scratch. It also does if pyvenv.cfg is missing:

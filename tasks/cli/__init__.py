@@ -33,10 +33,13 @@ _COMMANDS = {
     "completion": "Print the completion script of a shell.",
 }
 """Each command and its help line. The module and the function of a command have its name."""
+_READING = ("run", "artifact", "verify", "schema", "completion")
+"""The commands that work where only the packages for reading evidence are installed, as in pagetrail-verify.pyz."""
 
 _GUESS = re.compile(r"\.\s+\(?Did you mean ([^?]*)\?\)?")
 """Click's suggestion at the end of a message, with or without brackets."""
 
+READS_ONLY = "This part of Pagetrail reads evidence in a directory: install all of Pagetrail for anything else."
 INTERRUPTED = "Interrupted: the command did not finish, and it left nothing half done."
 
 
@@ -44,10 +47,11 @@ class _Commands(click.Group):
     """The root command. It knows every name and help line, and imports the module of a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in _COMMANDS if find_spec(f"{__name__}.{name}")]
+        names = _COMMANDS if find_spec("celery") else _READING
+        return [name for name in names if find_spec(f"{__name__}.{name}")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in _COMMANDS or not find_spec(f"{__name__}.{cmd_name}"):
             return None
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
@@ -110,6 +114,8 @@ def perform(arguments: Sequence[str]) -> int:
         if sys.stderr.isatty():
             click.echo(err=True)  # the terminal shows ^C, or an unanswered question, on this line
         return _say(INTERRUPTED, 1)
+    except ModuleNotFoundError as error:
+        return _say(READS_ONLY if not find_spec("celery") else _unexpected(error), 1)
     except Exception as error:  # noqa: BLE001 - the last resort: a person must not see a traceback
         return _say(_unexpected(error), 1)
 

@@ -1,7 +1,9 @@
 """`make` always installs into its own environment, whatever an interruption left."""
 
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,16 @@ def test_an_environment_in_another_place_is_made_again_there(python: Path, tmp_p
     assert install(python, venv) == ["venv", "pip", "pip"]
     assert venv.is_symlink()
     assert not (elsewhere / "left").exists()
+
+
+def test_the_verifier_has_a_part_of_the_packages_that_the_project_has() -> None:
+    """In the same versions: both locks are written together."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert set(project["dependency-groups"]["verify"]) < set(project["project"]["dependencies"])
+    every, few = (
+        set(re.findall(r"^[a-z].*==.*$", (ROOT / name).read_text("utf-8"), re.M))
+        for name in ("requirements.lock", "requirements-verify.lock")
+    )
+    pinned = {line.split(" ")[0]: line for line in every}
+    assert len(few) > 5
+    assert {line.split(" ")[0] for line in few} < pinned.keys()
