@@ -8,6 +8,7 @@ of a pass settles the pass.
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -77,6 +78,9 @@ class Lists:
     served: int = 100  # most records per page, whatever is requested
     totals: bool = True  # whether `total` is given if it is asked for
     requests: Counter[str] = field(default_factory=Counter)
+    _by_time: dict[str, tuple[list[Record], list[datetime], list[int]]] = field(
+        default_factory=dict, repr=False
+    )
 
     def answer(self, page: Page, request: Request) -> Answer:
         """Return the answer that PagerDuty would give now."""
@@ -87,12 +91,23 @@ class Lists:
             return self._one(page, request.path)
         if "since" in params:
             since, until = (datetime.fromisoformat(params[name]) for name in ("since", "until"))
-            found = [r for r in found if since <= r["made"] < until]
+            found = self._made(request.path, since, until)
         else:
             found = sorted(found, key=lambda r: (r["name"], r["id"]))
         if "offset" not in params:
             return self._behind_cursor(page, found, params)
         return self._at_offset(page, found, params)
+
+    def _made(self, path: str, since: datetime, until: datetime) -> list[Record]:
+        """Return the records of a period, in the order of the list. A record may come and go, but keeps its time."""
+        found = self.records[path]
+        known, times, places = self._by_time.get(path, ([], [], []))
+        if known != found:
+            places = sorted(range(len(found)), key=lambda place: found[place]["made"])
+            times = [found[place]["made"] for place in places]
+            self._by_time[path] = [*found], times, places
+        within = places[bisect_left(times, since) : bisect_left(times, until)]
+        return [found[place] for place in sorted(within)]
 
     def _one(self, page: Page, path: str) -> Answer:
         above, _, record_id = path.rpartition("/")
