@@ -8,7 +8,7 @@ from datetime import datetime
 from tasks.api.wishes import check_resources
 from tasks.evidence.compression import sha256
 from tasks.evidence.erasures import Purged
-from tasks.evidence.exports import Choice, Doubts, choose, sealed
+from tasks.evidence.exports import NOW, AsOf, Choice, Doubts, choose, sealed
 from tasks.evidence.exports import records as exported
 from tasks.evidence.layout import seal_key
 from tasks.evidence.manifests import (
@@ -104,9 +104,10 @@ def export(
     resource: str,
     run: str | None = None,
     *,
+    as_of: AsOf = NOW,
     unverified: bool = False,
 ) -> Export:
-    """Return the records of a resource: the newest version of each, or those of one run.
+    """Return the records of a resource: the newest version of each until *as_of*, or those of one run.
 
     Raises `StorageConflict` if a document, digest or seal of a run that it reads doesn't hold; if *unverified*, that is
     one of the `doubts` instead, and what can be read is returned. Records are read from storage while the caller
@@ -115,7 +116,7 @@ def export(
     check_resources([resource])
     doubts = Doubts(tolerant=unverified)
     manifests = sealed(storage, parse_source_id(source_id), run, doubts)
-    choice = choose(manifests, source_id, resource, run)
+    choice = choose(manifests, source_id, resource, run, as_of)
     doubts.check(storage, source_id, choice)
     return Export(choice, exported(storage, choice, doubts), doubts.sentences)
 

@@ -10,12 +10,17 @@ import click
 from tasks import api
 from tasks.cli import output, parse
 from tasks.cli.formats import FORMATS, opened
-from tasks.evidence.exports import Choice, RunReading
+from tasks.evidence.exports import NOW, AsOf, Choice, RunReading
 from tasks.evidence.layout import run_prefix
 from tasks.reading.catalog import CATALOG
 from workers.errors import UsageFault
 from workers.settings.environment import load_settings
 from workers.storage import Storage, open_storage
+
+
+def _as_of(text: str) -> AsOf:
+    """Return the end of an export's view: a past date or time, or a run."""
+    return AsOf(run=parse.run_id(text)) if text.isdecimal() else AsOf(until=parse.date(text))
 
 
 @click.group()
@@ -64,6 +69,12 @@ def list_(source: str, run: str | None, as_json: bool) -> None:
 )
 @parse.run_option("all, the newest version of each record")
 @click.option(
+    "--as-of",
+    metavar="DATE|RUN",
+    type=_as_of,
+    help="Leave out what runs read whose period ends after DATE, or that came after RUN.",
+)
+@click.option(
     "--format",
     "kind",
     type=click.Choice(list(FORMATS)),
@@ -88,6 +99,7 @@ def export(
     source: str,
     resource: str,
     run: str | None,
+    as_of: AsOf | None,
     kind: str,
     path: Path | None,
     unverified: bool,
@@ -107,13 +119,13 @@ def export(
     Examples:
       pagetrail artifact export acme/main --resource incidents > incidents.jsonl
       pagetrail artifact export acme/main --resource users --format csv --output users.csv
+      pagetrail artifact export acme/main --resource users --as-of 2026-03-31 > march.jsonl
     """
-    if as_json and kind != "jsonl":
-        raise UsageFault(f"--json prints one record per line: leave out --json or --format {kind}.")
-    if kind == "parquet" and path is None and sys.stdout.isatty():
-        raise UsageFault("Parquet is not text: add --output FILE.")
+    _refuse(run, as_of, kind, path, as_json=as_json)
     with output.waiting(f"Exporting {resource}"):
-        found = api.export(_storage(), source, resource, run, unverified=unverified)
+        found = api.export(
+            _storage(), source, resource, run, as_of=as_of or NOW, unverified=unverified
+        )
         choice = found.choice
         for doubt in found.doubts:
             output.say(f"Not verified: {doubt}")
@@ -126,10 +138,28 @@ def export(
         output.say(remark)
     if not choice.whole:
         output.say(f"These may not be all {resource}: {_why(choice)}.")
+    if as_of:
+        last = choice.newest
+        output.say(
+            f"As of {as_of}, the last run is {last.run}: its period ended at {output.utc(last.until)}, and no "
+            f"record was read later than {output.utc(last.sealed_at)}."
+        )
     if path:
         output.say(f"Wrote {written.count} {resource} to {path}.")
     if found.doubts:
         output.end(3)
+
+
+def _refuse(
+    run: str | None, as_of: AsOf | None, kind: str, path: Path | None, *, as_json: bool
+) -> None:
+    """Raise `UsageFault` for options that don't go together."""
+    if as_json and kind != "jsonl":
+        raise UsageFault(f"--json prints one record per line: leave out --json or --format {kind}.")
+    if run and as_of:
+        raise UsageFault("--run and --as-of don't go together: leave out one.")
+    if kind == "parquet" and path is None and sys.stdout.isatty():
+        raise UsageFault("Parquet is not text: add --output FILE.")
 
 
 def _explain_nothing(source: str, choice: Choice) -> None:

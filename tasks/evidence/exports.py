@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 import zstandard
 
@@ -18,6 +19,7 @@ from tasks.evidence.seals import read_seal
 from tasks.reading.answers import identity_of_line
 from tasks.reading.catalog import CATALOG
 from tasks.reading.sealed import ArtifactPart, Manifest, PreviousRun, StoredManifest
+from tasks.reading.windows import rfc3339
 from workers import exact
 from workers.errors import NotFound, StorageConflict
 from workers.storage import Storage
@@ -36,6 +38,8 @@ class RunReading:
     words: str
     backlog: bool  # more of its past is still to be read
     artifacts: tuple[ArtifactPart, ...]
+    until: datetime  # the end of the run's period
+    sealed_at: datetime  # no record was read later
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,26 @@ class Choice:
     def whole(self) -> bool:
         """Whether nothing is known to be missing. A run reads again what earlier runs missed."""
         return self.newest.state == "complete" and not self.newest.backlog and not self.gone
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """The end of an export's view: a moment, or a run. Runs that read beyond it don't count."""
+
+    until: datetime | None = None
+    run: str | None = None
+
+    def has(self, manifest: Manifest) -> bool:
+        """Whether a run ended its period by then."""
+        if self.run is not None:
+            return manifest.run <= self.run
+        return self.until is None or manifest.period.until <= self.until
+
+    def __str__(self) -> str:
+        return f"run {self.run}" if self.run else rfc3339(self.until) if self.until else "now"
+
+
+NOW = AsOf()
 
 
 class Doubts:
@@ -147,19 +171,23 @@ def _broken(source: str, newer: Manifest) -> StorageConflict:
 
 
 def choose(
-    manifests: Iterable[Manifest], source: str, resource: str, run: str | None = None
+    manifests: Iterable[Manifest],
+    source: str,
+    resource: str,
+    run: str | None = None,
+    as_of: AsOf = NOW,
 ) -> Choice:
     """Return the readings of *resource* to export from *manifests* (newest first, or those of *run*).
 
-    A windowed resource needs every run; a snapshot the last complete reading and the partial ones
-    after it. Raises `NotFound` if no run read the resource.
+    A windowed resource needs every run until *as_of*; a snapshot the last complete reading and the partial ones after
+    it. Raises `NotFound` if no run read the resource.
     """
     readings: list[RunReading] = []
     newest, before = None, None
     for manifest in manifests:
         before = manifest.previous
         found = manifest.resources.get(resource)
-        if found is None:
+        if found is None or not as_of.has(manifest):
             continue
         reading = RunReading(
             manifest.run,
@@ -168,12 +196,19 @@ def choose(
             found.words,
             any(feed.segment in manifest.backlog for feed in CATALOG[resource].feeds),
             found.artifacts,
+            manifest.period.until,
+            manifest.sealed_at,
         )
         newest = newest or reading
         if found.has_artifact:
             readings.append(reading)
             if reading.state == "complete" and not CATALOG[resource].windowed:
                 break
+    if newest is None and as_of != NOW:
+        raise NotFound(
+            f"No run of {source} that read {resource} ended its period by {as_of}: `pagetrail run list "
+            f"{source}` shows the periods."
+        )
     if newest is None:
         raise NotFound(
             f"{source} does not collect {resource}: `pagetrail artifact list {source}` shows what "

@@ -87,6 +87,8 @@ def test_every_command_has_help_and_takes_json(capsys: Captured, arguments: list
         ["artifact", "export", "acme/main"],
         ["artifact", "export", "acme/main", "--resource", "nothing"],
         ["artifact", "export", "acme/main", "--resource", "users", "--format", "xml"],
+        ["artifact", "export", "a/b", "--resource", "users", "--run", "1", "--as-of", "2"],
+        ["artifact", "export", "a/b", "--resource", "users", "--as-of", "soon"],
         ["verify", "acme/main", "--run", "x"],
         ["events", "--since", "yesterday"],
         ["source", "set", "acme/main"],

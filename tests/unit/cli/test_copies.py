@@ -187,3 +187,12 @@ def test_an_unverified_parquet_file_says_so_itself(
     metadata = pyarrow.parquet.read_metadata(path).metadata
     assert b"SHA256SUMS lists another one" in metadata[b"pagetrail.unverified"]
     assert b"SHA256SUMS lists another one" in capsys.readouterr().err.encode()
+
+
+def test_an_export_as_of_a_run_names_that_run(copy: Copy, capsys: Captured) -> None:
+    """The exit code is 0 also if later runs read more."""
+    assert perform([*TEAMS, "--as-of", RUNS[0]]) == 0
+    told = capsys.readouterr()
+    assert f"As of run {RUNS[0]}, the last run is {RUNS[0]}: its period ended at " in told.err
+    assert perform([*TEAMS, "--run", RUNS[0]]) == 0
+    assert capsys.readouterr().out == told.out

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from msgspec.structs import asdict
 
 from tasks.evidence.artifacts import write_parts
 from tasks.evidence.compression import sha256
-from tasks.evidence.exports import choose, records, sealed
+from tasks.evidence.exports import NOW, AsOf, choose, records, sealed
 from tasks.evidence.layout import artifact_key, manifest_key, sums_key
 from tasks.evidence.sums import sums
 from tests.manifests import (
@@ -38,7 +39,7 @@ class Runs:
         self.count = 0
         self.last: dict[str, str] | None = None
 
-    def seal(self, state: str, *found: Record, backlog: bool = False) -> None:
+    def seal(self, state: str, *found: Record, backlog: bool = False, until: str = "") -> None:
         """Add the next run, in which the resource has *state* and the records *found*."""
         self.count += 1
         run = f"{self.count:08d}"
@@ -52,6 +53,7 @@ class Runs:
             resources={self.resource: entry},
             backlog=left if backlog else {},
             previous=self.last,
+            **({"period": period("2026-01-01T00:00:00Z", until)} if until else {}),
         )
         text = manifest_text(manifest)
         self.storage.put_new(manifest_key(SOURCE, run), text)
@@ -68,9 +70,9 @@ class Runs:
         assert content.sha256 == sha256(blob)
         return {"key": key, **asdict(content)}
 
-    def export(self, run: str | None = None) -> dict[str, Any]:
+    def export(self, run: str | None = None, as_of: AsOf = NOW) -> dict[str, Any]:
         """Return the exported records by id."""
-        choice = choose(sealed(self.storage, SOURCE, run), SOURCE, self.resource, run)
+        choice = choose(sealed(self.storage, SOURCE, run), SOURCE, self.resource, run, as_of)
         lines = [orjson.loads(line) for line in records(self.storage, choice)]
         found = {record["id"]: record.get("v") for record in lines}
         assert len(found) == len(lines)
@@ -228,3 +230,25 @@ def test_an_export_refuses_a_run_that_the_next_one_does_not_follow() -> None:
     with pytest.raises(StorageConflict, match="follows no run, although older runs are stored"):
         runs.export()
     assert runs.export("00000002") == {"A": 2}
+
+
+@pytest.mark.parametrize("resource", ["incidents", "users"])
+def test_an_export_as_of_a_moment_leaves_out_later_runs(resource: str) -> None:
+    """A run counts if its period ended by then; the run before it is named as the last one."""
+    runs = Runs(resource)
+    for month in (2, 3, 4):
+        runs.seal("complete", record("A", month), until=f"2026-0{month}-01T00:00:00Z")
+    march = datetime(2026, 3, 1, tzinfo=UTC)
+    for as_of, version in ((AsOf(until=march), 3), (AsOf(run="00000001"), 2), (NOW, 4)):
+        assert runs.export(as_of=as_of) == {"A": version}
+    choice = choose(
+        sealed(runs.storage, SOURCE), SOURCE, resource, as_of=AsOf(until=march.replace(day=20))
+    )
+    assert (choice.newest.run, choice.newest.until) == ("00000002", march)
+
+
+def test_an_export_as_of_a_moment_before_all_runs_says_so() -> None:
+    runs = Runs("users")
+    runs.seal("complete", record("A", 1), until="2026-02-01T00:00:00Z")
+    with pytest.raises(NotFound, match="ended its period by 2026-01-31T00:00:00Z"):
+        runs.export(as_of=AsOf(until=datetime(2026, 1, 31, tzinfo=UTC)))
