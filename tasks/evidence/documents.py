@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from workers.decoding import decode
+
 Document = TypeVar("Document")
 LONGEST = 256 * 2**20
 """Most bytes of a document. A manifest of 100,000 pages has about 30 MB."""
@@ -30,7 +32,7 @@ def read(text: bytes, kind: type[Document], *, indent: int = 2, **members: str) 
     if len(text) > LONGEST:
         raise ValueError("it is larger than any document")
     try:
-        document = msgspec.json.decode(text, type=kind)
+        document = decode(text, kind)
         again = written(document, indent=indent)
     except msgspec.ValidationError as error:
         raise ValueError(f"it isn't a document of this format: {error}") from None

@@ -8,6 +8,7 @@ import msgspec
 
 from tasks.reading.sealed import Manifest
 from tasks.reading.windows import Moment
+from workers.decoding import decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,4 +45,4 @@ class LastRun:
 
 def read_last(text: str | None) -> LastRun | None:
     """Return the summary that the ledger kept as *text*; None if the source has no sealed run."""
-    return None if text is None else msgspec.json.decode(text, type=LastRun)
+    return None if text is None else decode(text, LastRun)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from workers.decoding import decode
 from workers.errors import Busy, SigningFault
 from workers.storage import Storage, Version
 
@@ -61,7 +62,7 @@ class Heads:
             return None
         text, version = stored
         try:
-            head = msgspec.json.decode(text, type=Head)
+            head = decode(text, Head)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             head = None
         if head is None or head.source != source or head.to_json() != text:

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 from securesystemslib.signer import ED25519, SSlibKey
 
+from workers.decoding import decode
 from workers.errors import SigningFault
 from workers.storage import Storage
 
@@ -91,7 +92,7 @@ class PublicKeys(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if len(text) > _LONGEST:
             raise ValueError("it is larger than any list of keys")
         try:
-            found = msgspec.json.decode(text, type=cls)
+            found = decode(text, cls)
         except msgspec.ValidationError as error:
             raise ValueError(f"it isn't a list of keys: {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

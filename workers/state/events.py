@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 from redis import Redis
 
+from workers.decoding import convert
 from workers.state.client import now_ms
 
 DAY_SECONDS = 86_400
@@ -102,6 +103,6 @@ class Events:
             for position, fields in found[0][1] if found else ():
                 after = position.decode()
                 event = msgspec.json.decode(fields[b"event"])
-                yield msgspec.convert(event | {"position": after}, Event)
+                yield convert(event | {"position": after}, Event)
             if not found and not follow:
                 return

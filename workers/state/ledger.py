@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 import orjson
 from redis import Redis
 
+from workers.decoding import decode
 from workers.state.progress import Progress, read_progress
 
 PAGE_QUEUES = ("fetch", "backfill")
@@ -309,7 +309,7 @@ class Ledger:
         return replace(effect, became=_became(operation, effect.status, arguments))
 
     def _do(self, operation: str, source: str, **arguments: Any) -> Effect:
-        return msgspec.json.decode(self._send(operation, source, **arguments), type=Effect)
+        return decode(self._send(operation, source, **arguments), Effect)
 
     def _call(self, operation: str, source: str, **arguments: Any) -> dict[str, Any]:
         answer: dict[str, Any] = orjson.loads(self._send(operation, source, **arguments))

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import orjson
 
+from workers.decoding import convert
+
 _COUNTS = ("requests", "unsure", "ahead")
 """Counts per feed or resource, which the ledger keeps as `<count>:<name>`."""
 _TIMES = ("offered_at", "claimed_at", "due_at", "look_at")
@@ -67,4 +69,4 @@ def read_progress(reply: bytes) -> Progress:
             fields[name] = value
         elif of:
             fields.setdefault(count, {})[of] = value
-    return msgspec.convert(fields | dict.fromkeys(_TIMES) | told, Progress, strict=False)
+    return convert(fields | dict.fromkeys(_TIMES) | told, Progress, strict=False)

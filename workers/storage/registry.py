@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from workers.decoding import convert
 from workers.errors import UsageFault
 from workers.storage import Storage
 from workers.storage.renamings import Renaming
@@ -76,7 +77,7 @@ class Source:
         document.pop("format", None)
         if known["state"] not in set(SourceState):
             document["state"], known["state"] = known["state"], SourceState.PAUSED.value
-        return msgspec.convert({**known, "newer": document}, cls)
+        return convert({**known, "newer": document}, cls)
 
 
 _MEMBERS = tuple(name for name in Source.__slots__ if name != "newer")
