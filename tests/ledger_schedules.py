@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from tests.ledger_model import GIVE_UP, OFFER_LIFE, PAGE_LEASE, SEAL_LEASE, Model
 from workers.state.ledger import PAGE_QUEUES, Claim, Effect, Ledger, Opening
+from workers.state.progress import Progress
 
 START_MS = 1_800_000_000_000
 HOUR = 3_600_000
 SOURCES = ("acme/a", "acme/b")
+STATES = ("ready", "later", "offered", "claimed")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,19 @@ class Message:
     page: str
     number: int
     queue: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the script stores about the run of a source."""
+
+    entries: dict[str, dict[str, Any]]  # by the names of pages
+    places: dict[str, list[tuple[str, int]]]  # the sorted sets that have a page, with its scores
+    groups: dict[str, int]
+    listed: bool  # among the open runs
+    exists: bool
+    counts: list[int]  # of open and of held pages
+    look: int | None  # when the script will look at the source next
 
 
 @dataclass
@@ -47,14 +62,12 @@ class Both:
         self.model = Model(self.now)
 
     def one(self, step: Callable[[Both], None]) -> None:
-        before = {source: self.dump(source) for source in SOURCES}
+        before = self.dump()
         self.stale = False
         step(self)
         self.compare()
-        self.hold_together()
         if self.stale:
-            after = {source: self.dump(source) for source in SOURCES}
-            assert after == before, "a token that isn't current changes nothing"
+            assert self.dump() == before, "a token that isn't current changes nothing"
 
     def same(self, source: str, run: str, found: Effect, expected: Effect) -> Effect:
         assert replace(found, became="") == expected  # only metrics use this word
@@ -79,30 +92,40 @@ class Both:
         self.made += 1
         return f"g{self.made}/all.1"
 
-    def look(self, source: str) -> int | None:
-        """Return when the script will look at *source* next."""
-        score = self.redis.zscore("p:due", source)
-        return None if score is None else int(score)
+    def dump(self) -> list[Any]:
+        """Return everything that the script stores about the runs of the sources."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for source in SOURCES:
+                for name in ("run", "pages", *STATES, "groups"):
+                    pipe.dump(f"p:{name}:{source}")
+                pipe.zscore("p:due", source)
+            return list(pipe.execute())
 
-    def dump(self, source: str) -> dict[str, Any]:
-        """Return everything that the script stores about a source's run."""
-        names = ("run", "pages", "ready", "later", "offered", "claimed", "groups")
-        kept = {name: self.redis.dump(f"p:{name}:{source}") for name in names}
-        return kept | {"due": self.redis.zscore("p:due", source)}
-
-    def pages(self, source: str) -> dict[str, dict[str, Any]]:
-        return {
-            name.decode(): orjson.loads(text)
-            for name, text in self.redis.hgetall(f"p:pages:{source}").items()
-        }
-
-    def places(self, source: str) -> dict[str, list[tuple[str, int]]]:
-        """Return the place of each page: the sorted sets that have it, with its scores."""
-        found: dict[str, list[tuple[str, int]]] = {name: [] for name in self.pages(source)}
-        for state in ("ready", "later", "offered", "claimed"):
-            for name, score in self.redis.zrange(f"p:{state}:{source}", 0, -1, withscores=True):
-                found[name.decode()].append((state, int(score)))
-        return found
+    def kept(self, source: str) -> Kept:
+        """Read what the script stores about a source, in one round trip."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(f"p:pages:{source}")
+            pipe.hgetall(f"p:groups:{source}")
+            pipe.hexists("p:open", source)
+            pipe.exists(f"p:run:{source}")
+            pipe.hmget(f"p:run:{source}", "open", "held")
+            pipe.zscore("p:due", source)
+            for state in STATES:
+                pipe.zrange(f"p:{state}:{source}", 0, -1, withscores=True)
+            pages, groups, listed, exists, counts, look, *states = pipe.execute()
+        places: dict[str, list[tuple[str, int]]] = {name.decode(): [] for name in pages}
+        for state, members in zip(STATES, states, strict=True):
+            for name, score in members:
+                places[name.decode()].append((state, int(score)))
+        return Kept(
+            entries={name.decode(): orjson.loads(text) for name, text in pages.items()},
+            places=places,
+            groups={k.decode(): int(v) for k, v in groups.items() if not k.startswith(b"held:")},
+            listed=bool(listed),
+            exists=bool(exists),
+            counts=[int(number or 0) for number in counts],
+            look=None if look is None else int(look),
+        )
 
     def compare(self) -> None:
         queues = {k.decode(): int(v) for k, v in self.redis.hgetall("p:queues").items()}
@@ -110,12 +133,14 @@ class Both:
             assert queues.get(f"{queue}:offered", 0) == self.model.offered[queue]
             assert queues.get(f"{queue}:seen", 0) == self.model.seen[queue]
         for source in SOURCES:
-            self.compare_run(source)
+            kept, found = self.kept(source), self.ledger.progress(source)
+            self.compare_run(source, kept, found)
+            self.hold_together(kept, found)
 
-    def compare_run(self, source: str) -> None:
-        run, found = self.model.runs.get(source), self.ledger.progress(source)
+    def compare_run(self, source: str, kept: Kept, found: Progress) -> None:
+        run = self.model.runs.get(source)
         assert found.due_at == self.model.schedules.get(source)
-        assert self.look(source) == self.model.due.get(source)
+        assert kept.look == self.model.due.get(source)
         assert (self.ledger.lasts([source])[0] or "") == self.model.last[source]
         if run is None:
             assert not found.run
@@ -134,7 +159,7 @@ class Both:
         }
         assert {k: getattr(found, k) or type(v)() for k, v in expected.items()} == expected
         assert found.requests.get("x", 0) == run.requests["x"]
-        entries, places = self.pages(source), self.places(source)
+        entries, places = kept.entries, kept.places
         assert set(entries) == set(run.pages)
         for name, page in run.pages.items():
             score = page.sequence if page.state == "ready" else page.at
@@ -144,34 +169,30 @@ class Both:
             assert (entry.get("t", ""), entry.get("a", 0)) == (page.token, page.attempts)
             assert (entry.get("r", 0), entry.get("o", 0)) == (page.requests, page.offers)
 
-    def hold_together(self) -> None:
+    def hold_together(self, kept: Kept, run: Progress) -> None:
         """Check that the ledger agrees with itself, without the model."""
-        for source in SOURCES:
-            entries, places = self.pages(source), self.places(source)
-            groups = self.redis.hgetall(f"p:groups:{source}")
-            sizes = Counter(entry["g"] for entry in entries.values())
-            counts = {k.decode(): int(v) for k, v in groups.items() if not k.startswith(b"held:")}
-            assert counts == sizes
-            for name, entry in entries.items():
-                assert len(places[name]) == (0 if entry.get("h") else 1), "it is in one state"
-                if entry.get("h"):
-                    assert sizes[entry["g"]] > 1, "held without another open page"
-                assert bool(entry.get("t")) == (places[name][:1] != [] and
-                                                places[name][0][0] == "claimed")  # fmt: skip
-            assert self.redis.hexists("p:open", source) == self.redis.exists(f"p:run:{source}")
-            if self.redis.exists(f"p:run:{source}"):
-                held = sum("h" in entry for entry in entries.values())
-                counts = self.redis.hmget(f"p:run:{source}", "open", "held")
-                assert [int(n or 0) for n in counts] == [len(entries), held]
-                look, run = self.look(source), self.ledger.progress(source)
-                unsure = Counter(n.partition("/")[0] for n, e in entries.items() if e.get("u"))
-                counted = {feed: count for feed, count in run.unsure.items() if count}
-                assert counted == unsure or not entries
-                apart = [name for name, entry in entries.items() if entry.get("b")]
-                assert run.apart == len(apart)
-                assert {places[name][0][0] for name in apart} <= {"later"}
-                assert look is not None, "an open run is always looked at again"
-                assert look <= self.now + GIVE_UP
+        entries, places = kept.entries, kept.places
+        sizes = Counter(entry["g"] for entry in entries.values())
+        assert kept.groups == sizes
+        for name, entry in entries.items():
+            assert len(places[name]) == (0 if entry.get("h") else 1), "it is in one state"
+            if entry.get("h"):
+                assert sizes[entry["g"]] > 1, "held without another open page"
+            assert bool(entry.get("t")) == (
+                places[name][:1] != [] and places[name][0][0] == "claimed"
+            )
+        assert kept.listed == kept.exists
+        if kept.exists:
+            held = sum("h" in entry for entry in entries.values())
+            assert kept.counts == [len(entries), held]
+            unsure = Counter(n.partition("/")[0] for n, e in entries.items() if e.get("u"))
+            counted = {feed: count for feed, count in run.unsure.items() if count}
+            assert counted == unsure or not entries
+            apart = [name for name, entry in entries.items() if entry.get("b")]
+            assert run.apart == len(apart)
+            assert {places[name][0][0] for name in apart} <= {"later"}
+            assert kept.look is not None, "an open run is always looked at again"
+            assert kept.look <= self.now + GIVE_UP
 
 
 Step = Callable[[Both], None]
