@@ -14,7 +14,7 @@ This page lists each member of each stored document. The same structures make th
 `pagetrail schema` prints too, and read and write the documents themselves.
 
 A document has exactly one way to be written: these members in this order, as JSON that is indented by two spaces (the
-first line of a page and the payload of a seal are not indented). Pagetrail refuses a document that is written in
+first two lines of a page and the payload of a seal are not indented). Pagetrail refuses a document that is written in
 another way. It writes all times in UTC.
 """
 
@@ -59,6 +59,8 @@ def _value(member: Schema, parts: Schema) -> str:
     match member:
         case {"anyOf": [one, {"type": "null"}]}:
             return f"{_value(one, parts)} or null"
+        case {"anyOf": _}:
+            return "scalar"
         case {"$ref": str(ref)}:
             name = ref.rpartition("/")[2]
             return f"`{name}`" if "properties" in parts[name] else _value(parts[name], parts)
@@ -66,8 +68,8 @@ def _value(member: Schema, parts: Schema) -> str:
             return ", ".join(f"`{value}`" if value != "" else "empty" for value in values)
         case {"type": "array", "items": dict(items)}:
             return f"list of {_values(items, parts)}"
-        case {"type": "array"}:
-            return "pair of strings"
+        case {"type": "array", "prefixItems": [dict(first), _]}:
+            return f"pair of {_values(first, parts)}"
         case {"type": "object", "additionalProperties": dict(values)}:
             return f"object with {_values(values, parts)}"
         case {"format": str(kind)}:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from tasks.evidence.envelopes import MOST_BYTES, decompress
+from tasks.evidence.frames import parts
 from workers.storage import Storage
 
 Document = dict[str, Any]
@@ -24,7 +24,9 @@ def documents_of(storage: Storage, source: str) -> Iterator[tuple[str, Document]
     for each in storage.list(source):
         text = storage.get(each.key) or b""
         if "/pages/" in each.key:
-            yield "page", orjson.loads(decompress(text, MOST_BYTES).partition(b"\n")[0])
+            recipe, head, _ = parts(text)[0].split(b"\n")
+            yield "page", orjson.loads(recipe)
+            yield "page-head", orjson.loads(head)
         for ending, name in _ENDINGS.items():
             if each.key.endswith(ending):
                 document = orjson.loads(text)

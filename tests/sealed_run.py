@@ -66,7 +66,7 @@ class SealedRun:
         body, words = exact.dumps(answer.data), answer.words
         reply = Reply(Outcome.OK, answer.status, body, words=words, date=answer.date)
         request, fetched_at = request_of(page, plan), NOW + timedelta(seconds=number)
-        blob = encode_page(source, plan.run, page, request, reply, sent=1, fetched_at=fetched_at)
+        _, blob = encode_page(source, plan.run, page, request, reply, sent=1, fetched_at=fetched_at)
         key = self.key(page)
         self.storage.put_new(key, blob)
         return key

@@ -1,43 +1,54 @@
-"""Turns an answer into a stored page, a recipe line and a body line without secrets, and reads it back."""
+"""Turns an answer into a stored page of three lines, and reads it back: recipe, head and body without secrets."""
 
 from __future__ import annotations
 
-import re
-import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
+import msgspec
 import zstandard
 
 from tasks.evidence import documents
-from tasks.evidence.compression import LEVEL, sha256
-from tasks.reading.answers import Answer, members_of, read_answer, well_formed
-from tasks.reading.catalog import CATALOG, resource_of
+from tasks.evidence.cleaning import cleaned
+from tasks.evidence.compression import sha256
+from tasks.evidence.frames import (
+    FIRST_BYTES,
+    MOST_START_BYTES,
+    START_BYTES,
+    first_part,
+    packed,
+    parts,
+    room_of,
+    room_of_first,
+)
+from tasks.reading.answers import (
+    Answer,
+    answer_with,
+    head_of,
+    members_of,
+    read_answer,
+    served,
+    well_formed,
+)
 from tasks.reading.pages import Page, Request
-from tasks.reading.sealed import Envelope
+from tasks.reading.sealed import Cuts, Envelope, Head
 from workers import exact
-from workers.room import BODY_BYTES
+from workers.storage import Storage
 
 if TYPE_CHECKING:
     from workers.pagerduty.replies import Reply
     from workers.storage.registry import Source
 
-REDACTED = "[redacted]"
-MOST_BYTES = BODY_BYTES + 2**21
-"""Longest stored page, unpacked: its body and its recipe."""
-_HEAD_BYTES = 2**21
-"""Longest recipe: a page with the most secrets has it."""
-_SHORT_BYTES = 2**20
-_MOST_POINTERS = 10_000
-_MOST_REWRITTEN = 256 * 2**20
-"""Most bytes that the decoded records of a page may take: about four seconds of work."""
-_BREAK = re.compile(rb"[\r\n]")
-_local = threading.local()
-_alone = threading.Lock()
-"""Lets one thread at a time decode a record, which takes much memory for a moment."""
+_BEGINNING_BYTES = 32
+_MOST_TRIES = 8
+"""How many texts that begin like a record are looked at. PagerDuty writes the records one after the other."""
+
+
+class Unreadable(ValueError):
+    """An object is not a stored page. The message goes to logs, so it quotes nothing from the object."""
 
 
 def encode_page(
@@ -49,16 +60,20 @@ def encode_page(
     *,
     sent: int,
     fetched_at: datetime,
-) -> bytes:
-    """Return the stored object of an answer: the recipe line and the body line, compressed.
+) -> tuple[Answer, bytes]:
+    """Return the answer in a reply, and the object that stores it: a frame with recipe and head, and one with the body.
 
     The body line is the body as received unless it has fields to be redacted, or it wasn't one
-    line of JSON.
+    line of JSON. Raises ValueError if the body can't be an answer to *page*, or is too large.
     """
     assert reply.status is not None, "only answers are stored"
-    stored, pointers = _storable(page, reply.status, reply.body)
+    said = (page, reply.status, reply.date, reply.words, stamp(fetched_at))
+    answer = _answer_in(*said, reply.body, reply.members)
+    stored, pointers = cleaned(page, reply.status, reply.body)
     received = sha256(reply.body)
     rewritten = stored != reply.body
+    if rewritten:
+        answer = _answer_in(*said, stored)
     envelope = Envelope(
         source=source.id,
         run=run,
@@ -69,7 +84,7 @@ def encode_page(
         words=reply.words,
         request_id=reply.request_id,
         date=reply.date.astimezone(UTC) if reply.date else None,
-        fetched_at=stamp(fetched_at),
+        fetched_at=answer.fetched_at,
         region=source.region,
         credential=source.credential,
         fingerprint=source.fingerprint,
@@ -79,11 +94,56 @@ def encode_page(
         rewritten=rewritten,
         redacted=tuple(pointers),
     )
-    return _compressed(documents.written(envelope, indent=-1), stored)
+    lines = [documents.written(each, indent=-1) for each in (envelope, _head(page, answer, stored))]
+    first = b"\n".join([*lines, b""])
+    if len(first) > FIRST_BYTES:
+        raise ValueError("more beside the body than a page has")
+    return answer, packed(first, stored)
 
 
-class Unreadable(ValueError):
-    """An object is not a stored page. The message goes to logs, so it quotes nothing from the object."""
+def _answer_in(
+    page: Page,
+    status: int,
+    date: datetime | None,
+    words: str,
+    fetched_at: str,
+    body: bytes,
+    members: Mapping[str, exact.Written] | None = None,
+) -> Answer:
+    """Return the answer with this *body*, of which *members* may be known; ValueError if it can't be one to *page*."""
+    if members is None:
+        members = exact.members(body, members_of(page)) if status < 300 else {}
+    answer = read_answer(page, status, date, members, words=words, fetched_at=fetched_at)
+    if not well_formed(page, answer):
+        raise Unreadable("its body isn't what its page asks for")
+    return answer
+
+
+def _head(page: Page, answer: Answer, body: bytes) -> Head:
+    return head_of(page, answer, _cuts(body, answer.texts))
+
+
+def _cuts(body: bytes, texts: Sequence[exact.Written] | None) -> Cuts | None:
+    """Return where each of *texts* is in *body*; None if one was written in another way there."""
+    if texts is None:
+        return None
+    cuts: list[tuple[int, int]] = []
+    for text in map(bytes, texts):
+        begin = _place(text, body, cuts[-1][1] if cuts else 0)
+        if begin is None:
+            return None
+        cuts.append((begin, begin + len(text)))
+    return tuple(cuts)
+
+
+def _place(text: bytes, body: bytes, at: int) -> int | None:
+    """Return where *text* is in *body*, at *at* or soon after. Searching for the whole text takes much longer."""
+    for _ in range(_MOST_TRIES):
+        at = body.find(text[:_BEGINNING_BYTES], at)
+        if at < 0 or body[at : at + len(text)] == text:
+            return at if at >= 0 else None
+        at += 1
+    return None
 
 
 def stamp(when: datetime) -> str:
@@ -91,30 +151,83 @@ def stamp(when: datetime) -> str:
     return f"{when.astimezone(UTC):%FT%T.%f}Z"
 
 
-def decode_page(blob: bytes) -> Answer:
-    """Return the answer that `encode_page` stored; raises `Unreadable` for any other object."""
-    try:
-        content = decompress(blob, MOST_BYTES)
-        end = content.index(b"\n", 0, _HEAD_BYTES)
-        if content.find(b"\n", end + 1) != len(content) - 1:
-            raise Unreadable("it isn't two lines")
-        body = memoryview(content)[end + 1 : -1]
-        envelope = documents.read(content[:end], Envelope, indent=-1)
+def decode_page(blob: bytes, *, strict: bool = False) -> Answer:
+    """Return the answer that `encode_page` stored; raises `Unreadable` for any other object.
+
+    The body must have the digest that the recipe names. If *strict*, the body is decoded, and must say what the head
+    says. Otherwise the head alone says where the records are.
+    """
+    with _faults():
+        first, rest = parts(blob)
+        page, envelope, text = _lines(first)
+        if not rest or rest.find(b"\n") != len(rest) - 1:
+            raise Unreadable("its body isn't one line")
+        body = rest[:-1]
         if sha256(body) != envelope.stored_sha256:
             raise Unreadable("the stored body isn't the one that was stored")
-        page, status = Page.parse(envelope.page), envelope.status
-        members = exact.members(body, members_of(page)) if status < 300 else {}
-        words, fetched_at = envelope.words, envelope.fetched_at
-        answer = read_answer(
-            page, status, envelope.date, members, words=words, fetched_at=fetched_at
-        )
-        if not well_formed(page, answer):
-            raise Unreadable("its body isn't what its page asks for")
-        return replace(answer, envelope=envelope)
+        if strict:
+            return _compared(page, envelope, text, body)
+        head = documents.read(text, Head, indent=-1)
+        answer = answer_with(page, envelope, head)
+        return replace(answer, texts=_texts(page, answer, head.cuts, body))
+
+
+def decode_start(start: bytes) -> Answer | None:
+    """Return the answer without the texts of its records from the *start* of an object; None if more of it is needed.
+
+    Raises `Unreadable` if it isn't the start of a stored page.
+    """
+    with _faults():
+        first = first_part(start)
+        if first is None:
+            return None
+        page, envelope, text = _lines(first)
+        return answer_with(page, envelope, documents.read(text, Head, indent=-1))
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Raise `Unreadable` for whatever a reader finds wrong."""
+    try:
+        yield
     except Unreadable:
         raise
     except (zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
         raise Unreadable(f"it isn't a stored page ({type(error).__name__})") from None
+
+
+def _lines(first: bytes) -> tuple[Page, Envelope, bytes]:
+    """Return the page and its recipe from the first frame, and the text of the head."""
+    recipe, head, rest = first.split(b"\n")
+    if rest:
+        raise Unreadable("its first part isn't two lines")
+    envelope = documents.read(recipe, Envelope, indent=-1)
+    return Page.parse(envelope.page), envelope, head
+
+
+def _compared(page: Page, envelope: Envelope, head: bytes, body: bytes) -> Answer:
+    """Return the answer in *body*; `Unreadable` if the stored *head* is another one."""
+    status, date, words = envelope.status, envelope.date, envelope.words
+    answer = _answer_in(page, status, date, words, envelope.fetched_at, body)
+    if documents.written(_head(page, answer, body), indent=-1) != head:
+        raise Unreadable("its second line isn't what its body says")
+    return replace(answer, envelope=envelope)
+
+
+def _texts(
+    page: Page, answer: Answer, cuts: Cuts | None, body: bytes
+) -> Sequence[exact.Written] | None:
+    """Return the texts of the records in *body*, which are at *cuts*; None for an error."""
+    if not answer.ok:
+        return None
+    if cuts is None:
+        status, date, words = answer.status, answer.date, answer.words
+        return _answer_in(page, status, date, words, answer.fetched_at, body).texts
+    edges = [edge for cut in cuts for edge in cut]
+    if len(cuts) != len(served(page, answer)) or edges != sorted(edges) or edges[-1:] > [len(body)]:
+        raise Unreadable("its second line isn't what its body says")
+    view = memoryview(body)
+    return [msgspec.Raw(view[begin:end]) for begin, end in cuts]
 
 
 def same_recipe(answer: Answer, run: str, page: Page, request: Request) -> bool:
@@ -130,148 +243,19 @@ def same_recipe(answer: Answer, run: str, page: Page, request: Request) -> bool:
 
 def unpacked_room(blob: bytes) -> int:
     """Return how many bytes `decode_page` takes for *blob*."""
-    try:
-        size = zstandard.get_frame_parameters(blob).content_size
-    except zstandard.ZstdError:  # it isn't a stored page
-        return 0
-    return 2 * min(size, MOST_BYTES)
+    return 2 * room_of(blob)
 
 
-def decompress(blob: bytes, most_bytes: int) -> bytes:
-    """Return the decompressed content; raises ZstdError, or ValueError for an object that is cut or too large."""
-    size = zstandard.get_frame_parameters(blob).content_size
-    if not 0 <= size <= most_bytes:
-        raise ValueError("larger than any stored page")
-    return zstandard.ZstdDecompressor().decompress(blob, allow_extra_data=False)
+def read_start(storage: Storage, key: str, take: Callable[[int], None]) -> Answer | None:
+    """Return the answer under *key* without the texts of its records, or None; `Unreadable` if it isn't a page.
 
-
-def _compressed(head: bytes, body: bytes) -> bytes:
-    """Return the two lines compressed, without a copy of them in between."""
-    blob = BytesIO()
-    size = len(head) + len(body) + 2
-    with _compressor().stream_writer(blob, size=size, closefd=False) as stream:
-        for piece in (head, b"\n", body, b"\n"):
-            stream.write(piece)
-    return blob.getvalue()
-
-
-def _compressor() -> zstandard.ZstdCompressor:
-    """Return this thread's compressor. It holds state, and making one costs more than compressing a page."""
-    if not hasattr(_local, "compressor"):
-        _local.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-    compressor: zstandard.ZstdCompressor = _local.compressor
-    return compressor
-
-
-def _storable(page: Page, status: int, body: bytes) -> tuple[bytes, list[str]]:
-    """Return the body as one line of JSON without secrets, and where they were."""
-    names = resource_of(page.segment).secrets
-    if status < 300:
-        return (body, []) if _is_clean(body, names) else _cleaned(page, body, names)
-    try:
-        data = exact.loads(body)
-    except ValueError:  # an error page is kept as one JSON string
-        return orjson.dumps(body.decode("utf-8", "replace")), []
-    pointers: list[str] = []
-    return exact.dumps(_redact(data, names, "", pointers)), pointers
-
-
-def _is_clean(text: bytes | memoryview, names: frozenset[str]) -> bool:
-    """Whether *text* can be stored as it is: one line that mentions no secret."""
-    return not (_BREAK.search(text) or _mentions(names, text))
-
-
-def _cleaned(page: Page, body: bytes, names: frozenset[str]) -> tuple[bytes, list[str]]:
-    """Return *body* on one line and without secrets, and where they were.
-
-    Only records that need a change are decoded, one at a time: a decoded page takes ten to fifty times its size. Raises
-    ValueError if a record, or the rest of the body, is too large to decode.
+    It reads a few kilobytes of the object. *take* is called with the memory that they need.
     """
-    wrapper = page.call.wrapper
-    if len(body) > _SHORT_BYTES:
-        records = exact.members(body, (wrapper,)).get(wrapper, b"")
-        if len(body) - len(memoryview(records)) > _SHORT_BYTES:
-            raise ValueError("more beside its records than a page has")
-    cleaning, pieces = _Cleaning(names), list[exact.Written]()
-    for name, text in exact.members(body).items():
-        pieces += [b"," if pieces else b"{", exact.dumps(name), b":"]
-        if name == wrapper and bytes(memoryview(text)[:1]) == b"[":
-            pieces += cleaning.elements(name, text)
-        else:
-            pieces.append(cleaning.member(name, text))
-    return b"".join([*(pieces or [b"{"]), b"}"]), cleaning.pointers
-
-
-class _Cleaning:
-    """Takes secrets out of the texts of one body, and notes where they were."""
-
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
-        self._weight = 0
-        self.pointers: list[str] = []
-
-    def member(self, name: str, text: exact.Written) -> exact.Written:
-        """Return the value *text* of the body's member *name*, on one line and without secrets."""
-        if name not in self._names:
-            return self._clean(text, f"/{_escaped(name)}")
-        return exact.dumps(self._redacted({name: exact.loads(bytes(text))}, "")[name])
-
-    def elements(self, name: str, text: exact.Written) -> list[exact.Written]:
-        """Return the list *text* the same way, in pieces."""
-        pieces: list[exact.Written] = [b"["]
-        for number, element in enumerate(exact.elements(text)):
-            pieces += [self._clean(element, f"/{_escaped(name)}/{number}"), b","]
-        return [*pieces[:-1], b"]"] if len(pieces) > 1 else [b"[]"]
-
-    def _clean(self, text: exact.Written, pointer: str) -> exact.Written:
-        if _is_clean(memoryview(text), self._names):
-            return text
-        whole = bytes(text)
-        self._weight += exact.weight(whole)
-        if self._weight > _MOST_REWRITTEN:
-            raise ValueError("more to be rewritten than a page has")
-        with _alone:
-            return exact.dumps(self._redacted(exact.loads(whole), pointer))
-
-    def _redacted(self, value: Any, pointer: str) -> Any:
-        clean = _redact(value, self._names, pointer, self.pointers)
-        if len(self.pointers) > _MOST_POINTERS:
-            raise ValueError("more secrets than a page has")
-        return clean
-
-
-_PATTERNS = {
-    entry.secrets: re.compile(b'"(?:%s)"' % "|".join(sorted(entry.secrets)).encode())
-    for entry in CATALOG.values()
-}
-
-
-_ESCAPED_LETTER = re.compile(rb"(?i)\\u00(?:5f|6[0-9a-f]|7[0-9a])")
-"""An escaped letter, which could hide the name of a secret. Rails escapes only <, > and &, which are not letters."""
-
-
-def _mentions(names: frozenset[str], body: bytes | memoryview) -> bool:
-    """Whether the name of a secret may occur. Most bodies have none, and need not be decoded."""
-    return bool(_PATTERNS[names].search(body) or _ESCAPED_LETTER.search(body))
-
-
-def _redact(value: Any, names: frozenset[str], pointer: str, pointers: list[str]) -> Any:
-    """Return *value* with the values of fields called *names* replaced, noting where (RFC 6901)."""
-    if isinstance(value, list):
-        return [_redact(v, names, f"{pointer}/{n}", pointers) for n, v in enumerate(value)]
-    if not isinstance(value, dict):
-        return value
-    clean = {}
-    for name, member in value.items():
-        at = f"{pointer}/{_escaped(name)}"
-        if name in names and member:
-            pointers.append(at)
-            clean[name] = REDACTED
-        else:
-            clean[name] = _redact(member, names, at, pointers)
-    return clean
-
-
-def _escaped(name: str) -> str:
-    """Return *name* as a JSON pointer has it."""
-    return name.replace("~", "~0").replace("/", "~1")
+    for size in (START_BYTES, MOST_START_BYTES):
+        start = storage.get_start(key, size)
+        if start is None:
+            return None
+        take(2 * room_of_first(start))
+        if answer := decode_start(start):
+            return answer
+    raise Unreadable("it is cut")

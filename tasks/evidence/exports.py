@@ -16,8 +16,8 @@ from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, seal_key, sums_key
 from tasks.evidence.manifests import chosen_runs, nothing_sealed, read_manifest, read_stored
 from tasks.evidence.seals import read_seal
-from tasks.reading.answers import identity_of_line
 from tasks.reading.catalog import CATALOG
+from tasks.reading.heads import identity_of_line
 from tasks.reading.sealed import ArtifactPart, Manifest, PreviousRun, StoredManifest
 from tasks.reading.windows import rfc3339
 from workers import exact

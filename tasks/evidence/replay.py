@@ -53,6 +53,8 @@ class Evidence:
         files: ExitStack,
         only: Collection[str] | None,
         share: Share | None = None,
+        *,
+        strict: bool = False,
     ) -> None:
         self.plan = plan
         self.resources = {
@@ -71,6 +73,8 @@ class Evidence:
         self._storage = storage
         self._only = only
         self._share = share or Share(Room())
+        self._strict = strict
+        self.faults: list[tuple[str, str]] = []  # keys of unreadable objects, and what is wrong
 
     def read(self, page: Page) -> Answer | None:
         """Return the stored answer of a page. An unreadable one counts as missing, and its key is noted."""
@@ -84,12 +88,13 @@ class Evidence:
         self._share.give_back()
         self._share.take(unpacked_room(blob))
         try:
-            answer = decode_page(blob)
+            answer = decode_page(blob, strict=self._strict)
             assert answer.envelope
             if (answer.envelope.run, answer.envelope.page) == (self.plan.run, page.id):
                 return answer
-        except ValueError:
-            pass
+            self.faults.append((key, "it is another page"))
+        except ValueError as error:
+            self.faults.append((key, str(error)))
         digest, size = self.objects[page.id]
         self.unreadable.append(StoredObject(key=key, sha256=digest, bytes=size))
         return None
@@ -260,15 +265,17 @@ def gather(
     only: Collection[str] | None = None,
     room: Room | None = None,
     look: Use = lambda _page, _answer: None,
+    strict: bool = False,
 ) -> Iterator[Evidence]:
     """Read a run back from storage, in the order of `walk`; *beat* is called before each page.
 
     Each page takes the memory it needs from *room*, which other readers share; the default has no limit. *only* are
-    the ids of the pages that a seal counted; pages that were stored later are ignored.
+    the ids of the pages that a seal counted; pages that were stored later are ignored. If *strict*, the body of each
+    page is decoded, and must say what its head says.
     """
     with ExitStack() as files:
         with (room or Room()).share() as share:
-            evidence = Evidence(plan, storage, files, only, share)
+            evidence = Evidence(plan, storage, files, only, share, strict=strict)
 
             def read(page: Page) -> Answer | None:
                 beat()

@@ -12,7 +12,7 @@ from msgspec import inspect
 from tasks.evidence import seals
 from tasks.evidence.erasure_records import Erasure, Finished
 from tasks.reading.plans import Plan
-from tasks.reading.sealed import Envelope, Manifest
+from tasks.reading.sealed import Envelope, Head, Manifest
 from workers.signing.keys import PublicKeys
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -29,6 +29,7 @@ class Document(NamedTuple):
 DOCUMENTS = {
     "plan": Document(Plan, "`plan.json` of a run"),
     "page": Document(Envelope, "the first line of a page, unpacked"),
+    "page-head": Document(Head, "the second line of a page, unpacked"),
     "manifest": Document(Manifest, "`manifest.json` of a run"),
     "seal": Document(seals.Envelope, "`seal.dsse.json` of a run"),
     "statement": Document(seals.Statement, "the `payload` of a seal, decoded from base64"),

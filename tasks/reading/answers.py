@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache
-from typing import Any, TypedDict
+from typing import Any
 
-import msgspec
+from msgspec import UNSET
+from msgspec.structs import asdict
 
-from tasks.reading.catalog import FEEDS, Paging, children_of, resource_of
+from tasks.reading.catalog import Paging, resource_of
+from tasks.reading.heads import are_light, heads, identity, named
 from tasks.reading.pages import Page
-from tasks.reading.sealed import Envelope
+from tasks.reading.sealed import Cuts, Envelope, Head
 from workers import exact
 
 MOST_TOTAL = 2**53 - 1
@@ -24,23 +24,16 @@ LONGEST_CURSOR = 4_096
 LONGEST_ID = 1_024
 """Most characters in an id. It becomes part of addresses and storage keys."""
 _HOST = re.compile(r"https?://([a-z0-9][a-z0-9-]{0,62})\.", re.IGNORECASE)
-_REFERENCE = ("id", "type", "summary", "self", "html_url")
-"""The members of PagerDuty's references to a record. Child lists are asked for with such a reference."""
 _DECIDING = ("more", "total", "next_cursor")
 _MOST_DECIDING_BYTES = 2**16
-_MOST_HEADS = 2**18
-"""Most characters in the heads of a page. All pages of a pass keep their heads. 100 records have about 50,000."""
-_MOST_WHOLE = 8 * 2**20
-"""Most bytes of a page's records, if they are decoded completely. 100 on-calls take 1.5 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """PagerDuty's answer to a page. Every decision is made from it.
 
-    `data` has the members that decisions need. It has only the heads of the records, which are the
-    members of a record that decisions need. `written` is the JSON of the records as PagerDuty wrote
-    it. It is None for an error, after `slim`, and if `data` has the whole records.
+    `data` has the members that decisions need, and the heads of the records. `texts` is the JSON of each record as
+    PagerDuty wrote it. It is None for an error, after `slim`, and if `data` has the whole records.
     """
 
     status: int
@@ -49,7 +42,7 @@ class Answer:
     words: str = ""  # PagerDuty's own about an error
     fetched_at: str = ""
     envelope: Envelope | None = field(default=None, repr=False)  # if it was read from storage
-    written: exact.Written | None = field(default=None, repr=False)
+    texts: Sequence[exact.Written] | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -58,7 +51,7 @@ class Answer:
     @property
     def slim(self) -> Answer:
         """The answer without the texts of its records, so that the body can be freed."""
-        return replace(self, written=None)
+        return replace(self, texts=None)
 
 
 def read_answer(
@@ -79,10 +72,53 @@ def read_answer(
         return answer
     wrapper = page.call.wrapper
     data = {name: _small(members[name]) for name in _DECIDING if name in members}
+    if "more" in data:
+        data["more"] = _truth(data["more"])
     written = members.get(wrapper)
-    if written is not None:
-        data[wrapper] = _heads(page, written)
-    return replace(answer, data=data, written=written)
+    if written is None:
+        return replace(answer, data=data)
+    data[wrapper] = found = heads(page, written)
+    single = page.call.paging is Paging.SINGLE
+    many = exact.elements(written) if isinstance(found, list) else ()
+    return replace(answer, data=data, texts=(written,) if single else many)
+
+
+def _truth(more: Any) -> bool | None:
+    """Return whether more records follow. Only a plain `false` says that none do; other empty values say nothing."""
+    return more if isinstance(more, bool) else (True if more else None)
+
+
+def head_of(page: Page, answer: Answer, cuts: Cuts | None = None) -> Head:
+    """Return the part of a well-formed *answer* that decisions need, as it is stored."""
+    if not answer.ok:
+        return Head(records=())
+    members = {name: answer.data[name] for name in _DECIDING if name in answer.data}
+    return Head(**members, records=tuple(served(page, answer)), cuts=cuts)
+
+
+def answer_with(page: Page, envelope: Envelope, head: Head) -> Answer:
+    """Return the answer that `head_of` was given, without the texts of its records.
+
+    Raises ValueError if it doesn't have the shape of an answer to *page*.
+    """
+    status = envelope.status
+    data = {name: value for name, value in asdict(head).items()
+            if name in _DECIDING and value is not UNSET}  # fmt: skip
+    single = page.call.paging is Paging.SINGLE
+    if single and status < 300 and len(head.records) != 1:
+        raise ValueError("one record was asked for")
+    data[page.call.wrapper] = head.records[0] if single and head.records else list(head.records)
+    answer = Answer(
+        status,
+        envelope.date,
+        data if status < 300 else None,
+        envelope.words,
+        envelope.fetched_at,
+        envelope,
+    )
+    if not well_formed(page, answer):
+        raise ValueError("its head isn't what its page asks for")
+    return answer
 
 
 def members_of(page: Page) -> tuple[str, ...]:
@@ -92,7 +128,7 @@ def members_of(page: Page) -> tuple[str, ...]:
 
 def room_for(page: Page, body: bytes) -> int:
     """Return how many bytes of memory it takes to read and store *body*, besides the body itself."""
-    return 2 * len(body) + (0 if _decoders(page.segment) else exact.weight(body))
+    return 2 * len(body) + (0 if are_light(page.segment) else exact.weight(body))
 
 
 def _small(text: exact.Written) -> Any:
@@ -152,118 +188,12 @@ def lines(page: Page, answer: Answer) -> Iterator[tuple[str, bytes]]:
     if feed.details and not page.of_record:
         return
     records = served(page, answer)
-    if feed.parent_field or answer.written is None:
-        for record in records:
+    if feed.parent_field or answer.texts is None:
+        texts = answer.texts if answer.ok else None
+        for record in records if texts is None else (exact.loads(bytes(text)) for text in texts):
             whole = {**record, feed.parent_field: page.parent} if feed.parent_field else record
             yield identity(page.segment, whole), exact.dumps(whole) + b"\n"
         return
-    single = page.call.paging is Paging.SINGLE
-    texts = [answer.written] if single else exact.elements(answer.written)
-    for record, text in zip(records, texts, strict=True):
+    for record, text in zip(records, answer.texts, strict=True):
         line = b"".join((text, b"\n"))
-        yield _named(page.segment, record) or identity(page.segment, exact.loads(line)), line
-
-
-def identity(segment: str, record: Mapping[str, Any]) -> str:
-    """Return the identity of a whole *record*, which tells it apart from others of its resource."""
-    digest = hashlib.sha256(exact.dumps(record, sort_keys=True)).hexdigest
-    return _named(segment, record) or digest()
-
-
-def identity_of_line(resource: str, line: bytes) -> str:
-    """Return the identity of the record that *line* of an artifact holds."""
-    decoder = _decoders(resource)
-    try:
-        name = _named(resource, decoder[0].decode(line)) if decoder else None
-    except msgspec.DecodeError:
-        name = None
-    return name or identity(resource, exact.loads(line))
-
-
-def key_of(segment: str, record: Mapping[str, Any]) -> str:
-    """Return the key that tells the records of one list apart: the id, or else all nested ids.
-
-    If the catalog doesn't name a key, any member may differ, so the whole record is the key.
-    """
-    if not resource_of(segment).key:
-        return identity(segment, record)
-    if "id" in record:
-        return str(record["id"])
-    nested = (v.get("id") for v in record.values() if isinstance(v, Mapping))
-    return "\x00".join(str(each) for each in nested) or repr(sorted(record.items()))
-
-
-def _named(segment: str, record: Mapping[str, Any]) -> str | None:
-    parts = [_member(record, name) for name in resource_of(segment).key]
-    return None if not parts or None in parts else "\x00".join(map(str, parts))
-
-
-def _member(record: Mapping[str, Any], dotted: str) -> Any:
-    value: Any = record
-    for name in dotted.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _heads(page: Page, written: exact.Written) -> Any:
-    """Return the heads of the records in *written*. If decisions need whole records, they are the heads."""
-    single = page.call.paging is Paging.SINGLE
-    if not single:
-        exact.check_few(written)
-    decoders = _decoders(page.segment)
-    if decoders is None:
-        return _whole(written)
-    one, many = decoders
-    try:
-        found = (one if single else many).decode(written)
-    except msgspec.DecodeError:  # it isn't a list of objects, or only `exact` can read it
-        found = _trimmed(exact.loads(bytes(written)), one.type.__annotations__)
-    records = [found] if single else found
-    if isinstance(records, list) and not _are_small(records):
-        raise ValueError("the heads of the records are too large, or hold lists or objects")
-    return found
-
-
-def _whole(written: exact.Written) -> Any:
-    text = bytes(written)
-    if exact.weight(text) > _MOST_WHOLE:
-        raise ValueError("the records are too large to be decoded")
-    return exact.loads(text)
-
-
-def _trimmed(found: Any, names: Mapping[str, Any]) -> Any:
-    """Return *found*, an object or a list of objects, with only the members *names*."""
-    if isinstance(found, list):
-        return [_trimmed(each, names) for each in found]
-    if not isinstance(found, dict):
-        return found
-    return {name: member for name, member in found.items() if name in names}
-
-
-def _are_small(records: list[Any]) -> bool:
-    """Return whether *records* are as few and as small as heads. Heads hold neither lists nor objects."""
-    heads = [record for record in records if isinstance(record, dict)]
-    values = [value for head in heads for value in head.values()]
-    return (
-        len(records) <= exact.MOST_ELEMENTS
-        and not any(isinstance(value, list | dict) for value in values)
-        and sum(len(value) for value in values if isinstance(value, str)) <= _MOST_HEADS
-    )
-
-
-@cache
-def _decoders(segment: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] | None:
-    """Return the decoders of one head and of a list of heads; None if whole records are needed."""
-    resource = resource_of(segment)
-    feeds = [feed for feed in FEEDS.values() if resource_of(feed.segment) is resource]
-    if "id" not in resource.key or any(feed.parent_field for feed in feeds):
-        return None
-    names = {name.partition(".")[0] for name in resource.key}
-    if children_of(segment, FEEDS.values()):
-        names |= {*_REFERENCE}
-    names |= {feed.sort_field for feed in feeds} | {
-        feed.settled[0] for feed in feeds if feed.settled
-    }
-    scalar = str | int | float | bool | None
-    head = TypedDict("head", dict.fromkeys(names, scalar), total=False)  # type: ignore[misc]  # its members come from the catalog
-    return msgspec.json.Decoder(head), msgspec.json.Decoder(list[head])
+        yield named(page.segment, record) or identity(page.segment, exact.loads(line)), line

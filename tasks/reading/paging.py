@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.reading import splits
-from tasks.reading.answers import Answer, key_of, served
+from tasks.reading.answers import Answer, served
 from tasks.reading.beginnings import MOST_OPENED, next_planned, pages_in
 from tasks.reading.catalog import OFFSET_CAP, PAGE_SIZES, Paging
+from tasks.reading.heads import key_of
 from tasks.reading.pages import Page
 from tasks.reading.plans import Plan
 from tasks.reading.splits import MOST_SPLITS, Cost

@@ -9,9 +9,10 @@ from datetime import datetime
 from itertools import islice, pairwise
 from typing import Any
 
-from tasks.reading.answers import Answer, key_of, served
+from tasks.reading.answers import Answer, served
 from tasks.reading.beginnings import child_pages, first_pages
 from tasks.reading.catalog import OFFSET_CAP, Paging, children_of
+from tasks.reading.heads import key_of
 from tasks.reading.pages import Page
 from tasks.reading.paging import Step, again, decide, too_slow
 from tasks.reading.plans import Plan

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from tasks.reading.catalog import PAGE_LIMIT
 from tasks.reading.windows import Moment, Period
@@ -73,17 +73,50 @@ class Envelope(Part, frozen=True, kw_only=True):
     requests: Annotated[Count, told("The number of requests that it took to get this answer")]
     received_sha256: Annotated[Digest, told("The SHA-256 of the body as it was received")]
     stored_sha256: Annotated[
-        Digest, told("The SHA-256 of the second line of the page, without its line break")
+        Digest, told("The SHA-256 of the third line of the page, without its line break")
     ]
     rewritten: Annotated[
         bool,
         told(
-            "Whether the second line differs from the body: secrets were cut out, or it wasn't one line"
+            "Whether the third line differs from the body: secrets were cut out, or it wasn't one line"
         ),
     ]
     redacted: Annotated[
         tuple[str, ...], told("Where secrets were cut out, as JSON pointers (RFC 6901)")
     ]
+
+
+Scalar = str | int | float | bool | None
+Cuts = tuple[tuple[Count, Count], ...]
+
+
+class Head(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """The second line of a stored page: the part of the body that decisions and proofs need.
+
+    It follows from the body. A member that the body doesn't have is left out.
+    """
+
+    more: Annotated[bool | UnsetType | None, told("Whether PagerDuty says that more follows")] = (
+        UNSET
+    )
+    total: Annotated[int | UnsetType | None, told("The number of records, if PagerDuty told it")] = UNSET  # fmt: skip
+    next_cursor: Annotated[
+        str | UnsetType | None, told("The cursor of the page that follows, null at the end")
+    ] = UNSET
+    records: Annotated[
+        tuple[dict[str, Scalar], ...],
+        told(
+            "The head of each record: its `id`, or the key that stands for it; the field that its list is sorted by; "
+            "and the other fields on which later requests depend"
+        ),
+    ]
+    cuts: Annotated[
+        Cuts | None,
+        told(
+            "Where each record begins and ends in the body, in bytes. Left out for an error, and if the body has half "
+            "characters or isn't UTF-8"
+        ),
+    ] = None
 
 
 class PartContent(Part, frozen=True, kw_only=True):

@@ -10,10 +10,16 @@ from time import monotonic
 from redis import RedisError
 
 from tasks.accounts.asking import CROWDED_SECONDS, ask
-from tasks.evidence.envelopes import decode_page, encode_page, same_recipe, stamp, unpacked_room
+from tasks.evidence.envelopes import (
+    decode_page,
+    encode_page,
+    read_start,
+    same_recipe,
+    unpacked_room,
+)
 from tasks.evidence.layout import page_key
 from tasks.evidence.manifests import read_plan
-from tasks.reading.answers import Answer, members_of, read_answer, room_for, well_formed
+from tasks.reading.answers import Answer, members_of, room_for
 from tasks.reading.beginnings import children_ahead
 from tasks.reading.catalog import CATALOG_VERSION, FEEDS, Paging
 from tasks.reading.pages import NewerPage, Page, Request, request_of
@@ -171,19 +177,16 @@ class Visit:
         self, source: Source, reply: Reply, fetched_at: datetime
     ) -> tuple[Answer, bytes] | None:
         """Return the answer and the object that holds it; None if the body can't be a page."""
-        assert reply.status is not None
         try:
-            answer = read_answer(
+            return encode_page(
+                source,
+                self.claim.run,
                 self.page,
-                reply.status,
-                reply.date,
-                reply.members or {},
-                words=reply.words,
-                fetched_at=stamp(fetched_at),
+                self.request,
+                reply,
+                sent=self.claim.requests + 1,
+                fetched_at=fetched_at,
             )
-            if not well_formed(self.page, answer):
-                return None
-            return answer, self._encoded(source, reply, fetched_at)
         except ValueError:
             return None
 
@@ -203,33 +206,22 @@ class Visit:
         return self._finish(instead) if instead else self._give_up()
 
     def _stored(self) -> Answer | None:
-        self.share.give_back()
         blob = self.fleet.storage.get(self.key)
         if blob is None:
             return None
         try:
-            answer = self._decoded(blob)
+            self._take(unpacked_room(blob))
+            answer = decode_page(blob)
         except ValueError as error:
             raise StorageConflict(f"{self.key} can't be read: {error}.") from None
         if not same_recipe(answer, self.claim.run, self.page, self.request):
             raise StorageConflict(f"{self.key} holds the answer to another request.")
         return answer.slim
 
-    def _decoded(self, blob: bytes) -> Answer:
-        """Return the answer in *blob*; ValueError if it can't be read, `NoRoom` without memory for it."""
-        self.share.take(unpacked_room(blob), _READ_BACK_SECONDS)
-        return decode_page(blob)
-
-    def _encoded(self, source: Source, reply: Reply, fetched_at: datetime) -> bytes:
-        return encode_page(
-            source,
-            self.claim.run,
-            self.page,
-            self.request,
-            reply,
-            sent=self.claim.requests + 1,
-            fetched_at=fetched_at,
-        )
+    def _take(self, size: int) -> None:
+        """Take memory to read a stored page back, in place of what the visit has; `NoRoom` without it."""
+        self.share.give_back()
+        self.share.take(size, _READ_BACK_SECONDS)
 
     def _store(self, answer: Answer, blob: bytes) -> Answer:
         """Store *blob*, which holds our *answer*; return the stored answer, which may be an earlier one."""
@@ -284,11 +276,9 @@ class Visit:
             if page.id == self.page.id:
                 return answer
             self._renew_claim()
-            self.share.give_back()
             key = page_key(self.claim.source, self.claim.run, page.id)
-            blob = self.fleet.storage.get(key)
             try:
-                return self._decoded(blob) if blob is not None else None
+                return read_start(self.fleet.storage, key, self._take)
             except ValueError as error:
                 log.error("%s can't be read: %s", key, error, extra=self._details())
                 return None

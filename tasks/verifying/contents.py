@@ -202,6 +202,18 @@ def ending_is_known(run: RunCopy) -> Iterator[Finding]:
         yield run.manifest_key, "it ended in a way in which no run ends"
 
 
+@rule("page", "each page that counts can be read, and its second line says what its body says")
+def pages_say_the_same_twice(run: RunCopy) -> Iterator[Finding]:
+    """An object that isn't the listed one has been named by another rule."""
+    listed = {
+        page_key(run.source, run.run, name): each
+        for name, each in listed_pages(run.manifest).items()
+    }
+    for key, why in run.evidence.faults:
+        if run.digests[key] == (listed[key].sha256, listed[key].bytes):
+            yield key, why
+
+
 @rule("page", "each page answers the request that the plan leads to")
 def pages_answer_their_requests(run: RunCopy) -> Iterator[Finding]:
     for page, envelope in _envelopes(run):
@@ -270,7 +282,7 @@ def _is_page(run: RunCopy, each: StoredObject) -> bool:
 def is_own_page(storage: Storage, key: str) -> bool:
     """Whether the object under *key* is a readable page, stored under its own name."""
     try:
-        envelope = decode_page(storage.get(key) or b"").envelope
+        envelope = decode_page(storage.get(key) or b"", strict=True).envelope
     except (ValueError, zstandard.ZstdError):
         return False
     return bool(envelope and page_key(envelope.source, envelope.run, envelope.page) == key)

@@ -110,7 +110,9 @@ class RunCopy:
             self.envelopes.append((page, answer.envelope))
 
         only = listed_pages(self.manifest)
-        return self._files.enter_context(gather(self.plan, self.storage, only=only, look=look))
+        return self._files.enter_context(
+            gather(self.plan, self.storage, only=only, look=look, strict=True)
+        )
 
     @cached_property
     def digests(self) -> dict[str, tuple[str, int] | None]:

@@ -65,7 +65,7 @@ class Evidence:
         """Yield the file, the envelope and the body of every stored page of a resource."""
         for segment in (resource, f"{resource}.*"):
             for path in sorted(self.directory.glob(f"{run}/pages/{segment}/*/*.json.zst")):
-                envelope, body = unpacked(path).splitlines()
+                envelope, _, body, _ = unpacked(path).split(b"\n")
                 yield path, json.loads(envelope), json.loads(body)
 
 
@@ -90,7 +90,11 @@ def file_digest(path: Path) -> str:
 
 def unpacked(path: Path) -> bytes:
     """Return the content of a stored object."""
-    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
+    decompressor = zstandard.ZstdDecompressor()
+    with (
+        path.open("rb") as file,
+        decompressor.stream_reader(file, read_across_frames=True) as reader,
+    ):
         return reader.read()
 
 

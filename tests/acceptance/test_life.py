@@ -104,12 +104,13 @@ def age_pages(run: Path, manifest: dict[str, Any]) -> None:
         group = run / "pages" / window["feed"] / f"{window['window']}.{window['pass']}{size}"
         for page in window["pages"]:
             path = group / f"{page['number']}.json.zst"
-            head, rest = unpacked(path).split(b"\n", 1)
-            head = json.dumps(years_ago(json.loads(head), "fetched_at"), ensure_ascii=False,
-                              separators=(",", ":")).encode()  # fmt: skip
+            recipe, head, body, _ = unpacked(path).split(b"\n")
+            recipe = json.dumps(years_ago(json.loads(recipe), "fetched_at"), ensure_ascii=False,
+                                separators=(",", ":")).encode()  # fmt: skip
             compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
             path.chmod(0o600)
-            path.write_bytes(compressor.compress(head + b"\n" + rest))
+            frames = (b"\n".join((recipe, head, b"")), body + b"\n")
+            path.write_bytes(b"".join(map(compressor.compress, frames)))
             page |= {"sha256": file_digest(path), "bytes": path.stat().st_size}
 
 

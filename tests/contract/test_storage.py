@@ -45,12 +45,21 @@ def test_an_object_comes_back_as_it_was_stored(storage: Storage) -> None:
     assert b"".join(storage.open("a/b/c.json") or ()) == data
 
 
+@pytest.mark.parametrize("size", [1, 100, 2_559, 2_560, 2_561, 1 << 22])
+def test_the_start_of_an_object_is_as_long_as_asked_for(storage: Storage, size: int) -> None:
+    """If the object is shorter, all of it comes back."""
+    data = bytes(range(256)) * 10
+    storage.put_new("a/b", data)
+    assert storage.get_start("a/b", size) == data[:size]
+
+
 def test_an_empty_object_is_an_object(storage: Storage, tmp_path: Path) -> None:
     """An empty object is not a missing object."""
     (tmp_path / "spool").touch()
     assert storage.put_new("empty", b"")
     assert storage.put_new_file("also/empty", tmp_path / "spool")
     assert storage.get("empty") == storage.get("also/empty") == b""
+    assert storage.get_start("empty", 10) == b""
     assert list(storage.open("empty") or ("missing",)) == []
     assert list(storage.list("")) == [Stored("also/empty", 0), Stored("empty", 0)]
 
@@ -70,6 +79,7 @@ def test_missing_keys_are_none(storage: Storage) -> None:
     storage.put_new("a/b/c", b"1")
     for key in ("missing", "a", "a/b", "a/b/c/d", "a/b/cc"):
         assert storage.get(key) is None
+        assert storage.get_start(key, 10) is None
         assert storage.open(key) is None
         assert storage.get_versioned(key) is None
 

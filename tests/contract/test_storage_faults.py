@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.permissions import unprivileged
-from tests.s3_double import OneChangeASecond, S3Double, refusal
+from tests.s3_double import Answer, OneChangeASecond, S3Double, refusal
 from tests.seaweed import S3Server
 from workers.errors import Busy, StorageConflict, StorageUnreachable
 from workers.storage import Storage, Version, local, objects, open_storage
@@ -29,6 +29,7 @@ EVERY_CALL: dict[str, Callable[[Storage, Path], object]] = {
     "put_new": lambda storage, file: storage.put_new("a/b", b"1"),
     "put_new_file": lambda storage, file: storage.put_new_file("a/b", file),
     "get": lambda storage, file: storage.get("a/b"),
+    "get_start": lambda storage, file: storage.get_start("a/b", 10),
     "open": lambda storage, file: list(storage.open("a/b") or ()),
     "list": lambda storage, file: list(storage.list("a")),
     "children": lambda storage, file: storage.children("a"),
@@ -177,6 +178,34 @@ def test_a_server_that_overwrites_fails_the_check(
         with pytest.raises(StorageUnreachable, match="overwrites objects that it should keep"):
             open_storage(s3_url).check()
         server.shutdown()
+
+
+def test_the_start_of_an_object_is_one_request_for_that_range(
+    double: S3Double, double_url: str
+) -> None:
+    double.objects["prefix/a/b"] = bytes(100_000)
+    assert open_storage(double_url).get_start("a/b", 10) == bytes(10)
+    [request] = double.requests
+    assert request.headers["range"] == "bytes=0-9"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda answer: replace(answer, status=200),
+        lambda answer: Answer(416, b"", {"Content-Range": "bytes */10"}),
+        lambda answer: replace(answer, headers=answer.headers | {"Content-Range": "bytes 5-9/10"}),
+        lambda answer: replace(answer, headers=answer.headers | {"Content-Range": "a lie"}),
+    ],
+    ids=["no range", "refused", "another range", "nonsense"],
+)
+def test_a_server_that_has_its_own_idea_of_ranges_is_asked_for_the_whole_object(
+    double: S3Double, double_url: str, change: Callable[[Answer], Answer]
+) -> None:
+    double.objects["prefix/a/b"] = b"0123456789"
+    carry_out = double.answer
+    double.answer = lambda r: change(carry_out(r)) if "range" in r.headers else carry_out(r)  # type: ignore[method-assign]  # a double
+    assert open_storage(double_url).get_start("a/b", 4) == b"0123"
 
 
 def test_the_name_after_another_is_one_request(double: S3Double, double_url: str) -> None:

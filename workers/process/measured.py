@@ -40,6 +40,10 @@ class MeasuredStorage:
         with _call("get"):
             return self._storage.get(key)
 
+    def get_start(self, key: str, size: int) -> bytes | None:
+        with _call("get"):
+            return self._storage.get_start(key, size)
+
     def open(self, key: str) -> Iterator[bytes] | None:
         return self._storage.open(key)
 

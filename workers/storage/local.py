@@ -48,12 +48,22 @@ class LocalStorage:
             )
 
     def get(self, key: str) -> bytes | None:
+        return self._read(key, lambda path: path.read_bytes())
+
+    def get_start(self, key: str, size: int) -> bytes | None:
+        def start(path: Path) -> bytes:
+            with path.open("rb", buffering=0) as file:
+                return file.read(size)
+
+        return self._read(key, start)
+
+    def _read(self, key: str, content: Callable[[Path], bytes]) -> bytes | None:
         path = self._path(key)
         with _plain_faults(path):
             try:
                 # A pipe in the place of an object would be read forever.
                 if path.is_file():
-                    return path.read_bytes()
+                    return content(path)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 pass  # it was deleted, or it is a part of other keys
             self._check_root()

@@ -95,6 +95,18 @@ class ObjectStorage:
         found = self.get_versioned(key)
         return found[0] if found else None
 
+    def get_start(self, key: str, size: int) -> bytes | None:
+        with self._plain_faults():
+            try:
+                return bytes(self._store.get_range(checked(key), start=0, end=size))
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+                return None
+            except BaseError:
+                pass  # the object is empty, or the store doesn't know ranges
+        whole = self.get(key)
+        return None if whole is None else whole[:size]
+
     def open(self, key: str) -> Iterator[bytes] | None:
         with self._plain_faults():
             size = self._size(checked(key))

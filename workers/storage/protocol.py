@@ -56,6 +56,9 @@ class Storage(Protocol):
     def get(self, key: str) -> bytes | None:
         """Return the whole object, or None."""
 
+    def get_start(self, key: str, size: int) -> bytes | None:
+        """Return the first *size* bytes of the object, or all of a shorter one, or None."""
+
     def open(self, key: str) -> Iterator[bytes] | None:
         """Return the object in chunks of about 1 MiB, or None."""
 

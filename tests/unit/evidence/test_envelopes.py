@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import shutil
+import subprocess
+import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -14,13 +18,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.evidence.cleaning import REDACTED
 from tasks.evidence.compression import sha256
 from tasks.evidence.envelopes import (
-    MOST_BYTES,
-    REDACTED,
     decode_page,
-    decompress,
+    decode_start,
     encode_page,
+    read_start,
     same_recipe,
 )
 from tasks.reading.answers import lines as records
@@ -45,14 +49,22 @@ def stored(body: bytes, status: int = 200, page: Page = TEAMS, **more: Any) -> b
     fetched_at = more.pop("fetched_at", NOW + timedelta(milliseconds=5))
     reply = Reply(Outcome.OK, status, body, **{"date": NOW, "request_id": "r-1", **more})
     request = request_of(page, PLAN)
-    return encode_page(source, "00000001", page, request, reply, sent=2, fetched_at=fetched_at)
+    _, blob = encode_page(source, "00000001", page, request, reply, sent=2, fetched_at=fetched_at)
+    return blob
+
+
+def text_of(blob: bytes) -> bytes:
+    """Return what `zstd -dc` prints for an object."""
+    with zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True) as stream:
+        return stream.read()
 
 
 def lines(blob: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the recipe and the body line, read without our code."""
-    head, body, rest = zstandard.ZstdDecompressor().decompressobj().decompress(blob).split(b"\n")
+    recipe, head, body, rest = text_of(blob).split(b"\n")
     assert rest == b""
-    return json.loads(head), body
+    assert isinstance(json.loads(head), dict)
+    return json.loads(recipe), body
 
 
 def whole(blob: bytes) -> Any:
@@ -229,7 +241,7 @@ def test_secrets_are_redacted_at_any_depth_and_every_place_is_recorded(
 )
 def test_no_secret_gets_into_storage_however_it_is_written(body: str) -> None:
     blob = stored((body % CANARY).encode())
-    assert CANARY.encode() not in decompress(blob, MOST_BYTES)
+    assert CANARY.encode() not in text_of(blob)
     assert decode_page(blob).data["teams"] is not None
 
 
@@ -239,6 +251,8 @@ def test_text_that_only_looks_like_a_secret_is_kept() -> None:
     assert (line, head["redacted"]) == (body, [])
 
 
+SKIPPED = b"\x50\x2a\x4d\x18\x04\0\0\0junk"
+"""A frame that `zstd -dc` skips."""
 SMALL = stored(b'{"teams":[{"id":"T1","name":"Ops"}],"more":false}')
 
 
@@ -280,41 +294,232 @@ def test_nothing_else_passes_for_a_page(junk: bytes) -> None:
             decode_page(blob)
 
 
-HEAD, BODY = decompress(SMALL, MOST_BYTES).split(b"\n")[:2]
+RECIPE, HEAD, BODY = text_of(SMALL).split(b"\n")[:3]
+
+
+def written(*parts: bytes) -> bytes:
+    """Return an object with one frame for each of *parts*."""
+    compressor = zstandard.ZstdCompressor(write_checksum=True)
+    return b"".join(map(compressor.compress, parts))
+
+
+def page_of(recipe: bytes = RECIPE, head: bytes = HEAD, body: bytes = BODY) -> bytes:
+    """Return an object with these lines."""
+    return written(recipe + b"\n" + head + b"\n", body + b"\n")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        *({name: ...} for name in orjson.loads(HEAD) if name in
+        *({name: ...} for name in orjson.loads(RECIPE) if name in
           {"run", "page", "status", "date", "fetched_at", "fingerprint", "requests", "redacted",
            "stored_sha256"}),
         {"run": 1}, {"page": None}, {"page": "teams"}, {"page": "a/b/c"}, {"page": "nothing/all.1/000000"},
-        {"page": "team_members/all.1/000000"}, {"page": "users/all.1/000000"}, {"status": "200"},
+        {"page": "team_members/all.1/000000"}, {"status": "200"},
         {"status": None}, {"date": 5}, {"date": "yesterday"}, {"date": "2026-03-01T00:00:00"},
         {"requests": "1"}, {"redacted": "x"}, {"fingerprint": ["x"]}, {"fetched_at": 0},
         {"stored_sha256": "0" * 64},
     ],
     ids=str,
 )  # fmt: skip
-def test_a_recipe_of_another_shape_is_refused(change: dict[str, Any]) -> None:
-    head = {n: v for n, v in (orjson.loads(HEAD) | change).items() if v is not ...}
-    assert decode_page(compressed(orjson.dumps(orjson.loads(HEAD)) + b"\n" + BODY + b"\n"))
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_recipe_of_another_shape_is_refused(change: dict[str, Any], strict: bool) -> None:
+    recipe = {n: v for n, v in (orjson.loads(RECIPE) | change).items() if v is not ...}
+    assert decode_page(page_of(orjson.dumps(orjson.loads(RECIPE))), strict=strict)
     with pytest.raises(ValueError, match=r".+"):
-        decode_page(compressed(orjson.dumps(head) + b"\n" + BODY + b"\n"))
+        decode_page(page_of(orjson.dumps(recipe)), strict=strict)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"more": True}, {"more": None}, {"more": "no"}, {"more": ...}, {"total": 1}, {"total": -1},
+        {"next_cursor": "x"}, {"records": []}, {"records": [{"id": "T2", "name": "Ops"}]},
+        {"records": [{"id": "T1", "name": "Dev"}]}, {"records": [{"id": "T1"}]}, {"records": [{}]},
+        {"records": [{"id": "T1", "name": ["Ops"]}]}, {"records": [{"id": "T1", "name": "Ops"}] * 2},
+        {"cuts": [[10, 33]]}, {"cuts": [[10, 36]]}, {"cuts": [[11, 34]]}, {"cuts": []}, {"cuts": ...},
+        {"cuts": [[10, 10**9]]}, {"cuts": [[35, 10]]}, {"cuts": [[-1, 35]]}, {"cuts": [[10, 35]] * 2},
+        {"note": "not ours"}, {"cuts": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_head_that_says_something_else_than_the_body_is_refused(change: dict[str, Any]) -> None:
+    assert orjson.loads(HEAD)["cuts"] == [[10, 34]]
+    head = {n: v for n, v in (orjson.loads(HEAD) | change).items() if v is not ...}
+    with pytest.raises(ValueError, match=r".+"):
+        decode_page(page_of(head=orjson.dumps(head)), strict=True)
+
+
+@pytest.mark.parametrize(
+    "cuts", [[[10, 10**9]], [[35, 10]], [[-1, 35]], [[10, 35]] * 2, [], [[10, 2**70]], [[10]]]
+)
+def test_records_are_never_looked_for_outside_of_the_body(cuts: Any) -> None:
+    head = orjson.loads(HEAD) | {"cuts": ...}
+    text = json.dumps(
+        {n: cuts if n == "cuts" else v for n, v in head.items()}, separators=(",", ":")
+    )
+    with pytest.raises(ValueError, match=r".+"):
+        decode_page(page_of(head=text.encode()))
+
+
+FIRST, SECOND = RECIPE + b"\n" + HEAD + b"\n", BODY + b"\n"
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        written(FIRST + SECOND),
+        written(SECOND, FIRST),
+        written(FIRST, SECOND, SECOND),
+        written(FIRST, SECOND, b""),
+        written(FIRST, b"", SECOND),
+        written(FIRST, SECOND[:-1], b"\n"),
+        written(RECIPE + b"\n", HEAD + b"\n" + SECOND),
+        written(RECIPE + b"\n", HEAD + b"\n", SECOND),
+        written(FIRST + b"{}\n", SECOND),
+        written(FIRST, SECOND + b"{}\n"),
+        written(FIRST, SECOND[:-1]),
+        written(FIRST[:-1], SECOND),
+        written(FIRST, b""),
+        written(FIRST),
+        SMALL + SKIPPED,
+        SKIPPED + SMALL,
+        written(FIRST) + SKIPPED + written(SECOND),
+        SMALL + b"\0",
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_page_is_exactly_two_frames_of_three_lines(blob: bytes, strict: bool) -> None:
+    assert decode_page(page_of(), strict=strict)
+    with pytest.raises(ValueError, match=r".+"):
+        decode_page(blob, strict=strict)
+
+
+def test_the_start_of_a_page_is_all_that_a_proof_needs() -> None:
+    """However much of the object was read, its start says the same or asks for more."""
+    whole = decode_page(SMALL)
+    found = [decode_start(SMALL[:size]) for size in range(6 + 13, len(SMALL) + 1)]
+    answers = [each for each in found if each]
+    assert found[: -len(answers)] == [None] * (len(found) - len(answers))
+    assert set(map(repr, answers)) == {repr(whole.slim)}
+    assert whole.slim == answers[0]
+    assert len(answers) > len(SECOND) / 2, "the body isn't needed"
+
+
+def test_the_start_of_something_else_is_refused() -> None:
+    for blob in (SKIPPED, b"{}", SECOND, written(SECOND, FIRST), written(FIRST + SECOND), b""):
+        with pytest.raises(ValueError, match=r".+"):
+            decode_start(blob)
+
+
+class Counted:
+    """A storage that counts the bytes that are read from it."""
+
+    def __init__(self, blob: bytes | None) -> None:
+        self.blob = blob
+        self.read: list[int] = []
+
+    def get_start(self, key: str, size: int) -> bytes | None:
+        if self.blob is None:
+            return None
+        self.read.append(len(self.blob[:size]))
+        return self.blob[:size]
+
+
+DICE = random.Random(1)
+
+
+def incompressible(size: int) -> str:
+    return DICE.randbytes(size // 2).hex()
+
+
+def test_a_proof_reads_a_few_kilobytes_of_a_large_page() -> None:
+    teams = [{"id": f"T{n}", "note": incompressible(10_000)} for n in range(100)]
+    blob = stored(orjson.dumps({"teams": teams, "more": False}))
+    storage: Any = Counted(blob)
+    taken: list[int] = []
+    answer = read_start(storage, "a/b", taken.append)
+    assert answer == decode_page(blob).slim
+    assert storage.read == [2**14]
+    assert len(blob) > 30 * 2**14
+    assert 0 < sum(taken) < 2**16
+
+
+def test_a_long_head_is_read_with_a_second_request() -> None:
+    teams = [{"id": f"T{n}", "name": incompressible(1_000)} for n in range(100)]
+    blob = stored(orjson.dumps({"teams": teams, "more": False}))
+    storage: Any = Counted(blob)
+    assert read_start(storage, "a/b", lambda _: None) == decode_page(blob).slim
+    assert len(storage.read) == 2
+
+
+def test_the_most_records_with_the_longest_ids_fit_into_the_first_frame() -> None:
+    """Heads are bounded. So is the memory that a proof takes."""
+    teams = [{"id": "é" * 255 + str(n)} for n in range(1_000)]
+    blob = stored(json.dumps({"teams": teams, "more": False}).encode())
+    assert len(decode_page(blob, strict=True).data["teams"]) == 1_000
+    with pytest.raises(ValueError, match=r"too many|too large"):
+        stored(
+            json.dumps({"teams": [{"id": f"T{n}" + "x" * 1_000} for n in range(10_000)]}).encode()
+        )
+    with pytest.raises(ValueError, match="too large"):
+        stored(
+            json.dumps({"teams": [{"id": f"T{n}" + "x" * 1_000} for n in range(1_000)]}).encode()
+        )
+
+
+@pytest.mark.parametrize("start", [b"", b"x", SMALL[:10], SMALL[:100], SKIPPED])
+def test_a_start_that_is_cut_or_something_else_is_a_damaged_page(start: bytes) -> None:
+    """A store that sends less than it was asked for damages nothing: the page counts as unreadable."""
+    storage: Any = Counted(start)
+    with pytest.raises(ValueError, match=r".+"):
+        read_start(storage, "a/b", lambda _: None)
+    assert read_start(cast(Any, Counted(None)), "a/b", lambda _: None) is None
+
+
+def test_an_answer_is_decided_on_as_it_is_stored() -> None:
+    """The worker that fetched a page goes on with the same answer that others read back."""
+    body = rb'{"teams":[{"id":"T","name":7,"n":[]},{"id":"U","name":"\ud83d"}],"more":"yes","total":null}'
+    source: Any = SimpleNamespace(id="a/b", region="us", credential="account", fingerprint="f" * 16)
+    reply = Reply(Outcome.OK, 200, body, date=NOW)
+    request = request_of(TEAMS, PLAN)
+    fresh, blob = encode_page(source, "1", TEAMS, request, reply, sent=1, fetched_at=NOW)
+    for back in (decode_page(blob), decode_page(blob, strict=True)):
+        assert (back.data, back.date, back.words) == (fresh.data, fresh.date, fresh.words)
+        assert list(records(TEAMS, back)) == list(records(TEAMS, fresh))
+
+
+def test_a_frame_that_lies_about_its_size_takes_no_memory() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(2**27))
+    unsaid = zstandard.ZstdCompressor(write_content_size=False).compress(FIRST)
+    tracemalloc.start()
+    for first in (bomb, unsaid, written(b""), bomb[:20]):
+        for blob in (first, first + written(SECOND), written(FIRST) + first):
+            with pytest.raises(ValueError, match=r".+"):
+                decode_page(blob)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+
+
+@pytest.mark.skipif(not shutil.which("zstd"), reason="zstd isn't installed")
+def test_zstd_prints_a_page_as_three_lines() -> None:
+    done = subprocess.run(["zstd", "-dc"], input=SMALL, check=True, stdout=subprocess.PIPE)  # noqa: S607
+    assert done.stdout == text_of(SMALL) == FIRST + SECOND
 
 
 @pytest.mark.parametrize("body", [b'{"teams":\n[]}', b'{"teams":[]}\n', b'\n{"teams":[]}'])
 def test_a_stored_body_of_several_lines_is_refused(body: bytes) -> None:
-    head = orjson.dumps(orjson.loads(HEAD) | {"stored_sha256": hashlib.sha256(body).hexdigest()})
-    with pytest.raises(ValueError, match="two lines"):
-        decode_page(compressed(head + b"\n" + body + b"\n"))
+    recipe = orjson.dumps(
+        orjson.loads(RECIPE) | {"stored_sha256": hashlib.sha256(body).hexdigest()}
+    )
+    with pytest.raises(ValueError, match="one line"):
+        decode_page(page_of(recipe, body=body))
 
 
 @pytest.mark.parametrize("text", [b"[]", b'"x"', b"7", b"null", b"{}"])
 def test_a_recipe_that_is_not_an_object_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        decode_page(compressed(text + b"\n" + BODY + b"\n"))
+        decode_page(page_of(text))
 
 
 def test_fetched_at_sorts_like_time() -> None:

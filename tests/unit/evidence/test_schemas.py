@@ -105,7 +105,7 @@ def changed(document: Document, change: Any) -> Iterator[Document]:
 
 def reads(name: str, document: Document) -> bool:
     """Whether the reader takes the document. It wants the members in the order in which they are written."""
-    indent = -1 if name in ("page", "statement") else 2
+    indent = -1 if name in ("page", "page-head", "statement") else 2
     kind = DOCUMENTS[name].kind
     try:
         text = documents.written(msgspec.convert(document, kind), indent=indent)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.reading.answers import Answer, identity, lines, served, well_formed
+from tasks.reading.answers import Answer, lines, served, well_formed
 from tasks.reading.beginnings import child_pages, children_ahead, first_pages
 from tasks.reading.catalog import FEEDS, OFFSET_CAP, PAGE_SIZES, Paging, children_of
+from tasks.reading.heads import identity
 from tasks.reading.pages import Page, request_of
 from tasks.reading.paging import MAX_PASSES, Step, decide, too_slow
 from tasks.reading.windows import ALL, Period, of, period_in
