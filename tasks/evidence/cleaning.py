@@ -37,6 +37,8 @@ def cleaned(page: Page, status: int, body: bytes) -> tuple[bytes, list[str]]:
 
 def _is_clean(text: bytes | memoryview, names: frozenset[str]) -> bool:
     """Whether *text* can be stored as it is: one line that mentions no secret."""
+    if isinstance(text, bytes) and not any(each in text for each in (*_TELLING, *_WORDS[names])):
+        return True  # searching for each word takes a tenth of the time that the expressions take
     return not (_BREAK.search(text) or _mentions(names, text))
 
 
@@ -103,6 +105,14 @@ _PATTERNS = {
     entry.secrets: re.compile(b'"(?:%s)"' % "|".join(sorted(entry.secrets)).encode())
     for entry in CATALOG.values()
 }
+
+
+_WORDS = {
+    entry.secrets: tuple(name.encode() for name in sorted(entry.secrets))
+    for entry in CATALOG.values()
+}
+_TELLING = (b"\n", b"\r", b"\\u00")
+"""A text that has none of these, and none of the words, has no line break, escaped letter or name of a secret."""
 
 
 _ESCAPED_LETTER = re.compile(rb"(?i)\\u00(?:5f|6[0-9a-f]|7[0-9a])")
