@@ -195,11 +195,14 @@ def test_without_redis_no_command_does_anything(
     assert "Redis does not answer" in refused(1, on(words))
 
 
-@pytest.mark.parametrize(
+each_that_reads_storage = pytest.mark.parametrize(
     "words",
     [each for each in COMMANDS if named(each) not in REDIS_ALONE | OF_THE_SIGNER],
     ids=named,
 )
+
+
+@each_that_reads_storage
 def test_without_storage_no_command_does_anything(
     words: tuple[str, ...],
     connected: None,
@@ -213,11 +216,7 @@ def test_without_storage_no_command_does_anything(
     refused(1, on(words, source))
 
 
-@pytest.mark.parametrize(
-    "words",
-    [each for each in COMMANDS if named(each) not in REDIS_ALONE | OF_THE_SIGNER],
-    ids=named,
-)
+@each_that_reads_storage
 def test_a_storage_without_permission_stops_every_command(
     words: tuple[str, ...],
     connected: None,
