@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ import click
 from tasks import api
 from tasks.cli import output, parse
 from tasks.evidence.erasure_records import Purge
+from tasks.verifying.facts import ResourceFound
 from tasks.verifying.report import Difference, Report, SealFound
 from workers.errors import UsageFault
 from workers.settings.environment import load_settings
@@ -71,9 +73,10 @@ def verify(
             as_at=parse.date(as_at) if as_at else None,
         )
     if as_json:
-        output.emit(_verified(report))
+        output.emit(_verified(source, report))
     else:
         _show(report)
+        _show_facts(source, report)
     if not report.ok:
         output.end(3)
 
@@ -117,6 +120,12 @@ class FollowedRenaming:
 class Verified:
     """The outcome of a verification, as --json prints it."""
 
+    source: str
+    account: dict[str, str] | None
+    period: dict[str, datetime | None] | None  # from the first to the last verified run
+    resources: dict[str, ResourceFound]  # of the newest verified run
+    verified_at: datetime
+    tool: dict[str, str]
     ok: bool
     runs: list[str]
     objects: int
@@ -130,8 +139,16 @@ class Verified:
     keys: list[str] | None  # ids of the keys that signed; None if the signatures were not checked
 
 
-def _verified(report: Report) -> Verified:
+def _verified(source: str, report: Report) -> Verified:
+    facts = report.facts
+    account, period = facts.account, {"since": facts.since, "until": facts.until}
     return Verified(
+        source,
+        {"region": account.region, "subdomain": account.subdomain} if account else None,
+        period if facts.since else None,
+        facts.resources,
+        datetime.now(UTC),
+        {"name": "pagetrail", "version": version("pagetrail")},
         report.ok,
         report.runs,
         report.objects,
@@ -144,6 +161,26 @@ def _verified(report: Report) -> Verified:
         report.anchored,
         sorted({each.key for each in report.seals}) if report.keyed else None,
     )
+
+
+def _show_facts(source: str, report: Report) -> None:
+    facts = report.facts
+    now, tool = output.utc(datetime.now(UTC)), f"pagetrail {version('pagetrail')}"
+    if facts.account is None:
+        output.say(f"{tool} verified {source} at {now}.")
+        return
+    output.say(
+        f"{tool} verified {source} at {now}: account {facts.account.subdomain} in region "
+        f"{facts.account.region}, {output.utc(facts.since)} to {output.utc(facts.until)}."
+    )
+    named: dict[str, list[str]] = {}
+    for name, each in facts.resources.items():
+        state = f"{each.state} ({each.reason})" if each.reason else each.state
+        named.setdefault(state, []).append(name)
+    said = "; ".join(f"{', '.join(names)}: {state}" for state, names in named.items())
+    output.say(f"In the newest of these runs: {said}.")
+    if report.keyed:
+        output.say(f"Signed with key {', '.join(sorted({each.key for each in report.seals}))}.")
 
 
 def _show(report: Report) -> None:

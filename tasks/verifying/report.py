@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tasks.evidence.erasure_records import Purge
+from tasks.verifying.facts import Facts
 from workers.storage.renamings import Renaming
 
 
@@ -37,6 +38,7 @@ class Report:
 
     runs: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)  # runs without a manifest: they have not ended
+    facts: Facts = field(default_factory=Facts)
     objects: int = 0
     differences: list[Difference] = field(default_factory=list)
     renamed: list[tuple[str, Renaming]] = field(default_factory=list)  # run that followed it

@@ -109,10 +109,11 @@ def _applied(each: Rule, run: RunCopy) -> list[tuple[str, str]]:
 
 
 def _note(run: RunCopy, report: Report) -> None:
-    """Add to the report which renamings were followed, and which erasure the oldest run follows."""
+    """Add to the report what the run is about, its renamings, and which erasure the oldest run follows."""
     try:
         report.renamed += ((run.run, each) for each in run.plan.renamed)
         if isinstance(record := run.before, Erasure):
             report.purged.append(summary(record))
+        report.facts.add(run.manifest)
     except NotThere:
         pass

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.auditing import commands, home_of, typed
 from tests.copies import OPEN, RUNS, Copy, sealed_copy
 from tests.processes import ROOT
 from tests.signer import SOURCE
@@ -62,6 +63,26 @@ def machine(verifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         )
 
     return run
+
+
+def test_the_five_minutes_of_the_page_are_typed_as_they_stand(
+    verifier: Path, copy: Copy, tmp_path: Path
+) -> None:
+    """Each command of docs/evidence.md, in a home directory that holds what the page asks for."""
+    home = home_of(copy, tmp_path)
+    shutil.copy(verifier, home / "audit")
+    venv.create(tmp_path / "python", symlinks=True)
+    script = commands("## What you need") + commands("## Five minutes, with the tool")
+    done = typed(home, script, tmp_path / "python" / "bin")
+    assert done.returncode == 0, done.stderr
+    assert "everything is as it was sealed" in done.stderr
+    assert "not anchored" not in done.stderr
+    assert "not checked" not in done.stderr
+    assert len((home / "audit" / "teams.jsonl").read_text().splitlines()) == 132
+    (home / "audit" / "evidence" / SOURCE / "runs" / RUNS[0] / "plan.json").unlink()
+    done = typed(home, script, tmp_path / "python" / "bin")
+    assert done.returncode == 3
+    assert "the plan is gone" in done.stdout
 
 
 @pytest.fixture

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.parquet
@@ -47,6 +50,11 @@ def read_only(copy: Copy) -> Iterator[Copy]:
         path.chmod(0o755)
 
 
+def timeless(text: str) -> str:
+    """Return *text* without times, since `verify` says when it was run."""
+    return re.sub(r"20\d\d-\d\d-\d\d[T ][\d:.]+", "", text)
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("command", READING)
 def test_a_read_only_copy_is_read_by_another_user_who_changes_nothing(
@@ -57,7 +65,8 @@ def test_a_read_only_copy_is_read_by_another_user_who_changes_nothing(
     told, files = capsys.readouterr(), read_only.files()
     with unprivileged(tmp_path):
         assert perform(arguments) == 0
-    assert capsys.readouterr() == told
+    again = capsys.readouterr()
+    assert (timeless(again.out), timeless(again.err)) == (timeless(told.out), timeless(told.err))
     assert told.out or told.err
     assert read_only.files() == files
     for word in ("pagetrail up", "pagetrail collect", "Redis", "fleet"):
@@ -110,6 +119,36 @@ def test_a_list_names_each_resource_that_the_run_lacks_and_the_reason(
     listed = capsys.readouterr().out
     for name, each in missing.items():
         assert any(line.startswith(name) and each["why"] in line for line in listed.splitlines())
+
+
+def test_verify_prints_what_an_auditor_writes_down(copy: Copy, capsys: Captured) -> None:
+    arguments = ["verify", SOURCE, "--keys", str(copy.keys), "--head", str(copy.head)]
+    assert perform([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["source"] == SOURCE
+    assert document["account"] == {"region": "us", "subdomain": "acme"}
+    assert document["period"] == {
+        "since": "2025-11-21T00:00:00Z",
+        "until": "2026-03-01T00:00:00Z",
+    }
+    assert document["resources"]["users"] == {"state": "unavailable", "reason": "role"}
+    assert document["tool"] == {"name": "pagetrail", "version": version("pagetrail")}
+    assert datetime.fromisoformat(document["verified_at"]) <= datetime.now(UTC)
+    assert perform(arguments) == 0
+    said = capsys.readouterr().err
+    for fact in (
+        f"pagetrail {version('pagetrail')} verified {SOURCE} at 20",
+        "account acme in region us, 2025-11-21 00:00 UTC to 2026-03-01 00:00 UTC",
+        "incidents, teams: complete; users: unavailable (role); audit_records: unavailable (plan)",
+        copy.head.read_text().strip(),
+        f"Signed with key {document['keys'][0]}",
+        f"Not sealed yet, so not verified: run {OPEN}",
+    ):
+        assert fact in said
+    (copy.run(RUNS[0]) / "manifest.json").write_bytes(b"{}")
+    (copy.run(RUNS[1]) / "manifest.json").write_bytes(b"{}")
+    assert perform(arguments) == 3
+    assert f"verified {SOURCE} at 20" in capsys.readouterr().err
 
 
 SEAL = "seal.dsse.json"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +17,6 @@ from tasks.evidence.manifests import read_manifest
 from tasks.verifying.report import Report
 from tasks.verifying.verify import verify
 from tests.lists_model import make
-from tests.processes import ROOT
 from tests.signer import SOURCE, Signer, add_run, copied, drop, replaced
 from workers.signing.keys import KeyStore, PublicKeys
 from workers.storage import Storage, open_storage
@@ -199,46 +196,6 @@ def test_a_key_that_was_not_in_use_signs_nothing(history: History) -> None:
         keys=(msgspec.structs.replace(retired, created=key.created.replace(year=2020)),)
     )
     assert kinds(history.storage, keys=keys) == {"seal"}
-
-
-def recipe() -> str:
-    """Return the commands of docs/evidence.md that check a seal without Pagetrail."""
-    page = (ROOT / "docs" / "evidence.md").read_text("utf-8")
-    section = page.partition("With `jq` and `openssl` alone")[2]
-    return section.split("```")[1].strip()
-
-
-@pytest.mark.skipif(
-    not (shutil.which("jq") and shutil.which("openssl")), reason="needs jq and openssl"
-)
-@pytest.mark.parametrize("changed", ["", "seal.dsse.json", "manifest.json", "SHA256SUMS", "keys"])
-def test_the_commands_of_the_page_check_a_seal_without_our_code(
-    history: History, tmp_path: Path, changed: str
-) -> None:
-    """As they stand in docs/evidence.md, but for the places of the files."""
-    run, prefix = tmp_path / "run", run_prefix(SOURCE, RUNS[1])
-    for each in history.storage.list(prefix):
-        path = run / each.key.removeprefix(f"{prefix}/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(history.storage.get(each.key) or b"")
-    keys = history.keys
-    if changed == "keys":
-        (tmp_path / "other").mkdir()
-        keys = History(tmp_path / "other").keys
-    elif changed:
-        text = bytearray((run / changed).read_bytes())
-        text[len(text) // 2] ^= 1
-        (run / changed).write_bytes(text)
-    (tmp_path / "keys.json").write_bytes(keys.to_json())
-    commands = recipe().replace("/tmp/", f"{tmp_path}/")  # noqa: S108  # the page names it
-    commands = commands.replace("~/", f"{tmp_path}/")
-    done = subprocess.run(
-        ["/bin/bash", "-e", "-o", "pipefail", "-c", commands],
-        cwd=run,
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode != 0) is bool(changed), done.stderr
 
 
 def test_an_open_run_is_overdue_once_its_interval_is_over(history: History) -> None:
