@@ -164,7 +164,7 @@ class _Signer:
         before = head.sealed
         link = SealedBefore(run=before.run, sha256=before.sha256) if before else None
         files = self._files(run)
-        if stored.seal.previous != link:
+        if stored.seal.previous != link and not self._is_purged_up_to(stored, before):
             why = "it doesn't follow the newest seal that the signer knows"
         elif head.intent and head.intent.run == run and not _is_meant(head.intent, statement):
             why = "it isn't about the files that the signer meant to sign"
@@ -173,6 +173,15 @@ class _Signer:
         else:
             return
         raise self._refused(run, why)
+
+    def _is_purged_up_to(self, stored: StoredSeal, before: Sealed | None) -> bool:
+        """Whether *stored* follows a seal after *before* that was purged: the signer's store is an older copy."""
+        previous = stored.seal.previous
+        return (
+            previous is not None
+            and self._purged.erased(previous.run)
+            and (before is None or before.run < previous.run)
+        )
 
     def _refused(self, run: str, why: str) -> SealRefused:
         return SealRefused(

@@ -347,6 +347,28 @@ def test_purged_runs_do_not_stop_the_signer(history: History, tmp_path: Path, th
     assert [each.reason for each in oldest.unsealed] == [PURGED] * (through - 1)
 
 
+@pytest.mark.parametrize("sealed", [0, 1])
+def test_an_older_copy_of_the_store_moves_forward_over_purged_runs(
+    history: History, tmp_path: Path, sealed: int
+) -> None:
+    """The copy was made when run *sealed* was the newest. Later seals were purged, except that of run 3."""
+    signer = Signer(tmp_path, history(sealed))
+    signer.sign()
+    old = signer.heads_storage.get(HEAD) or b""
+    for run in (FIRST, SECOND, THIRD)[sealed:]:
+        grow(signer, history(3), run)
+    signer.sign()
+    newest = signer.head()
+    manifests = {run: signer.storage.get(manifest_key(SOURCE, run)) or b"" for run in (FIRST, SECOND)}
+    record = erasure(SOURCE, 2, digests={run: sha256(text) for run, text in manifests.items()})
+    for run in manifests:
+        drop(signer.storage, run_prefix(SOURCE, run))
+    signer.storage.put_new(record_key(SOURCE, record.through), documents.written(record))
+    replaced(signer.heads_storage, HEAD, old)
+    assert signer.sign() == (THIRD, ())
+    assert signer.head() == newest
+
+
 def test_a_run_that_is_being_erased_is_no_alarm(history: History, tmp_path: Path) -> None:
     """The record of an erasure appears while the signer verifies the run, and then its objects go."""
     signer = Signer(tmp_path, history(2))
