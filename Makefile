@@ -84,6 +84,10 @@ bench: $(VENV)/.dev ## Run the benchmarks: each file of tests/bench prints one t
 hostile: $(VENV)/.dev ## Read healthy accounts beside every kind of hostile answer (takes longer than `make test`)
 	$(bin)/pytest -n0 -s tests/bench/hostile.py
 
+.PHONY: honest
+honest: $(VENV)/.dev ## Verify 200 honest histories, in which much goes wrong (takes longer than `make test`)
+	$(bin)/pytest -n0 -s tests/bench/honest.py
+
 # Our code imports none of these tools. So they aren't in the lock, and each has its own environment.
 .venv-checkov/.done: tool := checkov==3.3.30
 .venv-sbom/.done: tool := cyclonedx-bom==7.5.0

@@ -1,18 +1,23 @@
-"""A real simulator process for a test, on a free loopback port. It ends with the test."""
+"""A real simulator for a test, on a free loopback port, as a process or as a thread. It ends with the test."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from simulator.server import Simulator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -122,3 +127,28 @@ def running_simulator(
                     process.wait(10)
                 except subprocess.TimeoutExpired:
                     process.kill()
+
+
+@contextmanager
+def simulator_thread() -> Iterator[SimulatorProcess]:
+    """Run a simulator without accounts in a thread, so that it has the clock of the test."""
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    simulator = Simulator((), 60)
+
+    async def serve() -> None:
+        async with await simulator.serve("127.0.0.1", 0) as server:
+            ready.set()
+            with suppress(asyncio.CancelledError):
+                await server.serve_forever()
+
+    serving = loop.create_task(serve())
+    thread = threading.Thread(target=loop.run_until_complete, args=(serving,))
+    thread.start()
+    try:
+        assert ready.wait(10), "the simulator did not start"
+        with httpx.Client(timeout=60, trust_env=False) as http:
+            yield SimulatorProcess(simulator.url, os.getpid(), http)
+    finally:
+        loop.call_soon_threadsafe(serving.cancel)
+        thread.join()
+        loop.close()

@@ -161,6 +161,20 @@ class Fleet:
         ledger.now_ms = max(ledger.now_ms + 1, int(due[0][1]) if due else 0)
         plan.tick()
 
+    def take_messages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let all tasks of this process work for this fleet, and send their messages to it."""
+        for module in (plan, fetch, purge, seal, sign):
+            monkeypatch.setattr(module, "runtime", lambda: self.runtime)
+
+        def send_task(name: str, args: tuple[Any, ...], queue: str, **shown: str) -> None:
+            self.messages.append((name, args))
+
+        monkeypatch.setattr(celery, "send_task", send_task)
+
+    def close(self) -> None:
+        self.runtime.pagerduty.close()
+        self.runtime.redis.close()
+
     def lose_redis(self) -> None:
         """Empty Redis, and drop all messages."""
         self.redis.flushall()
@@ -193,35 +207,38 @@ def make(
     def made(data_dir: Path) -> Fleet:
         redis.flushall()
         data_dir.mkdir(exist_ok=True)
-        settings = Settings(
-            data_dir=data_dir,
-            redis_url=Secret(redis_url),
-            regions={"us": simulator.region("us"), "eu": simulator.region("eu")},
-            request_timeout_seconds=5,
-            lanes_start=3,
-            lanes_max=4,
-        )
-        runtime = Runtime(settings)
-        storage = Noticed(runtime.storage)
-        pagerduty = Timed(runtime.pagerduty, runtime.ledger)
-        runtime = runtime.replaced(storage=storage, pagerduty=pagerduty)
-        fleet = Fleet(runtime, redis, storage, pagerduty)
+        fleet = fleet_of(settings_for(data_dir, redis_url, simulator), redis)
         fleets.append(fleet)
-        fleet.runtime.ledger.now_ms = int(datetime.now(UTC).timestamp() * 1000)
-        for module in (plan, fetch, purge, seal, sign):
-            monkeypatch.setattr(module, "runtime", lambda: fleet.runtime)
-
-        def send_task(name: str, args: tuple[Any, ...], queue: str, **shown: str) -> None:
-            fleet.messages.append((name, args))
-
-        monkeypatch.setattr(celery, "send_task", send_task)
+        fleet.take_messages(monkeypatch)
         return fleet
 
     yield made
     simulator.clear_faults()
     for fleet in fleets:
-        fleet.runtime.pagerduty.close()
-        fleet.runtime.redis.close()
+        fleet.close()
+
+
+def settings_for(
+    data_dir: Path, redis_url: str, simulator: SimulatorProcess, **more: Any
+) -> Settings:
+    return Settings(
+        data_dir=data_dir,
+        redis_url=Secret(redis_url),
+        regions={"us": simulator.region("us"), "eu": simulator.region("eu")},
+        request_timeout_seconds=5,
+        lanes_start=3,
+        lanes_max=4,
+        **more,
+    )
+
+
+def fleet_of(settings: Settings, redis: Redis, **parts: Any) -> Fleet:
+    """Return a fleet whose clock begins now; *parts* replace those that *settings* describe."""
+    runtime = Runtime(settings, **parts)
+    storage = Noticed(runtime.storage)
+    pagerduty = Timed(runtime.pagerduty, runtime.ledger)
+    runtime.ledger.now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    return Fleet(runtime.replaced(storage=storage, pagerduty=pagerduty), redis, storage, pagerduty)
 
 
 @pytest.fixture

@@ -359,7 +359,9 @@ def test_an_older_copy_of_the_store_moves_forward_over_purged_runs(
         grow(signer, history(3), run)
     signer.sign()
     newest = signer.head()
-    manifests = {run: signer.storage.get(manifest_key(SOURCE, run)) or b"" for run in (FIRST, SECOND)}
+    manifests = {
+        run: signer.storage.get(manifest_key(SOURCE, run)) or b"" for run in (FIRST, SECOND)
+    }
     record = erasure(SOURCE, 2, digests={run: sha256(text) for run, text in manifests.items()})
     for run in manifests:
         drop(signer.storage, run_prefix(SOURCE, run))
