@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import re
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -18,6 +18,11 @@ PART_BYTES = 1 << 30
 RUN = re.compile("(?!00000000)[0-9]{8}")
 """The name of a run. Objects with other names beside the runs are not taken for runs."""
 _BATCH_BYTES = 1 << 18
+_KEY_BYTES, _TIME_BYTES, _NUMBER_BYTES = 16, 27, 8
+_ENTRY_BYTES = _KEY_BYTES + _TIME_BYTES + _NUMBER_BYTES
+_MERGED_BYTES = 1_000 * _ENTRY_BYTES
+_MOST_KNOWN = 1 << 16
+"""How many records of a resource are known in memory, at about 250 bytes each."""
 _PIECE_BYTES = 1 << 16
 """How much of an artifact is decompressed at a time: JSON grows ten- or twentyfold."""
 
@@ -45,18 +50,18 @@ def describe_part(chunks: Iterator[bytes]) -> PartContent:
     Raises ValueError or zstandard.ZstdError where it can't be read.
     """
     blob, content, size, records = hashlib.sha256(), hashlib.sha256(), 0, 0
-
-    def counted() -> Iterator[bytes]:
-        nonlocal size
-        for chunk in chunks:
-            blob.update(chunk)
-            size += len(chunk)
-            yield chunk
-
-    for line in lines_of(counted()):
-        content.update(line)
-        content.update(b"\n")
-        records += 1
+    decompressor, piece, last = zstandard.ZstdDecompressor().decompressobj(), b"", b"\n"
+    for chunk in chunks:
+        blob.update(chunk)
+        size += len(chunk)
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            piece = decompressor.decompress(chunk[start : start + _PIECE_BYTES])
+            content.update(piece)
+            records += piece.count(b"\n")
+            last = piece[-1:] or last
+    check_end(decompressor)
+    if last != b"\n":
+        raise ValueError("the artifact ends in the middle of a line")
     return PartContent(
         bytes=size,
         sha256=blob.hexdigest(),
@@ -123,54 +128,99 @@ class Part:
 class Collation:
     """The records of one resource, one line each, the sighting fetched last of each kept.
 
-    Lines wait uncompressed in *spool*. The lines of a superseded pass are cut off again. A run can
-    hold millions of records, so each takes only about 150 bytes of memory.
+    Lines wait uncompressed in *spool*. The lines of a superseded pass are cut off again. A run can hold millions of
+    records, so what is known of them waits in files too, as soon as there are many: sorted, as long as the memory has
+    room for (`_MOST_KNOWN`), and merged at the end.
     """
 
-    def __init__(self, spool: IO[bytes]) -> None:
+    def __init__(self, spool: IO[bytes], another: Callable[[], IO[bytes]]) -> None:
         self._spool = spool
-        self._kept: dict[bytes, int] = {}  # key -> number of the sighting
-        self._fetched: list[str] = []  # when each sighting was
-        self._edges = array("Q", [0])  # where each line begins, and the last one ends
-        self._pass: list[bytes] = []  # keys of the sightings that may be cut off again
+        self._another = another  # opens a file for the rest
+        self._runs: IO[bytes] | None = None
+        self._ends = [0]  # where each sorted run ends in that file
+        self._known: dict[bytes, bytes] = {}  # key -> when it was fetched, number of the sighting
+        self._pass: list[tuple[bytes, bytes]] = []  # the sightings that may be cut off again
+        self._size = 0  # bytes of the lines that count
+        self._kept: tuple[int, bytearray] | None = None
+        self.sightings = 0
 
     def add(self, key: str, fetched_at: str, line: bytes) -> None:
         self._spool.write(line)
-        self._pass.append(hashlib.blake2b(key.encode(), digest_size=16).digest())
-        self._fetched.append(fetched_at)
-        self._edges.append(self._edges[-1] + len(line))
+        self._kept = None
+        number = (self.sightings + len(self._pass)).to_bytes(_NUMBER_BYTES)
+        when = fetched_at.encode("ascii", "replace").ljust(_TIME_BYTES)[:_TIME_BYTES]
+        digest = hashlib.blake2b(key.encode(), digest_size=_KEY_BYTES).digest()
+        self._pass.append((digest, when + number))
 
     def end_pass(self, *, counts: bool) -> None:
         """Keep the lines added since the last call if they count; otherwise drop them."""
-        first = self.sightings - len(self._pass)
         if counts:
-            for number, key in enumerate(self._pass, first):
-                known = self._kept.get(key)
-                if known is None or self._fetched[known] <= self._fetched[number]:
-                    self._kept[key] = number
+            for key, seen in self._pass:
+                if self._known.get(key, b"") < seen:
+                    self._known[key] = seen
+            self.sightings += len(self._pass)
+            self._size = self._spool.tell()
         else:
-            del self._fetched[first:], self._edges[first + 1 :]
-            self._spool.seek(self._edges[-1])
+            self._spool.seek(self._size)
             self._spool.truncate()
         self._pass = []
+        if len(self._known) > _MOST_KNOWN:
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        """Write what is known to a file, sorted, and forget it."""
+        self._runs = self._runs or self._another()
+        self._runs.seek(self._ends[-1])
+        for key, seen in sorted(self._known.items()):
+            self._runs.write(key + seen)
+        self._ends.append(self._runs.tell())
+        self._known = {}
 
     @property
     def records(self) -> int:
-        return len(self._kept)
-
-    @property
-    def sightings(self) -> int:
-        return len(self._fetched)
+        return self._keep()[0]
 
     def lines(self) -> Iterator[bytes]:
         """Yield the kept lines in the order they were read."""
-        at = -1
-        for number in sorted(self._kept.values()):
-            begin, end = self._edges[number], self._edges[number + 1]
-            if begin != at:
-                self._spool.seek(begin)
-            yield self._spool.read(end - begin)
-            at = end
+        _, kept = self._keep()
+        self._spool.seek(0)
+        for number in range(self.sightings):
+            line = self._spool.readline()
+            if kept[number >> 3] >> (number & 7) & 1:
+                yield line
+
+    def _keep(self) -> tuple[int, bytearray]:
+        """Return how many sightings are kept, and a bit for each sighting that says whether it is."""
+        if self._kept is None:
+            count, bits = 0, bytearray((self.sightings >> 3) + 1)
+            for newest in self._newest():
+                number = int.from_bytes(newest[-_NUMBER_BYTES:])
+                bits[number >> 3] |= 1 << (number & 7)
+                count += 1
+            self._kept = count, bits
+        return self._kept
+
+    def _newest(self) -> Iterator[bytes]:
+        """Yield the newest sighting of each key."""
+        if self._runs is None:
+            yield from self._known.values()
+            return
+        if self._known:
+            self._set_aside()
+        before = b""
+        for entry in heapq.merge(*map(self._run, self._ends, self._ends[1:])):
+            if before and before[:_KEY_BYTES] != entry[:_KEY_BYTES]:
+                yield before
+            before = entry
+        yield before
+
+    def _run(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the entries of a sorted run: key, time and number of a sighting."""
+        assert self._runs is not None
+        for at in range(start, end, _MERGED_BYTES):
+            self._runs.seek(at)
+            piece = self._runs.read(min(_MERGED_BYTES, end - at))
+            yield from (piece[n : n + _ENTRY_BYTES] for n in range(0, len(piece), _ENTRY_BYTES))
 
 
 def write_parts(

@@ -56,10 +56,12 @@ class Evidence:
         *,
         strict: bool = False,
     ) -> None:
+        def another() -> IO[bytes]:
+            return files.enter_context(_spool())
+
         self.plan = plan
         self.resources = {
-            name: Gathered(name, Collation(files.enter_context(_spool())))
-            for name in plan.resources
+            name: Gathered(name, Collation(another(), another)) for name in plan.resources
         }
         self.objects: dict[str, tuple[str, int]] = {}  # page id -> sha256, bytes
         self.unreadable: list[StoredObject] = []

@@ -20,9 +20,9 @@ from tasks.evidence.manifests import stored_manifest
 from tasks.evidence.sums import listed_pages, sums
 from tasks.evidence.verdicts import NOT_KNOWN
 from tasks.reading.catalog import CATALOG, CATALOG_VERSION
-from tasks.reading.pages import Page, request_of
+from tasks.reading.pages import request_of
 from tasks.reading.plans import Plan
-from tasks.reading.sealed import ArtifactPart, Envelope, SealedResource, StoredObject
+from tasks.reading.sealed import ArtifactPart, SealedResource, StoredObject
 from tasks.verifying.copies import RunCopy
 from tasks.verifying.rules import Finding, rule
 from workers.storage import Storage
@@ -216,7 +216,7 @@ def pages_say_the_same_twice(run: RunCopy) -> Iterator[Finding]:
 
 @rule("page", "each page answers the request that the plan leads to")
 def pages_answer_their_requests(run: RunCopy) -> Iterator[Finding]:
-    for page, envelope in _envelopes(run):
+    for page, envelope in run.envelopes():
         request = request_of(page, run.plan)
         if (envelope.path, envelope.params) != (request.path, request.params):
             yield page_key(run.source, run.run, page.id), "it answers another request"
@@ -224,7 +224,7 @@ def pages_answer_their_requests(run: RunCopy) -> Iterator[Finding]:
 
 @rule("page", "each page is of the source, region and kind of key of its run")
 def pages_are_of_this_source(run: RunCopy) -> Iterator[Finding]:
-    for page, envelope in _envelopes(run):
+    for page, envelope in run.envelopes():
         right = (
             (envelope.source, envelope.region) == (run.source, run.plan.region)
             and envelope.credential in ("account", "user")
@@ -240,7 +240,7 @@ def pages_are_of_this_source(run: RunCopy) -> Iterator[Finding]:
 
 @rule("page", "a body that is called unchanged has the digest of the answer as it was received")
 def bodies_are_as_received(run: RunCopy) -> Iterator[Finding]:
-    for page, envelope in _envelopes(run):
+    for page, envelope in run.envelopes():
         same = envelope.received_sha256 == envelope.stored_sha256
         if envelope.rewritten is same:
             yield page_key(run.source, run.run, page.id), "it isn't the answer as it was received"
@@ -249,7 +249,7 @@ def bodies_are_as_received(run: RunCopy) -> Iterator[Finding]:
 @rule("page", "each page was read while its run was open")
 def pages_are_of_the_runs_time(run: RunCopy) -> Iterator[Finding]:
     earliest, latest = run.plan.opened_at - SLACK, run.manifest.sealed_at + SLACK
-    for page, envelope in _envelopes(run):
+    for page, envelope in run.envelopes():
         fetched_at = datetime.fromisoformat(envelope.fetched_at).astimezone(UTC)
         if not earliest <= fetched_at <= latest:
             yield page_key(run.source, run.run, page.id), "it was read while the run wasn't open"
@@ -262,12 +262,6 @@ def catalog_is_known(run: RunCopy) -> Iterator[Finding]:
             run.plan_key,
             f"it is made for catalog {run.plan.catalog}, and this is {CATALOG_VERSION}",
         )
-
-
-def _envelopes(run: RunCopy) -> list[tuple[Page, Envelope]]:
-    """Return the pages that were read back, with their recipes; none if the run can't be read back."""
-    _ = run.evidence
-    return run.envelopes
 
 
 def _parts(run: RunCopy) -> Iterator[ArtifactPart]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from typing import IO
 
 import msgspec
 
@@ -21,6 +24,8 @@ from tasks.reading.plans import Plan
 from tasks.reading.sealed import Envelope, Manifest, StoredManifest
 from workers.signing.keys import PublicKeys
 from workers.storage import Storage
+
+_RECIPE = msgspec.json.Decoder(tuple[str, str, Envelope])
 
 
 class NotThere(Exception):
@@ -41,7 +46,6 @@ class RunCopy:
         self.storage, self.source, self.run = storage, source, run
         self.sizes = {each.key: each.size for each in storage.list(run_prefix(source, run))}
         self.purged = Purged(storage, source)
-        self.envelopes: list[tuple[Page, Envelope]] = []  # of the pages that were read back
         self.keys = keys  # that check signatures; None if they are not to be checked
         self._files = files
 
@@ -102,12 +106,26 @@ class RunCopy:
             raise NotThere(manifest_key(self.source, previous.run)) from None
 
     @cached_property
+    def _envelopes(self) -> IO[bytes]:
+        """A file with the recipes of the pages that were read back: they would take much memory."""
+        return self._files.enter_context(tempfile.TemporaryFile())
+
+    def envelopes(self) -> Iterator[tuple[Page, Envelope]]:
+        """Yield each page that was read back, with its recipe."""
+        _ = self.evidence
+        self._envelopes.seek(0)
+        for line in self._envelopes:
+            page, payload, envelope = _RECIPE.decode(line)
+            yield Page.parse(page, payload), envelope
+
+    @cached_property
     def evidence(self) -> Evidence:
         """The run read back from the pages that its manifest lists."""
 
         def look(page: Page, answer: Answer) -> None:
             assert answer.envelope
-            self.envelopes.append((page, answer.envelope))
+            line = msgspec.json.encode((page.id, page.payload(), answer.envelope))
+            self._envelopes.write(line + b"\n")
 
         only = listed_pages(self.manifest)
         return self._files.enter_context(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import random
 import tempfile
+import tracemalloc
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.evidence import artifacts
 from tasks.evidence.artifacts import Collation, lines_of, write_parts
 from tasks.evidence.compression import sha256
 from tasks.evidence.layout import artifact_key, manifest_key, page_key, pages_prefix, plan_key
@@ -99,12 +103,19 @@ SIGHTINGS = st.lists(
 )
 
 
-@given(SIGHTINGS)
+@pytest.mark.parametrize("known", [0, 1, 3, 1 << 16])
+@given(passes=SIGHTINGS)
 @settings(max_examples=200)
 def test_the_newest_sighting_of_each_record_is_kept_from_the_passes_that_count(
-    passes: list[tuple[list[tuple[str, int]], bool]],
+    known: int, passes: list[tuple[list[tuple[str, int]], bool]]
 ) -> None:
-    collation, number, counted = Collation(io.BytesIO()), 0, 0
+    """It makes no difference how many records are known in memory: the rest waits in files."""
+    with patch.object(artifacts, "_MOST_KNOWN", known):
+        check_newest(passes)
+
+
+def check_newest(passes: list[tuple[list[tuple[str, int]], bool]]) -> None:
+    collation, number, counted = Collation(io.BytesIO(), io.BytesIO), 0, 0
     kept: dict[str, tuple[int, int, bytes]] = {}
     for sightings, counts in passes:
         for key, at_ in sightings:
@@ -123,10 +134,30 @@ def test_the_newest_sighting_of_each_record_is_kept_from_the_passes_that_count(
 
 def test_a_superseded_pass_takes_no_memory() -> None:
     spool = io.BytesIO()
-    collation = Collation(spool)
+    collation = Collation(spool, io.BytesIO)
     collation.add("A", "1", b"first\n")
     collation.end_pass(counts=True)
     for _ in range(3):
         collation.add("A", "2", b"again\n" * 1000)
         collation.end_pass(counts=False)
     assert spool.getvalue() == b"first\n"
+
+
+def test_four_times_the_records_take_the_same_memory(tmp_path: Path) -> None:
+    """Each takes one bit more, and the rest waits in files."""
+    peaks = []
+    for count in (100_000, 400_000):
+        with ExitStack() as files:
+            spools = (
+                files.enter_context((tmp_path / f"{count}.{n}").open("w+b")) for n in range(2)
+            )
+            tracemalloc.start()
+            collation = Collation(next(spools), lambda spools=spools: next(spools))
+            for number in range(count):
+                collation.add(f"P{number}", "2026-01-01T00:00:00.000000Z", b"{}\n")
+                if number % 1_000 == 999:
+                    collation.end_pass(counts=True)
+            assert collation.records == sum(1 for _ in collation.lines()) == count
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import tracemalloc
 from pathlib import Path
@@ -32,7 +33,7 @@ PAGES, SLOW_SECONDS = 20, 9.0
 @pytest.fixture
 def evidence(tmp_path: Path) -> Any:
     with (tmp_path / "spool").open("w+b") as spool:
-        collation = Collation(spool)
+        collation = Collation(spool, io.BytesIO)
         for number in range(RECORDS):
             line = random.Random(number).randbytes(RECORD_BYTES // 2).hex().encode() + b"\n"
             collation.add(f"{number}", "2026-01-01", line)
