@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.evidence.compression import sha256
 from tasks.verifying.rules import KINDS
 from tests.auditing import PAGE, TOOLS, commands, home_of, typed
 from tests.copies import RUNS, Copy, sealed_copy
@@ -45,6 +46,16 @@ def test_the_commands_check_evidence_as_they_stand(tmp_path: Path, scheme: str) 
     assert f"acme/main run {RUNS[1]}: partial, sealed at 20" in done.stdout
     assert '"request_id"' in done.stdout
     assert "other records" not in done.stdout
+
+
+def test_the_commands_check_a_source_with_a_single_run(tmp_path: Path) -> None:
+    home = home_of(copy_of(tmp_path, "ed25519"), tmp_path)
+    for run in RUNS[1:]:
+        shutil.rmtree(home / "audit/evidence/acme/main/runs" / run)
+    seal = home / "audit/evidence/acme/main/runs" / RUNS[0] / "seal.dsse.json"
+    (home / "audit" / "newest.txt").write_text(sha256(seal.read_bytes()))
+    done = typed(home, by_hand())
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def swap_seals(audit: Path) -> None:
