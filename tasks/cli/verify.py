@@ -22,7 +22,7 @@ from workers.signing.keys import PublicKeys
 from workers.storage import open_storage
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_LONGEST_PATH = 4_096
+_SHOWN = 200
 
 
 @click.command()
@@ -92,15 +92,22 @@ def _keys_in(path: Path) -> PublicKeys:
 
 def _digest_in(head: str) -> str:
     """Return the digest that *head* is, or that the file of this name has or is the seal of."""
-    path = Path(head)
-    text = path.read_bytes() if len(head) < _LONGEST_PATH and path.is_file() else head.encode()
+    if _DIGEST.fullmatch(head.lower()):
+        return head.lower()
+    text, why = b"", "there is no such file"
+    try:
+        if Path(head).is_file():
+            text, why = Path(head).read_bytes(), "the file has neither a digest nor a seal"
+    except OSError as error:
+        why = error.strerror or why
     word = (text.split() or [b""])[0].decode("ascii", "replace").lower()
     if _DIGEST.fullmatch(word):
         return word
     if text[:1] == b"{":
         return hashlib.sha256(text).hexdigest()
     raise UsageFault(
-        "--head takes the SHA-256 of a seal, a file that begins with it, or a copy of seal.dsse.json."
+        f"{head[:_SHOWN]} doesn't name a seal ({why}): --head takes the SHA-256 of a seal, a file that begins with it, "
+        "or a copy of seal.dsse.json."
     )
 
 

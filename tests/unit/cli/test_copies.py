@@ -151,6 +151,36 @@ def test_verify_prints_what_an_auditor_writes_down(copy: Copy, capsys: Captured)
     assert f"verified {SOURCE} at 20" in capsys.readouterr().err
 
 
+def test_a_known_seal_is_a_digest_a_file_that_begins_with_it_or_a_seal(
+    copy: Copy, capsys: Captured
+) -> None:
+    seal = copy.run(RUNS[1]) / "seal.dsse.json"
+    for known in (copy.head.read_text().strip().upper(), str(copy.head), str(seal)):
+        assert perform(["verify", SOURCE, "--head", known]) == 0
+        assert "not anchored" not in capsys.readouterr().err
+
+
+def test_anything_else_in_the_place_of_a_known_seal_is_named(
+    copy: Copy, capsys: Captured, tmp_path: Path
+) -> None:
+    other, closed = copy.run(RUNS[0]) / "SHA256SUMS", tmp_path / "closed"
+    other.write_text("nothing")
+    closed.touch(0o000)
+    wrong = {
+        "abc": "there is no such file",
+        "n" * 9_999: "File name too long",
+        str(tmp_path): "there is no such file",
+        str(other): "the file has neither a digest nor a seal",
+        str(closed): "Permission denied",
+    }
+    with unprivileged(tmp_path):
+        for known, why in wrong.items():
+            assert perform(["verify", SOURCE, "--head", known]) == 2
+            said = capsys.readouterr().err
+            assert said.startswith(f"{known[:200]} doesn't name a seal ({why}): --head takes")
+            assert said.count("\n") == 1
+
+
 SEAL = "seal.dsse.json"
 TAMPERED: dict[str, Callable[[Copy], object]] = {
     "artifact": lambda copy: copy.tamper(RUNS[1], "artifacts/teams.000.jsonl.zst"),
