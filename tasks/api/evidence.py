@@ -70,17 +70,18 @@ def stored_run(storage: Storage, source_id: str, run: str | None = None) -> RunO
     found = [newest] if newest else chosen_runs(storage, source, run)
     if not found:
         raise no_run(storage, source)
-    return _outcome(storage, source, found[-1])
+    return outcome_of(storage, source, found[-1])
 
 
 def _listed(storage: Storage, source: str, run: str) -> RunOutcome:
     try:
-        return _outcome(storage, source, run)
+        return outcome_of(storage, source, run)
     except StorageConflict:  # a damaged manifest must not hide the other runs
         return damaged_outcome(read_plan(storage, source, run))
 
 
-def _outcome(storage: Storage, source: str, run: str) -> RunOutcome:
+def outcome_of(storage: Storage, source: str, run: str) -> RunOutcome:
+    """Return a run that is known to be stored, without listing the others."""
     if manifest := read_manifest(storage, source, run):
         seal = storage.get(seal_key(source, run))
         return sealed_outcome(manifest, sha256(seal) if seal is not None else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tasks.api.evidence import stored_run, stored_runs
+from tasks.api.evidence import outcome_of, stored_runs
 from tasks.api.lives import get
 from tasks.evidence.manifests import chosen_runs, no_run, read_manifest
 from tasks.evidence.outcomes import RunOutcome, with_requests
@@ -69,7 +69,7 @@ def run(fleet: Runtime, source_id: str, run: str | None = None) -> RunOutcome:
     """Return one run of a source (default: the newest); `NotFound` if there isn't one."""
     get(fleet, source_id)
     chosen = _chosen(fleet, source_id, run)
-    return _counted(fleet, source_id, stored_run(fleet.storage, source_id, chosen))
+    return _counted(fleet, source_id, outcome_of(fleet.storage, source_id, chosen))
 
 
 def _chosen(fleet: Runtime, source_id: str, run: str | None) -> str:
