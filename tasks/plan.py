@@ -15,6 +15,7 @@ from workers.app import celery
 from workers.process.sentry import check_in
 from workers.runtime import runtime
 from workers.state.faults import is_outage
+from workers.state.unsealed import RECORD
 from workers.storage.registry import SourceState
 
 log = logging.getLogger("pagetrail.plan")
@@ -22,7 +23,7 @@ log = logging.getLogger("pagetrail.plan")
 BATCH = 200
 """Sources tended per tick; the others wait for the next tick."""
 SEALS = 50
-"""Runs without a seal that the signer is told about per tick."""
+"""Runs without a seal, and purges without a record, that the signer is told about per tick."""
 LOOKS = 20
 """Daily looks per tick."""
 
@@ -45,8 +46,11 @@ def tick() -> None:
             log.exception("can't be tended", extra={"source": source})
     for source in fleet.daily.take(min(most, LOOKS)):
         messages.look_after(fleet, source)
-    for waiting in fleet.unsealed.take(SEALS):
-        messages.sign(fleet, *waiting)
+    for source, run in fleet.unsealed.take(SEALS):
+        if run == RECORD:
+            messages.record(fleet, source)
+        else:
+            messages.sign(fleet, source, run)
     check_in(fleet.settings, fleet.redis)
 
 

@@ -1,4 +1,4 @@
-"""Sign the seals of ended runs. The queue `sign` is for this alone, so that the signer can run apart."""
+"""Sign the seals of runs and the records of purges. The queue `sign` is for this alone: the signer can run apart."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from contextlib import contextmanager, suppress
 
 from redis.exceptions import LockError
 
+from tasks.runs import recording
+from tasks.runs.erasing import PURGE
+from tasks.runs.events import PurgeRefusal
 from tasks.runs.signing import Outcome, sign, tell_refusal
 from workers.app import celery
-from workers.errors import RunUnsealed, SealRefused
+from workers.errors import PurgeRefused, RunUnsealed, SealRefused, StorageConflict
 from workers.runtime import Runtime, runtime
+from workers.state.events import DAY_SECONDS
+from workers.state.unsealed import RECORD
 
 log = logging.getLogger("pagetrail.sign")
 
@@ -39,6 +44,34 @@ def sign_run(source: str, run: str) -> None:
             fleet.unsealed.later(source, run, LATER_SECONDS)
             raise
         fleet.unsealed.settle(source, run)
+
+
+@celery.task(name="tasks.sign.record_purge")
+def record_purge(source: str) -> None:
+    """Sign and store the record of the purge that *source* waits for, and let a worker delete its runs."""
+    fleet = runtime()
+    with _alone(fleet, source) as beat:
+        if beat is None:
+            return
+        try:
+            with fleet.troubles.noted(source, PURGE):
+                recording.record_purge(fleet, source, beat)
+        except (PurgeRefused, SealRefused, StorageConflict) as fault:
+            told = PurgeRefusal(reason=str(fault))
+            fleet.events.emit(told, source, quiet_seconds=DAY_SECONDS)
+            fleet.unsealed.later(source, RECORD, LATER_SECONDS)
+            raise
+        _let_erase(fleet, source)
+        fleet.unsealed.settle(source, RECORD)
+
+
+def _let_erase(fleet: Runtime, source: str) -> None:
+    """Tell the fleet the public keys, with which it checks a record, and let a worker look if it waits for either."""
+    keys = fleet.public_keys.read().to_json()
+    waits = fleet.seal_keys.known() != keys or fleet.sources.fresh(source).purge is not None
+    fleet.seal_keys.tell(keys)
+    if waits:
+        fleet.daily.within(source, 0)
 
 
 @contextmanager

@@ -34,5 +34,9 @@ def documents_of(storage: Storage, source: str) -> Iterator[tuple[str, Document]
                 if name == "seal":
                     yield "statement", orjson.loads(b64decode(document["payload"]))
     for each in storage.list(f".purged/{source}"):
-        name = "purge-end" if each.key.endswith(".done.json") else "purge"
-        yield name, orjson.loads(storage.get(each.key) or b"")
+        document = orjson.loads(storage.get(each.key) or b"")
+        if each.key.endswith(".done.json"):
+            yield "purge-end", document
+        else:
+            yield "seal", document
+            yield "purge", orjson.loads(b64decode(document["payload"]))

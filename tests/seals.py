@@ -48,6 +48,7 @@ def statement(
         key=key.public.id,
         previous=SealedBefore(run=before, sha256="c" * 64) if before else None,
         unsealed=unsealed,
+        purged=None,
     )
     return Statement.about(seal, SUMS, MANIFEST)
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from tasks.evidence.erasure_records import record_key
+from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import seal_key
 from tasks.evidence.seals import StoredSeal, read_seal
 from tasks.evidence.signatures import check_signature
+from tasks.runs.recording import record_purge
 from tasks.runs.signing import Outcome, sign
+from tests.erased import erasure, text_of
 from tests.lists_model import Lists, make, record
 from tests.sealed_run import SealedRun
+from tests.unit.state.test_sources import SOURCE as DOCUMENT
 from workers.signing.heads import Head, Heads
-from workers.signing.keys import KeyStore
+from workers.signing.keys import KeyStore, PublicKeys
 from workers.signing.signers import PrivateKey
 from workers.state.events import EventData
 from workers.storage import Storage, open_storage
+from workers.storage.registry import PurgeWish, Source
 
 SOURCE = "acme/main"
 
@@ -35,7 +44,7 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._part, name)
-        if name not in ("put_new", "replace_if", "emit", "settle"):
+        if name not in ("put_new", "replace_if", "delete", "emit", "settle"):
             return method
 
         def write(*args: Any, **given: Any) -> Any:
@@ -58,6 +67,29 @@ class Life:
             self._writes -= 1
 
 
+class Registered:
+    """The document of the source, which everybody reads and changes without a conflict."""
+
+    def __init__(self) -> None:
+        self.source = replace(DOCUMENT, id=SOURCE)
+
+    def fresh(self, _: str) -> Source:
+        return self.source
+
+    @contextmanager
+    def alone(self, _: str) -> Iterator[None]:
+        yield
+
+    def ask(self, through: str, why: str = "purge") -> None:
+        """Ask for an erasure of every run up to *through*."""
+        wish = PurgeWish(through=through, why=why, by="tester", at=datetime.now(UTC))
+        self.source = replace(self.source, purge=wish)
+
+    def hold(self) -> None:
+        """Put the source under legal hold, which calls the purge off."""
+        self.source = replace(self.source, purge=None, held_since=datetime.now(UTC))
+
+
 class Signer:
     """The signer of one source. Its evidence and its own store can be looked at and changed."""
 
@@ -65,13 +97,22 @@ class Signer:
         self.storage = storage
         self.heads_storage = heads or open_storage("memory://")
         self.private_key = PrivateKey(None, directory / "signer.key")
-        self.told: list[tuple[str, EventData]] = []
+        self.told: list[tuple[str | None, EventData]] = []
+        self.registered = Registered()
 
     def sign(self, writes: int | None = None, beat: Callable[[], None] = lambda: None) -> Outcome:
         """Seal what can be sealed, but die before write number *writes*."""
+        return sign(self._fleet(writes), SOURCE, beat)
+
+    def record(self, writes: int | None = None) -> None:
+        """Record the purge that was asked for, but die before write number *writes*."""
+        record_purge(self._fleet(writes), SOURCE)
+
+    def _fleet(self, writes: int | None) -> Any:
         life = Life(writes)
         own = cast(Storage, Mortal(self.heads_storage, life))
-        fleet = SimpleNamespace(
+        return SimpleNamespace(
+            sources=self.registered,
             storage=Mortal(self.storage, life),
             heads=Heads(own),
             public_keys=KeyStore(own),
@@ -79,9 +120,8 @@ class Signer:
             events=Mortal(self, life),
             unsealed=Mortal(self, life),
         )
-        return sign(cast(Any, fleet), SOURCE, beat)
 
-    def emit(self, data: EventData, source: str, run: str, **_: Any) -> None:
+    def emit(self, data: EventData, source: str, run: str | None = None, **_: Any) -> None:
         assert source == SOURCE
         self.told.append((run, data))
 
@@ -90,9 +130,24 @@ class Signer:
         assert runs
 
     @property
-    def events(self) -> list[tuple[str, str]]:
+    def events(self) -> list[tuple[str, str | None]]:
         """The kinds and runs of the events so far, without repeats."""
         return list(dict.fromkeys((data.kind, run) for run, data in self.told))
+
+    @property
+    def keys(self) -> PublicKeys:
+        return KeyStore(self.heads_storage).read()
+
+    def purged(self) -> Purged:
+        """Return the erased runs, according to the records that this signer signed."""
+        return Purged(self.storage, SOURCE, self.keys)
+
+    def put_record(self, through: int, **given: Any) -> None:
+        """Store a record that the signer's key signed, without the signer's checks."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        key = self.private_key.opened(now.date())
+        record = erasure(SOURCE, through, key=key, at=now, **given)
+        assert self.storage.put_new(record_key(SOURCE, record.through), text_of(record, key))
 
     def head(self) -> Head:
         found = Heads(self.heads_storage).find(SOURCE)

@@ -53,6 +53,10 @@ class SealRefused(Fault):
     """The stored history of a source isn't the one that the signer knows. Nothing was signed."""
 
 
+class PurgeRefused(Fault):
+    """The signer doesn't sign the record of a purge. Nothing was deleted."""
+
+
 class RunUnsealed(Fault):
     """A run doesn't verify, so it has no seal. Later runs are sealed all the same."""
 

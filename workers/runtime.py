@@ -22,6 +22,7 @@ from workers.state.events import Events
 from workers.state.ledger import Ledger, Times
 from workers.state.limiter import Limiter
 from workers.state.marks import Marks
+from workers.state.seal_keys import SealKeys
 from workers.state.sources import Sources
 from workers.state.switch import Switch
 from workers.state.troubles import Troubles
@@ -157,6 +158,10 @@ class Runtime:
     @Part
     def unsealed(self) -> Unsealed:
         return Unsealed(self.redis, self.settings.key_prefix)
+
+    @Part
+    def seal_keys(self) -> SealKeys:
+        return SealKeys(self.redis, self.settings.key_prefix)
 
     @Part
     def events(self) -> Events:

@@ -10,7 +10,7 @@ from tasks.accounts.examining import Identity, KeyReport, examine_key
 from tasks.accounts.keys import key_of
 from tasks.api.wishes import Changes, Wishes, check_settings, check_wishes
 from tasks.runs import messages
-from tasks.runs.erasing import wants_look
+from tasks.runs.erasing import is_recorded, wants_look
 from tasks.runs.opening import schedule_next
 from workers.errors import Exists, Fault, KeyRefused, NotFound
 from workers.runtime import Runtime
@@ -166,13 +166,15 @@ def change(fleet: Runtime, source_id: str, **changes: Unpack[Changes]) -> Source
 def hold(fleet: Runtime, source_id: str) -> Source:
     """Put a source under legal hold: neither `purge` nor its retention erases anything. Safe to repeat.
 
-    Runs whose erasure is already recorded stay erased. Raises `Busy` while such a record is being stored.
+    It calls off a purge that waits for its record. Runs whose erasure is already recorded stay erased. Raises `Busy`
+    while such a record is being stored.
     """
     with fleet.sources.alone(parse_source_id(source_id)):
         source = fleet.sources.fresh(source_id)
         if source.held_since:
             return source
-        return fleet.sources.save(replace(source, held_since=_now(fleet)))
+        purge = source.purge if is_recorded(fleet.storage, source) else None
+        return fleet.sources.save(replace(source, held_since=_now(fleet), purge=purge))
 
 
 def release(fleet: Runtime, source_id: str) -> tuple[Source, datetime | None]:

@@ -34,6 +34,7 @@ def facts(sight: Sight) -> list[tuple[str, object]]:
         ("state", source.state),
         ("now", sights.words(sight.doing)),
         *(("trouble", sentence) for sentence in sight.troubles.values()),
+        *(("purge", sentence) for sentence in sights.purge(source)),
         ("key", f"{source.credential} key, fingerprint {source.fingerprint}"),
         ("key since", output.utc(source.keyed_at if source.sealed_key else None)),
         ("collects", ", ".join(source.resources or ("everything",))),

@@ -103,9 +103,10 @@ def _table(at: datetime, rows: Sequence[Sight], width: int | None) -> Renderable
 def _doing(sight: Sight) -> str:
     said = sights.line(sight)
     troubles = (f"{Concern.TROUBLE}: {each}" for each in sight.troubles.values())
-    told = (Concern.WAITS, Concern.TROUBLE)
+    purge = sights.purge(sight.source)
+    told = (Concern.WAITS, Concern.TROUBLE, Concern.PURGE)
     unsaid = (str(each) for each in sight.needs if each not in told and each not in said)
-    return ", ".join((said, *troubles, *unsaid))
+    return ", ".join((said, *troubles, *purge, *unsaid))
 
 
 def _style(sight: Sight) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from tasks.cli import output
 from tasks.watching.activity import Activity, Doing, Forecast
 from tasks.watching.census import Sight
+from workers.storage.registry import Source
 
 WORDS = {each: str(each) for each in Activity} | {
     Activity.SUSPENDED: "suspended: key refused",
@@ -50,3 +52,12 @@ def remaining(ahead: Forecast | None) -> str:
         return ""
     about = "at least" if ahead.unsure else "about"
     return f"{about} {output.age(ahead.least_minutes * 60)} left"
+
+
+def purge(source: Source) -> Iterator[str]:
+    """Yield the words about a purge that isn't finished, if the source has one."""
+    if wish := source.purge:
+        yield (
+            f"purge up to run {wish.through} not finished (asked for by {wish.by}, {output.utc(wish.at)}): the signer "
+            "signs its record before anything is deleted"
+        )

@@ -15,7 +15,7 @@ from tasks import api
 from tasks.cli import output, parse
 from tasks.evidence.erasure_records import Purge
 from tasks.verifying.facts import ResourceFound
-from tasks.verifying.report import Difference, Report, SealFound
+from tasks.verifying.report import Difference, RecordFound, Report, SealFound
 from workers.errors import UsageFault
 from workers.settings.environment import load_settings
 from workers.signing.keys import PublicKeys
@@ -143,6 +143,7 @@ class Verified:
     unsealed: list[str]
     head: SealFound | None
     anchored: bool
+    records: list[RecordFound]
     keys: list[str] | None  # ids of the keys that signed; None if the signatures were not checked
 
 
@@ -166,7 +167,8 @@ def _verified(source: str, report: Report) -> Verified:
         report.unsealed,
         report.head,
         report.anchored,
-        sorted({each.key for each in report.seals}) if report.keyed else None,
+        report.records,
+        report.signers if report.keyed else None,
     )
 
 
@@ -187,7 +189,7 @@ def _show_facts(source: str, report: Report) -> None:
     said = "; ".join(f"{', '.join(names)}: {state}" for state, names in named.items())
     output.say(f"In the newest of these runs: {said}.")
     if report.keyed:
-        output.say(f"Signed with key {', '.join(sorted({each.key for each in report.seals}))}.")
+        output.say(f"Signed with key {', '.join(report.signers)}.")
 
 
 def _show(report: Report) -> None:
@@ -213,10 +215,10 @@ def _show(report: Report) -> None:
             f"From run {run} on the account {each.old} is called {each.new}, as {each.by} confirmed "
             f"at {output.utc(each.at)}: {each.because}."
         )
+    if report.signers and not report.keyed:
+        output.say("The signatures were not checked: --keys takes the public keys.")
     if report.head:
         output.say(f"Newest seal: run {report.head.run}, digest {report.head.sha256}.")
-        if not report.keyed:
-            output.say("The signatures were not checked: --keys takes the public keys.")
         if not (report.anchored or any(each.kind == "head" for each in report.differences)):
             output.say("The end is not anchored: --head takes the digest of a seal that you know.")
     if report.unsealed:

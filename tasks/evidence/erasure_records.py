@@ -8,14 +8,17 @@ from itertools import count
 from typing import Annotated, Literal
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from tasks.evidence import documents
 from tasks.evidence.compression import sha256
+from tasks.evidence.dsse import Envelope, read_envelope
 from tasks.reading.sealed import Count, Digest, RunId, RunState, told
 from tasks.reading.windows import Moment, Period
 
 RECORDS = ".purged"
 """Storage prefix of the records; outside the evidence, whose runs they outlive."""
+PAYLOAD_TYPE = "application/vnd.pagetrail.erasure+json"
 
 Why = Literal["purge", "retention"]
 Text = bytes  # spelt out here because a member named bytes hides the type
@@ -37,19 +40,22 @@ class ErasedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     opened_at: Annotated[Moment | None, told("When it began")] = None
     sealed_at: Annotated[Moment | None, told("When it ended")] = None
     manifest_sha256: Annotated[Digest | None, told("The SHA-256 of its `manifest.json`")] = None
+    seal_sha256: Annotated[
+        Digest | None, told("The SHA-256 of its `seal.dsse.json`; missing if it was not sealed")
+    ] = None
     objects: Annotated[Count, told("How many objects it had")]
     bytes: Annotated[Count, told("How large they were")]
 
 
 class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The record before this one."""
+    """A record, by its last run and the digest of its file."""
 
     through: Annotated[RunId, told("The last run that it names")]
     sha256: Annotated[Digest, told("The SHA-256 of its file")]
 
 
 class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The record of one erasure, stored before anything is deleted.
+    """What the signer says about one erasure, before anything is deleted.
 
     It names every run from the one after the record before, or the first, up to `through`.
     """
@@ -65,30 +71,20 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Count | None, told("The retention of the source; null if it had none")
     ]
     by: Annotated[str, told("Who erased them")]
-    at: Annotated[Moment, told("When the record was made")]
+    at: Annotated[Moment, told("When the record was signed, by the signer's clock")]
     account: Annotated[Account, told("The account at PagerDuty")]
     runs: Annotated[tuple[ErasedRun, ...], told("The erased runs, oldest first")]
     objects: Annotated[Count, told("How many objects they had")]
     bytes: Annotated[Count, told("How large these were")]
+    key: Annotated[Digest, told("The id of the public key: the SHA-256 of the key in DER form")]
 
-    @property
-    def link(self) -> Link:
-        """The link with which the next record names this one."""
-        return Link(through=self.through, sha256=sha256(documents.written(self)))
+    def entry(self, run: str) -> ErasedRun:
+        """Return what it says about one of its runs."""
+        return self.runs[int(run) - int(self.runs[0].run)]
 
     def digest_of(self, run: str) -> str | None:
         """Return the digest of the manifest of one of its runs; None if that manifest could not be read."""
-        return self.runs[int(run) - int(self.runs[0].run)].manifest_sha256
-
-    @classmethod
-    def from_json(cls, text: Text, source: str, through: str) -> Erasure:
-        """Return the record of *source* up to the run *through*; ValueError says why it can't be trusted.
-
-        `Purged` checks whether it follows the record before it and fits the stored manifests.
-        """
-        record = documents.read(text, cls, source=source, through=through)
-        record.check()
-        return record
+        return self.entry(run).manifest_sha256
 
     def check(self) -> None:
         """Raise ValueError unless each run follows the one before, from the record before on, and the sums fit."""
@@ -105,6 +101,30 @@ class Erasure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("its sums aren't those of its runs")
 
 
+class StoredErasure(Erasure, frozen=True, kw_only=True):
+    """A record that was read, its envelope and the digest of its file. Nobody has checked the signature yet."""
+
+    envelope: Envelope
+    sha256: Digest
+
+    @property
+    def link(self) -> Link:
+        """The link with which the next record names this one."""
+        return Link(through=self.through, sha256=self.sha256)
+
+
+def read_record(text: bytes, source: str, through: str) -> StoredErasure:
+    """Return the record of *source* up to the run *through*; ValueError says why it can't be trusted.
+
+    `Purged` checks its signature, and whether it follows the record before it and fits the stored manifests.
+    """
+    envelope = read_envelope(text, PAYLOAD_TYPE)
+    record = documents.read(envelope.payload, Erasure, indent=-1, source=source, through=through)
+    record.check()
+    envelope.check_signer(record.key)
+    return StoredErasure(**asdict(record), envelope=envelope, sha256=sha256(text))
+
+
 class Finished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The object stored beside a record once all runs in the record are deleted."""
 
@@ -115,13 +135,13 @@ class Finished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     finished_at: Annotated[Moment, told("When everything was deleted")]
 
     @classmethod
-    def of(cls, record: Erasure, at: datetime) -> Finished:
+    def of(cls, record: StoredErasure, at: datetime) -> Finished:
         """Return the object that says that an erasure ended at that time."""
         source, link = record.source, record.link
         return cls(source=source, through=link.through, record_sha256=link.sha256, finished_at=at)
 
     @classmethod
-    def check(cls, text: Text, record: Erasure) -> None:
+    def check(cls, text: Text, record: StoredErasure) -> None:
         """Raise ValueError unless *text* is the document that `of` makes of *record*."""
         found = documents.read(text, cls)
         if cls.of(record, found.finished_at) != found:
@@ -153,7 +173,7 @@ def summary(record: Erasure) -> Purge:
 
 def record_key(source: str, run: str) -> str:
     """Return the key of the record that is stored before the runs up to *run* are erased."""
-    return f"{RECORDS}/{source}/{run}.json"
+    return f"{RECORDS}/{source}/{run}.dsse.json"
 
 
 def done_key(source: str, run: str) -> str:

@@ -11,11 +11,20 @@ from itertools import dropwhile
 
 from tasks.evidence.artifacts import RUN
 from tasks.evidence.compression import sha256
-from tasks.evidence.erasure_records import RECORDS, Erasure, Finished, done_key, record_key
+from tasks.evidence.erasure_records import (
+    RECORDS,
+    Finished,
+    StoredErasure,
+    done_key,
+    read_record,
+    record_key,
+)
 from tasks.evidence.layout import manifest_key, plan_key
+from tasks.evidence.signatures import check_record
+from workers.signing.keys import PublicKeys
 from workers.storage import Storage
 
-_NAME = re.compile(rf"({RUN.pattern})(\.done)?\.json")
+_NAME = re.compile(rf"({RUN.pattern})\.(dsse|done)\.json")
 _READERS = 8
 _LAST = 99_999_999  # runs have eight digits
 
@@ -24,13 +33,15 @@ class Purged:
     """The erased runs of a source. Only valid records count.
 
     A record is valid if it is whole, if it begins with the first run or follows a valid record, and if each manifest
-    that is still stored for its runs is the one it names. Listings and records are read once, when they are needed:
+    that is still stored for its runs is the one it names. If *keys* are given, one of them must have signed it.
+    Listings and records are read once, and only if they are needed:
     while nothing of an erased run is stored, no record is read.
     """
 
-    def __init__(self, storage: Storage, source: str) -> None:
+    def __init__(self, storage: Storage, source: str, keys: PublicKeys | None = None) -> None:
         self._storage = storage
         self._source = source
+        self._keys = keys
 
     @cached_property
     def stored(self) -> list[str]:
@@ -82,11 +93,11 @@ class Purged:
         return next(reversed(self.held), "")
 
     @property
-    def last(self) -> Erasure | None:
+    def last(self) -> StoredErasure | None:
         """The newest valid record."""
         return self.held.get(self.through)
 
-    def naming(self, run: str) -> Erasure | None:
+    def naming(self, run: str) -> StoredErasure | None:
         """Return the record of the erasure that took *run*; None if it wasn't erased."""
         if not self.erased(run):
             return None
@@ -111,19 +122,25 @@ class Purged:
     def names(self) -> list[str]:
         """The last run of each record, oldest first, according to the names of the records."""
         names = map(_NAME.fullmatch, self._storage.children(f"{RECORDS}/{self._source}"))
-        return [name[1] for name in names if name and not name[2]]
+        return [name[1] for name in names if name and name[2] == "dsse"]
 
     @cached_property
-    def held(self) -> dict[str, Erasure]:
+    def held(self) -> dict[str, StoredErasure]:
         """The valid records by their last run, oldest first."""
-        held: dict[str, Erasure] = {}
+        held: dict[str, StoredErasure] = {}
         with ThreadPoolExecutor(_READERS) as readers:
             for record in readers.map(self._whole, self.names):
                 if record and _follows(record, held) and self._fits(record):
                     held[record.through] = record
         return held
 
-    def unfinished(self) -> list[Erasure]:
+    @property
+    def finished_through(self) -> str:
+        """The last run of the newest record whose erasure is finished; "" if none is."""
+        done = (each.through for each in reversed(self.held.values()) if self._is_finished(each))
+        return next(done, "")
+
+    def unfinished(self) -> list[StoredErasure]:
         """Return the erasures that may not be finished, oldest first, which is the order to finish them in."""
         if not self.names or self._is_finished(self._whole(self.names[-1])):
             return []
@@ -145,7 +162,7 @@ class Purged:
         match = _NAME.fullmatch(name)
         if match is None:
             return "the record of an erasure has another name"
-        through, done = match.groups()
+        through, done = match[1], match[2] == "done"
         if done and through not in self.names:
             return "there isn't a record beside it"
         try:
@@ -161,17 +178,20 @@ class Purged:
             )
         return ""
 
-    def _read(self, through: str) -> Erasure:
+    def _read(self, through: str) -> StoredErasure:
         text = self._storage.get(record_key(self._source, through))
-        return Erasure.from_json(text or b"", self._source, through)
+        record = read_record(text or b"", self._source, through)
+        if self._keys is not None:
+            check_record(record, self._keys)
+        return record
 
-    def _whole(self, through: str) -> Erasure | None:
+    def _whole(self, through: str) -> StoredErasure | None:
         try:
             return self._read(through)
         except ValueError:
             return None
 
-    def _fits(self, record: Erasure) -> bool:
+    def _fits(self, record: StoredErasure) -> bool:
         first = record.runs[0].run
         return all(
             self._is_named(run, record.digest_of(run))
@@ -192,7 +212,7 @@ class Purged:
             or self._storage.get(plan_key(self._source, run)) is None
         )
 
-    def _is_finished(self, record: Erasure | None) -> bool:
+    def _is_finished(self, record: StoredErasure | None) -> bool:
         if record is None:
             return False
         text = self._storage.get(done_key(self._source, record.through)) or b""
@@ -203,7 +223,7 @@ class Purged:
         return True
 
 
-def _follows(record: Erasure, held: Mapping[str, Erasure]) -> bool:
+def _follows(record: StoredErasure, held: Mapping[str, StoredErasure]) -> bool:
     before = record.previous
     return before is None or (before.through in held and held[before.through].link == before)
 

@@ -29,6 +29,7 @@ from tasks.reading.sealed import (
 )
 from tasks.reading.windows import rfc3339
 from workers.errors import NotFound, StorageConflict
+from workers.signing.keys import PublicKeys
 from workers.storage import Storage
 from workers.storage.registry import is_registered
 
@@ -197,9 +198,14 @@ def _newest_first(storage: Storage, source: str) -> Iterator[str]:
         yield from reversed(runs_of(storage, source)[:-1])
 
 
-def chosen_runs(storage: Storage, source: str, run: str | None = None) -> list[str]:
-    """Return the run asked for, or all runs; `NotFound` if the run or the source does not exist."""
-    purged = Purged(storage, source)
+def chosen_runs(
+    storage: Storage, source: str, run: str | None = None, keys: PublicKeys | None = None
+) -> list[str]:
+    """Return the run asked for, or all runs; `NotFound` if the run or the source does not exist.
+
+    With *keys*, a record of an erasure hides no run unless it is signed.
+    """
+    purged = Purged(storage, source, keys)
     runs = purged.kept
     if run is None and runs:
         return runs

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import inspect
 
-from tasks.evidence import seals
+from tasks.evidence import dsse, seals
 from tasks.evidence.erasure_records import Erasure, Finished
 from tasks.reading.plans import Plan
 from tasks.reading.sealed import Envelope, Head, Manifest
@@ -31,9 +31,13 @@ DOCUMENTS = {
     "page": Document(Envelope, "the first line of a page, unpacked"),
     "page-head": Document(Head, "the second line of a page, unpacked"),
     "manifest": Document(Manifest, "`manifest.json` of a run"),
-    "seal": Document(seals.Envelope, "`seal.dsse.json` of a run"),
+    "seal": Document(
+        dsse.Envelope, "`seal.dsse.json` of a run, and `.purged/TENANT/NAME/RUN.dsse.json`"
+    ),
     "statement": Document(seals.Statement, "the `payload` of a seal, decoded from base64"),
-    "purge": Document(Erasure, "`.purged/TENANT/NAME/RUN.json`"),
+    "purge": Document(
+        Erasure, "the `payload` of `.purged/TENANT/NAME/RUN.dsse.json`, decoded from base64"
+    ),
     "purge-end": Document(Finished, "`.purged/TENANT/NAME/RUN.done.json`"),
     "keys": Document(PublicKeys, "the file that `pagetrail keys --json` prints"),
 }

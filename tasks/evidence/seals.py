@@ -12,13 +12,13 @@ from msgspec import Struct, field
 
 from tasks.evidence import documents
 from tasks.evidence.compression import sha256
+from tasks.evidence.dsse import Envelope, read_envelope
+from tasks.evidence.erasure_records import Link
 from tasks.reading.sealed import Count, Digest, Part, RunId, RunState, told
 from tasks.reading.windows import Moment, Period
 
-PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
 SUMS, MANIFEST = "SHA256SUMS", "manifest.json"
-LONGEST = 16 * 2**20
-"""Most bytes of a seal. It takes 50,000 runs that could not be sealed to make one as long."""
 
 
 class SealedBefore(Part, frozen=True, kw_only=True):
@@ -68,6 +68,7 @@ class Seal(Part, frozen=True, kw_only=True):
     unsealed: Annotated[
         tuple[UnsealedRun, ...], told("Every run between the seal before and this one")
     ]
+    purged: Annotated[Link | None, told("The newest record of an erasure; null if there is none")]
 
 
 class Digests(Part, frozen=True, kw_only=True):
@@ -123,23 +124,6 @@ class Statement(Part, frozen=True, kw_only=True):
             raise ValueError("it doesn't name every run since the seal before it")
 
 
-class Signature(Part, frozen=True, kw_only=True):
-    """A signature over the payload, and the id of the key that made it."""
-
-    keyid: Annotated[Digest, told("The id of the key")]
-    sig: Annotated[bytes, told("The signature, in base64")]
-
-
-class Envelope(Part, frozen=True, kw_only=True):
-    """The signer's statement about a run, and its signature, in a DSSE envelope."""
-
-    payload: Annotated[bytes, told("The text of the statement, in base64")]
-    payload_type: Literal["application/vnd.in-toto+json"] = field(
-        name="payloadType", default=PAYLOAD_TYPE
-    )
-    signatures: Annotated[tuple[Signature, ...], told("The signature")]
-
-
 class StoredSeal(Struct, frozen=True, kw_only=True):
     """A seal that was read, and the digest of its file. Nobody has checked the signature yet."""
 
@@ -159,14 +143,11 @@ class StoredSeal(Struct, frozen=True, kw_only=True):
 
 def read_seal(text: bytes, source: str, run: str) -> StoredSeal:
     """Return the seal of a run, whose signature is still to be checked; ValueError says why it can't be trusted."""
-    if len(text) > LONGEST:
-        raise ValueError("it is larger than any seal")
-    envelope = documents.read(text, Envelope)
+    envelope = read_envelope(text, PAYLOAD_TYPE)
     statement = documents.read(envelope.payload, Statement, indent=-1)
     statement.check()
-    seal, signers = statement.predicate, [each.keyid for each in envelope.signatures]
+    seal = statement.predicate
     if (seal.source, seal.run) != (source, run):
         raise ValueError("it is the seal of another run")
-    if signers != [seal.key]:
-        raise ValueError("it isn't signed by the one key that it names")
+    envelope.check_signer(seal.key)
     return StoredSeal(envelope=envelope, statement=statement, sha256=sha256(text))

@@ -1,39 +1,60 @@
-"""Signs seals, and checks their signatures with public keys that lie outside the evidence."""
+"""Signs seals and records of erasures, and checks them with public keys that lie outside the evidence."""
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 from securesystemslib import dsse
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Signature as LibrarySignature
 from securesystemslib.signer import Signer
 
-from tasks.evidence import documents
-from tasks.evidence.seals import PAYLOAD_TYPE, Envelope, Signature, Statement, StoredSeal
+from tasks.evidence import documents, erasure_records, seals
+from tasks.evidence.dsse import Envelope, Signature
+from tasks.evidence.erasure_records import Erasure, StoredErasure
+from tasks.evidence.seals import Statement, StoredSeal
 from workers.signing.keys import PublicKeys
 
 
 def signed(statement: Statement, signer: Signer) -> bytes:
     """Return the text of `seal.dsse.json`: the statement with its signature."""
-    envelope = dsse.Envelope(documents.written(statement, indent=-1), PAYLOAD_TYPE, {})
+    return _enveloped(documents.written(statement, indent=-1), seals.PAYLOAD_TYPE, signer)
+
+
+def signed_record(record: Erasure, signer: Signer) -> bytes:
+    """Return the text of the record of an erasure, with its signature."""
+    return _enveloped(documents.written(record, indent=-1), erasure_records.PAYLOAD_TYPE, signer)
+
+
+def _enveloped(payload: bytes, payload_type: str, signer: Signer) -> bytes:
+    envelope = dsse.Envelope(payload, payload_type, {})
     made = envelope.sign(signer)
     signature = Signature(keyid=made.keyid, sig=bytes.fromhex(made.signature))
-    return documents.written(Envelope(payload=envelope.payload, signatures=(signature,)))
+    return documents.written(
+        Envelope(payload=payload, payload_type=payload_type, signatures=(signature,))
+    )
 
 
 def check_signature(stored: StoredSeal, keys: PublicKeys) -> None:
     """Raise ValueError unless one of *keys* signed the seal while it was in use."""
-    seal = stored.seal
-    key = keys.named(seal.key)
+    _check(stored.envelope, stored.seal.key, stored.seal.sealed_at, keys)
+
+
+def check_record(stored: StoredErasure, keys: PublicKeys) -> None:
+    """Raise ValueError unless one of *keys* signed the record of an erasure while it was in use."""
+    _check(stored.envelope, stored.key, stored.at, keys)
+
+
+def _check(envelope: Envelope, key_id: str, at: datetime, keys: PublicKeys) -> None:
+    key = keys.named(key_id)
     if key is None:
-        raise ValueError(f"it is signed with key {seal.key}, which isn't one of the keys given")
-    if not key.used_on(seal.sealed_at.astimezone(UTC).date()):
-        raise ValueError(f"it is dated {seal.sealed_at:%F}, when key {seal.key} was not in use")
+        raise ValueError(f"it is signed with key {key_id}, which isn't one of the keys given")
+    if not key.used_on(at.astimezone(UTC).date()):
+        raise ValueError(f"it is dated {at:%F}, when key {key_id} was not in use")
     try:
-        _library(stored.envelope).verify([key.opened()], threshold=1)
+        _library(envelope).verify([key.opened()], threshold=1)
     except (VerificationError, ValueError):
-        raise ValueError(f"its signature isn't one of key {seal.key}") from None
+        raise ValueError(f"its signature isn't one of key {key_id}") from None
 
 
 def _library(envelope: Envelope) -> dsse.Envelope:

@@ -1,4 +1,4 @@
-"""Erase the evidence of a source. One object records the erasure before it begins, another after it ends."""
+"""Erase the evidence of a source: ask the signer for a record, then delete the runs that it names."""
 
 from __future__ import annotations
 
@@ -6,78 +6,125 @@ import logging
 import time
 from calendar import monthrange
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice
-
-from msgspec.structs import replace
+from enum import Enum
+from itertools import islice, takewhile
 
 from tasks.evidence import documents
-from tasks.evidence.compression import sha256
 from tasks.evidence.erasure_records import (
-    Account,
-    ErasedRun,
-    Erasure,
     Finished,
     Purge,
+    StoredErasure,
     Why,
     done_key,
     record_key,
     summary,
 )
 from tasks.evidence.erasures import Purged
-from tasks.evidence.layout import manifest_key, plan_key, run_prefix
+from tasks.evidence.layout import manifest_key, plan_key, run_prefix, seal_key
 from tasks.evidence.manifests import read_manifest, read_plan, runs_of
 from tasks.reading.windows import rfc3339
-from tasks.runs.events import EvidenceErased
-from workers.errors import Busy, Fault, StorageConflict
+from tasks.runs.events import EvidenceErased, PurgeAsked
+from tasks.runs.recording import check_range, in_the_way
+from workers.errors import Busy, Fault, PurgeRefused, StorageConflict
 from workers.runtime import Runtime
+from workers.signing.keys import PublicKeys
+from workers.state.events import DAY_SECONDS
 from workers.state.sources import changed
+from workers.state.unsealed import RECORD
 from workers.storage import Storage
-from workers.storage.registry import Source, SourceState, parse_source_id
+from workers.storage.registry import PurgeWish, Source, SourceState, parse_source_id
 
 log = logging.getLogger("pagetrail.purge")
 MOST_RUNS = 50
 """Most runs that one look erases. All of them are read and listed before the first is erased."""
-MOST_LOST = 10_000
-"""Most lost runs that the record of an erasure may name, besides the runs that are in storage."""
 FLEET = "fleet"
+PURGE = "purge"
+"""The kind of work whose troubles say why the signer refuses a purge."""
+WAIT_SECONDS = 15.0
+"""How long a command waits for the signer. It signs within a second or two as a rule."""
+LATER_SECONDS = 600.0
+"""Time until the next look at a source that is being changed, has an open run, or waits for the signer."""
+_LOOK_SECONDS = 0.2
 _ERASERS, _BATCH = 8, 400
 
 
-def purge(fleet: Runtime, source_id: str, by: str) -> Purge | None:
+class Progress(Enum):
+    """How far an erasure has come."""
+
+    DONE = "done"  # nothing is left to erase
+    MORE = "more"  # the time was over, and something is left
+    WAITS = "waits"  # for the signer: nothing is deleted before
+
+
+def purge(
+    fleet: Runtime, source_id: str, by: str, wait_seconds: float = WAIT_SECONDS
+) -> Purge | None:
     """Erase all evidence of a paused or disconnected source, on behalf of *by*; return the record of the erasure.
 
-    None if the source never had evidence. The record says which runs were erased, with their digests and sizes, when,
-    and on whose behalf. It is stored first, outside the evidence, and is kept. From then on those runs don't count as
-    evidence. If the call is interrupted, the next call erases the rest. Raises `Fault` for an active source or one
-    under legal hold, `Busy` while a run is open.
+    None if the source never had evidence. The signer first stores a signed record outside of the evidence, which stays.
+    It says which runs were erased, with their digests and sizes, when, and on whose behalf. From then on those runs
+    don't count as evidence. Raises `Fault` for an active source or one under legal hold, and `Busy` while a run is
+    open. If the signer doesn't sign within *wait_seconds*, raises `Busy` too: the fleet erases the runs later. Raises
+    `PurgeRefused` if the signer refuses. If the call is interrupted, the fleet erases the rest.
     """
-    source, found = _erasable(fleet, parse_source_id(source_id))
-    if found:
-        _record(fleet, source, found, "purge", by)
-    _erase(fleet, source_id)
+    source, runs = _erasable(fleet, parse_source_id(source_id))
+    if through := _to_erase(fleet, source, runs):
+        _ask(fleet, source, through, "purge", by)
+    deadline = time.monotonic() + wait_seconds
+    while _erase(fleet, source_id) is Progress.WAITS:
+        if refused := fleet.troubles.all().get(source_id, {}).get(PURGE):
+            raise PurgeRefused(refused)
+        if time.monotonic() >= deadline:
+            raise Busy(
+                f"The purge of {source_id} waits for the signer, so nothing is deleted yet: once a worker takes the "
+                f"queue `sign`, the fleet erases the runs by itself. `pagetrail source hold {source_id}` calls the "
+                "purge off."
+            )
+        time.sleep(_LOOK_SECONDS)
     record = Purged(fleet.storage, source_id).last
     return summary(record) if record else None
 
 
-def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> bool:
-    """Erase runs of *source* that have outlived its retention; False if runs are left, or *seconds* weren't enough.
+def _to_erase(fleet: Runtime, source: Source, runs: list[str]) -> str:
+    """Return the last run to erase; "" if every run is gone."""
+    if runs:
+        check_range(Purged(fleet.storage, source.id), source.id, runs[-1])
+        return runs[-1]
+    left = Purged(fleet.storage, source.id).unfinished()
+    return left[-1].through if left else ""
+
+
+def expire(fleet: Runtime, source: Source, now: datetime, seconds: float) -> Progress:
+    """Erase runs of *source* that have outlived its retention, or whose purge was asked for, for at most *seconds*.
 
     Safe to repeat. Does nothing under a legal hold; raises `Busy` if one begins at the same moment.
     """
     if source.held_since:
-        return True
-    found = outlived(fleet.storage, source, now)
-    if found:
-        _record(fleet, source, found, "retention", FLEET)
-    return _erase(fleet, source.id, seconds) and len(found) < MOST_RUNS
+        return Progress.DONE
+    if source.purge is None:
+        found = outlived(fleet.storage, source, now)
+        if found:
+            _ask(fleet, source, found[-1], "retention", FLEET)
+    progress = _erase(fleet, source.id, seconds)
+    if progress is Progress.DONE and outlived(fleet.storage, source, now):
+        return Progress.MORE
+    return progress
+
+
+def is_recorded(storage: Storage, source: Source) -> bool:
+    """Whether the record of the purge that *source* waits for is stored."""
+    return source.purge is not None and Purged(storage, source.id).erased(source.purge.through)
 
 
 def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
     """Return the oldest runs that were sealed longer ago than the source's retention, at most `MOST_RUNS`.
 
-    While the source is connected, its newest sealed run stays, because the next run continues from it. Raises
-    `StorageConflict` if the oldest run has no manifest although it isn't the newest.
+    While the source is connected, its newest sealed run stays, because the next run continues from it. A run without a
+    seal stays too, with all later ones, unless all runs go. Raises `StorageConflict` if the oldest run has no seal, or
+    no manifest although it isn't the newest.
     """
     if source.retention_months is None:
         return []
@@ -91,8 +138,10 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
             unsealed = run
             break
         if manifest.sealed_at >= edge or len(found) == MOST_RUNS:
-            return found
+            return _sealed(storage, source.id, found)
         found.append(run)
+    if source.state is SourceState.DISCONNECTED and not unsealed:
+        return found
     over = found if source.state is SourceState.DISCONNECTED else found[:-1]
     if not over and unsealed and unsealed != purged.newest(unsealed):
         raise StorageConflict(
@@ -100,7 +149,19 @@ def outlived(storage: Storage, source: Source, now: datetime) -> list[str]:
             f"is erased: restore {manifest_key(source.id, unsealed)} from a copy of the storage, or move "
             f"{run_prefix(source.id, unsealed)} away if nobody needs it."
         )
-    return over
+    return _sealed(storage, source.id, over)
+
+
+def _sealed(storage: Storage, source: str, runs: list[str]) -> list[str]:
+    """Return the oldest of *runs*, up to the first that has no seal."""
+    sealed = list(takewhile(lambda run: storage.get(seal_key(source, run)) is not None, runs))
+    if runs and not sealed:
+        raise StorageConflict(
+            f"Run {runs[0]} of {source} has no seal, so its retention erases neither this run nor later ones: restore "
+            f"the run from a copy of the storage if `pagetrail verify {source}` names a difference, or pause the "
+            f"source and erase all of its runs with `pagetrail source purge {source}`."
+        )
+    return sealed
 
 
 def sweep(fleet: Runtime, source_id: str, run: str) -> bool:
@@ -152,98 +213,86 @@ def _erasable(fleet: Runtime, name: str) -> tuple[Source, list[str]]:
     return source, runs
 
 
-def _record(fleet: Runtime, source: Source, runs: list[str], why: Why, by: str) -> None:
-    """Store the record of an erasure; from then on its runs don't count as evidence."""
-    record = _account(fleet.storage, source, runs, why, by)
-    with fleet.sources.alone(source.id):
-        fleet.sources.save(source)  # `Busy` if it changed: a legal hold may have begun
-        key = record_key(source.id, record.through)
-        text = documents.written(record)
-        ours = fleet.storage.put_new(key, text) or fleet.storage.get(key) == text
-        if ours and fleet.sources.fresh(source.id).held_since:
-            # Our lock ran out before we stored the record, and a hold began: everything must stay.
-            fleet.storage.delete(key)
-            raise changed(source.id)
-    if not Purged(fleet.storage, source.id).erased(record.through):
-        raise StorageConflict(
-            f"{key} is in the way, so nothing was erased: `pagetrail verify {source.id}` says what is "
-            "wrong with it; move it away and try again."
-        )
+def _ask(fleet: Runtime, source: Source, through: str, why: str, by: str) -> None:
+    """Note in the source's document that its runs up to *through* are to be erased, and tell the signer.
+
+    An earlier wish for the same runs stays. Raises `Busy` if the document changed: a legal hold may have begun.
+    """
+    key = record_key(source.id, through)
+    if fleet.storage.get(key) is not None and not Purged(fleet.storage, source.id).erased(through):
+        raise in_the_way(source.id, key)
+    if source.purge is None or source.purge.through < through:
+        wish = PurgeWish(through=through, why=why, by=by, at=_now())
+        with fleet.sources.alone(source.id):
+            fleet.sources.save(replace(source, purge=wish))
+    fleet.troubles.forget(source.id, PURGE)  # the signer tries again
+    await_record(fleet, source.id)
 
 
-def _account(storage: Storage, source: Source, runs: list[str], why: Why, by: str) -> Erasure:
-    """Return the record of an erasure of *runs*, and of the lost runs between them."""
-    before = Purged(storage, source.id).last
-    first, last = int(before.through) + 1 if before else 1, int(runs[-1])
-    if last - first > MOST_LOST + len(runs):
-        raise StorageConflict(
-            f"Too many runs of {source.id} before run {runs[-1]} are lost, so nothing was erased: "
-            f"restore them from a copy of the storage, or move {run_prefix(source.id, runs[-1])} "
-            "away if that run was never collected."
-        )
-    entries = tuple(_entry(storage, source.id, f"{n:08d}") for n in range(first, last + 1))
-    return Erasure(
-        source=source.id,
-        previous=before.link if before else None,
-        through=runs[-1],
-        why=why,
-        retention_months=source.retention_months if why == "retention" else None,
-        by=by,
-        at=_now(),
-        account=Account(region=source.region, subdomain=source.subdomain),
-        runs=entries,
-        objects=sum(each.objects for each in entries),
-        bytes=sum(each.bytes for each in entries),
-    )
+def await_record(fleet: Runtime, source: str) -> None:
+    """Let the tick tell the signer about the purge of *source*, and the daily look see to it until it is finished."""
+    fleet.unsealed.add(source, RECORD)
+    fleet.daily.within(source, LATER_SECONDS)
+    if wish := fleet.sources.fresh(source).purge:
+        why: Why = "purge" if wish.why == "purge" else "retention"
+        asked = PurgeAsked(why=why, by=wish.by, through=wish.through, at=wish.at)
+        about = f"{wish.through}/{rfc3339(wish.at)}"
+        fleet.events.emit(asked, source, about=about, quiet_seconds=DAY_SECONDS)
 
 
-def _entry(storage: Storage, source: str, run: str) -> ErasedRun:
-    sizes = [stored.size for stored in storage.list(run_prefix(source, run))]
-    counted = ErasedRun(run=run, objects=len(sizes), bytes=sum(sizes))
-    try:
-        manifest = read_manifest(storage, source, run) if sizes else None
-    except StorageConflict:
-        log.warning("erased although it can't be read", extra={"source": source, "run": run})
-        text = storage.get(manifest_key(source, run))
-        return replace(counted, manifest_sha256=sha256(text) if text is not None else None)
-    if manifest is None:
-        return counted
-    return replace(
-        counted,
-        state=manifest.state,
-        period=manifest.period,
-        opened_at=manifest.opened_at,
-        sealed_at=manifest.sealed_at,
-        manifest_sha256=manifest.sha256,
-    )
+def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> Progress:
+    """Delete the objects of runs whose erasure was asked for and is recorded, and late objects of erased runs.
 
-
-def _erase(fleet: Runtime, source: str, seconds: float = float("inf")) -> bool:
-    """Delete all objects of runs that are recorded as erased; False if *seconds* weren't enough."""
+    A record counts only with a signature of the signer's. Without its public keys the fleet waits for it.
+    """
     deadline, storage = time.monotonic() + seconds, fleet.storage
-    purged = Purged(storage, source)
+    wish, keys = fleet.sources.fresh(source).purge, _known_keys(fleet)
+    purged = Purged(storage, source, keys)
+    if keys is None and not (wish or purged.names):
+        return Progress.DONE
+    if keys is None or (wish and not purged.erased(wish.through)):
+        await_record(fleet, source)
+        return Progress.WAITS
+    last = wish.through if wish else purged.finished_through
     with ThreadPoolExecutor(_ERASERS) as erasers:
-        for run in purged.left:
-            keys = (stored.key for stored in storage.list(run_prefix(source, run)))
-            while batch := list(islice(keys, _BATCH)):
+        for run in (run for run in purged.left if run <= last):
+            keys_left = (stored.key for stored in storage.list(run_prefix(source, run)))
+            while batch := list(islice(keys_left, _BATCH)):
                 if time.monotonic() >= deadline:
-                    return False
+                    return Progress.MORE
                 if fleet.sources.fresh(source).held_since:
                     raise changed(source)
                 # The plan goes first: without a plan, the other objects don't count as a run.
                 storage.delete(plan_key(source, run))
                 list(erasers.map(storage.delete, batch))
+    if wish:
+        _end(fleet, source, wish, purged)
+    return Progress.DONE
+
+
+def _known_keys(fleet: Runtime) -> PublicKeys | None:
+    """Return the public keys that the signer told the fleet; None if it has to tell them again."""
+    document = fleet.seal_keys.known()
+    with suppress(ValueError):
+        return PublicKeys.from_json(document) if document else None
+    return None
+
+
+def _end(fleet: Runtime, source: str, wish: PurgeWish, purged: Purged) -> None:
+    """Say that the runs of a purge are gone, and take the purge out of the source's document."""
     for record in purged.unfinished():
         _finish(fleet, record)
-    return True
+    now = fleet.sources.fresh(source)
+    if now.purge == wish:
+        fleet.sources.save(replace(now, purge=None))
 
 
-def _finish(fleet: Runtime, record: Erasure) -> None:
+def _finish(fleet: Runtime, record: StoredErasure) -> None:
     """Say that every run in *record* is gone: in an event, then in an object in storage."""
     source = record.source
     if next(Purged(fleet.storage, source).oldest_kept(), None) is None:
         fleet.ledger.forget(source)
-        fleet.troubles.forget(source, "run", "retention")
+        fleet.troubles.forget(source, "run", "retention", PURGE)
     erased = EvidenceErased(
         why=record.why,
         by=record.by,
@@ -252,7 +301,8 @@ def _finish(fleet: Runtime, record: Erasure) -> None:
         objects=record.objects,
         bytes=record.bytes,
     )
-    fleet.events.emit(erased, source, about=record.through)
+    # A command and a worker may finish the same erasure.
+    fleet.events.emit(erased, source, about=record.through, quiet_seconds=DAY_SECONDS)
     key = done_key(source, record.through)
     fleet.storage.put_new(key, documents.written(Finished.of(record, _now())))
     if record in Purged(fleet.storage, source).unfinished():
@@ -269,7 +319,8 @@ def _now() -> datetime:
 
 def wants_look(source: Source) -> bool:
     """Return whether *source* needs a daily look."""
-    return source.state is not SourceState.DISCONNECTED or source.retention_months is not None
+    kept = source.state is not SourceState.DISCONNECTED or source.retention_months is not None
+    return kept or source.purge is not None
 
 
 def months_before(when: datetime, months: int) -> datetime:

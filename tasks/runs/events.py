@@ -135,6 +135,36 @@ class KeyRotationDue(EventData, frozen=True, kw_only=True):
     key_max_age_days: Count
 
 
+class PurgeAsked(EventData, frozen=True, kw_only=True):
+    """A purge or a retention is to erase runs, and waits until the signer has signed its record; at most once a day."""
+
+    kind: ClassVar = "purge.asked"
+    of_run: ClassVar = False
+    why: Why
+    by: str
+    through: RunId
+    at: Moment
+
+
+class PurgeSigned(EventData, frozen=True, kw_only=True):
+    """The signed record of a purge is stored: from now on these runs count as erased."""
+
+    kind: ClassVar = "purge.signed"
+    of_run: ClassVar = False
+    through: RunId
+    sha256: Annotated[Digest, Meta(description="The digest of the record")]
+    previous: Annotated[Digest | None, Meta(description="The digest of the record before")]
+    key: Annotated[Digest, Meta(description="The id of the public key")]
+
+
+class PurgeRefusal(EventData, frozen=True, kw_only=True):
+    """The signer doesn't sign the record of a purge, so nothing is deleted; at most once a day."""
+
+    kind: ClassVar = "purge.refused"
+    of_run: ClassVar = False
+    reason: str
+
+
 class EvidenceErased(EventData, frozen=True, kw_only=True):
     """A purge or a retention is finished: all objects of those runs are deleted."""
 
@@ -157,5 +187,8 @@ KINDS: tuple[type[EventData], ...] = (
     SourceFailing,
     KeyRefusal,
     KeyRotationDue,
+    PurgeAsked,
+    PurgeSigned,
+    PurgeRefusal,
     EvidenceErased,
 )

@@ -71,6 +71,11 @@ def sign(fleet: Runtime, source: str, run: str) -> None:
     _send(fleet, "tasks.sign.sign_run", "sign", source, run)
 
 
+def record(fleet: Runtime, source: str) -> None:
+    """Send the task that signs the record of the purge that *source* waits for."""
+    _send(fleet, "tasks.sign.record_purge", "sign", source)
+
+
 def recover(fleet: Runtime) -> None:
     """Send the task that restores from storage what Redis lost."""
     _send(fleet, "tasks.plan.recover", "plan")

@@ -83,7 +83,9 @@ def restored(fleet: Runtime, source: Source) -> bool:
 
 
 def _restore_once(fleet: Runtime, source: Source) -> bool:
-    if wants_look(source):
+    if source.purge:
+        fleet.daily.within(source.id, 0)
+    elif wants_look(source):
         fleet.daily.begin(source.id)
     else:
         fleet.daily.end(source.id)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from tasks.evidence.compression import sha256
+from tasks.evidence.erasure_records import Link
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, seal_key, sums_key
 from tasks.evidence.manifests import read_stored
@@ -33,6 +34,7 @@ from tasks.evidence.signatures import check_signature, signed
 from tasks.evidence.sums import sums
 from tasks.reading.sealed import StoredManifest
 from tasks.runs import events
+from tasks.runs.records import adopted
 from tasks.verifying.verify import verify
 from workers.errors import Busy, NotFound, SealRefused, StorageConflict
 from workers.runtime import Runtime
@@ -78,13 +80,12 @@ class _Signer:
         self._heads = fleet.heads
         self._source = source
         self._beat = beat
-        self._purged = Purged(fleet.storage, source)
-        self._records = (
-            self._purged.names
-        )  # read now: later ones belong to erasures that began since
         self._now = datetime.now(UTC).replace(microsecond=0)
         self._key = fleet.private_key.opened(self._now.date())
         self._keys = fleet.public_keys.use(self._key.public, self._now.date())
+        self._purged = Purged(fleet.storage, source, self._keys)
+        # Read now: later ones belong to erasures that began since.
+        self._records = self._purged.names
 
     def sign(self) -> Outcome:
         """Seal what can be sealed. Raises `Busy` if runs are being erased, since nothing about them can be said now."""
@@ -116,9 +117,8 @@ class _Signer:
 
     def _found(self) -> Found:
         """Return the head of the source, whose seal is stored as the signer knows it."""
-        found = self._heads.find(self._source)
-        if found is None:
-            return self._begun()
+        found = self._heads.find(self._source) or self._begun()
+        found = adopted(self._fleet, self._source, self._purged, found)
         sealed = found.head.sealed
         if sealed and not self._purged.erased(sealed.run):
             text = self._storage.get(seal_key(self._source, sealed.run))
@@ -164,7 +164,7 @@ class _Signer:
         before = head.sealed
         link = SealedBefore(run=before.run, sha256=before.sha256) if before else None
         files = self._files(run)
-        if stored.seal.previous != link and not self._is_purged_up_to(stored, before):
+        if stored.seal.previous != link:
             why = "it doesn't follow the newest seal that the signer knows"
         elif head.intent and head.intent.run == run and not _is_meant(head.intent, statement):
             why = "it isn't about the files that the signer meant to sign"
@@ -173,15 +173,6 @@ class _Signer:
         else:
             return
         raise self._refused(run, why)
-
-    def _is_purged_up_to(self, stored: StoredSeal, before: Sealed | None) -> bool:
-        """Whether *stored* follows a seal after *before* that was purged: the signer's store is an older copy."""
-        previous = stored.seal.previous
-        return (
-            previous is not None
-            and self._purged.erased(previous.run)
-            and (before is None or before.run < previous.run)
-        )
 
     def _refused(self, run: str, why: str) -> SealRefused:
         return SealRefused(
@@ -234,7 +225,7 @@ class _Signer:
         self._refuse_history(head, files.manifest)
         # The fleet may have died before it stored this file. Anything else in its place doesn't verify.
         self._storage.put_new(sums_key(self._source, run), files.sums)
-        *_, report = verify(self._storage, self._source, run)
+        *_, report = verify(self._storage, self._source, run, keys=self._keys)
         problems = [each for each in report.differences if each.counts]
         if not problems:
             return "", files
@@ -244,7 +235,7 @@ class _Signer:
     def _refuse_history(self, head: Head, manifest: StoredManifest) -> None:
         """Raise `SealRefused` if the run doesn't follow the manifest that the signer sealed last."""
         sealed, previous = head.sealed, manifest.previous
-        if sealed is None or self._purged.erased(sealed.run):
+        if sealed is None or (previous is None and self._purged.erased(sealed.run)):
             return
         if previous is None or previous.run < sealed.run:
             why = f"it doesn't follow run {sealed.run}"
@@ -283,7 +274,7 @@ class _Signer:
         )
         found = self._intended(found, intent)
         statement = Statement.about(
-            self._statement(files.manifest, before, tuple(between)),
+            self._statement(files.manifest, found.head, tuple(between)),
             intent.sums_sha256,
             intent.manifest_sha256,
         )
@@ -307,9 +298,9 @@ class _Signer:
         return self._heads.replace(found, replace(found.head, intent=intent))
 
     def _statement(
-        self, manifest: StoredManifest, before: Sealed | None, between: tuple[UnsealedRun, ...]
+        self, manifest: StoredManifest, head: Head, between: tuple[UnsealedRun, ...]
     ) -> Seal:
-        account = manifest.account
+        account, before, purged = manifest.account, head.sealed, head.purged
         return Seal(
             source=self._source,
             run=manifest.run,
@@ -322,6 +313,7 @@ class _Signer:
             key=self._key.public.id,
             previous=SealedBefore(run=before.run, sha256=before.sha256) if before else None,
             unsealed=between,
+            purged=Link(through=purged.through, sha256=purged.sha256) if purged else None,
         )
 
     def _confirmed(self, found: Found, stored: StoredSeal) -> Found:
@@ -336,7 +328,7 @@ class _Signer:
             unsealed=tuple(each.run for each in seal.unsealed),
         )
         self._fleet.events.emit(event, self._source, seal.run)
-        moved = self._heads.replace(found, Head(source=self._source, sealed=_sealed(stored)))
+        moved = self._heads.replace(found, replace(found.head, sealed=_sealed(stored), intent=None))
         self._fleet.unsealed.settle(self._source, *(e.run for e in seal.unsealed), seal.run)
         log.info("sealed %s", stored.sha256, extra={"source": self._source, "run": seal.run})
         return moved

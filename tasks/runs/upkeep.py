@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from tasks.runs.erasing import expire, is_open, wants_look
+from tasks.runs.erasing import LATER_SECONDS, Progress, expire, is_open, wants_look
 from tasks.runs.events import KeyRotationDue
 from tasks.runs.newest import newest_run
 from workers.errors import Busy
@@ -14,8 +14,6 @@ from workers.storage.registry import Source
 
 STEP_SECONDS = 15.0
 """Longest time for one look. It ends well before Redis would deliver its message to another worker too."""
-LATER_SECONDS = 600.0
-"""Time until the next look at a source that is being changed, or that has an open run."""
 
 
 def look_after(fleet: Runtime, source: str) -> None:
@@ -27,12 +25,20 @@ def look_after(fleet: Runtime, source: str) -> None:
             if is_open(fleet, source, newest_run(fleet, source)):
                 note.done = False
                 fleet.daily.within(source, LATER_SECONDS)
-            elif not expire(fleet, found, now, STEP_SECONDS):
-                fleet.daily.within(source, 0)
-            elif not wants_look(found):
-                fleet.daily.end(source)
+            else:
+                note.done = _erase(fleet, found, now)
     except Busy:  # somebody changed the source at the same moment
         fleet.daily.within(source, LATER_SECONDS)
+
+
+def _erase(fleet: Runtime, source: Source, now: datetime) -> bool:
+    """Erase what may be erased now, and say when to look again. Return whether nothing waits for the signer."""
+    progress = expire(fleet, source, now, STEP_SECONDS)
+    if progress is Progress.MORE:
+        fleet.daily.within(source.id, 0)
+    elif progress is Progress.DONE and not wants_look(fleet.sources.fresh(source.id)):
+        fleet.daily.end(source.id)
+    return progress is not Progress.WAITS
 
 
 def _remind(fleet: Runtime, source: Source, now: datetime) -> None:

@@ -45,7 +45,7 @@ class RunCopy:
     ) -> None:
         self.storage, self.source, self.run = storage, source, run
         self.sizes = {each.key: each.size for each in storage.list(run_prefix(source, run))}
-        self.purged = Purged(storage, source)
+        self.purged = Purged(storage, source, keys)
         self.keys = keys  # that check signatures; None if they are not to be checked
         self._files = files
 

@@ -32,6 +32,15 @@ class SealFound:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class RecordFound:
+    """The record of an erasure: its last run, the digest of its file, and the id of the key that signed it."""
+
+    through: str
+    sha256: str
+    key: str
+
+
 @dataclass(slots=True)
 class Report:
     """The runs that were verified so far, and all that was found."""
@@ -44,10 +53,16 @@ class Report:
     renamed: list[tuple[str, Renaming]] = field(default_factory=list)  # run that followed it
     purged: list[Purge] = field(default_factory=list)  # that the oldest run follows
 
+    records: list[RecordFound] = field(default_factory=list)  # all, unless one run was verified
     seals: list[SealFound] = field(default_factory=list)
     unsealed: list[str] = field(default_factory=list)  # runs that ended after the newest seal
     keyed: bool = False  # whether the signatures were checked
     anchored: bool = False  # whether a digest of an earlier seal was given, and found
+
+    @property
+    def signers(self) -> list[str]:
+        """The ids of the keys that signed the seals and the records."""
+        return sorted({each.key for each in self.seals} | {each.key for each in self.records})
 
     @property
     def head(self) -> SealFound | None:

@@ -33,8 +33,8 @@ KINDS = {
     "count": "the pages don't add up to what the manifest says",
     "page": "a stored page isn't an answer to a request of its run's plan",
     "record": (
-        "an object below `.purged/` isn't the record of an erasure, or it contradicts the record before it or a stored "
-        "manifest; `verify` ignores what it says"
+        "an object below `.purged/` isn't the record of an erasure, isn't signed, or contradicts the record before it, "
+        "a seal or a stored manifest; `verify` ignores what it says"
     ),
     "seal": "a seal isn't about its run, doesn't follow the seal before, or isn't signed; or a run was left out",
     "head": "the newest seal is not the one given with `--head`, and doesn't follow it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.evidence.compression import sha256
+from tasks.evidence.erasure_records import record_key
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, run_prefix, seal_key, sums_key
 from tasks.evidence.seals import Account, SealedBefore, StoredSeal, read_seal
@@ -54,10 +55,18 @@ def seal_says_what_the_manifest_says(run: RunCopy) -> Iterator[Finding]:
         yield seal_key(run.source, run.run), "it was made before the run ended"
 
 
-@rule("seal", "each seal names the seal before it, unless that one was purged")
+@rule(
+    "seal",
+    "each seal names the seal before it, or the one that a record of an erasure names in its place",
+)
 def seals_follow_each_other(run: RunCopy) -> Iterator[Finding]:
     before = _readable(run).seal.previous
-    if before is None or run.purged.erased(before.run):
+    if before is None:
+        return
+    if record := run.purged.naming(before.run):
+        if record.entry(before.run).seal_sha256 != before.sha256:
+            key = record_key(run.source, record.through)
+            yield key, f"it doesn't name the seal that the seal of run {run.run} follows"
         return
     text = run.storage.get(seal_key(run.source, before.run))
     if text is None:
@@ -68,6 +77,22 @@ def seals_follow_each_other(run: RunCopy) -> Iterator[Finding]:
     elif sha256(text) != before.sha256:
         key = seal_key(run.source, before.run)
         yield key, f"it isn't the seal that the seal of run {run.run} follows"
+
+
+@rule(
+    "record",
+    "the newest record of an erasure at the time of a seal is still the one that the seal names",
+)
+def records_are_the_sealed_ones(run: RunCopy) -> Iterator[Finding]:
+    named = _readable(run).seal.purged
+    if named is None:
+        return
+    key = record_key(run.source, named.through)
+    text = run.storage.get(key)
+    if text is None:
+        yield key, f"the seal of run {run.run} names it, and it is gone"
+    elif sha256(text) != named.sha256:
+        yield key, f"it isn't the record that the seal of run {run.run} names"
 
 
 @rule("seal", "a run that the signer left out has no seal of its own, and is named with the reason")

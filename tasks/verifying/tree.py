@@ -40,9 +40,8 @@ def _is_late(run: RunCopy, key: str) -> bool:
     return is_own_page(run.storage, key)
 
 
-def beside(storage: Storage, source: str) -> Iterator[Difference]:
+def beside(storage: Storage, source: str, purged: Purged) -> Iterator[Difference]:
     """Yield the differences outside of the runs: among the records of erasures, and in the tree of the source."""
-    purged = Purged(storage, source)
     for key, why in purged.faults():
         yield Difference("", key, "record", why)
     for run in purged.left:

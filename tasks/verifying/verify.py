@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from tasks.evidence.erasure_records import Erasure, summary
+from tasks.evidence.erasures import Purged
 from tasks.evidence.manifests import chosen_runs
 from tasks.verifying import chain, contents, seals, tree  # they add their rules
 from tasks.verifying.copies import NotThere, RunCopy
-from tasks.verifying.report import Difference, Report
+from tasks.verifying.report import Difference, RecordFound, Report
 from tasks.verifying.rules import RULES, Rule
 from workers.signing.keys import PublicKeys
 from workers.storage import Storage
@@ -39,16 +40,20 @@ def verify(
 ) -> Iterator[Report]:
     """Verify one run of *source*, or all; yield the growing report after each run.
 
-    *keys* check the signatures of seals. *head* is the digest of a seal that has to be there. *as_at* is the time until
-    which an open run must have ended. Raises `NotFound` for a run that doesn't exist.
+    *keys* check the signatures of seals and of the records of erasures. *head* is the digest of a seal that has to be
+    there. *as_at* is the time until which an open run must have ended. Raises `NotFound` for a run that doesn't exist.
     """
     report = Report(keyed=keys is not None)
-    for each in chosen_runs(storage, source, run):
+    for each in chosen_runs(storage, source, run, keys):
         with ExitStack() as files:
             _verify_run(RunCopy(storage, source, each, files, keys), report, as_at)
         yield report
     if run is None:
-        report.differences += tree.beside(storage, source)
+        purged = Purged(storage, source, keys)
+        report.differences += tree.beside(storage, source, purged)
+        report.records += (
+            RecordFound(each.through, each.sha256, each.key) for each in purged.held.values()
+        )
     if head is not None:
         cut_off = list(seals.without_head(storage, source, head, report))
         report.differences += cut_off

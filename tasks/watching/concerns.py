@@ -22,6 +22,7 @@ class Concern(StrEnum):
     KEY = "key refused"
     STUCK = "stuck"
     TROUBLE = "trouble"
+    PURGE = "purge waits"
     RENAMED = "account renamed"
     FAILED = "failed"
     STALE = "stale"
@@ -41,17 +42,19 @@ def concerns(
 ) -> tuple[Concern, ...]:
     """Return the problems of *source* that need a person at the time *at*, worst first.
 
-    *troubled* means that something the fleet does for the source keeps failing. A disconnected source has no other
-    concern.
+    *troubled* means that something the fleet does for the source keeps failing. A disconnected source has no concern
+    but this and its purge.
     """
     if source.state is SourceState.DISCONNECTED:
-        return (Concern.TROUBLE,) if troubled else ()
+        held = {Concern.TROUBLE: troubled, Concern.PURGE: _purge_waits(source, at)}
+        return tuple(concern for concern, holds in held.items() if holds)
     ended = last.state if last else ""
     refused = last is not None and is_refused(source, last)
     found = {
         Concern.KEY: now.activity is Activity.SUSPENDED or refused,
         Concern.STUCK: now.activity is Activity.STUCK,
         Concern.TROUBLE: troubled,
+        Concern.PURGE: _purge_waits(source, at),
         Concern.RENAMED: bool(renamed_to(source, last)),
         Concern.FAILED: ended == "failed" and not refused,
         Concern.STALE: _stale(source, last, at),
@@ -60,6 +63,12 @@ def concerns(
         Concern.ROTATION: at - source.keyed_at >= timedelta(days=key_max_age_days),
     }
     return tuple(concern for concern, holds in found.items() if holds)
+
+
+def _purge_waits(source: Source, at: datetime) -> bool:
+    """Return whether the source's purge was asked for long ago and isn't finished."""
+    wish = source.purge
+    return wish is not None and (at - wish.at).total_seconds() > LONG_WAIT_SECONDS
 
 
 def _lacks_something(last: LastRun) -> bool:

@@ -30,7 +30,7 @@ HAPPENS = {
     *(
         "a person purged all runs",
         "a retention erased runs",
-        "a run was purged before it was sealed",
+        "a person purged runs that had no seal yet",
     ),
     *("a hold kept a purge from erasing", "a hold kept a retention from erasing"),
     *("the signer died while it sealed", "the signer got a new key", "the signer lost its head"),

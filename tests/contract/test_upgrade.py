@@ -37,6 +37,7 @@ MESSAGES: dict[str, set[Message]] = {
         ("seal", "tasks.seal.seal_run", (SOURCE, RUN)),
         ("seal", "tasks.purge.look_after", (SOURCE,)),
         ("sign", "tasks.sign.sign_run", (SOURCE, RUN)),
+        ("sign", "tasks.sign.record_purge", (SOURCE,)),
     }
 }
 SEND = f"""
@@ -50,6 +51,7 @@ celery.send_task(entry["task"], **entry["options"])
 messages.recover(fleet)
 messages.look_after(fleet, "{SOURCE}")
 messages.sign(fleet, "{SOURCE}", "{RUN}")
+messages.record(fleet, "{SOURCE}")
 for task in ("plan", "probe", "seal"):
     messages.publish(fleet, "{SOURCE}", "{RUN}", Effect("open", task=task))
 pages = ("{PAGE}", "users/all.1/000000")

@@ -101,6 +101,8 @@ def leave(fleet: Runtime) -> None:
     assert [kind for kind in kinds if kind != "run.sealed"] == [
         "run.opened",
         "run.ended",
+        "purge.asked",
+        "purge.signed",
         "evidence.erased",
     ]
     assert (purged.runs, purged.by) == (("00000001",), "the backend's own user")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,18 +17,19 @@ import msgspec
 import orjson
 import pytest
 
-from tasks import api, plan, purge, seal
-from tasks.evidence import documents
-from tasks.evidence.erasure_records import done_key, record_key, summary
+from tasks import api, plan, purge, seal, sign
+from tasks.evidence.erasure_records import Purge, done_key, record_key, summary
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key
 from tasks.evidence.manifests import account_of, read_manifest, read_plan, runs_of
 from tasks.reading.sealed import PreviousRun
 from tasks.runs import erasing, opening, restoring, sealing
-from tests.erased import erasure
+from tasks.runs.erasing import Progress
+from tests.erased import erasure, text_of
 from tests.integration.steps import SOURCE, Died, Fleet
-from workers.errors import Busy, Fault, NotFound, StorageConflict
+from workers.errors import Busy, Fault, NotFound, PurgeRefused, StorageConflict
 from workers.pagerduty.replies import Reply
+from workers.runtime import Runtime
 from workers.state import sources
 from workers.state.sources import Sources
 from workers.storage.registry import Source, SourceState
@@ -73,6 +76,35 @@ def collect(fleet: Fleet, count: int = 1) -> None:
         end(fleet, api.collect(fleet.runtime, SOURCE).run)
 
 
+def collect_sealed(fleet: Fleet, count: int = 1) -> None:
+    for _ in range(count):
+        collect(fleet)
+        sign.sign_run(SOURCE, RUNS[0])
+
+
+def erase(fleet: Fleet, runtime: Runtime | None = None, by: str = "tester") -> Purge | None:
+    """Purge the source. If the purge waits for the signer, let it sign, and purge again."""
+    runtime = runtime or fleet.runtime
+    try:
+        return api.purge(runtime, SOURCE, by, wait_seconds=0)
+    except Busy:
+        if fleet.runtime.sources.fresh(SOURCE).purge is None:
+            raise
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sign, "runtime", lambda: runtime)
+        sign.record_purge(SOURCE)
+    return api.purge(runtime, SOURCE, by, wait_seconds=0)
+
+
+def expire(fleet: Fleet, now: datetime = LATER, seconds: float = 60) -> Progress:
+    """Apply the retention. If that waits for the signer, let it sign, and go on."""
+    found = erasing.expire(fleet.runtime, fleet.runtime.sources.fresh(SOURCE), now, seconds)
+    if found is Progress.WAITS:
+        sign.record_purge(SOURCE)
+        found = erasing.expire(fleet.runtime, fleet.runtime.sources.fresh(SOURCE), now, seconds)
+    return found
+
+
 def end(fleet: Fleet, run: str) -> None:
     """Do steps until *run* is sealed and deleted from Redis."""
     while fleet.redis.exists(f"pagetrail:run:{SOURCE}") or not fleet.storage.get(
@@ -103,22 +135,22 @@ def unfinished(fleet: Fleet) -> list[str]:
 
 
 def test_retention_leaves_the_newest_run_and_correct_evidence(fleet: Fleet) -> None:
-    source = connect(fleet, retention_months=24)
-    collect(fleet, 3)
+    connect(fleet, retention_months=24)
+    collect_sealed(fleet, 3)
     digests = [file_digest(fleet, manifest_key(SOURCE, run)) for run in RUNS]
     count = len(
         stored(fleet, f"{SOURCE}/runs/{RUNS[0]}") + stored(fleet, f"{SOURCE}/runs/{RUNS[1]}")
     )
-    assert erasing.expire(fleet.runtime, source, datetime.now(UTC), 60)
+    assert expire(fleet, datetime.now(UTC)) is Progress.DONE
     assert runs_of(fleet.storage, SOURCE) == list(RUNS), "nothing is old yet"
-    assert erasing.expire(fleet.runtime, source, LATER, 60)
+    assert expire(fleet) is Progress.DONE
 
     assert runs_of(fleet.storage, SOURCE) == [RUNS[2]]
     assert {key.split("/")[3] for key in stored(fleet)} == {RUNS[2]}
-    record = read(fleet, record_key(SOURCE, RUNS[1]))
-    assert (record["why"], record["by"], record["objects"]) == ("retention", "fleet", count)
-    assert record["bytes"] > 0
-    assert [run["manifest_sha256"] for run in record["runs"]] == digests[:2]
+    record = Purged(fleet.storage, SOURCE).held[RUNS[1]]
+    assert (record.why, record.by, record.objects) == ("retention", "fleet", count)
+    assert record.bytes > 0
+    assert [run.manifest_sha256 for run in record.runs] == digests[:2]
     done = read(fleet, done_key(SOURCE, RUNS[1]))
     assert done["record_sha256"] == file_digest(fleet, record_key(SOURCE, RUNS[1]))
 
@@ -132,7 +164,7 @@ def test_retention_leaves_the_newest_run_and_correct_evidence(fleet: Fleet) -> N
     with pytest.raises(NotFound, match="was purged"):
         api.verify(fleet.storage, SOURCE, RUNS[0])
 
-    collect(fleet)
+    collect_sealed(fleet)
     following = read_plan(fleet.storage, SOURCE, "00000004")
     assert following
     assert following.previous == PreviousRun(RUNS[2], digests[2])
@@ -141,9 +173,10 @@ def test_retention_leaves_the_newest_run_and_correct_evidence(fleet: Fleet) -> N
 
 
 FORGED = {
-    "00000001.json": b"",
-    "00000002.json": b"\x00{",
-    "99999999.json": b"",
+    "00000001.dsse.json": b"",
+    "00000002.dsse.json": b"\x00{",
+    "00000002.json": b"{}",
+    "99999999.dsse.json": b"",
     "latest.json": b"{}",
     "00000002.done.json": b"",
 }
@@ -156,7 +189,7 @@ def test_forged_objects_among_the_records_erase_nothing(
 ) -> None:
     """They hide no run, delete no object, change no number and stop no work. Only `verify` names them."""
     source = connect(fleet)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     if held:
         api.hold(fleet.runtime, SOURCE)
     before = stored(fleet)
@@ -177,9 +210,9 @@ def test_forged_objects_among_the_records_erase_nothing(
 def test_a_whole_record_that_names_other_manifests_deletes_none_of_them(fleet: Fleet) -> None:
     """Its digests are compared with the stored manifests before anything is deleted."""
     connect(fleet)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     before = stored(fleet)
-    fleet.storage.put_new(record_key(SOURCE, RUNS[1]), documents.written(erasure(SOURCE, 2)))
+    fleet.storage.put_new(record_key(SOURCE, RUNS[1]), text_of(erasure(SOURCE, 2)))
     purge.look_after(SOURCE)
     assert stored(fleet) == before
     assert runs_of(fleet.storage, SOURCE) == list(RUNS[:2])
@@ -192,16 +225,16 @@ def test_an_object_in_the_way_of_a_record_is_named_and_does_not_stop_a_later_try
 ) -> None:
     """If a forged record or end of an erasure has the name that a purge needs, a sentence says what to move away."""
     connect(fleet)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     api.pause(fleet.runtime, SOURCE)
     before = stored(fleet)
     for forged in (record_key(SOURCE, RUNS[1]), done_key(SOURCE, RUNS[1])):
         fleet.storage.put_new(forged, b"")
         with pytest.raises(StorageConflict, match=rf"{forged} .*move it away"):
-            api.purge(fleet.runtime, SOURCE, "tester")
+            erase(fleet)
         assert (stored(fleet) == before) is (".done" not in forged)
         fleet.storage.delete(forged)
-    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert erase(fleet)
     assert (stored(fleet), unfinished(fleet)) == ([], [])
     kinds = [event.kind for event in api.events(fleet.runtime)]
     assert "evidence.erased" in kinds
@@ -210,106 +243,123 @@ def test_an_object_in_the_way_of_a_record_is_named_and_does_not_stop_a_later_try
 def test_a_forged_record_beside_a_valid_one_changes_nothing(fleet: Fleet) -> None:
     """This holds even if no run is left to show the next number and the account of the evidence."""
     connect(fleet)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     api.pause(fleet.runtime, SOURCE)
-    purged = api.purge(fleet.runtime, SOURCE, "tester")
+    purged = erase(fleet)
     forged = record_key(SOURCE, "99999999")
     fleet.storage.put_new(forged, b"")
     assert account_of(fleet.storage, SOURCE) == ("us", "acme")
-    assert api.purge(fleet.runtime, SOURCE, "tester") == purged
+    assert erase(fleet) == purged
     report = api.verify(fleet.storage, SOURCE)
     assert [(each.key, each.kind) for each in report.differences] == [(forged, "record")]
     api.resume(fleet.runtime, SOURCE)
     assert api.collect(fleet.runtime, SOURCE).run == RUNS[2]
 
 
-def test_runs_that_were_lost_before_an_erasure_are_named_in_its_record(fleet: Fleet) -> None:
+def test_runs_that_were_lost_before_an_erasure_are_only_erased_with_all_others(
+    fleet: Fleet,
+) -> None:
     """A record names every run in its range. For a lost run it says that nothing was stored."""
-    source = connect(fleet, retention_months=24)
-    collect(fleet, 3)
+    connect(fleet, retention_months=24)
+    collect_sealed(fleet, 3)
     for key in stored(fleet, f"{SOURCE}/runs/{RUNS[0]}"):
         fleet.storage.delete(key)
     assert "chain" in {each.kind for each in api.verify(fleet.storage, SOURCE).differences}
-    assert erasing.expire(fleet.runtime, source, LATER, 60)
+    before = stored(fleet)
+    with pytest.raises(PurgeRefused, match="run 00000001 has no seal"):
+        expire(fleet)
+    assert stored(fleet) == before
+    api.pause(fleet.runtime, SOURCE)
+    assert erase(fleet)
     [record] = Purged(fleet.storage, SOURCE).held.values()
-    assert [(each.run, bool(each.objects)) for each in record.runs] == [
-        (RUNS[0], False),
-        (RUNS[1], True),
+    assert [(each.run, bool(each.objects), bool(each.seal_sha256)) for each in record.runs] == [
+        (RUNS[0], False, False),
+        (RUNS[1], True, True),
+        (RUNS[2], True, True),
     ]
-    assert api.verify(fleet.storage, SOURCE).ok
+    assert stored(fleet) == []
 
 
 def test_a_name_far_ahead_of_all_runs_does_not_make_a_record_of_millions(fleet: Fleet) -> None:
     connect(fleet)
-    collect(fleet)
+    collect_sealed(fleet)
     api.pause(fleet.runtime, SOURCE)
     far = f"{SOURCE}/runs/99999999"
     fleet.storage.put_new(f"{far}/notes", b"")
     with pytest.raises(StorageConflict, match=rf"restore them .* or move {far} away"):
-        api.purge(fleet.runtime, SOURCE, "tester")
+        erase(fleet)
     fleet.storage.delete(f"{far}/notes")
-    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert erase(fleet)
 
 
 def test_a_record_that_was_edited_excuses_nothing(fleet: Fleet) -> None:
-    source = connect(fleet, retention_months=24)
-    collect(fleet, 2)
-    assert erasing.expire(fleet.runtime, source, LATER, 60)
-    key = record_key(SOURCE, RUNS[0])
-    record = read(fleet, key)
-    for edited in (
-        record | {"runs": []},
-        record | {"runs": [{"run": ["1"], "manifest_sha256": ""}]},
-        record | {"account": None},
-        {name: value for name, value in record.items() if name != "runs"},
-        [],
+    """If its words are edited so that they fit in every way, its signature doesn't fit."""
+    connect(fleet, retention_months=24)
+    collect_sealed(fleet, 2)
+    assert expire(fleet) is Progress.DONE
+    key, keys = record_key(SOURCE, RUNS[0]), fleet.runtime.public_keys.read()
+    whole = read(fleet, key)
+    payload = base64.b64decode(whole["payload"])
+    fleet.storage.delete(done_key(SOURCE, RUNS[0]))
+    for edited, found in (
+        (payload.replace(b'"why":"retention"', b'"why":"purge"'), set()),
+        (payload.replace(b'"by":"fleet"', b'"by":"nobody"'), set()),
+        (payload.replace(b'"runs":[', b'"runs":[],"more":['), {"chain", "record", "seal"}),
+        (payload.replace(b'"account":{', b'"account":null,"more":{'), {"chain", "record", "seal"}),
+        (b"[]", {"chain", "record", "seal"}),
     ):
+        assert edited != payload
         fleet.storage.delete(key)
-        fleet.storage.put_new(key, msgspec.json.format(orjson.dumps(edited), indent=2))
-        differences = {each.kind: each for each in api.verify(fleet.storage, SOURCE).differences}
-        assert differences.keys() == {"chain", "record"}
+        text = whole | {"payload": base64.b64encode(edited).decode()}
+        fleet.storage.put_new(key, msgspec.json.format(orjson.dumps(text), indent=2))
+        assert kinds(fleet) == found
+        differences = {e.kind: e for e in api.verify(fleet.storage, SOURCE, keys=keys).differences}
         assert differences["record"].key == key
         assert all(each.counts for each in differences.values())
         assert account_of(fleet.storage, SOURCE) == ("us", "acme")
 
 
+def kinds(fleet: Fleet) -> set[str]:
+    return {each.kind for each in api.verify(fleet.storage, SOURCE).differences}
+
+
 def test_an_interrupted_purge_continues_where_it_stopped(fleet: Fleet) -> None:
     connect(fleet)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     api.pause(fleet.runtime, SOURCE)
     everything = stored(fleet)
     mortal = Mortal(fleet.storage)
     dying = fleet.runtime.replaced(storage=mortal)
 
-    def erase() -> None:
+    def try_to_erase() -> None:
         with contextlib.suppress(Died):  # the test lets it die here
-            api.purge(dying, SOURCE, "tester")
+            erase(fleet, dying)
 
     mortal.stored = ".purged"
-    erase()
+    try_to_erase()
     assert stored(fleet) == everything, "the record is stored before any deletion"
     mortal.stored, mortal.deletions_left = "", 7
-    erase()
+    try_to_erase()
     [record] = Purged(fleet.storage, SOURCE).held.values()
     assert (record.through, record.objects) == (RUNS[1], len(everything))
     left = stored(fleet)
     assert len(left) == len(everything) - 7
     assert runs_of(fleet.storage, SOURCE) == [], "the rest isn't evidence any more"
     mortal.deletions_left, mortal.stored = 10**9, ".done"
-    erase()
+    try_to_erase()
     assert stored(fleet) == []
     assert unfinished(fleet) == [RUNS[1]]
     mortal.stored = ""
     for _ in range(2):
-        done = api.purge(dying, SOURCE, "somebody else")
+        done = erase(fleet, dying, "somebody else")
         assert done == summary(record)
     assert unfinished(fleet) == []
 
 
 def test_a_look_that_takes_too_long_continues_at_the_next_tick(fleet: Fleet) -> None:
-    source = connect(fleet, retention_months=24)
-    collect(fleet, 2)
-    assert not erasing.expire(fleet.runtime, source, LATER, 0)
+    connect(fleet, retention_months=24)
+    collect_sealed(fleet, 2)
+    assert expire(fleet, seconds=0) is Progress.MORE
     assert unfinished(fleet) == [RUNS[0]]
     api.change(fleet.runtime, SOURCE, retention_months=24)  # this makes a look due at once
     plan.tick()
@@ -326,9 +376,10 @@ def test_many_old_runs_are_erased_some_at_a_time(
     """A source whose retention is set late may have thousands of them. Reading them all takes too long for one look."""
     monkeypatch.setattr(erasing, "MOST_RUNS", 1)
     connect(fleet, retention_months=24)
-    collect(fleet, 3)
-    left = []
-    while not erasing.expire(fleet.runtime, fleet.runtime.sources.fresh(SOURCE), LATER, 60):
+    collect_sealed(fleet, 3)
+    left, progress = [], Progress.MORE
+    while progress is Progress.MORE:
+        progress = expire(fleet)
         left.append(runs_of(fleet.storage, SOURCE))
     assert left == [list(RUNS[1:]), [RUNS[2]]]
     assert list(Purged(fleet.storage, SOURCE).held) == list(RUNS[:2])
@@ -339,59 +390,58 @@ def test_many_old_runs_are_erased_some_at_a_time(
 
 def test_nothing_is_erased_while_a_run_is_open(fleet: Fleet) -> None:
     connect(fleet, retention_months=24)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     opened = api.collect(fleet.runtime, SOURCE)
     before = stored(fleet)
     purge.look_after(SOURCE)
     api.pause(fleet.runtime, SOURCE)
     with pytest.raises(Busy, match="not sealed yet"):
-        api.purge(fleet.runtime, SOURCE, "tester")
+        erase(fleet)
     fleet.lose_redis()
     purge.look_after(SOURCE)
     with pytest.raises(Busy, match="not sealed yet"):
-        api.purge(fleet.runtime, SOURCE, "tester")
+        erase(fleet)
     assert stored(fleet) == before
     api.cancel(fleet.runtime, SOURCE)
     end(fleet, opened.run)
-    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert erase(fleet)
     assert stored(fleet) == []
 
 
 def test_a_legal_hold_stops_purge_and_retention(fleet: Fleet) -> None:
     source = connect(fleet, retention_months=24)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     api.hold(fleet.runtime, SOURCE)
     before = stored(fleet)
     with pytest.raises(Busy):
         erasing.expire(fleet.runtime, source, LATER, 60)  # the hold began after the look
-    held = fleet.runtime.sources.fresh(SOURCE)
-    assert erasing.expire(fleet.runtime, held, LATER, 60)
+    assert expire(fleet) is Progress.DONE
     api.pause(fleet.runtime, SOURCE)
     with pytest.raises(Fault, match="under legal hold since"):
-        api.purge(fleet.runtime, SOURCE, "tester")
+        erase(fleet)
     api.disconnect(fleet.runtime, SOURCE)
     with pytest.raises(Fault, match="under legal hold since"):
-        api.purge(fleet.runtime, SOURCE, "tester")
+        erase(fleet)
     assert stored(fleet) == before
     api.release(fleet.runtime, SOURCE)
-    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert erase(fleet)
     assert stored(fleet) == []
 
 
 def test_a_purged_name_keeps_its_account_and_its_numbers(fleet: Fleet) -> None:
     connect(fleet)
     with pytest.raises(Fault, match="is active"):
-        api.purge(fleet.runtime, SOURCE, "tester")
-    collect(fleet, 2)
+        erase(fleet)
+    collect_sealed(fleet, 2)
     api.disconnect(fleet.runtime, SOURCE)
-    api.purge(fleet.runtime, SOURCE, "tester")
+    erase(fleet)
     fleet.storage.delete(f".registry/{SOURCE}.json")
     fleet.lose_redis()
     assert account_of(fleet.storage, SOURCE) == ("us", "acme")
     connect(fleet)
     # A worker was frozen before the purge. When it resumes, the objects that it stores don't count as a run.
     fleet.storage.put_new(f"{SOURCE}/runs/{RUNS[1]}/pages/teams/all.1/000000.json.zst", b"late")
-    collect(fleet)
+    collect_sealed(fleet)
     manifest = read_manifest(fleet.storage, SOURCE, RUNS[2])
     assert manifest
     assert (manifest.state, manifest.previous) == ("complete", None)
@@ -399,21 +449,20 @@ def test_a_purged_name_keeps_its_account_and_its_numbers(fleet: Fleet) -> None:
     assert (report.ok, [each.kind for each in report.differences]) == (True, ["left"])
     assert api.export(fleet.storage, SOURCE, "incidents").choice.whole
     api.pause(fleet.runtime, SOURCE)
-    api.purge(fleet.runtime, SOURCE, "tester")
+    erase(fleet)
     assert stored(fleet) == []
 
 
 def test_a_disconnected_source_leaves_its_document_in_redis_and_nothing_else(fleet: Fleet) -> None:
     connect(fleet, retention_months=24)
-    collect(fleet)
+    collect_sealed(fleet)
     opened = api.collect(fleet.runtime, SOURCE)
     api.disconnect(fleet.runtime, SOURCE)
     end(fleet, opened.run)
     assert api.run(fleet.runtime, SOURCE).state == "cancelled"
-    gone = fleet.runtime.sources.fresh(SOURCE)
-    assert erasing.expire(fleet.runtime, gone, LATER, 60)
+    assert expire(fleet) is Progress.DONE
     assert stored(fleet) == [], "no next run continues from the last"
-    api.purge(fleet.runtime, SOURCE, "tester")
+    erase(fleet)
     api.change(fleet.runtime, SOURCE, retention_months=None)
     purge.look_after(SOURCE)
     keys = {key.decode(): fleet.redis.type(key) for key in fleet.redis.scan_iter()}
@@ -471,14 +520,14 @@ class Meanwhile:
 
 def test_a_run_that_opens_while_a_purge_lists_the_runs_stays_whole(fleet: Fleet) -> None:
     stale = connect(fleet)
-    collect(fleet)
+    collect_sealed(fleet)
     api.pause(fleet.runtime, SOURCE)
     for part in (f"{SOURCE}/runs", f".purged/{SOURCE}"):
         storage = Meanwhile(
             fleet.storage, "children", part, lambda: opening.open_run(fleet.runtime, stale)
         )
         with contextlib.suppress(Busy):  # the run that opened may stop the purge
-            api.purge(fleet.runtime.replaced(storage=storage), SOURCE, "tester")
+            erase(fleet, fleet.runtime.replaced(storage=storage))
         opened = fleet.runtime.ledger.progress(SOURCE).run
         assert read_plan(fleet.storage, SOURCE, opened)
         assert opened in runs_of(fleet.storage, SOURCE)
@@ -487,10 +536,10 @@ def test_a_run_that_opens_while_a_purge_lists_the_runs_stays_whole(fleet: Fleet)
 
 
 def test_the_newest_sealed_run_stays_even_while_the_next_one_is_open(fleet: Fleet) -> None:
-    source = connect(fleet, retention_months=24)
-    collect(fleet, 2)
+    connect(fleet, retention_months=24)
+    collect_sealed(fleet, 2)
     api.collect(fleet.runtime, SOURCE)
-    assert erasing.expire(fleet.runtime, source, LATER, 60)
+    assert expire(fleet) is Progress.DONE
     assert runs_of(fleet.storage, SOURCE) == list(RUNS[1:])
 
 
@@ -503,7 +552,7 @@ def test_if_a_purge_and_a_hold_come_at_the_same_moment_one_is_refused(
     """The hold comes before each step of the purge's decision. If the hold succeeds, all evidence is there."""
     monkeypatch.setattr(sources, "_WAIT_SECONDS", 0.0)
     connect(fleet)
-    collect(fleet)
+    collect_sealed(fleet)
     api.pause(fleet.runtime, SOURCE)
     before = stored(fleet)
     came: list[str] = []
@@ -521,7 +570,7 @@ def test_if_a_purge_and_a_hold_come_at_the_same_moment_one_is_refused(
         sources=Sources(fleet.redis, storage, "pagetrail"),  # type: ignore[arg-type]  # a double
     )
     try:
-        api.purge(dying, SOURCE, "tester")
+        erase(fleet, dying)
         purged = True
     except Busy:
         purged = False
@@ -531,7 +580,7 @@ def test_if_a_purge_and_a_hold_come_at_the_same_moment_one_is_refused(
 
 def test_a_hold_also_stops_a_purge_that_was_frozen_until_its_lock_ended(fleet: Fleet) -> None:
     connect(fleet)
-    collect(fleet)
+    collect_sealed(fleet)
     api.pause(fleet.runtime, SOURCE)
     before = stored(fleet)
 
@@ -541,11 +590,11 @@ def test_a_hold_also_stops_a_purge_that_was_frozen_until_its_lock_ended(fleet: F
 
     frozen = fleet.runtime.replaced(storage=Meanwhile(fleet.storage, "put_new", ".purged", hold))
     with pytest.raises(Busy, match="at the same moment"):
-        api.purge(frozen, SOURCE, "tester")
+        erase(fleet, frozen)
     assert (stored(fleet), stored(fleet, ".purged")) == (before, [])
     assert runs_of(fleet.storage, SOURCE) == [RUNS[0]]
     api.release(fleet.runtime, SOURCE)
-    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert erase(fleet)
 
 
 def purge_meanwhile(fleet: Fleet, run: str, *, connected: bool = False) -> None:
@@ -553,7 +602,7 @@ def purge_meanwhile(fleet: Fleet, run: str, *, connected: bool = False) -> None:
     fleet.runtime.ledger.now_ms = fleet.now_ms + 120_000  # the lease of the frozen worker has ended
     end(fleet, run)
     (api.pause if connected else api.disconnect)(fleet.runtime, SOURCE)
-    assert api.purge(fleet.runtime, SOURCE, "tester")
+    assert erase(fleet)
     assert stored(fleet) == []
     fleet.redis.delete("pagetrail:daily")
 
@@ -618,12 +667,12 @@ def test_a_page_whose_answer_comes_after_a_purge_is_erased_too(fleet: Fleet) -> 
 
 def test_nothing_is_erased_under_legal_hold_not_even_the_rest_of_a_purge(fleet: Fleet) -> None:
     connect(fleet, retention_months=24)
-    collect(fleet)
+    collect_sealed(fleet)
     api.pause(fleet.runtime, SOURCE)
     mortal = Mortal(fleet.storage)
     mortal.deletions_left = 3
     with pytest.raises(Died):
-        api.purge(fleet.runtime.replaced(storage=mortal), SOURCE, "tester")
+        erase(fleet, fleet.runtime.replaced(storage=mortal))
     left = stored(fleet)
     api.hold(fleet.runtime, SOURCE)
     purge.look_after(SOURCE)
@@ -639,7 +688,7 @@ def test_a_hold_that_begins_while_evidence_is_deleted_ends_the_deletion(
     """Only the current batch is still deleted."""
     monkeypatch.setattr(erasing, "_BATCH", 2)
     connect(fleet, retention_months=24)
-    collect(fleet)
+    collect_sealed(fleet)
     api.pause(fleet.runtime, SOURCE)
     before = stored(fleet)
 
@@ -652,7 +701,7 @@ def test_a_hold_that_begins_while_evidence_is_deleted_ends_the_deletion(
                 api.hold(fleet.runtime, SOURCE)
 
     with pytest.raises(Busy):
-        api.purge(fleet.runtime.replaced(storage=Held(fleet.storage)), SOURCE, "tester")
+        erase(fleet, fleet.runtime.replaced(storage=Held(fleet.storage)))
     left = stored(fleet)
     assert 0 < len(left) < len(before)
     purge.look_after(SOURCE)
@@ -681,7 +730,7 @@ def test_a_look_at_the_moment_of_a_change_is_repeated(
 ) -> None:
     monkeypatch.setattr(erasing, "months_before", lambda _now, _months: LATER)
     connect(fleet, retention_months=24)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     storage = Meanwhile(
         fleet.storage,
         "list",
@@ -697,10 +746,166 @@ def test_a_look_at_the_moment_of_a_change_is_repeated(
     assert at / 1000 - float(seconds) < 3600
 
 
+def work(fleet: Fleet, *tasks: str) -> None:
+    """Let the tick and the workers go on, but only do messages of these kinds; the others wait for their worker."""
+    for _ in range(10):
+        plan.tick()
+        for _ in range(len(fleet.messages)):
+            if fleet.messages[0][0] in tasks:
+                fleet.step()
+            else:
+                fleet.messages.rotate(-1)
+
+
+WORKERS = ("tasks.purge.look_after", "tasks.plan.recover", "tasks.plan.plan_run")
+SIGNER = ("tasks.sign.sign_run", "tasks.sign.record_purge")
+
+
+def waiting_purge(fleet: Fleet) -> list[str]:
+    """Ask for a purge of two runs while the signer is away, and return what is stored."""
+    connect(fleet)
+    collect_sealed(fleet, 2)
+    api.pause(fleet.runtime, SOURCE)
+    before = stored(fleet)
+    with pytest.raises(Busy, match="waits for the signer, so nothing is deleted yet"):
+        api.purge(fleet.runtime, SOURCE, "tester", wait_seconds=0)
+    assert stored(fleet) == before
+    return before
+
+
+@pytest.mark.parametrize("lost", ["nothing", "messages", "redis"])
+def test_a_purge_waits_for_the_signer_and_goes_on_by_itself(fleet: Fleet, lost: str) -> None:
+    """Nothing is deleted before, whatever is lost meanwhile. `status` says so, and an event."""
+    before = waiting_purge(fleet)
+    work(fleet, *WORKERS)
+    if lost == "messages":
+        fleet.messages.clear()
+        fleet.redis.zadd("pagetrail:unsealed", {f"{SOURCE} ": 1}, xx=True)
+    if lost == "redis":
+        fleet.lose_redis()
+        restoring.restore(fleet.runtime)
+        work(fleet, *WORKERS)
+    assert (stored(fleet), list(fleet.storage.list(".purged"))) == (before, [])
+    [sight] = api.status(fleet.runtime).sights
+    assert sight.source.purge
+    assert sight.source.purge.through == RUNS[1]
+    [asked] = [each for each in api.events(fleet.runtime) if each.kind == "purge.asked"]
+    assert (asked.data["by"], asked.data["through"]) == ("tester", RUNS[1])
+    work(fleet, *WORKERS, *SIGNER)
+    assert (stored(fleet), unfinished(fleet)) == ([], [])
+    assert fleet.runtime.sources.fresh(SOURCE).purge is None
+    kinds = [each.kind for each in api.events(fleet.runtime) if each.kind != "run.sealed"]
+    assert kinds[-2:] == ["purge.signed", "evidence.erased"]
+    record = Purged(fleet.storage, SOURCE, fleet.runtime.public_keys.read()).last
+    assert erase(fleet) == summary(record) if record else False
+
+
+def test_a_hold_calls_off_a_purge_that_waits(fleet: Fleet) -> None:
+    before = waiting_purge(fleet)
+    assert api.hold(fleet.runtime, SOURCE).purge is None
+    work(fleet, *WORKERS, *SIGNER)
+    api.release(fleet.runtime, SOURCE)
+    work(fleet, *WORKERS, *SIGNER)
+    assert (stored(fleet), list(fleet.storage.list(".purged"))) == (before, [])
+
+
+def test_a_hold_after_the_record_only_delays_the_deletion(fleet: Fleet) -> None:
+    before = waiting_purge(fleet)
+    sign.record_purge(SOURCE)
+    assert api.hold(fleet.runtime, SOURCE).purge
+    work(fleet, *WORKERS, *SIGNER)
+    assert stored(fleet) == before
+    assert runs_of(fleet.storage, SOURCE) == []
+    api.release(fleet.runtime, SOURCE)
+    work(fleet, *WORKERS, *SIGNER)
+    assert stored(fleet) == []
+
+
+def test_a_second_purge_and_the_daily_look_change_nothing_while_one_waits(fleet: Fleet) -> None:
+    waiting_purge(fleet)
+    wish = fleet.runtime.sources.fresh(SOURCE).purge
+    api.change(fleet.runtime, SOURCE, retention_months=1)
+    with pytest.raises(Busy, match="waits for the signer"):
+        api.purge(fleet.runtime, SOURCE, "somebody else", wait_seconds=0)
+    assert expire(fleet) is Progress.DONE
+    [record] = Purged(fleet.storage, SOURCE).held.values()
+    assert wish
+    assert (record.by, record.through) == (wish.by, wish.through)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_purge_takes_the_place_of_a_retention_that_waits(fleet: Fleet, signed: bool) -> None:
+    """If the signer has signed the retention before, the purge has a record of its own after it."""
+    connect(fleet, retention_months=24)
+    collect_sealed(fleet, 3)
+    source = fleet.runtime.sources.fresh(SOURCE)
+    assert erasing.expire(fleet.runtime, source, LATER, 60) is Progress.WAITS
+    if signed:
+        sign.record_purge(SOURCE)
+    api.pause(fleet.runtime, SOURCE)
+    assert erase(fleet)
+    records = Purged(fleet.storage, SOURCE).held
+    found = [(each.why, each.runs[0].run, each.through) for each in records.values()]
+    whole = [("purge", RUNS[0], RUNS[2])]
+    assert found == (
+        [("retention", RUNS[0], RUNS[1]), ("purge", RUNS[2], RUNS[2])] if signed else whole
+    )
+    assert (stored(fleet), unfinished(fleet)) == ([], [])
+
+
+def test_a_record_that_another_key_signed_deletes_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its digests fit. Readers without keys take it for a record; the workers that delete do not."""
+    before = waiting_purge(fleet)
+    sign.sign_run(SOURCE, RUNS[1])
+    fleet.runtime.seal_keys.tell(fleet.runtime.public_keys.read().to_json())
+    digests = {run: file_digest(fleet, manifest_key(SOURCE, run)) for run in RUNS[:2]}
+    key = record_key(SOURCE, RUNS[1])
+    fleet.storage.put_new(key, text_of(erasure(SOURCE, 2, digests=digests)))
+    work(fleet, *WORKERS)
+    assert stored(fleet) == before
+    with pytest.raises(StorageConflict, match="is in the way"):
+        sign.record_purge(SOURCE)
+    assert "is in the way" in api.status(fleet.runtime).sights[0].troubles["purge"]
+
+    def work_meanwhile(_: float) -> None:
+        with contextlib.suppress(StorageConflict):
+            sign.record_purge(SOURCE)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=work_meanwhile)
+    monkeypatch.setattr(erasing, "time", clock)
+    with pytest.raises(PurgeRefused, match="is in the way"):
+        api.purge(fleet.runtime, SOURCE, "tester", wait_seconds=60)
+    [refused] = [each for each in api.events(fleet.runtime) if each.kind == "purge.refused"]
+    assert "is in the way" in refused.data["reason"]
+    keys = fleet.runtime.public_keys.read()
+    report = api.verify(fleet.storage, SOURCE, keys=keys)
+    assert [(each.key, each.kind) for each in report.differences] == [(key, "record")]
+    assert report.runs == list(RUNS[:2])
+    fleet.storage.delete(key)
+    assert erase(fleet)
+    assert dict(api.status(fleet.runtime).sights[0].troubles) == {}
+
+
+def test_late_objects_wait_for_the_public_keys_if_redis_lost_them(fleet: Fleet) -> None:
+    waiting_purge(fleet)
+    sign.record_purge(SOURCE)
+    assert erase(fleet)
+    fleet.lose_redis()
+    restoring.restore(fleet.runtime)
+    late = f"{SOURCE}/runs/{RUNS[1]}/pages/teams/all.1/000000.json.zst"
+    fleet.storage.put_new(late, b"late")
+    fleet.runtime.daily.within(SOURCE, 0)
+    work(fleet, *WORKERS)
+    assert stored(fleet) == [late]
+    work(fleet, *WORKERS, *SIGNER)
+    assert stored(fleet) == []
+
+
 def test_a_summary_is_deleted_with_the_last_run_by_retention(fleet: Fleet) -> None:
     connect(fleet, retention_months=24)
-    collect(fleet)
+    collect_sealed(fleet)
     api.disconnect(fleet.runtime, SOURCE)
-    gone = fleet.runtime.sources.fresh(SOURCE)
-    assert erasing.expire(fleet.runtime, gone, LATER, 60)
+    assert expire(fleet) is Progress.DONE
     assert fleet.runtime.ledger.lasts([SOURCE]) == [None]

@@ -15,7 +15,7 @@ from tasks.evidence.manifests import read_plan
 from tasks.runs import restoring, sealing
 from tasks.watching.concerns import Concern
 from tests.integration.steps import RUN, SOURCE, Fleet
-from tests.integration.test_purge import collect, connect, end
+from tests.integration.test_purge import collect, collect_sealed, connect, end, erase
 from workers.errors import Busy, Fault, RedisUnreachable, StorageConflict, StorageUnreachable
 from workers.state.troubles import Troubles
 
@@ -143,7 +143,7 @@ def test_a_store_that_refuses_a_plan_it_does_not_have_holds_no_opener_forever(
 @pytest.mark.parametrize("remedy", ["mend", "purge"])
 def test_a_manifest_that_stops_retention_is_named(fleet: Fleet, remedy: str) -> None:
     connect(fleet, retention_months=24)
-    collect(fleet, 2)
+    collect_sealed(fleet, 2)
     key = manifest_key(SOURCE, RUN)
     whole = fleet.storage.get(key)
     assert whole
@@ -154,7 +154,7 @@ def test_a_manifest_that_stops_retention_is_named(fleet: Fleet, remedy: str) -> 
     assert troubles(fleet).keys() == {"retention"}
     if remedy == "purge":
         api.pause(fleet.runtime, SOURCE)
-        api.purge(fleet.runtime, SOURCE, "tester")
+        assert erase(fleet)
     else:
         fleet.storage.delete(key)
         fleet.storage.put_new(key, whole)

@@ -1,4 +1,4 @@
-"""The signer's memory: the newest seal of each source, in a store of its own."""
+"""The signer's memory: the newest seal and the newest record of an erasure of each source, in a store of its own."""
 
 from __future__ import annotations
 
@@ -29,13 +29,21 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     previous: str | None  # the digest of the seal before
 
 
+class Recorded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The record of an erasure, by its last run and the digest of its file."""
+
+    through: str
+    sha256: str
+
+
 class Head(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The newest seal of a source, and the seal that may be under way."""
+    """The newest seal of a source, the seal that may be under way, and the newest record of an erasure."""
 
     format: Literal[1] = 1
     source: str
     sealed: Sealed | None = None
     intent: Intent | None = None
+    purged: Recorded | None = None
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self))

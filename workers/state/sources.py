@@ -76,7 +76,7 @@ class Sources:
         """Store a new source; `Exists` if its id is taken.
 
         A disconnected source may be connected again, but only to the same account. Its evidence continues, and a legal
-        hold stays.
+        hold stays, and so does a purge that is not finished.
         """
         found = self._registered(source.id)
         if found is None:
@@ -96,6 +96,7 @@ class Sources:
             source,
             version=before.version + 1,
             held_since=before.held_since,
+            purge=before.purge,
             newer=before.newer,
         )
         return self._store(again, version)

@@ -1,4 +1,7 @@
-"""Runs that wait for their seal: one sorted set in Redis, filled again from storage if it was lost."""
+"""Runs that wait for their seal, and purges that wait for their record: one sorted set in Redis.
+
+If it was lost, it is filled again from storage.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,21 @@ from workers.state.marks import MARK
 
 REPEAT_MS = 30_000
 """When the message about a run is sent again, if the run still waits."""
+RECORD = ""
+"""In place of a run: the source waits for the record of an erasure."""
 _CROWD = 100
 """A queue with this many messages gets no more. The work stays in the set."""
 
 
 class Waiting(NamedTuple):
-    """A run without a seal."""
+    """A run without a seal, or `RECORD`."""
 
     source: str
     run: str
 
 
 class Unsealed:
-    """Ended runs without a seal, and when the signer is told again about each. Safe to share between threads."""
+    """What waits for the signer, and when it is told again about each. Safe to share between threads."""
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis: Any = redis  # the stubs allow awaitables as replies
@@ -62,6 +67,8 @@ class Unsealed:
         members = self._redis.zrange(self._key, 0, -1)
         found: dict[str, tuple[str, ...]] = {}
         for source, run in sorted(map(_waiting, (m for m in members if m != MARK.encode()))):
+            if run == RECORD:
+                continue
             found[source] = (*found.get(source, ()), run)
         return found
 

@@ -30,6 +30,16 @@ class SourceState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeWish:
+    """An erasure that was asked for: of every run up to *through*. It stays until these runs are deleted."""
+
+    through: str
+    why: str  # purge or retention
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One PagerDuty connection of a tenant. Its key is sealed, and `repr` doesn't even show the sealed key."""
 
@@ -49,6 +59,7 @@ class Source:
     allow_user_key: bool = False
     retention_months: int | None = None  # sealed runs are erased at this age; None: never
     held_since: datetime | None = None  # legal hold: nothing is erased while it is set
+    purge: PurgeWish | None = None  # nothing is deleted before the signer has signed its record
     access: Mapping[str, str] = field(default_factory=dict)  # resource -> why unreadable, or ""
     renamings: tuple[Renaming, ...] = ()  # of its account, oldest first
     version: int = 1  # counts saves

@@ -14,7 +14,7 @@ from tasks.watching.census import Census, Sight
 from tasks.watching.concerns import Concern
 from tasks.watching.last_runs import LastRun
 from workers.state.limiter import BudgetState
-from workers.storage.registry import SourceState
+from workers.storage.registry import PurgeWish, SourceState
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class SourceStatus(Work, NeedySource):
     open: OpenRun | None
     last: LastRun | None
     unsealed: tuple[str, ...]
+    purge: PurgeWish | None  # an erasure that was asked for and isn't finished
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ def _source_status(sight: Sight) -> SourceStatus:
         open=_open_run(sight),
         last=sight.last,
         unsealed=sight.unsealed,
+        purge=sight.source.purge,
     )
 
 

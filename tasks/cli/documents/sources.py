@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from workers.storage.registry import Source, SourceState
+from workers.storage.registry import PurgeWish, Source, SourceState
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Account:
     retention_months: int | None
     held_since: datetime | None
     former_subdomains: list[str]
+    purge: PurgeWish | None  # an erasure that was asked for and isn't finished
 
 
 @dataclass(frozen=True)
@@ -94,4 +95,5 @@ def _account(source: Source) -> Account:
         source.retention_months,
         source.held_since,
         [each.old for each in source.renamings],
+        source.purge,
     )

@@ -9,30 +9,52 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+from msgspec.structs import asdict
+from securesystemslib import dsse
 
 from tasks.evidence import documents
-from tasks.evidence.erasure_records import Erasure, Finished
-from tests.erased import AT, erasure
+from tasks.evidence.dsse import Envelope, Signature
+from tasks.evidence.erasure_records import PAYLOAD_TYPE, Finished, read_record
+from tests.erased import AT, erasure, stored, text_of
+from tests.seals import KEY
 
 SOURCE, THROUGH = "acme/main", "00000003"
 RECORD = erasure(SOURCE, 3)
+TEXT = text_of(RECORD)
+STORED = stored(RECORD)
 MEMBERS = list(orjson.loads(documents.written(RECORD)))
 FAR = "99999999"
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
-    """Return the record with a change, written like any record."""
+    """Return the record with a change, written and signed like any record."""
     document = orjson.loads(documents.written(RECORD))
+    change(document)
+    return enveloped(orjson.dumps(document))
+
+
+def enveloped(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    """Return a record with that payload, signed."""
+    made = dsse.Envelope(payload, payload_type, {}).sign(KEY.signer)
+    signature = Signature(keyid=made.keyid, sig=bytes.fromhex(made.signature))
+    envelope = Envelope(payload=payload, payload_type=payload_type, signatures=(signature,))
+    return documents.written(envelope)
+
+
+def resigned(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """Return the record with a change of its envelope."""
+    document = orjson.loads(TEXT)
     change(document)
     return msgspec.json.format(orjson.dumps(document), indent=2)
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    following = erasure(SOURCE, 5, RECORD)
+    following = erasure(SOURCE, 5, STORED)
     for record in (RECORD, following):
-        assert Erasure.from_json(documents.written(record), SOURCE, record.through) == record
-    assert following.previous == RECORD.link
-    assert hashlib.sha256(documents.written(RECORD)).hexdigest() == RECORD.link.sha256
+        found = read_record(text_of(record), SOURCE, record.through)
+        assert {name: getattr(found, name) for name in MEMBERS} == asdict(record)
+    assert following.previous == STORED.link
+    assert hashlib.sha256(TEXT).hexdigest() == STORED.link.sha256
 
 
 @pytest.mark.parametrize(
@@ -44,10 +66,21 @@ def test_a_record_is_read_as_it_was_written() -> None:
         b"[]",
         b"{}",
         b"null",
-        documents.written(RECORD)[:-1],
-        documents.written(RECORD) + b"\n",
-        documents.written(RECORD).replace(b'"by": "tester"', b'"by": "nobody",\n  "by": "tester"'),
-        orjson.dumps(orjson.loads(documents.written(RECORD))),
+        TEXT[:-1],
+        TEXT + b"\n",
+        orjson.dumps(orjson.loads(TEXT)),
+        documents.written(RECORD),
+        enveloped(documents.written(RECORD)),
+        enveloped(
+            documents.written(RECORD, indent=-1).replace(
+                b'"by":"tester"', b'"by":"nobody","by":"tester"'
+            )
+        ),
+        enveloped(documents.written(RECORD, indent=-1), "application/vnd.in-toto+json"),
+        resigned(lambda envelope: envelope.update(signatures=[])),
+        resigned(lambda envelope: envelope["signatures"].append(envelope["signatures"][0])),
+        resigned(lambda envelope: envelope["signatures"][0].update(keyid="0" * 64)),
+        resigned(lambda envelope: envelope.update(more=1)),
         edited(lambda record: record.update(format=1)),
         edited(lambda record: record.update(more=1)),
         edited(lambda record: record.update(source="acme/else")),
@@ -68,27 +101,27 @@ def test_a_record_is_read_as_it_was_written() -> None:
 def test_anything_else_in_the_place_of_a_record_is_refused(text: bytes) -> None:
     """No member may be missing, changed, added or written differently, and no run may be left out."""
     with pytest.raises(ValueError, match=r"."):
-        Erasure.from_json(text, SOURCE, THROUGH)
+        read_record(text, SOURCE, THROUGH)
 
 
 def test_a_record_far_ahead_costs_no_more_to_refuse_than_to_read() -> None:
     """The check doesn't count through a hundred million runs that the record doesn't name."""
     text = edited(lambda record: record.update(through=FAR))
     with pytest.raises(ValueError, match="one by one"):
-        Erasure.from_json(text, SOURCE, FAR)
+        read_record(text, SOURCE, FAR)
 
 
 def test_the_end_of_an_erasure_names_its_record() -> None:
-    finished = Finished.of(RECORD, AT)
-    Finished.check(documents.written(finished), RECORD)
-    other = documents.written(Finished.of(erasure("acme/else", 3), AT))
+    finished = Finished.of(STORED, AT)
+    Finished.check(documents.written(finished), STORED)
+    other = documents.written(Finished.of(stored(erasure("acme/else", 3)), AT))
     for text in (
         b"",
         b"{}",
         b"[]",
         other,
         documents.written(finished) + b" ",
-        documents.written(Finished.of(erasure(SOURCE, 2), AT)),
+        documents.written(Finished.of(stored(erasure(SOURCE, 2)), AT)),
     ):
         with pytest.raises(ValueError, match=r"."):
-            Finished.check(text, RECORD)
+            Finished.check(text, STORED)

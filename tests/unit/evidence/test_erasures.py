@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tasks.evidence import documents
-from tasks.evidence.erasure_records import Erasure, Finished, done_key, record_key
+from tasks.evidence.erasure_records import Finished, StoredErasure, done_key, record_key
 from tasks.evidence.erasures import Purged
 from tasks.evidence.layout import manifest_key, plan_key
-from tests.erased import AT, erasure
+from tests.erased import AT, erasure, stored, text_of
 from tests.manifests import manifest_digest, manifest_document, manifest_text
 from workers.storage import Storage, open_storage
 
@@ -18,23 +18,24 @@ SOURCE = "acme/main"
 RUNS = [f"{number:08d}" for number in range(1, 6)]
 MANIFESTS = {run: manifest_document(source=SOURCE, run=run) for run in RUNS}
 DIGESTS = {run: manifest_digest(manifest) for run, manifest in MANIFESTS.items()}
-FIRST = erasure(SOURCE, 2, digests=DIGESTS)
-SECOND = erasure(SOURCE, 4, FIRST, DIGESTS)
+FIRST = stored(erasure(SOURCE, 2, digests=DIGESTS))
+SECOND = stored(erasure(SOURCE, 4, FIRST, DIGESTS))
 
 
 @pytest.fixture
 def storage() -> Storage:
     """Five sealed runs."""
-    stored = open_storage("memory://")
+    runs = open_storage("memory://")
     for run, manifest in MANIFESTS.items():
-        stored.put_new(plan_key(SOURCE, run), b"{}")
-        stored.put_new(manifest_key(SOURCE, run), manifest_text(manifest))
-    return stored
+        runs.put_new(plan_key(SOURCE, run), b"{}")
+        runs.put_new(manifest_key(SOURCE, run), manifest_text(manifest))
+    return runs
 
 
-def put(storage: Storage, *records: Erasure) -> None:
+def put(storage: Storage, *records: StoredErasure) -> None:
     for record in records:
-        assert storage.put_new(record_key(SOURCE, record.through), documents.written(record))
+        text = documents.written(record.envelope)
+        assert storage.put_new(record_key(SOURCE, record.through), text)
 
 
 def erase(storage: Storage, *runs: str) -> None:
@@ -43,7 +44,7 @@ def erase(storage: Storage, *runs: str) -> None:
         storage.delete(manifest_key(SOURCE, run))
 
 
-def finish(storage: Storage, record: Erasure) -> None:
+def finish(storage: Storage, record: StoredErasure) -> None:
     storage.put_new(done_key(SOURCE, record.through), documents.written(Finished.of(record, AT)))
 
 
@@ -65,24 +66,26 @@ def test_valid_records_hide_every_run_up_to_the_last(storage: Storage) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("00000003.json", b""),
-        ("00000003.json", b"\x00{"),
-        ("00000003.json", documents.written(erasure("acme/else", 3))),
-        ("00000003.json", documents.written(erasure(SOURCE, 2, digests=DIGESTS))),
-        ("00000003.json", documents.written(erasure(SOURCE, 3))),
+        ("00000003.dsse.json", b""),
+        ("00000003.dsse.json", b"\x00{"),
+        ("00000003.dsse.json", text_of(erasure("acme/else", 3))),
+        ("00000003.dsse.json", text_of(erasure(SOURCE, 2, digests=DIGESTS))),
+        ("00000003.dsse.json", text_of(erasure(SOURCE, 3))),
         (
-            "00000003.json",
-            documents.written(erasure(SOURCE, 3, digests=DIGESTS | {RUNS[1]: "0" * 64})),
+            "00000003.dsse.json",
+            text_of(erasure(SOURCE, 3, digests=DIGESTS | {RUNS[1]: "0" * 64})),
         ),
-        ("00000004.json", documents.written(SECOND)),
-        ("99999999.json", b""),
-        ("3.json", documents.written(erasure(SOURCE, 3, digests=DIGESTS))),
-        ("٠٠٠٠٠٠٠٣.json", b""),
-        ("00000000.json", b""),
+        ("00000004.dsse.json", documents.written(SECOND.envelope)),
+        ("99999999.dsse.json", b""),
+        ("3.dsse.json", text_of(erasure(SOURCE, 3, digests=DIGESTS))),
+        ("٠٠٠٠٠٠٠٣.dsse.json", b""),
+        ("00000000.dsse.json", b""),
         ("zzz.json", b"{}"),
-        ("00000003", documents.written(erasure(SOURCE, 3, digests=DIGESTS))),
-        ("00000003.done.json", documents.written(Finished.of(erasure(SOURCE, 3), AT))),
-        ("below/00000003.json", documents.written(erasure(SOURCE, 3, digests=DIGESTS))),
+        ("00000003.json", text_of(erasure(SOURCE, 3, digests=DIGESTS))),
+        ("00000003.dsse.json", documents.written(erasure(SOURCE, 3, digests=DIGESTS))),
+        ("00000003", text_of(erasure(SOURCE, 3, digests=DIGESTS))),
+        ("00000003.done.json", documents.written(Finished.of(stored(erasure(SOURCE, 3)), AT))),
+        ("below/00000003.dsse.json", text_of(erasure(SOURCE, 3, digests=DIGESTS))),
     ],
 )
 def test_anything_else_hides_nothing_and_is_named(storage: Storage, name: str, text: bytes) -> None:
@@ -102,7 +105,7 @@ def test_a_forged_record_after_a_valid_one_leaves_the_valid_one_in_force(
 ) -> None:
     put(storage, FIRST)
     storage.put_new(record_key(SOURCE, "99999999"), b"")
-    storage.put_new(record_key(SOURCE, RUNS[4]), documents.written(erasure(SOURCE, 5, FIRST)))
+    storage.put_new(record_key(SOURCE, RUNS[4]), text_of(erasure(SOURCE, 5, FIRST)))
     purged = Purged(storage, SOURCE)
     assert (purged.kept, purged.last, purged.unfinished()) == (RUNS[2:], FIRST, [FIRST])
     assert len(list(purged.faults())) == 2

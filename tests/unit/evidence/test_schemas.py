@@ -16,7 +16,8 @@ from tasks.evidence import documents
 from tasks.evidence.erasure_records import Finished, done_key, record_key
 from tasks.evidence.schemas import DOCUMENTS, Schema, schema_of
 from tests.documents import Document, documents_of
-from tests.erased import AT, erasure
+from tests.erased import AT, erasure, text_of
+from tests.erased import stored as recorded
 from tests.lists_model import Lists, make, record
 from tests.processes import ROOT
 from tests.sealed_run import SealedRun
@@ -42,9 +43,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Document
     plan = make(*resources, last=last, newest="00000003", renamings=(renamed,))
     answers = {"/teams": [record(n) for n in range(3)], "/incidents": [record(1)]}
     SealedRun(plan, Lists(answers).answer, storage).seal()
-    erased = erasure(SOURCE, 2, digests={"00000001": "a" * 64})
-    storage.put_new(record_key(SOURCE, "00000002"), documents.written(erased))
-    done = documents.written(Finished.of(erased, AT))
+    erased = erasure(SOURCE, 2, digests={"00000001": "a" * 64}, seals={"00000001": "b" * 64})
+    storage.put_new(record_key(SOURCE, "00000002"), text_of(erased))
+    done = documents.written(Finished.of(recorded(erased), AT))
     storage.put_new(done_key(SOURCE, "00000002"), done)
     keys = KeyStore(signer.heads_storage).read().to_json()
     return [*documents_of(storage, SOURCE), ("keys", orjson.loads(keys))]
@@ -105,7 +106,7 @@ def changed(document: Document, change: Any) -> Iterator[Document]:
 
 def reads(name: str, document: Document) -> bool:
     """Whether the reader takes the document. It wants the members in the order in which they are written."""
-    indent = -1 if name in ("page", "page-head", "statement") else 2
+    indent = -1 if name in ("page", "page-head", "statement", "purge") else 2
     kind = DOCUMENTS[name].kind
     try:
         text = documents.written(msgspec.convert(document, kind), indent=indent)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.evidence.layout import manifest_key, plan_key
+from tasks.evidence.layout import manifest_key, plan_key, seal_key
 from tasks.evidence.manifests import account_of
 from tasks.runs.erasing import months_before, outlived
 from tests.manifests import manifest_document, manifest_text
@@ -34,8 +34,8 @@ def test_months_are_those_of_the_calendar(when: str, months: int, before: str) -
     assert f"{months_before(datetime.fromisoformat(when), months):%Y-%m-%d}" == before
 
 
-def storage_of(*sealed_at: str | None) -> Storage:
-    """Return a storage with runs that were sealed on these days. None stands for an open run."""
+def storage_of(*sealed_at: str | None, unsealed: tuple[str, ...] = ()) -> Storage:
+    """Return a storage with runs that ended on these days. None stands for an open run."""
     storage = open_storage("memory://")
     for number, day in enumerate(sealed_at, 1):
         run = f"{number:08d}"
@@ -43,6 +43,8 @@ def storage_of(*sealed_at: str | None) -> Storage:
         if day:
             manifest = manifest_document(source=SOURCE.id, run=run, sealed_at=f"{day}T12:00:00Z")
             storage.put_new(manifest_key(SOURCE.id, run), manifest_text(manifest))
+            if run not in unsealed:
+                storage.put_new(seal_key(SOURCE.id, run), b"a seal")
     return storage
 
 
@@ -69,6 +71,16 @@ def test_an_oldest_run_without_a_manifest_is_named_and_does_not_keep_all_others_
     storage = storage_of(None, "2025-01-01", "2025-02-01", "2025-03-01")
     with pytest.raises(StorageConflict, match=r"Run 00000001 .* has no manifest"):
         outlived(storage, KEPT, NOW)
+
+
+def test_a_run_without_a_seal_stays_with_all_later_ones() -> None:
+    """Nobody has signed what it holds, so only a purge of all runs erases it."""
+    days = ("2025-01-01", "2025-02-01", "2025-03-01")
+    assert outlived(storage_of(*days, unsealed=("00000002",)), KEPT, NOW) == ["00000001"]
+    with pytest.raises(StorageConflict, match=r"Run 00000001 .* has no seal"):
+        outlived(storage_of(*days, unsealed=("00000001",)), KEPT, NOW)
+    gone = replace(KEPT, state=SourceState.DISCONNECTED)
+    assert len(outlived(storage_of(*days, unsealed=("00000001",)), gone, NOW)) == 3
 
 
 def test_a_source_that_is_disconnected_keeps_no_run_for_the_next() -> None:

@@ -9,13 +9,10 @@ from typing import Any
 
 import pytest
 
-from tasks.evidence import documents
 from tasks.evidence.compression import sha256
-from tasks.evidence.erasure_records import record_key
 from tasks.evidence.layout import artifact_key, manifest_key, run_prefix, seal_key, sums_key
 from tasks.runs.events import RunSealed
 from tasks.runs.signing import LOST, PURGED
-from tests.erased import erasure
 from tests.signer import SOURCE, Killed, Signer, add_run, copied, drop, replaced
 from workers.errors import Busy, SealRefused, SigningFault
 from workers.signing.heads import Head, Heads
@@ -334,11 +331,10 @@ def test_purged_runs_do_not_stop_the_signer(history: History, tmp_path: Path, th
         digests[run] = sha256(text)
     for run in (SECOND, THIRD):
         grow(signer, recorded, run)
-    record = erasure(SOURCE, through, digests=digests)
     drop(signer.storage, run_prefix(SOURCE, FIRST))
     if through == 2:
         drop(signer.storage, run_prefix(SOURCE, SECOND))
-    signer.storage.put_new(record_key(SOURCE, record.through), documents.written(record))
+    signer.put_record(through, digests=digests, seals={FIRST: sealed.sha256})
     outcome = signer.sign()
     assert outcome == (THIRD, ())
     oldest = signer.seal(SECOND if through == 1 else THIRD).seal
@@ -358,33 +354,35 @@ def test_an_older_copy_of_the_store_moves_forward_over_purged_runs(
     for run in (FIRST, SECOND, THIRD)[sealed:]:
         grow(signer, history(3), run)
     signer.sign()
-    newest = signer.head()
+    newest = signer.head().sealed
     manifests = {
         run: signer.storage.get(manifest_key(SOURCE, run)) or b"" for run in (FIRST, SECOND)
     }
-    record = erasure(SOURCE, 2, digests={run: sha256(text) for run, text in manifests.items()})
+    digests = {run: sha256(text) for run, text in manifests.items()}
+    seals = {run: signer.seal(run).sha256 for run in manifests}
     for run in manifests:
         drop(signer.storage, run_prefix(SOURCE, run))
-    signer.storage.put_new(record_key(SOURCE, record.through), documents.written(record))
+    signer.put_record(2, digests=digests, seals=seals)
     replaced(signer.heads_storage, HEAD, old)
     assert signer.sign() == (THIRD, ())
-    assert signer.head() == newest
+    assert signer.head().sealed == newest
 
 
 def test_a_run_that_is_being_erased_is_no_alarm(history: History, tmp_path: Path) -> None:
     """The record of an erasure appears while the signer verifies the run, and then its objects go."""
     signer = Signer(tmp_path, history(2))
     text = signer.storage.get(manifest_key(SOURCE, FIRST)) or b""
-    record = erasure(SOURCE, 1, digests={FIRST: sha256(text)})
 
     def erase() -> None:
-        signer.storage.put_new(record_key(SOURCE, record.through), documents.written(record))
+        signer.put_record(1, digests={FIRST: sha256(text)})
         signer.storage.delete(artifact_key(SOURCE, FIRST, "teams", 0))
 
     with pytest.raises(Busy, match="are being erased"):
         signer.sign(beat=erase)
     assert signer.events == []
+    drop(signer.storage, run_prefix(SOURCE, FIRST))
     assert signer.sign() == (SECOND, ())
+    assert signer.seal(SECOND).seal.unsealed == ()
 
 
 def test_a_missing_list_of_digests_is_written(history: History, tmp_path: Path) -> None:
