@@ -18,8 +18,10 @@ def rotate(fleet: Runtime) -> PublicKeys:
 
     Raises `SigningFault` if PAGETRAIL_SIGNER_URI names the key.
     """
-    key = fleet.private_key.replaced(_today())
-    return fleet.public_keys.use(key.public, _today())
+    today = _today()
+    # The old key may be missing in the signer's store: it may be an older copy, or nothing was sealed yet.
+    key = fleet.private_key.replaced(today, lambda old: fleet.public_keys.use(old, today))
+    return fleet.public_keys.use(key.public, today)
 
 
 def _today() -> date:

@@ -195,6 +195,12 @@ class History:
         self.dangers = before
 
     @contextmanager
+    def immortal(self) -> Iterator[None]:
+        before, self.dangers = self.dangers, Dangers()
+        yield
+        self.dangers = before
+
+    @contextmanager
     def calm(self) -> Iterator[None]:
         """Let a person's command reach PagerDuty at once. It may still be refused."""
         before, self.dangers = self.dangers, Dangers()
@@ -292,7 +298,8 @@ class History:
             with suppress(Died, Busy):
                 api.collect(api_of, SOURCE)
             if not self.is_open:  # the person's process died
-                api.collect(api_of, SOURCE)
+                with self.immortal():
+                    api.collect(api_of, SOURCE)
             self.note("a person asked for a run")
         before = newest_run(api_of, SOURCE)
         while not self.is_open and newest_run(api_of, SOURCE) == before:

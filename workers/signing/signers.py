@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -53,13 +54,23 @@ class PrivateKey:
             self._found = _key_of_service(self._uri, today)
         return self._found
 
-    def replaced(self, today: date) -> SigningKey:
-        """Put a new Ed25519 key into our own file and return it; the old private key is gone."""
+    def replaced(
+        self, today: date, note: Callable[[PublicKey], object] = lambda _: None
+    ) -> SigningKey:
+        """Put a new Ed25519 key into our own file and return it; the old private key is gone.
+
+        *note* gets the old public key first, because nothing can tell it afterwards.
+        """
         if self._uri is not None:
             raise SigningFault(
                 "PAGETRAIL_SIGNER_URI names the signer's key: name a new key there and restart the signer. "
                 "The old key gets its last day with the next seal."
             )
+        old = None
+        with suppress(SigningFault):  # a damaged key can be replaced too
+            old = _own_key(self._own_file, today) if self._own_file.exists() else None
+        if old:
+            note(old.public)
         replace_private(self._own_file, _new_key())
         return _own_key(self._own_file, today)
 
