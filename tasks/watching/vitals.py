@@ -58,6 +58,8 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         f"By how much a stale source is late: the {NAMED_SOURCES} most overdue.",
         ("source",),
     ),
+    "purges_waiting": ("Sources whose purge was asked for and isn't finished.", ()),
+    "purge_oldest_seconds": ("Age of the oldest purge that isn't finished; 0 without one.", ()),
     "keys_to_rotate": ("API keys older than PAGETRAIL_KEY_MAX_AGE_DAYS.", ()),
     "key_oldest_seconds": ("Age of the oldest API key.", ()),
     "keys_refused": ("Sources whose key PagerDuty refuses.", ()),
@@ -117,6 +119,7 @@ class Known(NamedTuple):
     sealed_at: float  # when its last run was sealed, or else when it was connected
     last_state: str
     refused: bool
+    purge_at: float | None = None  # when a purge was asked for that isn't finished
 
 
 def known(source: Source, last: LastRun | None) -> Known:
@@ -131,6 +134,7 @@ def known(source: Source, last: LastRun | None) -> Known:
         sealed_at.timestamp(),
         last.state if last else "",
         last is not None and is_refused(source, last),
+        source.purge.at.timestamp() if source.purge else None,
     )
 
 
@@ -148,6 +152,7 @@ def registry_vitals(
         for name, seconds in late.items()
         if is_stale(seconds, sources[name].every_seconds or 0.0)
     }
+    purges = [now - each.purge_at for each in sources.values() if each.purge_at is not None]
     ages = [now - each.keyed_at for each in sources.values() if each.keyed_at is not None]
     return {
         "sources": _counts(SourceState, (each.state for each in sources.values())),
@@ -157,6 +162,8 @@ def registry_vitals(
         "source_late_seconds": {
             (name,): stale[name] for name in nlargest(NAMED_SOURCES, stale, key=stale.__getitem__)
         },
+        "purges_waiting": one(len(purges)),
+        "purge_oldest_seconds": one(max(purges, default=0.0)),
         "keys_to_rotate": one(sum(age >= key_max_seconds for age in ages)),
         "key_oldest_seconds": one(max(ages, default=0.0)),
     }

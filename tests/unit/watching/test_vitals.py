@@ -12,7 +12,7 @@ from tasks.watching.vitals import (
     registry_vitals,
 )
 from workers.state.limiter import BudgetState
-from workers.storage.registry import Source, SourceState
+from workers.storage.registry import PurgeWish, Source, SourceState
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -65,6 +65,21 @@ def test_only_the_latest_sources_are_named() -> None:
     assert len(named) == NAMED_SOURCES
     assert max(named.values()) == found["source_latest_seconds"][()]
     assert min(named.values()) == (49 - NAMED_SOURCES) * 86_400
+
+
+def test_purges_that_are_not_finished_are_counted_with_the_age_of_the_oldest() -> None:
+    asked = {
+        name: PurgeWish(through="00000001", why="purge", by="x", at=NOW - timedelta(hours=hours))
+        for name, hours in (("a/a", 1), ("b/b", 3))
+    }
+    sources = {
+        name: known(replace(SOURCE, id=name, purge=asked.get(name)), None)
+        for name in ("a/a", "b/b", "c/c")
+    }
+    found = registry_vitals(sources, NOW.timestamp(), 90 * 86_400)
+    assert (found["purges_waiting"], found["purge_oldest_seconds"]) == ({(): 2}, {(): 3 * 3600.0})
+    none = registry_vitals({}, NOW.timestamp(), 90 * 86_400)
+    assert (none["purges_waiting"], none["purge_oldest_seconds"]) == ({(): 0}, {(): 0})
 
 
 def test_keys_to_rotate_are_counted_unless_they_are_destroyed() -> None:
