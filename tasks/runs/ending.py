@@ -27,7 +27,7 @@ def finish(fleet: Runtime, source: str, manifest: Manifest) -> None:
     if before is None or before.run < manifest.run:
         list_digests(fleet.storage, source, manifest.run)
         fleet.events.emit(RunEnded.of(manifest), source, manifest.run)
-        await_seal(fleet, source, manifest.run)
+        await_seal(fleet, manifest)
     summary = LastRun.of(manifest).to_json()
     fleet.ledger.finish(source, manifest.run, _next_ms(fleet, source, manifest), summary)
 
@@ -38,10 +38,11 @@ def list_digests(storage: Storage, source: str, run: str) -> None:
         storage.put_new(sums_key(source, run), sums(*found))
 
 
-def await_seal(fleet: Runtime, source: str, run: str) -> None:
+def await_seal(fleet: Runtime, manifest: Manifest) -> None:
     """Let the tick tell the signer about a run that ended, until it has its seal."""
+    source, run = manifest.source, manifest.run
     if fleet.storage.get(seal_key(source, run)) is None:
-        fleet.unsealed.add(source, run)
+        fleet.unsealed.add(source, run, manifest.sealed_at)
 
 
 def _next_ms(fleet: Runtime, source_id: str, manifest: Manifest) -> int | None:

@@ -94,12 +94,12 @@ def _restore_once(fleet: Runtime, source: Source) -> bool:
         # Until the open run is sealed, the manifest of the run before it says how late the source is.
         if before := _manifest_before(fleet, source, run):
             finish(fleet, source.id, before)
-            await_seal(fleet, source.id, before.run)
+            await_seal(fleet, before)
         reopen(fleet, source, run)
         return True
     if last:
         finish(fleet, source.id, last)
-        await_seal(fleet, source.id, last.run)
+        await_seal(fleet, last)
     else:
         schedule_next(fleet, source)
     return False

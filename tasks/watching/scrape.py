@@ -102,17 +102,21 @@ class Vitals(Collector):
             pipe.time()
             pipe.get(f"{prefix}:paused")
             pipe.hlen(f"{prefix}:troubles")
+            pipe.zcard(f"{prefix}:unsealed_since")
+            pipe.zrange(f"{prefix}:unsealed_since", 0, 0, withscores=True)
             pipe.hlen(f"{prefix}:unacked")
             pipe.zrange(f"{prefix}:unacked_index", 0, 0, withscores=True)
             for queue in QUEUES:
                 pipe.llen(f"{prefix}:{queue}")
-            (now, _), paused, troubles, unacked, oldest, *lengths = pipe.execute()
+            (now, _), paused, troubles, unsealed, ended, unacked, oldest, *lengths = pipe.execute()
         workers = Counter(
             queue for queues in Roster(self._redis, prefix).workers().values() for queue in queues
         )
         return self._memory() | {
             "fleet_paused": one(paused == b"1"),
             "troubles": one(troubles),
+            "runs_unsealed": one(unsealed),
+            "unsealed_oldest_seconds": one(max(0.0, now - ended[0][1]) if ended else 0.0),
             "queue_messages": {(q,): n for q, n in zip(QUEUES, lengths, strict=True)},
             "queue_workers": {(q,): workers[q] for q in QUEUES},
             "unacked_messages": one(unacked),

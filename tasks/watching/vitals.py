@@ -58,6 +58,11 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         f"By how much a stale source is late: the {NAMED_SOURCES} most overdue.",
         ("source",),
     ),
+    "runs_unsealed": ("Runs that have ended and have no seal yet.", ()),
+    "unsealed_oldest_seconds": (
+        "Time since the oldest run without a seal ended; 0 if every run is sealed.",
+        (),
+    ),
     "purges_waiting": ("Sources whose purge was asked for and isn't finished.", ()),
     "purge_oldest_seconds": ("Age of the oldest purge that isn't finished; 0 without one.", ()),
     "keys_to_rotate": ("API keys older than PAGETRAIL_KEY_MAX_AGE_DAYS.", ()),

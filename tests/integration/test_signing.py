@@ -11,9 +11,11 @@ from redis import Redis
 
 from tasks import api, plan, sign
 from tasks.evidence.layout import artifact_key, seal_key
+from tasks.evidence.manifests import read_manifest
 from tasks.evidence.seals import read_seal
 from tasks.evidence.signatures import check_signature
 from tasks.runs import restoring
+from tasks.watching.scrape import Vitals
 from tests.integration.steps import RUN, SOURCE, Died, Fleet
 from tests.integration.test_purge import collect, connect
 from workers.errors import RunUnsealed, SealRefused
@@ -100,6 +102,24 @@ def test_the_tick_lets_a_run_be_sealed(fleet: Fleet) -> None:
     [told] = [each for each in fleet.runtime.events.read() if each.kind == "run.sealed"]
     assert told.data["sha256"] == api.run(fleet.runtime, SOURCE, RUN).seal
     assert api.verify(fleet.runtime.storage, SOURCE).ok
+
+
+def test_a_run_without_a_seal_is_counted_until_it_has_one(fleet: Fleet) -> None:
+    """The time counts from its end, also after Redis was emptied."""
+    connect(fleet)
+    collect(fleet)
+    fleet.lose_redis()
+    restoring.restore(fleet.runtime)
+    [(member, since)] = fleet.redis.zrange("pagetrail:unsealed_since", 0, -1, withscores=True)
+    manifest = read_manifest(fleet.runtime.storage, SOURCE, RUN)
+    assert manifest
+    assert (member.decode(), since) == (f"{SOURCE} {RUN}", manifest.sealed_at.timestamp())
+    vitals = Vitals(fleet.redis, fleet.runtime.settings).read()
+    assert vitals["runs_unsealed"] == {(): 1}
+    assert vitals["unsealed_oldest_seconds"][()] >= 0
+    settle(fleet)
+    vitals = Vitals(fleet.redis, fleet.runtime.settings).read()
+    assert vitals["runs_unsealed"] == vitals["unsealed_oldest_seconds"] == {(): 0}
 
 
 def lose_the_message(fleet: Fleet) -> None:

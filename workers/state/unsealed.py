@@ -5,6 +5,7 @@ If it was lost, it is filled again from storage.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -33,11 +34,17 @@ class Unsealed:
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis: Any = redis  # the stubs allow awaitables as replies
         self._key = f"{prefix}:unsealed"
+        self._since = f"{prefix}:unsealed_since"
         self._queue = f"{prefix}:sign"
 
-    def add(self, source: str, run: str) -> None:
-        """Say that *run* has ended and has no seal: the signer is told with the next tick. Repeatable."""
+    def add(self, source: str, run: str, since: datetime | None = None) -> None:
+        """Say that *run* has ended and has no seal: the signer is told with the next tick. Repeatable.
+
+        *since* is when the run ended, for the metrics.
+        """
         self._redis.zadd(self._key, {f"{source} {run}": now_ms(self._redis)})
+        if since:
+            self._redis.zadd(self._since, {f"{source} {run}": since.timestamp()})
 
     def later(self, source: str, run: str, seconds: float) -> None:
         """Tell the signer again about *run* after *seconds*, if it still waits."""
@@ -47,7 +54,9 @@ class Unsealed:
     def settle(self, source: str, *runs: str) -> None:
         """Say that *runs* wait no longer. Repeatable."""
         if runs:
-            self._redis.zrem(self._key, *(f"{source} {run}" for run in runs))
+            members = [f"{source} {run}" for run in runs]
+            self._redis.zrem(self._since, *members)
+            self._redis.zrem(self._key, *members)
 
     def take(self, most: int) -> list[Waiting]:
         """Return up to *most* runs to tell the signer about; they come again in half a minute.
