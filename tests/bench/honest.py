@@ -18,7 +18,7 @@ HAPPENS = {
     *(f"fault {kind}" for kind in (*FAULTS, "unauthorized")),
     *(f"a run ended {state}" for state in ("complete", "partial", "cancelled")),
     *(f"a run ended because it was {ended}" for ended in ("done", "cancelled")),
-    *("a run left a backlog", "a run was cancelled", "a run was due", "lists moved"),
+    *("a run was cancelled", "a run was due", "lists moved"),
     *("a run was reopened from storage", "Redis was emptied"),
     *("a message was lost", "a message came twice"),
     *("a process died before it wrote", "a process died after it wrote"),

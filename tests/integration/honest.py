@@ -278,4 +278,7 @@ def live(history: History) -> None:
     for _ in range(history.dice.randrange(2, 6)):
         history.run(DURING)
         for act in history.dice.sample(BETWEEN, history.dice.choice((0, 1, 2, 3))):
-            act(history)
+            with suppress(
+                Busy
+            ):  # a process died in the middle of the same change: the person would try again
+                act(history)
