@@ -60,7 +60,13 @@ class Pagetrail:
     @contextmanager
     def fleet(self, logs: Path) -> Iterator[None]:
         """Run one worker and beat until the block ends. They write into *logs*."""
-        worker = ["worker", "-Q", "plan,fetch,backfill,seal", "-n", f"test-{os.getpid()}@pagetrail"]
+        worker = [
+            "worker",
+            "-Q",
+            "plan,fetch,backfill,seal,sign",
+            "-n",
+            f"test-{os.getpid()}@pagetrail",
+        ]
         with ExitStack() as stack:
             for name, arguments in (("worker", worker), ("beat", ["beat"])):
                 log = stack.enter_context((logs / f"{name}.log").open("w"))

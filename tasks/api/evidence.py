@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tasks.api.wishes import check_resources
+from tasks.evidence import documents
 from tasks.evidence.compression import sha256
 from tasks.evidence.erasures import Purged
 from tasks.evidence.exports import NOW, AsOf, Choice, Doubts, choose, sealed
@@ -83,7 +84,7 @@ def _listed(storage: Storage, source: str, run: str) -> RunOutcome:
 def outcome_of(storage: Storage, source: str, run: str) -> RunOutcome:
     """Return a run that is known to be stored, without listing the others."""
     if manifest := read_manifest(storage, source, run):
-        seal = storage.get(seal_key(source, run))
+        seal = documents.stored(storage, seal_key(source, run))
         return sealed_outcome(manifest, sha256(seal) if seal is not None else None)
     return open_outcome(read_plan(storage, source, run))
 

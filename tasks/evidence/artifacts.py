@@ -13,6 +13,7 @@ import zstandard
 
 from tasks.evidence.compression import LEVEL, check_end
 from tasks.reading.sealed import PartContent
+from workers.room import BODY_BYTES
 
 PART_BYTES = 1 << 30
 RUN = re.compile("(?!00000000)[0-9]{8}")
@@ -23,8 +24,10 @@ _ENTRY_BYTES = _KEY_BYTES + _TIME_BYTES + _NUMBER_BYTES
 _MERGED_BYTES = 1_000 * _ENTRY_BYTES
 _MOST_KNOWN = 1 << 16
 """How many records of a resource are known in memory, at about 250 bytes each."""
-_PIECE_BYTES = 1 << 16
-"""How much of an artifact is decompressed at a time: JSON grows ten- or twentyfold."""
+_PIECE_BYTES = 1 << 10
+"""How much of an artifact is decompressed at a time. JSON grows ten- or twentyfold, a hostile object 32,000-fold."""
+_LONGEST_LINE = BODY_BYTES
+"""Most bytes of a line of an artifact: a record is a part of a page."""
 
 
 def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -39,6 +42,8 @@ def lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
             piece = decompressor.decompress(chunk[start : start + _PIECE_BYTES])
             *lines, rest = (rest + piece).split(b"\n")
             yield from lines
+            if len(rest) > _LONGEST_LINE:
+                raise ValueError("a line is longer than any record")
     check_end(decompressor)
     if rest:
         raise ValueError("the artifact ends in the middle of a line")

@@ -12,16 +12,22 @@ from typing import Any, TypeVar
 import msgspec
 
 from workers.decoding import decode
+from workers.storage import Storage
 
 Document = TypeVar("Document")
-LONGEST = 256 * 2**20
-"""Most bytes of a document. A manifest of 100,000 pages has about 30 MB."""
+LONGEST = 128 * 2**20
+"""Most bytes of a document. A manifest of 100,000 pages has about 20 MB."""
 
 
 def written(document: Any, *, indent: int = 2) -> bytes:
     """Return the text of a document; on one line if *indent* is -1."""
     text = msgspec.json.encode(document)
     return msgspec.json.format(text, indent=indent) if indent >= 0 else text
+
+
+def stored(storage: Storage, key: str) -> bytes | None:
+    """Return the text of a stored document, or None. One that is longer than any document is cut, so it is refused."""
+    return storage.get_start(key, LONGEST + 1)
 
 
 def read(text: bytes, kind: type[Document], *, indent: int = 2, **members: str) -> Document:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import dropwhile
 
+from tasks.evidence import documents
 from tasks.evidence.artifacts import RUN
 from tasks.evidence.compression import sha256
 from tasks.evidence.erasure_records import (
@@ -169,7 +170,7 @@ class Purged:
             if not done:
                 self._read(through)
             elif record := self._whole(through):
-                Finished.check(self._storage.get(key) or b"", record)
+                Finished.check(documents.stored(self._storage, key) or b"", record)
         except ValueError as error:
             return f"it can't be believed: {error}"
         if not done and through not in self.held:
@@ -179,7 +180,7 @@ class Purged:
         return ""
 
     def _read(self, through: str) -> StoredErasure:
-        text = self._storage.get(record_key(self._source, through))
+        text = documents.stored(self._storage, record_key(self._source, through))
         record = read_record(text or b"", self._source, through)
         if self._keys is not None:
             check_record(record, self._keys)
@@ -205,17 +206,17 @@ class Purged:
         An erasure deletes the plan first. Without it, the run no longer exists, and a late worker may have stored the
         other objects, even a manifest.
         """
-        manifest = self._storage.get(manifest_key(self._source, run))
+        manifest = documents.stored(self._storage, manifest_key(self._source, run))
         return (
             manifest is None
             or sha256(manifest) == named
-            or self._storage.get(plan_key(self._source, run)) is None
+            or documents.stored(self._storage, plan_key(self._source, run)) is None
         )
 
     def _is_finished(self, record: StoredErasure | None) -> bool:
         if record is None:
             return False
-        text = self._storage.get(done_key(self._source, record.through)) or b""
+        text = documents.stored(self._storage, done_key(self._source, record.through)) or b""
         try:
             Finished.check(text, record)
         except ValueError:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import zstandard
 
+from tasks.evidence import documents
 from tasks.evidence.artifacts import describe, lines_of
 from tasks.evidence.compression import sha256
 from tasks.evidence.erasures import Purged
@@ -106,10 +107,12 @@ class Doubts:
 def _unsealed(storage: Storage, source: str, run: str) -> Iterator[StorageConflict]:
     """Yield the fault of a stored seal that isn't about the documents of its run."""
     key = seal_key(source, run)
-    text = storage.get(key)
+    text = documents.stored(storage, key)
     if text is None:
         return
-    manifest, listed = (storage.get(each(source, run)) for each in (manifest_key, sums_key))
+    manifest, listed = (
+        documents.stored(storage, each(source, run)) for each in (manifest_key, sums_key)
+    )
     try:
         statement = read_seal(text, source, run).statement
     except ValueError as error:

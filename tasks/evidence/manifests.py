@@ -128,7 +128,7 @@ def runs_of(storage: Storage, source: str) -> list[str]:
 def read_plan(storage: Storage, source: str, run: str) -> Plan:
     """Return the plan of a run, its first object; `StorageConflict` if it is missing or damaged."""
     key = plan_key(source, run)
-    text = storage.get(key)
+    text = documents.stored(storage, key)
     if text is None:
         raise StorageConflict(
             f"{key} is missing, so run {run} can't go on: restore it from a copy of the storage, or "
@@ -148,7 +148,7 @@ def read_manifest(storage: Storage, source: str, run: str) -> StoredManifest | N
     found = read_stored(storage, source, run)
     if found is None:
         return None
-    listed = storage.get(sums_key(source, run))
+    listed = documents.stored(storage, sums_key(source, run))
     if listed is not None and listed != sums(*found):
         raise _damaged(source, manifest_key(source, run), "SHA256SUMS lists another one")
     return found[0]
@@ -157,7 +157,7 @@ def read_manifest(storage: Storage, source: str, run: str) -> StoredManifest | N
 def read_stored(storage: Storage, source: str, run: str) -> tuple[StoredManifest, bytes] | None:
     """Return the manifest of a run and the text of its file, compared with nothing; None while the run is open."""
     key = manifest_key(source, run)
-    text = storage.get(key)
+    text = documents.stored(storage, key)
     try:
         return (stored_manifest(text, source, run), text) if text is not None else None
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tasks.evidence import documents
 from tasks.evidence.compression import sha256
 from tasks.evidence.erasure_records import Erasure, record_key
 from tasks.evidence.layout import manifest_key
@@ -37,7 +38,7 @@ def numbers_have_no_gap(run: RunCopy) -> Iterator[Finding]:
 def run_before_is_there(run: RunCopy) -> Iterator[Finding]:
     if (previous := run.plan.previous) and run.purged.naming(previous.run) is None:
         key = manifest_key(run.source, previous.run)
-        if run.storage.get(key) is None:
+        if documents.stored(run.storage, key) is None:
             yield key, f"run {run.run} follows it, and it is gone"
 
 
@@ -51,7 +52,7 @@ def run_before_is_the_named_one(run: RunCopy) -> Iterator[Finding]:
             key = record_key(run.source, record.through)
             yield key, f"it doesn't name the manifest that run {run.run} follows"
         return
-    text = run.storage.get(manifest_key(run.source, previous.run))
+    text = documents.stored(run.storage, manifest_key(run.source, previous.run))
     if text is not None and sha256(text) != previous.sha256:
         key = manifest_key(run.source, previous.run)
         yield key, f"it isn't the manifest that run {run.run} follows"

@@ -63,10 +63,8 @@ class RunCopy:
         return self.manifest_key in self.sizes
 
     def text(self, key: str) -> bytes:
-        """Return a document's text. Raises `NotThere` if it is gone, and ValueError if it is far too large."""
-        if self.sizes.get(key, 0) > documents.LONGEST:
-            raise ValueError("it is larger than any document")
-        text = self.storage.get(key)
+        """Return a document's text, cut if it is far too long. Raises `NotThere` if it is gone."""
+        text = documents.stored(self.storage, key)
         if text is None:
             raise NotThere(key)
         return text
@@ -97,7 +95,7 @@ class RunCopy:
             return None
         if record := self.purged.naming(previous.run):
             return record
-        text = self.storage.get(manifest_key(self.source, previous.run))
+        text = documents.stored(self.storage, manifest_key(self.source, previous.run))
         if text is None:
             raise NotThere(manifest_key(self.source, previous.run))
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tasks.evidence import documents
 from tasks.evidence.compression import sha256
 from tasks.evidence.erasure_records import record_key
 from tasks.evidence.erasures import Purged
@@ -68,7 +69,7 @@ def seals_follow_each_other(run: RunCopy) -> Iterator[Finding]:
             key = record_key(run.source, record.through)
             yield key, f"it doesn't name the seal that the seal of run {run.run} follows"
         return
-    text = run.storage.get(seal_key(run.source, before.run))
+    text = documents.stored(run.storage, seal_key(run.source, before.run))
     if text is None:
         yield (
             seal_key(run.source, before.run),
@@ -88,7 +89,7 @@ def records_are_the_sealed_ones(run: RunCopy) -> Iterator[Finding]:
     if named is None:
         return
     key = record_key(run.source, named.through)
-    text = run.storage.get(key)
+    text = documents.stored(run.storage, key)
     if text is None:
         yield key, f"the seal of run {run.run} names it, and it is gone"
     elif sha256(text) != named.sha256:
@@ -133,12 +134,22 @@ def note(run: RunCopy, report: Report) -> None:
 
 
 def lineage(storage: Storage, purged: Purged, source: str) -> Iterator[SealedBefore]:
-    """Yield the newest seal of a source and each seal that it follows, newest first, up to one that can't be read."""
+    """Yield the newest seal of a source and each seal that it follows, newest first, up to one that can't be read.
+
+    The seals of purged runs are those that the records of their erasures name.
+    """
     runs = reversed(purged.kept)
-    newest = next((run for run in runs if storage.get(seal_key(source, run)) is not None), None)
+    newest = next(
+        (run for run in runs if documents.stored(storage, seal_key(source, run)) is not None), None
+    )
     link = SealedBefore(run=newest, sha256="") if newest else None
     while link is not None:
-        text = storage.get(seal_key(source, link.run))
+        if (record := purged.naming(link.run)) and record.entry(
+            link.run
+        ).seal_sha256 == link.sha256:
+            yield from _purged_seals(purged)
+            return
+        text = documents.stored(storage, seal_key(source, link.run))
         if text is None or link.sha256 not in ("", sha256(text)):
             return
         try:
@@ -147,6 +158,13 @@ def lineage(storage: Storage, purged: Purged, source: str) -> Iterator[SealedBef
             return
         yield stored.link
         link = stored.seal.previous
+
+
+def _purged_seals(purged: Purged) -> Iterator[SealedBefore]:
+    for record in purged.held.values():
+        for each in record.runs:
+            if each.seal_sha256:
+                yield SealedBefore(run=each.run, sha256=each.seal_sha256)
 
 
 def without_head(storage: Storage, source: str, head: str, report: Report) -> Iterator[Difference]:

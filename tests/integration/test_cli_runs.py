@@ -222,7 +222,7 @@ def test_status_shows_the_fleet_and_every_source(pagetrail: Pagetrail) -> None:
     document = pagetrail.json("status")
     assert document["working"]
     [queues] = document["workers"].values()
-    assert queues == ["backfill", "fetch", "plan", "seal"]
+    assert queues == ["backfill", "fetch", "plan", "seal", "sign"]
     rows = {row["source"]: row for row in document["sources"]}
     assert rows["acme/whole"]["last"]["state"] == "complete"
     assert rows["acme/whole"]["activity"] == "idle"

@@ -67,6 +67,7 @@ def test_a_source_lives_from_connect_to_disconnect(
         "state": "active",
         "retention_months": None,
         "held_since": None,
+        "purge": None,
         "former_subdomains": [],
         "resources": {
             name: {"readable": False, "reason": "plan"}

@@ -153,9 +153,9 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
-    def get(self, key: str) -> bytes | None:
+    def get_start(self, key: str, size: int) -> bytes | None:
         self.read.append(key)
-        return self._storage.get(key)
+        return self._storage.get_start(key, size)
 
 
 def test_runs_are_found_without_reading_a_record_if_no_object_of_an_erased_run_is_left(
