@@ -226,3 +226,14 @@ def test_a_forged_record_with_fitting_digests_hides_no_run_from_who_has_keys(
     assert [(each.kind, each.key) for each in report.differences] == [
         ("record", record_key(SOURCE, THIRD))
     ]
+
+
+@pytest.mark.parametrize("run", [FIRST, SECOND])
+def test_the_digest_of_a_purged_seal_still_anchors_what_is_left(history: History, run: str) -> None:
+    """A head that somebody noted before the purge is found in the record that names it."""
+    noted = history.record(run).entry(run).seal_sha256
+    assert noted
+    *_, report = verify(history.storage, SOURCE, keys=history.keys, head=noted)
+    assert (report.ok, report.anchored, report.differences) == (True, True, [])
+    *_, report = verify(history.storage, SOURCE, FOURTH, head=noted)
+    assert (report.ok, report.anchored) == (True, True)
