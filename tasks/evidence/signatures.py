@@ -36,12 +36,12 @@ def _enveloped(payload: bytes, payload_type: str, signer: Signer) -> bytes:
 
 
 def check_signature(stored: StoredSeal, keys: PublicKeys) -> None:
-    """Raise ValueError unless one of *keys* signed the seal while it was in use."""
+    """Raise ValueError unless one of *keys* signed the seal by its last day."""
     _check(stored.envelope, stored.seal.key, stored.seal.sealed_at, keys)
 
 
 def check_record(stored: StoredErasure, keys: PublicKeys) -> None:
-    """Raise ValueError unless one of *keys* signed the record of an erasure while it was in use."""
+    """Raise ValueError unless one of *keys* signed the record of an erasure by its last day."""
     _check(stored.envelope, stored.key, stored.at, keys)
 
 
@@ -49,8 +49,8 @@ def _check(envelope: Envelope, key_id: str, at: datetime, keys: PublicKeys) -> N
     key = keys.named(key_id)
     if key is None:
         raise ValueError(f"it is signed with key {key_id}, which isn't one of the keys given")
-    if not key.used_on(at.astimezone(UTC).date()):
-        raise ValueError(f"it is dated {at:%F}, when key {key_id} was not in use")
+    if not key.may_sign_on(at.astimezone(UTC).date()):
+        raise ValueError(f"it is dated {at:%F}, after the last day of key {key_id}")
     try:
         _library(envelope).verify([key.opened()], threshold=1)
     except (VerificationError, ValueError):

@@ -104,7 +104,9 @@ def left_out_runs_are_named(run: RunCopy) -> Iterator[Finding]:
             yield key, f"the signer did not seal run {each.run}: {each.reason}"
 
 
-@rule("seal", "each seal is signed with one of the keys that were given, while that key was in use")
+@rule(
+    "seal", "each seal is signed with one of the keys that were given, by the last day of that key"
+)
 def signature_is_known(run: RunCopy) -> Iterator[Finding]:
     if run.keys is None:
         return

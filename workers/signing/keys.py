@@ -1,4 +1,4 @@
-"""The public keys of the seals, and the days on which each was in use. They lie outside the evidence."""
+"""The public keys of the seals, and the last day of each. They lie outside the evidence."""
 
 from __future__ import annotations
 
@@ -40,7 +40,12 @@ class PublicKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     id: KeyId
     scheme: Annotated[Scheme, Meta(description="The kind of signature that the key checks")]
-    created: Annotated[date, Meta(description="The first day of its use, in UTC")]
+    created: Annotated[
+        date,
+        Meta(
+            description="The day since which the signer's store knows it, in UTC; seals may be older"
+        ),
+    ]
     last_day: Annotated[
         date | None, Meta(description="The last day of its use; null for the key in use")
     ]
@@ -72,9 +77,12 @@ class PublicKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"key {self.id} isn't the key that its id and scheme name")
         return key
 
-    def used_on(self, day: date) -> bool:
-        """Whether the key was in use on *day*."""
-        return self.created <= day and (self.last_day is None or day <= self.last_day)
+    def may_sign_on(self, day: date) -> bool:
+        """Whether *day* isn't after the key's last day.
+
+        Its first day doesn't count: a signer whose store was lost, or is an older copy, meets its own key again.
+        """
+        return self.last_day is None or day <= self.last_day
 
 
 class PublicKeys(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,10 +126,10 @@ class PublicKeys(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if known is None:
             ended = (k if k.last_day else replace(k, last_day=today) for k in self.keys)
             return PublicKeys(keys=(*ended, replace(key, created=today)))
-        if not known.used_on(today):
+        if not known.may_sign_on(today):
             raise SigningFault(
-                f"Key {known.id} was in use from {known.created} to {known.last_day}: give the signer the "
-                "key that followed it, or a new one."
+                f"The last day of key {known.id} was {known.last_day}: give the signer the key that followed it, or "
+                "a new one."
             )
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from tasks.evidence.compression import sha256
 from tasks.evidence.layout import artifact_key, manifest_key, run_prefix, seal_key, sums_key
 from tasks.runs.events import RunSealed
 from tasks.runs.signing import LOST, PURGED
+from tasks.verifying.verify import verify
+from tests.seals import new_key
 from tests.signer import SOURCE, Killed, Signer, add_run, copied, drop, replaced
 from workers.errors import Busy, SealRefused, SigningFault
 from workers.signing.heads import Head, Heads
-from workers.signing.keys import KeyStore
+from workers.signing.keys import KEYS, KeyStore, PublicKeys
 from workers.storage import Storage, open_storage
 
 FIRST, SECOND, THIRD, FOURTH = (f"{number:08d}" for number in range(1, 5))
@@ -194,6 +197,33 @@ def test_a_missing_predecessor_is_refused(history: History, tmp_path: Path, chan
     with pytest.raises(SealRefused, match="restore it from a copy"):
         signer.sign()
     assert signer.storage.get(seal_key(SOURCE, THIRD)) is None
+
+
+@pytest.mark.parametrize("left", ["nothing", "an older key"])
+def test_a_signer_without_memory_knows_its_seals_of_earlier_days(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """Its store is lost, or is a copy from before it got its key. The list of keys then begins with today."""
+    signer = Signer(tmp_path, history(2))
+    signer.sign()
+    keys = signer.heads_storage.get(KEYS) or b""
+    signer.heads_storage.delete(HEAD)
+    signer.heads_storage.delete(KEYS)
+    if left == "an older key":
+        signer.heads_storage.put_new(KEYS, PublicKeys(keys=(new_key().public,)).to_json())
+    grow(signer, history(3), THIRD)
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=1)
+
+    monkeypatch.setattr("tasks.runs.signing.datetime", Tomorrow)
+    assert signer.sign() == (THIRD, ())
+    assert ("head.restored", SECOND) in signer.events
+    assert signer.heads_storage.get(KEYS) != keys
+    *_, report = verify(signer.storage, SOURCE, keys=signer.keys)
+    assert (report.ok, report.differences) == (True, [])
 
 
 @pytest.mark.parametrize("head", ["kept", "lost"])

@@ -51,8 +51,8 @@ def test_a_new_key_ends_the_one_before() -> None:
     assert LIST.used(SECOND, LATER + timedelta(days=1)) == LIST
     first = LIST.named(FIRST.id)
     assert first
-    assert [first.used_on(DAY + timedelta(days=n)) for n in (-1, 0, 90, 91)] == [
-        False,
+    assert [first.may_sign_on(DAY + timedelta(days=n)) for n in (-1, 0, 90, 91)] == [
+        True,
         True,
         True,
         False,

@@ -188,7 +188,7 @@ def test_a_seal_that_is_gone_is_found_by_the_one_that_follows_it(
     assert kinds(history.storage) == {"seal"}
 
 
-def test_a_key_that_was_not_in_use_signs_nothing(history: History) -> None:
+def test_a_retired_key_signs_nothing(history: History) -> None:
     """A retired key could be stolen. What it signs after its last day is refused."""
     [key] = history.keys.keys
     retired = msgspec.structs.replace(key, last_day=key.created.replace(year=2020))
