@@ -6,7 +6,7 @@ from pathlib import Path
 _COMPILED = next(Path(site_packages, "msgspec").glob("_core.*")).name  # noqa: F821  # shiv gives it
 
 try:
-    import msgspec._core  # noqa: F401
+    import msgspec._core  # noqa: F401 - only to see whether it loads
 except ImportError:
     _, _built_for, _ = _COMPILED.split(".", 2)
     sys.exit(

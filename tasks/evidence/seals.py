@@ -68,7 +68,7 @@ class Seal(Part, frozen=True, kw_only=True):
     unsealed: Annotated[
         tuple[UnsealedRun, ...], told("Every run between the seal before and this one")
     ]
-    purged: Annotated[Link | None, told("The newest record of an erasure; null if there is none")]
+    purged: Annotated[Link | None, told("The newest record of an erasure; null if there isn't one")]
 
 
 class Digests(Part, frozen=True, kw_only=True):
